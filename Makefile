@@ -1,0 +1,40 @@
+# Two commands do all the set-up on a machine with Python 3.11 or newer: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test check bench wheel docs clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m examples.github_sync demo
+
+test: $(VENV)/.installed check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m otelsync.settings > docs/settings.md
+
+clean:
+	rm -rf $(VENV) .cache .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "otelsync needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml requirements-dev.txt constraints.txt
+	$(PIP) install -c constraints.txt -r requirements-dev.txt -e '.[examples]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.installed requirements-bench.txt
+	$(PIP) install -c constraints.txt -r requirements-bench.txt
+	touch $@

@@ -1,0 +1,2 @@
+"""Tracing for sync jobs."""
+__version__ = "0.1.0"

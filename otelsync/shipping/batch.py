@@ -1,0 +1,47 @@
+"""A batch: consecutive records of one journal file, grouped by resource and scope, on their way to a sink."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Group:
+    """Records of one resource and one scope.
+
+    Bodies stay in the form in which the journal holds them: already tagged and length-prefixed, so that joining them
+    makes the repeated field of an OTLP ``ScopeSpans`` or ``ScopeLogs`` message.
+    """
+
+    resource: bytes
+    """``ResourceSpans`` field 1: tag, length, Resource message."""
+    scope: bytes
+    """``ScopeSpans`` field 1 (tag, length, InstrumentationScope message), then field 3 where a schema URL is known."""
+    spans: list[bytes] = field(default_factory=list)
+    """Finished spans, each as ``ScopeSpans`` field 2."""
+    started: list[bytes] = field(default_factory=list)
+    """Spans that have begun and not ended, in the same form, without an end time."""
+    logs: list[bytes] = field(default_factory=list)
+    """Log records, each as ``ScopeLogs`` field 2."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """The records of `journal` from offset `start` to offset `end`, in bytes."""
+
+    journal: str
+    start: int
+    end: int
+    groups: list[Group] = field(default_factory=list)
+    corrupted_bytes: int = 0
+    """Bytes in the range that hold no readable record."""
+
+    @property
+    def spans(self) -> int:
+        """How many finished spans the batch holds."""
+        return sum(len(group.spans) for group in self.groups)
+
+    @property
+    def logs(self) -> int:
+        """How many log records the batch holds."""
+        return sum(len(group.logs) for group in self.groups)
