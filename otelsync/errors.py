@@ -1,0 +1,40 @@
+"""The exceptions that otelsync raises, all of them from setting up or from the command line, never while recording.
+
+OtelsyncError
+├── ConfigurationError      an option has a value that cannot work (also a ValueError)
+├── StoreError              the local store cannot be read or written
+└── RunNotFoundError        no run, or more than one, answers to what was asked for (also a LookupError)
+"""
+
+from __future__ import annotations
+
+
+class OtelsyncError(Exception):
+    """The root of every exception that otelsync raises on purpose."""
+
+
+class ConfigurationError(OtelsyncError, ValueError):
+    """An option has a value that cannot work.
+
+    Args:
+        option: The option as the user wrote it: an environment variable or an argument of ``configure()``.
+        value: What it was set to.
+        mend: What to set it to instead.
+    """
+
+    def __init__(self, option: str, value: object, mend: str) -> None:
+        super().__init__(f"{option}={value!r} cannot work: {mend}")
+        self.option = option
+        self.value = value
+        self.mend = mend
+
+    def __reduce__(self) -> tuple[type[ConfigurationError], tuple[str, object, str]]:
+        return type(self), (self.option, self.value, self.mend)
+
+
+class StoreError(OtelsyncError):
+    """The local store cannot be read or written; the message names the file, the cause and the mend."""
+
+
+class RunNotFoundError(OtelsyncError, LookupError):
+    """No run, or more than one, answers to what was asked for; the message lists the candidates."""

@@ -1,0 +1,485 @@
+"""One log path: a record from structlog or from the standard library is built, redacted, rendered and journalled once.
+
+Records inside a span carry its ids. Standard output gets JSON, or coloured text on a terminal; the journal gets an OTLP
+log record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import select
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from struct import Struct
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
+
+import orjson
+from opentelemetry.trace import Span, format_span_id, format_trace_id, get_current_span
+
+from otelsync.context import EMPTY, LOG_TAG, SyncScope, current_scope
+from otelsync.recording import otlp
+from otelsync.recording.journal import ENCODE_ERROR, LOG
+from otelsync.recording.runtime_context import CURRENT
+from otelsync.redaction import Redactor
+
+if TYPE_CHECKING:
+    import structlog
+    from opentelemetry.sdk.resources import Resource
+
+    from otelsync.recording.provider import TracerProvider
+
+DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
+LEVELS: Final = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR, "critical": CRITICAL}
+_NAMES: Final = {number: name for name, number in LEVELS.items()}
+_SEVERITIES: Final = {DEBUG: 5, INFO: 9, WARNING: 13, ERROR: 17, CRITICAL: 21}
+"""OTLP severity numbers; source: opentelemetry-specification, logs data model."""
+
+_OWN: Final = frozenset(("timestamp", "level", "service", "logger", "event", "trace_id", "span_id"))
+"""What a record says of itself. A caller's field of such a name gets an underscore behind it."""
+_STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_pack_times: Final = Struct("<BQBQ").pack
+
+ExcInfo: TypeAlias = (
+    bool | BaseException | tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+)
+
+
+class LogPath:
+    """Where every record goes through.
+
+    Args:
+        service: The service's name, in every record.
+        level: The least level that is let through.
+        output: Writes a finished record: JSON or text, with its line end.
+        redactor: Takes secrets out.
+    """
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        level: int,
+        output: Output,
+        redactor: Redactor,
+    ) -> None:
+        self.service = service
+        self.level = level
+        self._output = output
+        self._redactor = redactor
+        self._encoder = otlp.AttributeEncoder(LOG_TAG, redactor)
+        self._provider: TracerProvider | None = None
+        self._resource: Resource | None = None
+        self._refs: dict[str, int] = {}
+        self._bodies: dict[str, bytes] = {}
+        self._second = -1
+        self._minute = ""
+
+    def journal_to(self, provider: TracerProvider) -> None:
+        """Journal every record from now on, under the provider's resource."""
+        self._refs.clear()
+        self._provider = provider
+
+    def emit(
+        self,
+        level: int,
+        logger: str,
+        event: object,
+        fields: Mapping[str, Any],
+        span: Span | None = None,
+        error: ExcInfo | None = None,
+    ) -> None:
+        """Build, render and journal one record. Never raises."""
+        try:
+            self._emit(level, logger, event if type(event) is str else str(event), fields, span, error)
+        except Exception as problem:
+            _complain(problem)
+
+    def _emit(
+        self, level: int, logger: str, event: str, fields: Mapping[str, Any], span: Span | None, error: ExcInfo | None
+    ) -> None:
+        now = time.time_ns()
+        error = fields.get("exc_info", error)
+        if _context_vars or error or "exc_info" in fields or "stack_info" in fields:
+            fields = _complete(fields, error)
+        if not _OWN.isdisjoint(fields):
+            fields = {f"{key}_" if key in _OWN else key: value for key, value in fields.items()}
+        current: Any = CURRENT.get() if span is None else span
+        trace = getattr(current, "trace", None)  # one of our spans has it, and nothing else that is current
+        if trace is not None:
+            trace_id, span_id, scope = trace.hex, current.id_bytes.hex(), current.scope or EMPTY
+            ids = trace.log_head + current.id_bytes
+        else:
+            trace_id, span_id, ids, scope = _ids_elsewhere(span)
+        event, fields = self._journal(level, logger, event, fields, scope, ids, now)
+        record: dict[str, Any] = {
+            "timestamp": self._timestamp(now),
+            "level": _NAMES.get(level) or logging.getLevelName(level).lower(),
+            "service": self.service,
+            "logger": logger,
+            "event": event,
+        }
+        if trace_id:
+            record["trace_id"] = trace_id
+            record["span_id"] = span_id
+        if scope.rendered:
+            record.update(scope.rendered)
+        record.update(fields)
+        self._output.write(record)
+
+    def _timestamp(self, now: int) -> str:
+        """RFC 3339 in UTC, to the microsecond."""
+        second = now // 1_000_000_000
+        if second != self._second:
+            self._minute = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+            self._second = second
+        return f"{self._minute}{now // 1000 % 1_000_000:06d}Z"
+
+    def _journal(
+        self, level: int, logger: str, event: str, fields: Mapping[str, Any], scope: SyncScope, ids: bytes, now: int
+    ) -> tuple[str, Mapping[str, Any]]:
+        """Journal the record; returns event and fields free of secrets."""
+        encoder = self._encoder
+        before = encoder.redactions
+        body = self._bodies.get(event)
+        if body is None:
+            body, event = self._new_event(event)
+        parts = [_pack_times(0x09, now, 0x59, now), _severity(level), body, ids]
+        if scope.keys.isdisjoint(fields):
+            parts.append(scope.log_bytes)
+            encoder.extend(parts, fields)
+        else:
+            encoder.extend(parts, {**scope.attributes, **fields})
+        if encoder.redactions != before:
+            fields = {key: self._redactor.redact_value(key, value) for key, value in fields.items()}
+        if self._provider is not None:
+            journal = self._provider.journal
+            try:
+                ref = self._refs.get(logger) if self._provider.resource is self._resource else None
+                journal.append(
+                    LOG, self._new_ref(logger) if ref is None else ref, otlp.field(0x12, b"".join(parts)), now
+                )
+            except Exception as problem:
+                journal.drop(ENCODE_ERROR, LOG)
+                _complain(problem)
+        return event, fields
+
+    def _new_event(self, event: str) -> tuple[bytes, str]:
+        """The body of a record, and its event name if it has the look of one; kept unless it held a secret."""
+        clean = self._redactor.redact(event)
+        body = otlp.field(0x2A, otlp.text(0x0A, clean))
+        if clean and len(clean) <= 128 and not any(character.isspace() for character in clean):
+            body += otlp.text(0x62, clean)
+        if clean is event and len(event) <= 128:
+            if len(self._bodies) >= 1024:
+                self._bodies.clear()
+            self._bodies[event] = body
+        return body, clean
+
+    def _new_ref(self, logger: str) -> int:
+        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+        provider = self._provider
+        assert provider is not None
+        if provider.resource is not self._resource:
+            self._refs.clear()
+            self._resource = provider.resource
+        if len(self._refs) >= 1024:  # loggers named after data; the rest share a scope
+            logger = "root"
+        self._refs[logger] = number = provider.define_scope(provider.resource, InstrumentationScope(logger))
+        return number
+
+
+def _complete(fields: Mapping[str, Any], error: ExcInfo | None) -> Mapping[str, Any]:
+    """The fields, with what is bound in context variables and what the exception says."""
+    complete = {**_bound_in_context(), **fields}
+    complete.pop("exc_info", None)
+    if complete.pop("stack_info", None):
+        complete["stack"] = "".join(traceback.format_stack(sys._getframe(4)))
+    if error is True:
+        error = sys.exc_info()  # type: ignore[assignment]
+    if isinstance(error, tuple):
+        error = error[1]
+    if isinstance(error, BaseException):
+        complete.setdefault("error", str(error))
+        complete.setdefault("error_type", type(error).__qualname__)
+        complete["exception"] = "".join(traceback.format_exception(error)).rstrip()
+    return complete
+
+
+_context_vars: Mapping[str, object] = {}
+"""structlog's own registry of context variables: empty as long as nobody binds any."""
+
+
+def _bound_in_context() -> Mapping[str, Any]:
+    """What ``structlog.contextvars.bind_contextvars()`` has bound."""
+    structlog_contextvars = sys.modules.get("structlog.contextvars")
+    return structlog_contextvars.get_contextvars() if structlog_contextvars else {}
+
+
+def _ids_elsewhere(span: Span | None) -> tuple[str, str, bytes, SyncScope]:
+    """Ids under another provider, or outside any span: as text, and as fields of a LogRecord."""
+    context = (span or get_current_span()).get_span_context()
+    scope = current_scope()
+    if not context.is_valid:
+        return "", "", b"", scope
+    fields = b"\x45" + int(context.trace_flags).to_bytes(4, "little")
+    fields += b"\x4a\x10" + context.trace_id.to_bytes(16, "big") + b"\x52\x08" + context.span_id.to_bytes(8, "big")
+    return format_trace_id(context.trace_id), format_span_id(context.span_id), fields, scope
+
+
+def _severity(level: int) -> bytes:
+    """Fields 2 and 3 of a LogRecord: severity number and text."""
+    known = _ENCODED_SEVERITIES.get(level)
+    if known is None:
+        number = next((n for limit, n in sorted(_SEVERITIES.items(), reverse=True) if level >= limit), 1)
+        return bytes((0x10, number)) + otlp.text(0x1A, logging.getLevelName(level))
+    return known
+
+
+_ENCODED_SEVERITIES: Final = {
+    level: bytes((0x10, number)) + otlp.text(0x1A, _NAMES[level].upper()) for level, number in _SEVERITIES.items()
+}
+
+
+def _complain(problem: Exception) -> None:
+    """A record that cannot be logged is no reason to harm the host; whoever develops wants to know."""
+    if logging.raiseExceptions and sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"otelsync: a log record was lost: {type(problem).__name__}: {problem}\n")
+
+
+# Output
+
+
+class Output:
+    """Writes records to a stream.
+
+    Args:
+        stream: A text or binary stream; None for standard output as it is at each moment.
+        text: Write text for people, not JSON.
+        colors: Colour the text.
+    """
+
+    def __init__(self, stream: IO[Any] | None, *, text: bool = False, colors: bool = False) -> None:
+        self._stream = stream
+        self._renderer = _console_renderer(colors) if text else None
+        self._fd = -1 if text else _descriptor(stream)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Render a record and write it. A stream that is gone is no reason to harm the host."""
+        line = self._text(record).encode("utf-8", "backslashreplace") if self._renderer else _json(record)
+        try:
+            if self._fd >= 0:
+                written = os.write(self._fd, line)
+                if written < len(line):
+                    _write_rest(self._fd, line[written:])
+            else:
+                self._write_to_stream(line)
+        except BlockingIOError:
+            _write_rest(self._fd, line)
+        except (OSError, ValueError):
+            pass
+
+    def _write_to_stream(self, line: bytes) -> None:
+        stream: Any = self._stream or sys.stdout
+        if stream is None:
+            return
+        if isinstance(stream, io.TextIOBase):
+            stream.write(line.decode("utf-8", "replace"))
+        else:
+            stream.write(line)
+        stream.flush()
+
+    def _text(self, record: dict[str, Any]) -> str:
+        assert self._renderer is not None
+        shown = {key: printable(value) if isinstance(value, str) else value for key, value in record.items()}
+        if isinstance(record.get("exception"), str):
+            shown["exception"] = printable(record["exception"], keep="\n\t")
+        level = str(shown["level"])
+        return f"{self._renderer(None, level, shown)}\n"
+
+
+def _console_renderer(colors: bool) -> structlog.dev.ConsoleRenderer:
+    from structlog.dev import ConsoleRenderer, plain_traceback
+
+    return ConsoleRenderer(colors=colors, exception_formatter=plain_traceback)
+
+
+_ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    code: f"\\u{code:04x}" for code in (*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
+}
+
+
+def printable(text: str, keep: str = "") -> str:
+    """`text` with control characters and invisible ones shown as escapes, so that it cannot steer a terminal."""
+    table = {code: escape for code, escape in _ESCAPES.items() if chr(code) not in keep} if keep else _ESCAPES
+    return text.translate(table)
+
+
+def _descriptor(stream: IO[Any] | None) -> int:
+    """The file descriptor behind a stream of ours, to write past its buffers; -1 if there is none.
+
+    Standard output is not ours: what others have written to it must stay in order.
+    """
+    if stream is None or stream in (sys.stdout, sys.stderr):
+        return -1
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return -1
+
+
+def _write_rest(fd: int, line: bytes) -> None:
+    """Finish a line on a descriptor that does not take it at once; give up after a second without progress."""
+    while line:
+        if not select.select([], [fd], [], 1.0)[1]:
+            return
+        line = line[os.write(fd, line) :]
+
+
+def _json(record: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(record, _plain, orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError):
+        plain = {str(key): _safe(value) for key, value in record.items()}
+        return orjson.dumps(plain, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _plain(value: object) -> object:
+    """What stands for a value that JSON has no form for."""
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(value)
+
+
+def _safe(value: object) -> object:
+    """A value that is sure to render: what is circular, too deep or half a surrogate becomes text."""
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else str(value)
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except Exception as error:
+        text = f"<{type(value).__name__} whose repr() raised {type(error).__name__}>"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+# The standard library, and what is installed
+
+
+class RecordHandler(logging.Handler):
+    """The standard library's way into the log path."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record; its message becomes the event, its extra attributes fields."""
+        path = _active
+        if path is None:
+            return
+        fields = {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
+        if record.stack_info:
+            fields["stack"] = record.stack_info
+        try:
+            event = record.getMessage()
+        except Exception:
+            event = f"{record.msg} {record.args}"
+        path.emit(record.levelno, record.name, event, fields, None, record.exc_info or None)
+
+
+_active: LogPath | None = None
+_latest: LogPath | None = None
+_restore: Callable[[], None] | None = None
+
+
+def install(path: LogPath) -> None:
+    """Make `path` the way of every structlog and standard library record; :func:`uninstall` undoes it."""
+    global _active, _context_vars, _latest, _restore
+    import structlog
+
+    from otelsync.structlog_logger import BoundLogger, NamedLogger, end_of_chain
+
+    uninstall()
+    _context_vars = getattr(structlog.contextvars, "_CONTEXT_VARS", {"unknown": True})
+    before = structlog.get_config() if structlog.is_configured() else None
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    structlog.configure(
+        processors=[end_of_chain],
+        wrapper_class=BoundLogger,
+        logger_factory=NamedLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = RecordHandler()
+    for old in handlers:
+        if type(old) is logging.StreamHandler and old.stream in (sys.stdout, sys.stderr):
+            root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(path.level)
+    _active = _latest = path
+
+    def restore() -> None:
+        root.removeHandler(handler)
+        for old in handlers:
+            if old not in root.handlers:
+                root.addHandler(old)
+        root.setLevel(level)
+        if before is None:
+            structlog.reset_defaults()
+        else:
+            structlog.configure(**before)
+
+    _restore = restore
+
+
+def uninstall() -> None:
+    """Leave structlog and the standard library's logging as :func:`install` found them."""
+    global _active, _restore
+    if _restore is not None:
+        _restore()
+    _active = _restore = None
+
+
+def active() -> LogPath | None:
+    """The path that is installed."""
+    return _active
+
+
+def latest() -> LogPath | None:
+    """The path that is installed, or was last: cached structlog loggers go on with it."""
+    return _latest
+
+
+def enabled(level: int) -> bool:
+    """Whether a record of this level would go anywhere."""
+    return _active is not None and level >= _active.level
+
+
+def emit(
+    level: int,
+    logger: str,
+    event: str,
+    fields: Mapping[str, Any],
+    span: Span | None = None,
+    error: ExcInfo | None = None,
+) -> None:
+    """Log an event of otelsync's own, in `span` if given; outside any configuration it goes nowhere."""
+    path = _active
+    if path is not None and level >= path.level:
+        path.emit(level, logger, event, fields, span, error)
+
+
+def get_logger(name: str | None = None, **fields: Any) -> Any:
+    """A structlog logger with a name, and fields that it carries from the start."""
+    import structlog
+
+    return structlog.get_logger(name, **fields)

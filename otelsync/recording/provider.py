@@ -1,0 +1,446 @@
+"""The tracer provider: the SDK's, with spans that go to the journal."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import random
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from contextvars import Token
+from time import time_ns
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar
+
+import opentelemetry.context as context_api
+from opentelemetry.context.context import Context
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import sampling
+from opentelemetry.sdk.trace.id_generator import IdGenerator as SdkIdGenerator
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    TraceState,
+    get_current_span,
+    set_span_in_context,
+)
+from opentelemetry.trace import Tracer as TracerApi
+from opentelemetry.trace.propagation import _SPAN_KEY
+from opentelemetry.util import types
+
+from otelsync.context import SCOPE_KEY, SyncScope
+from otelsync.recording import otlp
+from otelsync.recording.runtime_context import CURRENT, installed
+from otelsync.recording.span import RecordedSpan, Trace, flags_field, is_valid_link
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+
+    from otelsync.recording.journal import Journal
+    from otelsync.redaction import Redactor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_SpanArguments: TypeAlias = tuple[
+    str, Context | None, SpanKind, types.Attributes, Sequence[Link] | None, int | None, bool, bool
+]
+
+_LINK_TAG, _EVENT_TAG, _SPAN_TAG = 0x22, 0x1A, 0x4A
+_NO_STATE: Final = TraceState()
+_NO_ROOM: Final = 1 << 62
+_LOCAL_FLAGS: Final = flags_field(None)
+_EMPTY_STATUS: Final = b"\x7a\x00"
+
+_random = random.Random()  # ids are no secrets; our own, so that a host's random.seed() repeats none
+_random_bytes = _random.randbytes
+os.register_at_fork(after_in_child=_random.seed)  # two children must not draw the same ids
+
+
+class IdGenerator(RandomIdGenerator):
+    """Draws ids from a generator of our own: the host's ``random.seed()`` neither repeats them nor is disturbed."""
+
+    def generate_span_id(self) -> int:
+        """A random number of 64 bits, not 0."""
+        return _random.getrandbits(64) or self.generate_span_id()
+
+    def generate_trace_id(self) -> int:
+        """A random number of 128 bits, not 0."""
+        return _random.getrandbits(128) or self.generate_trace_id()
+
+
+class Tracer(sdk.Tracer):
+    """Starts spans that go to the journal. Made by :meth:`TracerProvider.get_tracer`."""
+
+    journal: Journal
+    ref: int
+    """The number of this tracer's scope in the journal."""
+
+    def __init__(self, like: sdk.Tracer, provider: TracerProvider) -> None:
+        super().__init__(
+            like.sampler,
+            like.resource,
+            like.span_processor,
+            like.id_generator,
+            like.instrumentation_info,
+            like._span_limits,
+            like._instrumentation_scope,
+            meter_provider=provider._meter_provider,
+            _tracer_config=like._tracer_config,
+        )
+        self.provider = provider
+        self.journal = provider.journal
+        self.limits = like._span_limits
+        self.instrumentation_scope: InstrumentationScope = like._instrumentation_scope
+        self.plain_limits = self.limits.max_span_attribute_length is None
+        most = self.limits.max_span_attributes
+        self.room = _NO_ROOM if most is None else most
+        self.encoder = provider.encoder
+        self.inner_encoders = provider.inner_encoders
+        self.redact = provider.redact
+        self.names: dict[SpanKind, dict[str, bytes]] = {kind: {} for kind in SpanKind}
+        self.has_processors = provider.has_processors
+        self._random_ids = type(self.id_generator) in (IdGenerator, RandomIdGenerator)
+        self._samples_all = self.sampler is sampling.DEFAULT_ON or self.sampler is sampling.ALWAYS_ON
+        self.ref = provider.define_scope(self.resource, self.instrumentation_scope)
+
+    def _set_resource(self, resource: Resource) -> None:
+        super()._set_resource(resource)
+        self.ref = self.provider.define_scope(resource, self.instrumentation_scope)
+
+    def new_name(self, kind: SpanKind, name: str) -> bytes:
+        """What follows the span's id: name, kind, flags of a local parent, and the unset status."""
+        clean = self.redact(name)
+        body = (otlp.text(0x2A, clean) if clean else b"") + bytes((0x30, kind.value + 1)) + _LOCAL_FLAGS + _EMPTY_STATUS
+        names = self.names[kind]
+        if len(names) >= 1024:
+            names.clear()
+        names[name] = body
+        return body
+
+    def start_as_current_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: types.Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> Any:  # the API promises its own context manager class; this one does the same
+        """A context manager, and decorator, in which a new span is current."""
+        arguments = (name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception)
+        return CurrentSpan(self, arguments, record_exception, set_status_on_exception, end_on_exit)
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: types.Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> Span:
+        """Start a span, by default as a child of the current one; it does not become current.
+
+        Raises:
+            TypeError: The span in `context` has a span context that is none.
+        """
+        if context is None and not links and self._samples_all and self._random_ids and not self.has_processors:
+            parent = CURRENT.get()
+            if type(parent) is RecordedSpan and parent.trace.flags & 1 and self._tracer_config.is_enabled:
+                span = RecordedSpan(
+                    self,
+                    name,
+                    kind,
+                    parent.trace,
+                    _random_bytes(8),
+                    parent._children_head or parent.children_head(),
+                    parent,
+                    parent.scope,
+                    parent._base,
+                    time_ns() if start_time is None else start_time,
+                )
+                if attributes:
+                    span._set_all(attributes)
+                if not (record_exception and set_status_on_exception):
+                    span._record_exception = record_exception
+                    span._set_status_on_exception = set_status_on_exception
+                return span
+        return self._start_sampled(
+            name, context, kind, attributes, links or (), start_time, record_exception, set_status_on_exception
+        )
+
+    def _start_sampled(
+        self,
+        name: str,
+        context: Context | None,
+        kind: SpanKind,
+        attributes: types.Attributes,
+        links: Sequence[Link],
+        start_time: int | None,
+        record_exception: bool,
+        set_status_on_exception: bool,
+    ) -> Span:
+        """Start a span in the general way: as the SDK does, step by step."""
+        parent_span: Span | None = get_current_span(context)
+        parent = parent_span.get_span_context() if parent_span else None
+        if parent is not None and not isinstance(parent, SpanContext):
+            raise TypeError("parent_span_context must be a SpanContext or None.")
+        if not self._is_enabled():
+            return NonRecordingSpan(parent or INVALID_SPAN_CONTEXT)
+        if parent is None or not parent.is_valid:
+            parent_span = None
+            trace_id = self.id_generator.generate_trace_id()
+            is_random = self.id_generator.is_trace_id_random()
+        else:
+            trace_id = parent.trace_id
+            is_random = parent.trace_flags.random_trace_id
+        result = self.sampler.should_sample(context, trace_id, name, kind, attributes, links)
+        is_sampled = result.decision is sampling.Decision.RECORD_AND_SAMPLE
+        flags = TraceFlags((TraceFlags.SAMPLED if is_sampled else 0) | (TraceFlags.RANDOM_TRACE_ID if is_random else 0))
+        span_id = self.id_generator.generate_span_id()
+        if result.decision is sampling.Decision.DROP:
+            return NonRecordingSpan(SpanContext(trace_id, span_id, False, flags, result.trace_state))
+        span = self._make(name, kind, trace_id, flags, result.trace_state, span_id, parent_span, context, start_time)
+        if result.attributes:
+            span._set_all(result.attributes)
+        for link in links:
+            if link and is_valid_link(link.context, link.attributes):
+                span.append_link(link.context, link.attributes)
+        span._record_exception = record_exception
+        span._set_status_on_exception = set_status_on_exception
+        if self.has_processors:
+            self.span_processor.on_start(span, parent_context=context)  # type: ignore[arg-type]  # as good as the SDK's
+        return span
+
+    def _make(
+        self,
+        name: str,
+        kind: SpanKind,
+        trace_id: int,
+        flags: TraceFlags,
+        state: TraceState | None,
+        span_id: int,
+        parent_span: Span | None,
+        context: Context | None,
+        start_time: int | None,
+    ) -> RecordedSpan:
+        parent = parent_span.get_span_context() if parent_span else None
+        state = state if state is not None else _NO_STATE
+        if isinstance(parent_span, RecordedSpan) and parent_span.trace.is_like(flags, state):
+            trace = parent_span.trace
+        else:
+            trace = Trace(trace_id, flags, state)
+        base = context_api.get_current() if context is None else context
+        span = RecordedSpan(
+            self,
+            name,
+            kind,
+            trace,
+            span_id.to_bytes(8, "big"),
+            trace.head + (b"\x22\x08" + parent.span_id.to_bytes(8, "big") if parent else b""),
+            parent_span if isinstance(parent_span, RecordedSpan) else parent,
+            scope_in(base),
+            base,
+            time_ns() if start_time is None else start_time,
+        )
+        if parent and parent.is_remote:
+            span.set_tail(flags_field(parent))
+        return span
+
+
+class CurrentSpan:
+    """A block, or a function, in which a new span is current.
+
+    Unlike a generator it costs no frame. What it was called with is kept, since as a decorator it begins a span a call.
+    """
+
+    __slots__ = ("_arguments", "_end_on_exit", "_record_exception", "_set_status", "_span", "_token", "_tracer")
+
+    def __init__(
+        self, tracer: Tracer, arguments: _SpanArguments, record_exception: bool, set_status: bool, end_on_exit: bool
+    ) -> None:
+        self._tracer = tracer
+        self._arguments = arguments
+        self._record_exception = record_exception
+        self._set_status = set_status
+        self._end_on_exit = end_on_exit
+
+    def __enter__(self) -> Span:
+        span = self._tracer.start_span(*self._arguments)
+        if type(span) is RecordedSpan and self._arguments[1] is None and installed():
+            self._token = CURRENT.set(span)
+        else:
+            self._token = context_api.attach(_context_of(span))  # type: ignore[assignment]  # a token all the same
+        self._span = span
+        return span
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        span = self._span
+        leave(self._token)
+        if (
+            exc_val is not None
+            and isinstance(exc_val, Exception)  # GeneratorExit and the like are no errors; otel-python #4484
+            and isinstance(span, RecordedSpan)
+            and span.is_recording()
+        ):
+            span.note_exception(exc_val, self._record_exception, self._set_status)
+        if self._end_on_exit:
+            span.end()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Decorate a function or a coroutine function: each call has a span of its own."""
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def around_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with self._again():
+                    return await function(*args, **kwargs)
+
+            return around_coroutine  # type: ignore[return-value]  # a coroutine function for a coroutine function
+
+        @functools.wraps(function)
+        def around(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self._again():
+                return function(*args, **kwargs)
+
+        return around
+
+    def _again(self) -> CurrentSpan:
+        return CurrentSpan(self._tracer, self._arguments, self._record_exception, self._set_status, self._end_on_exit)
+
+
+def leave(token: Token[Any]) -> None:
+    """Undo an activation. In another `contextvars` context (a generator closed elsewhere) there is nothing to undo."""
+    if token.var is CURRENT:
+        try:  # noqa: SIM105  # contextlib.suppress costs more than the whole of the rest
+            CURRENT.reset(token)
+        except ValueError:
+            pass
+    else:
+        context_api.detach(token)
+
+
+def scope_in(context: Context) -> SyncScope | None:
+    """The sync scope that a context carries, itself or through its span."""
+    scope = context.get(SCOPE_KEY)
+    if scope is None:
+        scope = getattr(context.get(_SPAN_KEY), "scope", None)
+    return scope if isinstance(scope, SyncScope) else None
+
+
+def _context_of(span: Span) -> Context:
+    context = set_span_in_context(span)
+    scope = getattr(span, "scope", None)
+    return context_api.set_value(SCOPE_KEY, scope, context) if isinstance(scope, SyncScope) else context
+
+
+class TracerProvider(sdk.TracerProvider):
+    """The SDK's tracer provider, with spans that are journalled when they end.
+
+    Args:
+        journal: Where finished spans go.
+        redactor: Takes secrets out of names, attributes and messages on the way; None leaves everything as it is.
+
+    All other arguments are the SDK's. Span processors that are added see every span, at the price of building what they
+    read.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        redactor: Redactor | None = None,
+        sampler: sampling.Sampler | None = None,
+        resource: Resource | None = None,
+        shutdown_on_exit: bool = True,
+        active_span_processor: sdk.SynchronousMultiSpanProcessor | sdk.ConcurrentMultiSpanProcessor | None = None,
+        id_generator: SdkIdGenerator | None = None,
+        span_limits: sdk.SpanLimits | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        self.journal = journal
+        self.redact: Callable[[str], str] = redactor.redact if redactor else _as_it_is
+        self.encoder = otlp.AttributeEncoder(_SPAN_TAG, redactor)
+        self.inner_encoders = (otlp.AttributeEncoder(_EVENT_TAG, redactor), otlp.AttributeEncoder(_LINK_TAG, redactor))
+        self.has_processors = active_span_processor is not None
+        self._redactor = redactor
+        self._resource_numbers: list[tuple[Resource, int]] = []
+        super().__init__(
+            sampler=sampler,
+            resource=resource,
+            shutdown_on_exit=shutdown_on_exit,
+            active_span_processor=active_span_processor,
+            id_generator=id_generator or IdGenerator(),
+            span_limits=span_limits,
+            meter_provider=meter_provider,
+        )
+
+    def define_scope(self, resource: Resource, scope: InstrumentationScope) -> int:
+        """The journal's number for an instrumentation scope under a resource."""
+        number = next((n for known, n in self._resource_numbers if known is resource), None)
+        if number is None:
+            number = self.journal.resource(otlp.resource(resource.attributes, self._redactor))
+            self._resource_numbers.append((resource, number))
+        return self.journal.scope(number, otlp.scope(scope.name, scope.version, scope.attributes, scope.schema_url))
+
+    def get_tracer(
+        self,
+        instrumenting_module_name: str,
+        instrumenting_library_version: str | None = None,
+        schema_url: str | None = None,
+        attributes: types.Attributes = None,
+    ) -> TracerApi:
+        """The tracer of a library; the same one for the same arguments."""
+        tracer = super().get_tracer(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
+        if isinstance(tracer, sdk.Tracer) and not isinstance(tracer, Tracer):
+            with self._tracers_lock:
+                scope = tracer._instrumentation_scope
+                ours = self._tracers.get(scope)
+                if not isinstance(ours, Tracer):
+                    ours = self._tracers[scope] = Tracer(tracer, self)
+                return ours
+        return tracer
+
+    def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:
+        """Let `span_processor` see the start and the end of every span."""
+        super().add_span_processor(span_processor)
+        self.has_processors = True
+        with self._tracers_lock:
+            for tracer in self._tracers.values():
+                if isinstance(tracer, Tracer):
+                    tracer.has_processors = True
+
+    def _handle_fork(self) -> None:
+        """A forked child is an instance of its own.
+
+        The SDK runs its resource detectors again, in a pool of threads, in every child; what they would find is known.
+        """
+        self._tracers_lock = threading.Lock()
+        changed: dict[str, types.AttributeValue] = {}
+        if "service.instance.id" in self._resource.attributes:
+            changed["service.instance.id"] = str(uuid.uuid4())
+        if "process.pid" in self._resource.attributes:
+            changed["process.pid"] = os.getpid()
+        if changed:
+            self._update_resource(Resource(changed))
+
+
+def _as_it_is(text: str) -> str:
+    return text

@@ -1,0 +1,563 @@
+"""A span that is encoded to OTLP bytes and journalled when it ends.
+
+It behaves as the SDK's span does (a property test drives both with the same calls and compares the wire), and does
+less: ids stay bytes, attributes stay a dict, and nothing is built that is not asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Mapping
+from struct import Struct
+from time import time_ns
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.context.context import Context
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace.propagation import _SPAN_KEY
+from opentelemetry.trace.span import TraceState
+from opentelemetry.util import types
+
+from otelsync.context import SCOPE_KEY, SyncScope
+from otelsync.recording.journal import ENCODE_ERROR, SPAN, SPAN_END, SPAN_START
+from otelsync.recording.otlp import AttributeEncoder, field, text, varint
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+    from otelsync.recording.provider import Tracer
+
+_log = logging.getLogger("opentelemetry.sdk.trace")  # misuse is reported where users of the SDK look for it
+
+_PLAIN: Final = frozenset((str, int, float, bool))
+_UNSET: Final = Status(StatusCode.UNSET)
+_pack_times: Final = Struct("<BQBQ").pack
+_pack_event_time: Final = Struct("<BQ").pack
+_START, _END = 0x39, 0x41
+_HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
+_HEADS: Final = tuple(b"\x12" + varint(n) for n in range(4096))
+"""What goes before a span of n bytes in ``ScopeSpans``: tag and length."""
+
+
+class Trace:
+    """What the spans of one trace have in common."""
+
+    __slots__ = ("flags", "head", "hex", "id", "log_head", "state", "tail")
+
+    def __init__(self, trace_id: int, flags: TraceFlags, state: TraceState) -> None:
+        raw = trace_id.to_bytes(16, "big")
+        self.id = trace_id
+        self.hex = raw.hex()
+        self.head = b"\x0a\x10" + raw
+        """Field 1 of a Span."""
+        self.log_head = b"\x45" + int(flags).to_bytes(4, "little") + b"\x4a\x10" + raw + b"\x52\x08"
+        """Fields 8 and 9 of a LogRecord, and how field 10 begins: flags, trace id, and the span id that follows."""
+        self.flags = flags
+        self.state = state
+        self.tail = state_field(state) if state else b""
+
+    def is_like(self, flags: TraceFlags, state: TraceState) -> bool:
+        """Whether a child with these flags and this state shares everything."""
+        return flags == self.flags and (state is self.state or state == self.state)
+
+
+class RecordedSpan(Span):
+    """A span of our provider. Made by :class:`~otelsync.recording.provider.Tracer` alone."""
+
+    __slots__ = (
+        "_as_context",
+        "_attributes",
+        "_base",
+        "_children_head",
+        "_context",
+        "_dropped_attributes",
+        "_end_time",
+        "_events",
+        "_has_more",
+        "_head",
+        "_kind",
+        "_links",
+        "_name",
+        "_parent",
+        "_record_exception",
+        "_set_status_on_exception",
+        "_start_time",
+        "_started",
+        "_status",
+        "_tail",
+        "_tracer",
+        "id_bytes",
+        "scope",
+        "trace",
+    )
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        name: str,
+        kind: SpanKind,
+        trace: Trace,
+        id_bytes: bytes,
+        head: bytes,
+        parent: RecordedSpan | SpanContext | None,
+        scope: SyncScope | None,
+        base: Context | None,
+        start_time: int,
+    ) -> None:
+        self._tracer = tracer
+        self._name = name
+        self._kind = kind
+        self.trace = trace
+        self.id_bytes = id_bytes
+        self._head = head
+        self._parent = parent
+        self.scope = scope
+        self._base = base
+        self._start_time = start_time
+        self._end_time: int | None = None
+        self._attributes: dict[str, types.AnyValue] = {}
+        self._dropped_attributes = 0
+        self._events: BoundedList[Event] | None = None
+        self._links: BoundedList[Link] | None = None
+        self._status = _UNSET
+        self._children_head: bytes | None = None
+        self._context: SpanContext | None = None
+        self._as_context: Context | None = None
+        self._tail = trace.tail
+        self._has_more = trace.tail != b""
+        self._started = False
+        self._record_exception = True
+        self._set_status_on_exception = True
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(name="{self._name}", context={self.get_span_context()})'
+
+    # What it is
+
+    def get_span_context(self) -> SpanContext:
+        """Ids, flags and state, as they travel to children and to other processes."""
+        if self._context is None:
+            trace = self.trace
+            self._context = SpanContext(trace.id, int.from_bytes(self.id_bytes, "big"), False, trace.flags, trace.state)
+        return self._context
+
+    @property
+    def context(self) -> SpanContext:
+        """The same as :meth:`get_span_context`, as span processors know it."""
+        return self.get_span_context()
+
+    @property
+    def trace_id_hex(self) -> str:
+        """32 lower-case hex digits."""
+        return self.trace.hex
+
+    @property
+    def span_id_hex(self) -> str:
+        """16 lower-case hex digits."""
+        return self.id_bytes.hex()
+
+    @property
+    def name(self) -> str:
+        """The operation's name."""
+        return self._name
+
+    @property
+    def kind(self) -> SpanKind:
+        """Its role in a remote call."""
+        return self._kind
+
+    @property
+    def parent(self) -> SpanContext | None:
+        """The parent's span context; None for a root."""
+        parent = self._parent
+        return parent.get_span_context() if isinstance(parent, RecordedSpan) else parent
+
+    @property
+    def start_time(self) -> int:
+        """Nanoseconds since the epoch."""
+        return self._start_time
+
+    @property
+    def end_time(self) -> int | None:
+        """Nanoseconds since the epoch; None while it runs."""
+        return self._end_time
+
+    @property
+    def status(self) -> Status:
+        """Its status so far."""
+        return self._status
+
+    @property
+    def attributes(self) -> types.Attributes:
+        """A copy of its attributes, with those of the sync that it is part of."""
+        inherited = self.scope.attributes if self.scope else {}
+        return {**inherited, **self._attributes}
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Its events so far."""
+        return tuple(self._events or ())
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """Its links so far."""
+        return tuple(self._links or ())
+
+    @property
+    def dropped_attributes(self) -> int:
+        """How many attributes the span limits have cost."""
+        return self._dropped_attributes
+
+    @property
+    def dropped_events(self) -> int:
+        """How many events the span limits have cost."""
+        return 0 if self._events is None else self._events.dropped
+
+    @property
+    def dropped_links(self) -> int:
+        """How many links the span limits have cost."""
+        return 0 if self._links is None else self._links.dropped
+
+    @property
+    def resource(self) -> Resource:
+        """What produces it."""
+        return self._tracer.resource
+
+    @property
+    def instrumentation_scope(self) -> InstrumentationScope:
+        """Which library produces it."""
+        return self._tracer.instrumentation_scope
+
+    def is_recording(self) -> bool:
+        """Whether it has not ended."""
+        return self._end_time is None
+
+    def as_context(self) -> Context:
+        """The OpenTelemetry context in which this span is current; built once, when first asked for."""
+        if self._as_context is None:
+            values = dict(self._base or {})
+            values[_SPAN_KEY] = self
+            if self.scope is not None:
+                values[SCOPE_KEY] = self.scope
+            self._as_context = Context(values)
+        return self._as_context
+
+    def children_head(self) -> bytes:
+        """How every child's message begins: the trace's id, and this span's id as the parent's."""
+        head = self._children_head
+        if head is None:
+            head = self._children_head = self.trace.head + b"\x22\x08" + self.id_bytes
+        return head
+
+    def set_tail(self, tail: bytes) -> None:
+        """Set what else its message says beyond what siblings share: the flags of a remote parent."""
+        self._tail += tail
+        self._has_more = True
+
+    # What happens to it
+
+    def set_attribute(self, key: str, value: types.AnyValue) -> None:
+        """Set an attribute; after the end it is ignored, with a warning."""
+        if self._end_time is not None:
+            _log.warning("Setting attribute on ended span.")
+            return
+        attributes = self._attributes
+        tracer = self._tracer
+        if type(value) in _PLAIN and type(key) is str and key and tracer.plain_limits and len(attributes) < tracer.room:
+            if key in attributes:
+                del attributes[key]
+            attributes[key] = value
+        else:
+            self._set_bounded(key, value)
+
+    def _set_bounded(self, key: str, value: types.AnyValue) -> None:
+        limits = self._tracer.limits
+        cleaned = BoundedAttributes(None, None, immutable=False, max_value_len=limits.max_span_attribute_length)
+        if limits.max_span_attributes == 0:
+            self._drop_attributes(1)
+            return
+        cleaned[key] = value
+        self._drop_attributes(cleaned.dropped)
+        self._merge(cleaned)
+
+    def _drop_attributes(self, count: int) -> None:
+        self._dropped_attributes += count
+        self._has_more = True
+
+    def set_attributes(self, attributes: Mapping[str, types.AnyValue]) -> None:
+        """Set several attributes; after the end they are ignored, with a warning."""
+        if self._end_time is not None:
+            _log.warning("Setting attribute on ended span.")
+            return
+        self._set_all(attributes)
+
+    def _set_all(self, attributes: Mapping[str, types.AnyValue]) -> None:
+        tracer = self._tracer
+        limits = tracer.limits
+        own = self._attributes
+        if (
+            tracer.plain_limits
+            and len(own) + len(attributes) < tracer.room
+            and _PLAIN.issuperset(map(type, attributes.values()))
+            and all(type(key) is str and key for key in attributes)
+        ):
+            if own:
+                for key in attributes:
+                    own.pop(key, None)
+            own.update(attributes)
+        elif limits.max_span_attributes == 0:
+            self._drop_attributes(len(attributes))
+        else:
+            cleaned = BoundedAttributes(
+                None, attributes, immutable=False, max_value_len=limits.max_span_attribute_length
+            )
+            self._drop_attributes(cleaned.dropped)
+            self._merge(cleaned)
+
+    def _merge(self, cleaned: Mapping[str, types.AnyValue]) -> None:
+        own = self._attributes
+        most = self._tracer.limits.max_span_attributes
+        for key, value in cleaned.items():
+            own.pop(key, None)
+            if most is not None and len(own) >= most:
+                del own[next(iter(own))]
+                self._drop_attributes(1)
+            own[key] = value
+
+    def add_event(self, name: str, attributes: types.Attributes = None, timestamp: int | None = None) -> None:
+        """Mark a moment, by default the present one; `timestamp` in nanoseconds since the epoch."""
+        if self._end_time is not None:
+            _log.warning("Tried calling %s on an ended span.", "_add_event")
+            return
+        limits = self._tracer.limits
+        bounded = BoundedAttributes(
+            limits.max_event_attributes, attributes, immutable=True, max_value_len=limits.max_attribute_length
+        )
+        if self._events is None:
+            self._events = BoundedList(limits.max_events)
+            self._has_more = True
+        self._events.append(Event(name=name, attributes=bounded, timestamp=timestamp))
+
+    def add_link(self, context: SpanContext, attributes: types.Attributes = None) -> None:
+        """Point to another span; an invalid context with nothing beside it is ignored."""
+        if not is_valid_link(context, attributes):
+            return
+        if self._end_time is not None:
+            _log.warning("Tried calling %s on an ended span.", "_add_link")
+            return
+        self.append_link(context, attributes)
+
+    def append_link(self, context: SpanContext, attributes: types.Attributes) -> None:
+        """Add a link that is known to be valid."""
+        limits = self._tracer.limits
+        bounded = BoundedAttributes(
+            limits.max_link_attributes, attributes, immutable=True, max_value_len=limits.max_attribute_length
+        )
+        if self._links is None:
+            self._links = BoundedList(limits.max_links)
+            self._has_more = True
+        self._links.append(Link(context, bounded))
+
+    def update_name(self, name: str) -> None:
+        """Give it another name."""
+        if self._end_time is not None:
+            _log.warning("Tried calling %s on an ended span.", "update_name")
+            return
+        self._name = name
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Set the status; OK is final, and UNSET changes nothing."""
+        if self._end_time is not None:
+            _log.warning("Tried calling %s on an ended span.", "set_status")
+            return
+        code = status.status_code if isinstance(status, Status) else status
+        if self._status.status_code is StatusCode.OK or code is StatusCode.UNSET:
+            return
+        if not isinstance(status, Status):
+            status = Status(status, description)
+        elif description is not None:
+            _log.warning("Description %s ignored. Use either `Status` or `(StatusCode, Description)`", description)
+        self._status = status
+        self._has_more = True
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: types.Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        """Record an exception and its traceback as an event named ``exception``."""
+        kind = type(exception)
+        module = kind.__module__
+        described: dict[str, types.AnyValue] = {
+            "exception.type": f"{module}.{kind.__qualname__}" if module and module != "builtins" else kind.__qualname__,
+            "exception.message": str(exception),
+            "exception.stacktrace": "".join(traceback.format_exception(exception)),
+            "exception.escaped": str(escaped),
+        }
+        if attributes:
+            described.update(attributes)
+        self.add_event("exception", described, timestamp)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        """End it, after noting the exception that leaves its block."""
+        if exc_val is not None and self.is_recording():
+            self.note_exception(exc_val, self._record_exception, self._set_status_on_exception, escaped=True)
+        self.end()
+
+    def note_exception(self, error: BaseException, record: bool, set_status: bool, *, escaped: bool = False) -> None:
+        """Record an exception that leaves the span's block, and set the status, as far as each is wanted."""
+        if record:
+            self.record_exception(error, escaped=escaped)
+        if set_status:
+            self.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+
+    def announce(self) -> None:
+        """Journal that it has begun, so that it can be closed for us should the process die."""
+        self._started = True
+        tracer = self._tracer
+        if self.trace.flags & 1:
+            try:
+                tracer.journal.append(SPAN_START, tracer.ref, self._encode(0), self._start_time)
+            except Exception as error:
+                _log.debug("the start of span %r could not be journalled: %s", self._name, error)
+
+    def end(self, end_time: int | None = None) -> None:
+        """End it, now or at `end_time` (nanoseconds since the epoch), and journal it if it is sampled."""
+        if self._end_time is not None:
+            _log.warning("Calling end() on an ended span.")
+            return None
+        tracer = self._tracer
+        if tracer.has_processors:
+            return self._end_with_processors(end_time)
+        self._end_time = now = time_ns() if end_time is None else end_time
+        if self.trace.flags & 1:
+            try:
+                tracer.journal.append(SPAN_END if self._started else SPAN, tracer.ref, self._encode(now), now)
+            except Exception as error:
+                self._lose(error)
+        return None
+
+    def _end_with_processors(self, end_time: int | None) -> None:
+        processor = self._tracer.span_processor
+        self._end_time = now = time_ns() if end_time is None else end_time
+        processor._on_ending(self)  # type: ignore[arg-type]  # as good as the SDK's span
+        if self.trace.flags & 1:
+            try:
+                body = self._encode(now)
+                self._tracer.journal.append(SPAN_END if self._started else SPAN, self._tracer.ref, body, now)
+            except Exception as error:
+                self._lose(error)
+        processor.on_end(self.readable())
+
+    def _lose(self, error: Exception) -> None:
+        self._tracer.journal.drop(ENCODE_ERROR, SPAN)
+        _log.debug("span %r could not be encoded and is counted as dropped: %s", self._name, error)
+
+    def readable(self) -> ReadableSpan:
+        """The SDK's read-only view, for span processors and exporters."""
+        attributes = BoundedAttributes(None, self.attributes, immutable=True)
+        attributes.dropped = self._dropped_attributes
+        return ReadableSpan(
+            name=self._name,
+            context=self.get_span_context(),
+            parent=self.parent,
+            resource=self.resource,
+            attributes=attributes,
+            events=self._events or (),
+            links=self._links or (),
+            kind=self._kind,
+            status=self._status,
+            start_time=self._start_time,
+            end_time=self._end_time,
+            instrumentation_scope=self.instrumentation_scope,
+        )
+
+    _readable_span = readable
+
+    # Its bytes
+
+    def _encode(self, end_time: int) -> bytes:
+        """The span as ``ScopeSpans`` field 2. An `end_time` of 0 means that it has none yet."""
+        tracer = self._tracer
+        attributes = self._attributes
+        parts = [
+            self._head,
+            b"\x12\x08",
+            self.id_bytes,
+            tracer.names[self._kind].get(self._name) or tracer.new_name(self._kind, self._name),
+            _pack_times(_START, self._start_time, _END, end_time),
+        ]
+        scope = self.scope
+        if scope is not None:
+            if scope.keys.isdisjoint(attributes):
+                parts.append(scope.span_bytes)
+            else:
+                attributes = {**scope.attributes, **attributes}
+        tracer.encoder.extend(parts, attributes)
+        if self._has_more:
+            self._encode_rest(parts)
+        body = b"".join(parts)
+        length = len(body)
+        return (_HEADS[length] if length < 4096 else b"\x12" + varint(length)) + body
+
+    def _encode_rest(self, parts: list[bytes]) -> None:
+        """What most spans do not have: events, links, a status, and what the limits have cost."""
+        encoder = self._tracer.inner_encoders
+        parts += [_encode_event(event, encoder[0], self._tracer.redact) for event in self._events or ()]
+        parts += [_encode_link(link, encoder[1]) for link in self._links or ()]
+        parts += (
+            self._tail,
+            _count(0x50, self._dropped_attributes),
+            _count(0x60, self.dropped_events),
+            _count(0x70, self.dropped_links),
+        )
+        if self._status is not _UNSET:
+            description = self._tracer.redact(self._status.description or "")
+            body = text(0x12, description) if description else b""
+            parts.append(field(0x7A, body + _count(0x18, self._status.status_code.value)))
+
+
+def state_field(state: TraceState) -> bytes:
+    """Field 3 of a Span."""
+    return text(0x1A, ",".join(f"{key}={value}" for key, value in state.items()))
+
+
+def flags_field(parent: SpanContext | None) -> bytes:
+    """Field 16 of a Span: that it is known whether the parent is remote, and whether it is."""
+    flags = _HAS_IS_REMOTE | (_IS_REMOTE if parent and parent.is_remote else 0)
+    return b"\x85\x01" + flags.to_bytes(4, "little")
+
+
+def is_valid_link(context: SpanContext | None, attributes: types.Attributes) -> bool:
+    """Whether a link says anything: it has a valid context, or attributes, or a trace state."""
+    return bool(context and (context.is_valid or attributes or context.trace_state))
+
+
+def _count(tag: int, number: int) -> bytes:
+    return bytes((tag,)) + varint(number) if number else b""
+
+
+def _encode_event(event: Event, encoder: AttributeEncoder, redact: Callable[[str], str]) -> bytes:
+    body = _pack_event_time(0x09, event.timestamp) + text(0x12, redact(event.name))
+    return field(0x5A, body + encoder.encode(event.attributes or {}) + _count(0x20, event.dropped_attributes))
+
+
+def _encode_link(link: Link, encoder: AttributeEncoder) -> bytes:
+    context = link.context
+    flags = _HAS_IS_REMOTE | (_IS_REMOTE if context.is_remote else 0)
+    body = b"\x0a\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big")
+    body += encoder.encode(link.attributes or {}) + _count(0x28, link.dropped_attributes)
+    return field(0x6A, body + b"\x35" + flags.to_bytes(4, "little"))

@@ -1,0 +1,366 @@
+"""Every option: its default, its environment variable, its check.
+
+``python -m otelsync.settings`` prints the table of the documentation. The OpenTelemetry SDK's own variables
+(``OTEL_TRACES_SAMPLER``, ``OTEL_RESOURCE_ATTRIBUTES``, span limits, propagators) work as they do there, and all of
+``OTEL_EXPORTER_OTLP_*`` is read by :mod:`otelsync.shipping.otlp_options`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from otelsync.errors import ConfigurationError
+
+MIB: Final = 1024 * 1024
+_LOG_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "critical": 50, "fatal": 50}
+_TRUE: Final = frozenset(("1", "true", "yes", "on"))
+_FALSE: Final = frozenset(("0", "false", "no", "off"))
+
+
+def _default_service() -> str:
+    """The service's name where nobody gave one: what the program was started as."""
+    stem = Path(sys.argv[0]).stem if sys.argv and sys.argv[0] not in ("", "-c", "-m") else ""
+    if stem == "__main__":
+        stem = Path(sys.argv[0]).parent.name
+    return stem or "unknown_service"
+
+
+def _default_home() -> Path:
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "otelsync"
+
+
+def _level(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    number = _LOG_LEVELS.get(str(value).strip().lower())
+    if number is None:
+        raise ValueError("use DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    return number
+
+
+def _one_of(*allowed: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        text = str(value).strip().lower()
+        if text not in allowed:
+            raise ValueError(f"use {', '.join(allowed[:-1])} or {allowed[-1]}")
+        return text
+
+    check.__doc__ = " | ".join(allowed)
+    return check
+
+
+def _switch(value: object) -> bool:
+    """True | false"""
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text not in _TRUE | _FALSE:
+        raise ValueError("use true or false")
+    return text in _TRUE
+
+
+def _seconds(value: object) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        raise ValueError("use a number of seconds, such as 5 or 0.5") from None
+    if not 0 <= number <= 86_400:
+        raise ValueError("use a number of seconds from 0 to 86400")
+    return number
+
+
+_UNITS: Final = {"": 1, "b": 1, "k": 1024, "kib": 1024, "m": MIB, "mib": MIB, "g": 1024 * MIB, "gib": 1024 * MIB}
+
+
+def _bytes(value: object) -> int:
+    found = re.fullmatch(r"(\d+)\s*([a-z]*)", str(value).strip().lower())
+    if found is None or found[2] not in _UNITS:
+        raise ValueError("use a number of bytes, such as 268435456 or 256MiB")
+    number = int(found[1]) * _UNITS[found[2]]
+    if number < 64 * 1024:
+        raise ValueError("use at least 64KiB")
+    return number
+
+
+def _days(value: object) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = -1
+    if number <= 0:
+        raise ValueError("use a number of days above 0")
+    return number
+
+
+def _name(value: object) -> str:
+    text = str(value).strip()
+    if not text:
+        raise ValueError("use a name that is not empty")
+    return text
+
+
+def _path(value: object) -> Path:
+    text = str(value)
+    if not text or "\0" in text:
+        raise ValueError("use the path of a directory or file")
+    return Path(text).expanduser()
+
+
+def _words(value: object) -> tuple[str, ...]:
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return tuple(str(word) for word in value)
+    return tuple(word.strip() for word in str(value).split(",") if word.strip())
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    patterns = (
+        tuple(str(pattern) for pattern in value)
+        if isinstance(value, (list, tuple, set, frozenset))
+        else tuple(line.strip() for line in str(value).splitlines() if line.strip())
+    )
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+    return patterns
+
+
+def _url(value: object) -> str:
+    text = str(value).strip()
+    try:
+        parts = urlsplit(text)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise ValueError("use the URL of an OTLP receiver, such as http://localhost:4318")
+    return text
+
+
+def _option(
+    default: Any, variables: str, check: Callable[[object], Any], says: str, form: str, shown: str | None = None
+) -> Any:
+    metadata = {
+        "variables": variables.split(),
+        "check": check,
+        "says": says,
+        "form": form,
+        "shown": shown if shown is not None else "" if default in (None, ()) else str(default),
+    }
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What otelsync was told, checked.
+
+    Made by :meth:`from_environment`; the constructor checks nothing.
+    """
+
+    service_name: str = _option(
+        _default_service,
+        "OTEL_SERVICE_NAME SERVICE_NAME",
+        _name,
+        "The service's name, in every record; also `service.name` in `OTEL_RESOURCE_ATTRIBUTES`.",
+        "text",
+        "the program's name",
+    )
+    log_level: int = _option(
+        20, "LOG_LEVEL", _level, "The least level of records.", "DEBUG, INFO, WARNING, ERROR, CRITICAL", "INFO"
+    )
+    log_format: str = _option(
+        "auto",
+        "LOG_FORMAT",
+        _one_of("auto", "json", "console"),
+        "How records are rendered; `auto` is `console` on a terminal, else `json`.",
+        "auto, json, console",
+    )
+    endpoint: str | None = _option(
+        None,
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        _url,
+        "Where to send spans and records by OTLP. All of `OTEL_EXPORTER_OTLP_*` works as OpenTelemetry specifies.",
+        "URL",
+        "none: nothing is sent",
+    )
+    home: Path = _option(
+        _default_home,
+        "OTELSYNC_HOME",
+        _path,
+        "Where the journals and the local store are.",
+        "path",
+        "`$XDG_STATE_HOME/otelsync`, else `~/.local/state/otelsync`",
+    )
+    journal_dir: Path | None = _option(
+        None, "OTELSYNC_JOURNAL_DIR", _path, "The journal's directory.", "path", "`<home>/journals/<service name>`"
+    )
+    journal_max_bytes: int = _option(
+        256 * MIB,
+        "OTELSYNC_JOURNAL_MAX_BYTES",
+        _bytes,
+        "What one process may have waiting to be shipped; what goes beyond is dropped and counted.",
+        "bytes, KiB, MiB, GiB",
+        "256MiB",
+    )
+    journal_dir_max_bytes: int = _option(
+        1024 * MIB,
+        "OTELSYNC_JOURNAL_DIR_MAX_BYTES",
+        _bytes,
+        "The same for all processes of a journal directory.",
+        "bytes, KiB, MiB, GiB",
+        "1GiB",
+    )
+    store: str = _option(
+        "auto",
+        "OTELSYNC_STORE",
+        _one_of("auto", "on", "off"),
+        "Whether runs are kept in the local store; `auto` keeps them where nothing is sent by OTLP.",
+        "auto, on, off",
+    )
+    store_path: Path | None = _option(
+        None, "OTELSYNC_STORE_PATH", _path, "The local store, a SQLite file.", "path", "`<home>/store.db`"
+    )
+    store_max_bytes: int = _option(
+        2048 * MIB,
+        "OTELSYNC_STORE_MAX_BYTES",
+        _bytes,
+        "How large the store may grow before its oldest runs go.",
+        "bytes, KiB, MiB, GiB",
+        "2GiB",
+    )
+    store_max_days: float = _option(30.0, "OTELSYNC_STORE_MAX_DAYS", _days, "How long a run is kept.", "days", "30")
+    ship: str = _option(
+        "thread",
+        "OTELSYNC_SHIP",
+        _one_of("thread", "off"),
+        "Who ships the journal: a thread of this process, or somebody else (`otelsync ship`).",
+        "thread, off",
+    )
+    ship_interval: float = _option(
+        1.0, "OTELSYNC_SHIP_INTERVAL", _seconds, "How often the shipper looks, at the most.", "seconds", "1"
+    )
+    shutdown_timeout: float = _option(
+        5.0,
+        "OTELSYNC_SHUTDOWN_TIMEOUT",
+        _seconds,
+        "How long the end of the process may wait for the shipper. What is left stays in the journal.",
+        "seconds",
+        "5",
+    )
+    redact_keys: tuple[str, ...] = _option(
+        (), "OTELSYNC_REDACT_KEYS", _words, "Further names of fields that are secrets.", "names, by comma", ""
+    )
+    redact_patterns: tuple[str, ...] = _option(
+        (),
+        "OTELSYNC_REDACT_PATTERNS",
+        _patterns,
+        "Further regular expressions of secrets.",
+        "one a line",
+        "",
+    )
+    disabled: bool = _option(
+        False, "OTEL_SDK_DISABLED", _switch, "Record nothing; logging stays.", "true, false", "false"
+    )
+    journal_logs: bool = _option(
+        True,
+        "OTEL_LOGS_EXPORTER",
+        lambda value: value if isinstance(value, bool) else str(value).strip().lower() != "none",
+        "`none` renders log records and does not journal them.",
+        "otlp, none",
+        "otlp",
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """Read every option from its argument, else from its variables, else take its default.
+
+        Raises:
+            ConfigurationError: A value cannot work, or an option does not exist.
+        """
+        environment = os.environ if environment is None else environment
+        known = {option.name for option in fields(cls)}
+        for name, value in overrides.items():
+            if name not in known:
+                raise ConfigurationError(name, value, f"there is no such option; there are {', '.join(sorted(known))}")
+        values = {}
+        for option in fields(cls):
+            for source, value in _candidates(option.name, option.metadata["variables"], environment, overrides):
+                try:
+                    values[option.name] = option.metadata["check"](value)
+                except ValueError as error:
+                    raise ConfigurationError(source, value, str(error)) from None
+                break
+        return cls(**values)
+
+    @property
+    def journal(self) -> Path:
+        """The journal's directory."""
+        return self.journal_dir or self.journals / slug(self.service_name)
+
+    @property
+    def journals(self) -> Path:
+        """Where the journals of all services are, unless they have a directory of their own."""
+        return self.home / "journals"
+
+    @property
+    def store_file(self) -> Path:
+        """The local store."""
+        return self.store_path or self.home / "store.db"
+
+
+def _candidates(
+    name: str, variables: list[str], environment: Mapping[str, str], overrides: Mapping[str, Any]
+) -> list[tuple[str, object]]:
+    """Where an option's value may come from, first things first."""
+    found: list[tuple[str, object]] = []
+    if overrides.get(name) is not None:
+        found.append((name, overrides[name]))
+    found += [(variable, environment[variable]) for variable in variables if environment.get(variable, "") != ""]
+    if name == "service_name":
+        for pair in environment.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+            key, _, value = pair.partition("=")
+            if key.strip() == "service.name" and value.strip():
+                found.append(("OTEL_RESOURCE_ATTRIBUTES", unquote(value.strip())))
+    return found
+
+
+def slug(name: str) -> str:
+    """A name as part of a path: never empty, hidden, above or outside.
+
+    >>> slug("../etc/passwd")
+    'etc-passwd'
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:80] or "unnamed"
+
+
+def markdown() -> str:
+    """The table of all options, for the documentation."""
+    lines = [
+        "# Settings",
+        "",
+        "Made by `make docs` from `otelsync/settings.py`. Each is an argument of `otelsync.configure()` or an",
+        "environment variable; the argument wins. A wrong value fails in `configure()` and names the mend.",
+        "",
+        "| argument | variable | values | default | |",
+        "|---|---|---|---|---|",
+    ]
+    for option in fields(Settings):
+        about = option.metadata
+        variables = ", ".join(f"`{variable}`" for variable in about["variables"])
+        lines.append(f"| `{option.name}` | {variables} | {about['form']} | {about['shown']} | {about['says']} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown())

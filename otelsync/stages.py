@@ -1,0 +1,597 @@
+"""The vocabulary of a sync: pipeline, repo, api call, pull request, and any other stage, each a span with an outcome.
+
+Each is a context manager and a decorator. Stages need the OpenTelemetry API alone, so they work over any provider; over
+ours they take a shorter way. Outside any configuration they do next to nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextvars import Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
+
+import opentelemetry.context as context_api
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
+from opentelemetry.trace.propagation import _SPAN_KEY
+
+from otelsync import logs
+from otelsync.context import SCOPE_KEY, SyncScope, current_scope
+from otelsync.recording.runtime_context import CURRENT, installed
+from otelsync.version import __version__
+
+if TYPE_CHECKING:
+    from otelsync.recording.span import RecordedSpan
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Self = TypeVar("Self", bound="Stage")
+
+ACTIONS: Final = ("created", "updated", "unchanged", "skipped", "failed")
+"""What can become of an item; what was fetched is their sum."""
+
+
+class Stage:
+    """A part of a sync: a span, what it carries, and how it went.
+
+    Args:
+        name: What the span's name adds to the kind of the stage.
+        attributes: Attributes of the span, by full name or by the short one of `ALIASES`.
+    """
+
+    KIND = "sync.stage"
+    """How the span's name begins."""
+    EVENT: str | None = None
+    """How the names of its log events begin; None if it logs none of its own."""
+    ALIASES: dict[str, str] = {"kind": "sync.stage.kind", "phase": "sync.phase"}  # noqa: RUF012  # read only
+    """Short names of attributes."""
+    LEVEL = logs.INFO
+    """The level of its events, where nothing failed."""
+    LONG = True
+    """Whether its start is journalled, so that it can be closed should the process die."""
+    COLLECTS = True
+    """Whether counts from below stop here before they go on."""
+
+    __slots__ = (
+        "_actions_below",
+        "_arguments",
+        "_arose",
+        "_attributes",
+        "_clock",
+        "_counts",
+        "_failure",
+        "_fetched_below",
+        "_items_failed",
+        "_name",
+        "_outcome",
+        "_parent",
+        "_parts",
+        "_parts_failed",
+        "_reason",
+        "_scope",
+        "_token",
+        "span",
+    )
+
+    span: Span
+    """The stage's span, while it runs and after."""
+
+    def __init__(self, name: str, attributes: dict[str, Any]) -> None:
+        self._name = name
+        self._arguments = attributes
+
+    # What callers use
+
+    @property
+    def trace_id(self) -> str:
+        """32 lower-case hex digits; empty where nothing is recorded."""
+        context = self.span.get_span_context()
+        return trace.format_trace_id(context.trace_id) if context.is_valid else ""
+
+    @property
+    def span_id(self) -> str:
+        """16 lower-case hex digits; empty where nothing is recorded."""
+        context = self.span.get_span_context()
+        return trace.format_span_id(context.span_id) if context.is_valid else ""
+
+    @property
+    def outcome(self) -> str:
+        """``success``, ``partial``, ``failure`` or ``cancelled``; as it stands, while the stage runs."""
+        if self._outcome:
+            return self._outcome
+        if self._parts and self._parts_failed == self._parts:
+            return "failure"
+        return "partial" if self._parts_failed or self._items_failed else "success"
+
+    def set(self, **attributes: Any) -> None:
+        """Set attributes of the span, by full or short name."""
+        for key, value in attributes.items():
+            self.span.set_attribute(self.ALIASES.get(key, key), value)
+
+    def count(self, **items: int) -> None:
+        """Count items: ``fetched``, ``created``, ``updated``, ``unchanged``, ``skipped``, ``failed``, or your own.
+
+        They become ``sync.items.*`` here and in every stage around. What was fetched need not be counted: it is the
+        sum of the rest.
+        """
+        counts = self._counts
+        for name, number in items.items():
+            counts[name] = counts.get(name, 0) + number
+        self._items_failed += items.get("failed", 0)
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Log a named event at INFO, and mark it in the span."""
+        self.span.add_event(name, {key: value for key, value in fields.items() if value is not None})
+        logs.emit(logs.INFO, "otelsync", name, fields, self.span)
+
+    def skip(self, reason: str) -> None:
+        """Say that there was nothing to do, and why."""
+        self.span.set_attribute("sync.skip.reason", reason)
+
+    def fail(self, reason: str) -> None:
+        """Say that the stage has failed, though no exception leaves it."""
+        self._failure = reason
+        self._outcome = "failure"
+
+    # Entering and leaving
+
+    def __enter__(self: Self) -> Self:
+        self._counts: dict[str, int] = {}
+        self._failure = self._outcome = ""
+        self._arose: BaseException | None = None
+        self._parts = self._parts_failed = self._items_failed = self._fetched_below = self._actions_below = 0
+        self._clock = time.perf_counter_ns()
+        span = self.span = current_tracer().start_span(self._span_name(), None, SpanKind.INTERNAL, self._initial())
+        scope = current_scope()
+        self._parent = scope.stage
+        inner = self._inner_scope(scope) if self.COLLECTS else scope
+        if installed() and hasattr(span, "announce"):
+            ours = cast("RecordedSpan", span)
+            ours.scope = inner
+            self._token: Token[Any] = CURRENT.set(ours)
+            if self.LONG:
+                ours.announce()
+        else:
+            self._enter_elsewhere(inner)
+        if self.EVENT:
+            self._log_start()
+        return self
+
+    def _enter_elsewhere(self, scope: SyncScope) -> None:
+        """Become current under another provider, whose spans know nothing of scopes."""
+        if scope.attributes:
+            self.span.set_attributes(scope.attributes)
+        context = context_api.set_value(_SPAN_KEY, self.span)
+        self._token = context_api.attach(context_api.set_value(SCOPE_KEY, scope, context))
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        _leave(self._token)
+        if error is not None:
+            self._note(error)
+        outcome = self._outcome = self.outcome
+        self._set_last_attributes(outcome)
+        if self._failure or outcome == "failure":
+            self.span.set_status(Status(StatusCode.ERROR, self._failure or f"all {self._parts} parts failed"))
+        self._log_end(outcome)
+        self.span.end()
+        self._roll_up(outcome)
+
+    def _note(self, error: BaseException) -> None:
+        """Take account of an exception that leaves the stage. Where it arises it is recorded, further out named."""
+        if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError
+            self._outcome = self._outcome or "cancelled"
+            return
+        self._outcome = "failure"
+        self._failure = f"{type(error).__name__}: {error}"
+        self.span.set_attribute("error.type", type(error).__qualname__)
+        if not getattr(error, "__otelsync_recorded__", False):
+            self._arose = error
+            self.span.record_exception(error)
+            with contextlib.suppress(AttributeError):  # one with slots is recorded once more further out
+                error.__otelsync_recorded__ = True  # type: ignore[attr-defined]  # a mark of ours
+
+    def _totals(self) -> dict[str, int]:
+        """The counts, with what was fetched: as the caller counted it, else the sum of what became of the items."""
+        counts = self._counts
+        if "fetched" in counts:
+            return counts
+        fetched = self._fetched_below + _sum_actions(counts) - self._actions_below
+        return {"fetched": fetched, **counts} if fetched else counts
+
+    def _set_last_attributes(self, outcome: str) -> None:
+        if self._counts:
+            self.span.set_attributes({f"sync.items.{name}": number for name, number in self._totals().items()})
+        self.span.set_attribute("sync.outcome", outcome)
+
+    def _roll_up(self, outcome: str) -> None:
+        """Add what was counted here to the stage around."""
+        parent = self._parent
+        if parent is None:
+            return
+        totals = self._totals()
+        if totals:
+            parent._fetched_below += totals.get("fetched", 0)
+            parent._actions_below += _sum_actions(totals)
+            parent.count(**{name: number for name, number in totals.items() if name != "fetched"})
+        elif outcome == "partial":
+            parent._items_failed += 1
+
+    def _span_name(self) -> str:
+        return f"{self.KIND} {self._name}"
+
+    def _initial(self) -> dict[str, Any]:
+        aliases = self.ALIASES
+        return {aliases.get(key, key): value for key, value in self._arguments.items() if value is not None}
+
+    def _inner_scope(self, scope: SyncScope) -> SyncScope:
+        return scope.with_stage(self)
+
+    def _log_start(self) -> None:
+        """Only the milestones have a start worth a record."""
+
+    def _log_end(self, outcome: str) -> None:
+        """Log how it went. The traceback stands in the record of the stage in which the exception arose alone."""
+        if self.EVENT is None:
+            return
+        failed = outcome == "failure"
+        level = logs.ERROR if failed else self.LEVEL
+        if not logs.enabled(level):
+            return
+        fields: dict[str, Any] = {"outcome": outcome, "duration_ms": self._elapsed_ms(), **self._totals()}
+        if failed:
+            fields["error"] = self._failure
+        logs.emit(level, "otelsync", self._end_event(failed), fields, self.span, self._arose)
+
+    def _end_event(self, failed: bool) -> str:
+        return f"{self.EVENT}.{'failed' if failed else 'completed'}"
+
+    def _elapsed_ms(self) -> float:
+        return round((time.perf_counter_ns() - self._clock) / 1e6, 3)
+
+    # As a decorator
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Run each call of a function, coroutine function or generator function as a stage of its own."""
+        if inspect.isasyncgenfunction(function):
+            return cast("Callable[P, R]", _around_async_generator(self, function))
+        if inspect.isgeneratorfunction(function):
+            return cast("Callable[P, R]", _around_generator(self, function))
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def around_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with self._again():
+                    return await function(*args, **kwargs)
+
+            return cast("Callable[P, R]", around_coroutine)
+
+        @functools.wraps(function)
+        def around(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self._again():
+                return function(*args, **kwargs)
+
+        return around
+
+    def _again(self: Self) -> Self:
+        """A fresh stage of the same kind, name and attributes."""
+        stage = type(self).__new__(type(self))
+        stage._name, stage._arguments = self._name, self._arguments
+        return stage
+
+
+class Pipeline(Stage):
+    """A whole run of a sync."""
+
+    KIND = EVENT = "sync.pipeline"
+    __slots__ = ("sync_id",)
+
+    sync_id: str
+    """What names the run everywhere, such as ``202508022027-SYNC-765151E9``; empty where nothing is recorded."""
+
+    def phase(self, name: str) -> None:
+        """Say that the run is now in another phase; it becomes ``sync.phase`` and an event."""
+        self.span.set_attribute("sync.phase", name)
+        self.span.add_event("sync.pipeline.phase_changed", {"sync.phase": name})
+        logs.emit(logs.INFO, "otelsync", "sync.pipeline.phase_changed", {"phase": name}, self.span)
+
+    def _inner_scope(self, scope: SyncScope) -> SyncScope:
+        trace_id = self.trace_id
+        outer = scope.attributes.get("sync.id")
+        self.sync_id = str(outer) if outer else new_sync_id(trace_id) if trace_id else ""
+        if not trace_id:
+            return scope.with_stage(self)
+        fields = {**scope.attributes, "sync.id": self.sync_id, "sync.pipeline": self._name}
+        return SyncScope(fields, self)
+
+    def _log_start(self) -> None:
+        if logs.enabled(logs.INFO):
+            fields = {"pipeline": self._name, **self._arguments}
+            logs.emit(logs.INFO, "otelsync", "sync.pipeline.started", fields, self.span)
+
+    def _roll_up(self, outcome: str) -> None:
+        _count_part(self._parent, outcome)
+        super()._roll_up(outcome)
+
+
+class Repo(Stage):
+    """One repository's share of a run."""
+
+    KIND = EVENT = "sync.repo"
+    ALIASES = {"provider": "vcs.provider.name", "url": "vcs.repository.url.full", "branch": "vcs.ref.head.name"}  # noqa: RUF012
+    __slots__ = ()
+
+    def _initial(self) -> dict[str, Any]:
+        owner, _, name = self._name.rpartition("/")
+        attributes: dict[str, Any] = {"vcs.provider.name": "github", "vcs.repository.name": name}
+        if owner:
+            attributes["vcs.owner.name"] = owner
+        return {**attributes, **super()._initial()}
+
+    def _inner_scope(self, scope: SyncScope) -> SyncScope:
+        return SyncScope({**scope.attributes, "sync.repo": self._name}, self)
+
+    def _log_start(self) -> None:
+        if logs.enabled(logs.INFO):
+            logs.emit(logs.INFO, "otelsync", "sync.repo.started", dict(self._arguments), self.span)
+
+    def _roll_up(self, outcome: str) -> None:
+        _count_part(self._parent, outcome)
+        super()._roll_up(outcome)
+
+
+class ApiCall(Stage):
+    """One call of an API, with what it brought."""
+
+    KIND = EVENT = "sync.api"
+    ALIASES = {"kind": "sync.api.kind", "page": "sync.api.page", "attempt": "sync.attempt"}  # noqa: RUF012
+    LEVEL = logs.DEBUG
+    __slots__ = ()
+
+
+class PullRequest(Stage):
+    """One pull request on its way into the database."""
+
+    KIND = EVENT = "sync.pr"
+    ALIASES = {  # noqa: RUF012
+        "action": "sync.action",
+        "state": "vcs.change.state",
+        "title": "vcs.change.title",
+    }
+    LEVEL = logs.DEBUG
+    LONG = False
+    COLLECTS = False
+    __slots__ = ("_action",)
+
+    def __enter__(self: Self) -> Self:
+        self._action = ""  # type: ignore[attr-defined, unused-ignore]
+        return super().__enter__()
+
+    def set(self, **attributes: Any) -> None:
+        """Set attributes; ``action=`` says what became of it: one of created, updated, unchanged, skipped, failed."""
+        if "action" in attributes:
+            self._action = attributes["action"]
+        for key, value in attributes.items():
+            self.span.set_attribute(self.ALIASES.get(key, key), value)
+
+    def skip(self, reason: str) -> None:
+        """Say that it was left out, and why; it counts as skipped."""
+        super().skip(reason)
+        self.set(action="skipped")
+
+    def _span_name(self) -> str:
+        return "sync.pr"
+
+    def _initial(self) -> dict[str, Any]:
+        return {"vcs.change.id": self._name, **super()._initial()}
+
+    def _set_last_attributes(self, outcome: str) -> None:
+        if outcome == "failure":
+            self.set(action="failed")
+        elif outcome == "cancelled":
+            self.span.set_attribute("sync.outcome", outcome)
+
+    def _roll_up(self, outcome: str) -> None:  # noqa: ARG002  # what counts is the action
+        parent, action = self._parent, self._action
+        if parent is None or not action:
+            return
+        counts = parent._counts
+        counts[action] = counts.get(action, 0) + 1
+        if action == "failed":
+            parent._items_failed += 1
+
+    def _end_event(self, failed: bool) -> str:
+        return "sync.pr.failed" if failed else "sync.pr.processed"
+
+
+class TimedOperation(Stage):
+    """A stage that logs how long it took, under its own name."""
+
+    __slots__ = ()
+    EVENT = ""
+
+    def _log_end(self, outcome: str) -> None:
+        failed = outcome == "failure"
+        fields = {**self._arguments, "duration_ms": self._elapsed_ms(), "outcome": outcome}
+        level = logs.ERROR if failed else logs.INFO
+        logs.emit(level, "otelsync", self._name, fields, self.span, self._arose)
+
+
+def pipeline(name: str, **attributes: Any) -> Pipeline:
+    """A run of a sync: ``with pipeline("github.onboarding", team_id=7) as run``."""
+    return Pipeline(name, attributes)
+
+
+def repo(name: str, **attributes: Any) -> Repo:
+    """One repository's share of a run: ``with repo("acme/api") as repo``."""
+    return Repo(name, attributes)
+
+
+def api_call(operation: str, **attributes: Any) -> ApiCall:
+    """One call of an API: ``with api_call("list_pull_requests", kind="rest", page=1) as call``."""
+    return ApiCall(operation, attributes)
+
+
+def pull_request(number: int | str, **attributes: Any) -> PullRequest:
+    """One pull request: ``with pull_request(4711, state="open") as pr``, then ``pr.set(action="created")``."""
+    return PullRequest(str(number), attributes)
+
+
+def stage(name: str, **attributes: Any) -> Stage:
+    """Any other part of a sync, such as a batch for a language model, or weekly metrics."""
+    return Stage(name, attributes)
+
+
+def timed_operation(name: str, **fields: Any) -> TimedOperation:
+    """A stage whose end logs the event `name` with `fields` and ``duration_ms``."""
+    return TimedOperation(name, fields)
+
+
+class sync_context:  # noqa: N801  # a verb of the API, like structlog's bound_contextvars
+    """Bind fields to every span and record inside: ``with sync_context(team_id=7, task_id="abc")``."""
+
+    def __init__(self, **fields: Any) -> None:
+        self._fields = fields
+
+    def __enter__(self) -> None:
+        scope = current_scope().with_fields(self._fields)
+        self._token = context_api.attach(context_api.set_value(SCOPE_KEY, scope))
+
+    def __exit__(self, *_: object) -> None:
+        _leave(self._token)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Bind the fields during each call of a function or coroutine function."""
+        fields = self._fields
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def around_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with sync_context(**fields):
+                    return await function(*args, **kwargs)
+
+            return cast("Callable[P, R]", around_coroutine)
+
+        @functools.wraps(function)
+        def around(*args: P.args, **kwargs: P.kwargs) -> R:
+            with sync_context(**fields):
+                return function(*args, **kwargs)
+
+        return around
+
+
+def new_sync_id(trace_id: str, when: float | None = None) -> str:
+    """The id of a run: the minute in UTC, then the first eight hex digits of its trace id.
+
+    >>> new_sync_id("765151e9" + 24 * "0", 1754166420)
+    '202508022027-SYNC-765151E9'
+    """
+    return time.strftime("%Y%m%d%H%M", time.gmtime(when)) + "-SYNC-" + trace_id[:8].upper()
+
+
+_tracer: tuple[TracerProvider | None, Tracer] = (None, trace.NoOpTracer())
+
+
+def current_tracer() -> Tracer:
+    """The tracer of the provider that is set now."""
+    global _tracer
+    provider = trace.get_tracer_provider()
+    if _tracer[0] is not provider:
+        _tracer = (provider, provider.get_tracer("otelsync", __version__))
+    return _tracer[1]
+
+
+def _sum_actions(counts: dict[str, int]) -> int:
+    return sum(counts.get(action, 0) for action in ACTIONS)
+
+
+def _count_part(parent: Stage | None, outcome: str) -> None:
+    """Tell the stage around how a part of it went: what is made of several parts can be partial."""
+    if parent is not None:
+        parent._parts += 1
+        if outcome == "failure":
+            parent._parts_failed += 1
+        elif outcome == "partial":
+            parent._items_failed += 1
+
+
+def _leave(token: Token[Any]) -> None:
+    """Undo an activation. In another `contextvars` context (a generator closed elsewhere) there is nothing to undo."""
+    if token.var is not CURRENT:
+        context_api.detach(token)
+        return
+    try:  # noqa: SIM105  # contextlib.suppress costs more than the whole of the rest
+        CURRENT.reset(token)
+    except ValueError:
+        pass
+
+
+def _around_generator(stage: Stage, function: Callable[..., Any]) -> Callable[..., Generator[Any, Any, Any]]:
+    """The stage is current while the generator's own code runs, and not while its consumer's does."""
+
+    @functools.wraps(function)
+    def around(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        with stage._again() as running:
+            inner = function(*args, **kwargs)
+            step: Callable[[], Any] = functools.partial(next, inner)
+            while True:
+                try:
+                    item = step()
+                except StopIteration as stop:
+                    return stop.value
+                context = _suspend(running)
+                try:
+                    sent = yield item
+                    step = functools.partial(inner.send, sent)
+                except GeneratorExit:
+                    _resume(running, context)
+                    inner.close()
+                    raise
+                except BaseException as thrown:
+                    step = functools.partial(inner.throw, thrown)
+                _resume(running, context)
+
+    return around
+
+
+def _around_async_generator(stage: Stage, function: Callable[..., Any]) -> Callable[..., AsyncGenerator[Any, Any]]:
+    @functools.wraps(function)
+    async def around(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        with stage._again() as running:
+            inner = function(*args, **kwargs)
+            step = inner.__anext__
+            while True:
+                try:
+                    item = await step()
+                except StopAsyncIteration:
+                    return
+                context = _suspend(running)
+                try:
+                    sent = yield item
+                    step = functools.partial(inner.asend, sent)
+                except GeneratorExit:
+                    _resume(running, context)
+                    await inner.aclose()
+                    raise
+                except BaseException as thrown:
+                    step = functools.partial(inner.athrow, thrown)
+                _resume(running, context)
+
+    return around
+
+
+def _suspend(stage: Stage) -> context_api.Context:
+    """Step out of the stage; returns the context in which its code goes on."""
+    context = context_api.get_current()
+    _leave(stage._token)
+    return context
+
+
+def _resume(stage: Stage, context: context_api.Context) -> None:
+    stage._token = context_api.attach(context)

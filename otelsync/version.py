@@ -1,0 +1,3 @@
+"""The version of otelsync: the only place where it stands."""
+
+__version__ = "0.1.0"
