@@ -14,15 +14,18 @@ class Group:
     """
 
     resource: bytes
-    """``ResourceSpans`` field 1: tag, length, Resource message."""
+    """``ResourceSpans`` field 1: tag, length, Resource message; empty where its definition was lost."""
     scope: bytes
-    """``ScopeSpans`` field 1 (tag, length, InstrumentationScope message), then field 3 where a schema URL is known."""
+    """``ScopeSpans`` field 1 (tag, length, InstrumentationScope message), then field 3 where a schema URL is known;
+    empty where its definition was lost."""
     spans: list[bytes] = field(default_factory=list)
     """Finished spans, each as ``ScopeSpans`` field 2."""
     started: list[bytes] = field(default_factory=list)
     """Spans that have begun and not ended, in the same form, without an end time."""
     logs: list[bytes] = field(default_factory=list)
     """Log records, each as ``ScopeLogs`` field 2."""
+    ended: list[bytes] = field(default_factory=list)
+    """Those of `spans` whose beginning was recorded too."""
 
 
 @dataclass(slots=True)
