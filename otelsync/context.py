@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import opentelemetry.context as context_api
+import orjson
 
 from otelsync.recording.otlp import AttributeEncoder
 from otelsync.recording.runtime_context import CURRENT
+from otelsync.redaction import Redactor
 
 if TYPE_CHECKING:
     from otelsync.stages import Stage
@@ -25,23 +27,33 @@ RENDERED_NAMES: Final = {"sync.id": "sync_id", "sync.pipeline": "pipeline", "syn
 """Attributes of a sync under the names that they have in a rendered log line."""
 
 
+OWN_NAMES: Final = frozenset(("timestamp", "level", "service", "logger", "event", "trace_id", "span_id"))
+"""What a log record says of itself. A caller's field of such a name gets an underscore behind it."""
+
+_SPECIAL: Final = OWN_NAMES | {"exc_info", "stack_info"}
+
+
 class SyncScope:
-    """The fields that spans and records inside carry, and the stage that collects their counts.
+    """The fields that spans and records inside carry, free of secrets, and the stage that collects their counts.
 
     Args:
         attributes: Of spans and OTLP log records, by attribute name.
         stage: The innermost stage that counts roll up to.
     """
 
-    __slots__ = ("attributes", "keys", "log_bytes", "rendered", "span_bytes", "stage")
+    __slots__ = ("attributes", "json_bytes", "keys", "log_bytes", "rendered", "reserved", "span_bytes", "stage")
 
     def __init__(self, attributes: Mapping[str, Any], stage: Stage | None = None) -> None:
-        self.attributes = dict(attributes)
+        self.attributes: dict[str, Any] = {key: _redactor.redact_value(key, value) for key, value in attributes.items()}
         self.stage = stage
         self.keys = frozenset(attributes)
         self.span_bytes = AttributeEncoder(SPAN_TAG).encode(self.attributes)
         self.log_bytes = AttributeEncoder(LOG_TAG).encode(self.attributes)
         self.rendered = {RENDERED_NAMES.get(key, key): value for key, value in self.attributes.items()}
+        self.reserved = _SPECIAL | self.keys | self.rendered.keys()
+        """Names that a record's own fields cannot have if it is to be rendered as it stands."""
+        self.json_bytes = b'",' + (orjson.dumps(self.rendered, str)[1:-1] + b"," if self.rendered else b"")
+        """What stands between a record's span id and its own fields."""
 
     def with_fields(self, fields: Mapping[str, Any]) -> SyncScope:
         """This scope and further fields."""
@@ -50,10 +62,19 @@ class SyncScope:
     def with_stage(self, stage: Stage | None) -> SyncScope:
         """This scope, with another stage to roll counts up to."""
         scope = SyncScope.__new__(SyncScope)
-        scope.attributes, scope.keys = self.attributes, self.keys
-        scope.span_bytes, scope.log_bytes, scope.rendered = self.span_bytes, self.log_bytes, self.rendered
+        for name in self.__slots__:
+            setattr(scope, name, getattr(self, name))
         scope.stage = stage
         return scope
+
+
+_redactor = Redactor()
+
+
+def redact_with(redactor: Redactor | None = None) -> None:
+    """Let `redactor` take secrets out of all scopes that are made from now on; by default one without options."""
+    global _redactor
+    _redactor = redactor or Redactor()
 
 
 EMPTY: Final = SyncScope({})

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
 import orjson
 from opentelemetry.trace import Span, format_span_id, format_trace_id, get_current_span
 
-from otelsync.context import EMPTY, LOG_TAG, SyncScope, current_scope
+from otelsync.context import EMPTY, LOG_TAG, OWN_NAMES, SyncScope, current_scope
 from otelsync.recording import otlp
 from otelsync.recording.journal import ENCODE_ERROR, LOG
 from otelsync.recording.runtime_context import CURRENT
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
     from otelsync.recording.provider import TracerProvider
+    from otelsync.recording.span import Trace
 
 DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
 LEVELS: Final = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR, "critical": CRITICAL}
@@ -40,10 +41,10 @@ _NAMES: Final = {number: name for name, number in LEVELS.items()}
 _SEVERITIES: Final = {DEBUG: 5, INFO: 9, WARNING: 13, ERROR: 17, CRITICAL: 21}
 """OTLP severity numbers; source: opentelemetry-specification, logs data model."""
 
-_OWN: Final = frozenset(("timestamp", "level", "service", "logger", "event", "trace_id", "span_id"))
-"""What a record says of itself. A caller's field of such a name gets an underscore behind it."""
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _pack_times: Final = Struct("<BQBQ").pack
+_HEADS: Final = tuple(b"\x12" + otlp.varint(n) for n in range(4096))
+"""What goes before a record of n bytes in ``ScopeLogs``: tag and length."""
 
 ExcInfo: TypeAlias = (
     bool | BaseException | tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
@@ -76,13 +77,15 @@ class LogPath:
         self._provider: TracerProvider | None = None
         self._resource: Resource | None = None
         self._refs: dict[str, int] = {}
-        self._bodies: dict[str, bytes] = {}
+        self._heads: dict[tuple[int, str, object], _Head] = {}
         self._second = -1
-        self._minute = ""
+        self._minute = b""
+        self._fd = output.descriptor
 
     def journal_to(self, provider: TracerProvider) -> None:
         """Journal every record from now on, under the provider's resource."""
         self._refs.clear()
+        self._heads.clear()
         self._provider = provider
 
     def emit(
@@ -96,9 +99,57 @@ class LogPath:
     ) -> None:
         """Build, render and journal one record. Never raises."""
         try:
-            self._emit(level, logger, event if type(event) is str else str(event), fields, span, error)
+            if type(event) is not str:
+                event = str(event)
+            if self._fd >= 0 and error is None and not _context_vars:
+                current: Any = CURRENT.get() if span is None else span
+                trace = getattr(current, "trace", None)  # one of our spans has it, and nothing else that is current
+                head = self._heads.get((level, logger, event))
+                if trace is not None and head is not None:
+                    scope = current.scope or EMPTY
+                    if scope.reserved.isdisjoint(fields):
+                        return self._emit_known(head, trace, current.id_bytes, scope, fields)
+            self._emit(level, logger, event, fields, span, error)
         except Exception as problem:
             _complain(problem)
+        return None
+
+    def _emit_known(
+        self, head: _Head, trace: Trace, span_id: bytes, scope: SyncScope, fields: Mapping[str, Any]
+    ) -> None:
+        """The short way, for a record like one before it: JSON for a descriptor, inside a span of ours.
+
+        What does not change from record to record is copied: what stands before the fields was rendered once.
+        """
+        now = time.time_ns()
+        encoder = self._encoder
+        redactions = encoder.redactions
+        parts = [_pack_times(0x09, now, 0x59, now), head.otlp, trace.log_head, span_id, scope.log_bytes]
+        encoder.extend(parts, fields)
+        if encoder.redactions != redactions:
+            fields = {key: self._redactor.redact_value(key, value) for key, value in fields.items()}
+        second = now // 1_000_000_000
+        if second != self._second:
+            self._new_second(second)
+        line = (
+            b'{"timestamp":"%b%06dZ' % (self._minute, now // 1000 % 1_000_000)
+            + head.json
+            + trace.hex_bytes
+            + b'","span_id":"'
+            + span_id.hex().encode()
+            + (scope.json_bytes + _dump(fields)[1:] if fields else scope.json_bytes[:-1] + b"}\n")
+        )
+        provider = self._provider
+        if provider is not None:
+            if provider.resource is not self._resource:
+                self._heads.clear()
+                head = self._new_head(head.level, head.logger, head.event)
+            body = b"".join(parts)
+            length = len(body)
+            provider.journal.append(
+                LOG, head.ref, (_HEADS[length] if length < 4096 else b"\x12" + otlp.varint(length)) + body, now
+            )
+        self._output.write_line(line)
 
     def _emit(
         self, level: int, logger: str, event: str, fields: Mapping[str, Any], span: Span | None, error: ExcInfo | None
@@ -107,92 +158,107 @@ class LogPath:
         error = fields.get("exc_info", error)
         if _context_vars or error or "exc_info" in fields or "stack_info" in fields:
             fields = _complete(fields, error)
-        if not _OWN.isdisjoint(fields):
-            fields = {f"{key}_" if key in _OWN else key: value for key, value in fields.items()}
-        current: Any = CURRENT.get() if span is None else span
-        trace = getattr(current, "trace", None)  # one of our spans has it, and nothing else that is current
-        if trace is not None:
-            trace_id, span_id, scope = trace.hex, current.id_bytes.hex(), current.scope or EMPTY
-            ids = trace.log_head + current.id_bytes
-        else:
-            trace_id, span_id, ids, scope = _ids_elsewhere(span)
-        event, fields = self._journal(level, logger, event, fields, scope, ids, now)
+        if not OWN_NAMES.isdisjoint(fields):
+            fields = {f"{key}_" if key in OWN_NAMES else key: value for key, value in fields.items()}
+        trace_id, span_id, ids, scope = _ids(span)
+        head = self._heads.get((level, logger, event)) or self._new_head(level, logger, event)
+        fields = self._journal(head, fields, scope, ids, now)
         record: dict[str, Any] = {
             "timestamp": self._timestamp(now),
-            "level": _NAMES.get(level) or logging.getLevelName(level).lower(),
+            "level": _level_name(level),
             "service": self.service,
             "logger": logger,
-            "event": event,
+            "event": head.event,
         }
         if trace_id:
             record["trace_id"] = trace_id
             record["span_id"] = span_id
-        if scope.rendered:
-            record.update(scope.rendered)
-        record.update(fields)
-        self._output.write(record)
+        self._output.write({**record, **scope.rendered, **fields})
+
+    def _new_second(self, second: int) -> None:
+        self._minute = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode()
+        self._second = second
 
     def _timestamp(self, now: int) -> str:
         """RFC 3339 in UTC, to the microsecond."""
         second = now // 1_000_000_000
         if second != self._second:
-            self._minute = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
-            self._second = second
-        return f"{self._minute}{now // 1000 % 1_000_000:06d}Z"
+            self._new_second(second)
+        return (b"%b%06dZ" % (self._minute, now // 1000 % 1_000_000)).decode()
 
     def _journal(
-        self, level: int, logger: str, event: str, fields: Mapping[str, Any], scope: SyncScope, ids: bytes, now: int
-    ) -> tuple[str, Mapping[str, Any]]:
-        """Journal the record; returns event and fields free of secrets."""
+        self, head: _Head, fields: Mapping[str, Any], scope: SyncScope, ids: bytes, now: int
+    ) -> Mapping[str, Any]:
+        """Journal the record; returns the fields free of secrets."""
         encoder = self._encoder
-        before = encoder.redactions
-        body = self._bodies.get(event)
-        if body is None:
-            body, event = self._new_event(event)
-        parts = [_pack_times(0x09, now, 0x59, now), _severity(level), body, ids]
+        redactions = encoder.redactions
+        parts = [_pack_times(0x09, now, 0x59, now), head.otlp, ids]
         if scope.keys.isdisjoint(fields):
             parts.append(scope.log_bytes)
             encoder.extend(parts, fields)
         else:
             encoder.extend(parts, {**scope.attributes, **fields})
-        if encoder.redactions != before:
+        if encoder.redactions != redactions:
             fields = {key: self._redactor.redact_value(key, value) for key, value in fields.items()}
-        if self._provider is not None:
-            journal = self._provider.journal
+        provider = self._provider
+        if provider is not None:
+            if provider.resource is not self._resource:
+                self._heads.clear()
+                head = self._new_head(head.level, head.logger, head.event)
             try:
-                ref = self._refs.get(logger) if self._provider.resource is self._resource else None
-                journal.append(
-                    LOG, self._new_ref(logger) if ref is None else ref, otlp.field(0x12, b"".join(parts)), now
-                )
+                provider.journal.append(LOG, head.ref, otlp.field(0x12, b"".join(parts)), now)
             except Exception as problem:
-                journal.drop(ENCODE_ERROR, LOG)
+                provider.journal.drop(ENCODE_ERROR, LOG)
                 _complain(problem)
-        return event, fields
+        return fields
 
-    def _new_event(self, event: str) -> tuple[bytes, str]:
-        """The body of a record, and its event name if it has the look of one; kept unless it held a secret."""
+    def _new_head(self, level: int, logger: str, event: str) -> _Head:
+        """What records of this level, logger and event begin with; kept unless the event held a secret or is long."""
         clean = self._redactor.redact(event)
-        body = otlp.field(0x2A, otlp.text(0x0A, clean))
-        if clean and len(clean) <= 128 and not any(character.isspace() for character in clean):
-            body += otlp.text(0x62, clean)
+        ref = self._ref(logger) if self._provider is not None else 0
+        head = _Head(level, logger, clean, self.service, ref)
         if clean is event and len(event) <= 128:
-            if len(self._bodies) >= 1024:
-                self._bodies.clear()
-            self._bodies[event] = body
-        return body, clean
+            if len(self._heads) >= 1024:
+                self._heads.clear()
+            self._heads[level, logger, event] = head
+        return head
 
-    def _new_ref(self, logger: str) -> int:
-        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
+    def _ref(self, logger: str) -> int:
+        """The journal's number of a logger's scope."""
         provider = self._provider
         assert provider is not None
         if provider.resource is not self._resource:
             self._refs.clear()
             self._resource = provider.resource
-        if len(self._refs) >= 1024:  # loggers named after data; the rest share a scope
-            logger = "root"
-        self._refs[logger] = number = provider.define_scope(provider.resource, InstrumentationScope(logger))
-        return number
+        if logger not in self._refs:
+            from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+            if len(self._refs) >= 1024:  # loggers named after data: the rest share a scope
+                logger = "root"
+            self._refs[logger] = provider.define_scope(provider.resource, InstrumentationScope(logger))
+        return self._refs[logger]
+
+
+class _Head:
+    """What records of one level, logger and event have in common, rendered and encoded."""
+
+    __slots__ = ("event", "json", "level", "logger", "otlp", "ref")
+
+    def __init__(self, level: int, logger: str, event: str, service: str, ref: int) -> None:
+        self.level = level
+        self.logger = logger
+        self.event = event
+        self.ref = ref
+        own = {"level": _level_name(level), "service": service, "logger": logger, "event": event, "trace_id": ""}
+        self.json = b'",' + _dump(own)[1:-3]
+        """From behind the timestamp up to where the trace id begins."""
+        self.otlp = _severity(level) + otlp.field(0x2A, otlp.text(0x0A, event))
+        if event and len(event) <= 128 and not any(character.isspace() for character in event):
+            self.otlp += otlp.text(0x62, event)  # it has the look of an event's name
+
+
+def _level_name(level: int) -> str:
+    return _NAMES.get(level) or logging.getLevelName(level).lower()
 
 
 def _complete(fields: Mapping[str, Any], error: ExcInfo | None) -> Mapping[str, Any]:
@@ -202,7 +268,7 @@ def _complete(fields: Mapping[str, Any], error: ExcInfo | None) -> Mapping[str, 
     if complete.pop("stack_info", None):
         complete["stack"] = "".join(traceback.format_stack(sys._getframe(4)))
     if error is True:
-        error = sys.exc_info()  # type: ignore[assignment]
+        error = sys.exc_info()
     if isinstance(error, tuple):
         error = error[1]
     if isinstance(error, BaseException):
@@ -222,8 +288,12 @@ def _bound_in_context() -> Mapping[str, Any]:
     return structlog_contextvars.get_contextvars() if structlog_contextvars else {}
 
 
-def _ids_elsewhere(span: Span | None) -> tuple[str, str, bytes, SyncScope]:
-    """Ids under another provider, or outside any span: as text, and as fields of a LogRecord."""
+def _ids(span: Span | None) -> tuple[str, str, bytes, SyncScope]:
+    """Trace id, span id and scope of the current span, or of `span`: as text, and as fields of a LogRecord."""
+    current: Any = CURRENT.get() if span is None else span
+    trace = getattr(current, "trace", None)
+    if trace is not None:
+        return trace.hex, current.id_bytes.hex(), trace.log_head + current.id_bytes, current.scope or EMPTY
     context = (span or get_current_span()).get_span_context()
     scope = current_scope()
     if not context.is_valid:
@@ -269,20 +339,22 @@ class Output:
     def __init__(self, stream: IO[Any] | None, *, text: bool = False, colors: bool = False) -> None:
         self._stream = stream
         self._renderer = _console_renderer(colors) if text else None
-        self._fd = -1 if text else _descriptor(stream)
+        self.descriptor = -1 if text else _descriptor(stream)
+        """Where finished lines of JSON can be written at once; -1 if they have to go through the stream."""
 
     def write(self, record: dict[str, Any]) -> None:
-        """Render a record and write it. A stream that is gone is no reason to harm the host."""
-        line = self._text(record).encode("utf-8", "backslashreplace") if self._renderer else _json(record)
+        """Render a record and write it."""
+        self.write_line(self._text(record).encode("utf-8", "backslashreplace") if self._renderer else _dump(record))
+
+    def write_line(self, line: bytes) -> None:
+        """Write a finished line. A stream that is gone is no reason to harm the host."""
         try:
-            if self._fd >= 0:
-                written = os.write(self._fd, line)
-                if written < len(line):
-                    _write_rest(self._fd, line[written:])
-            else:
+            if self.descriptor < 0:
                 self._write_to_stream(line)
+            elif (written := os.write(self.descriptor, line)) < len(line):
+                _write_rest(self.descriptor, line[written:])
         except BlockingIOError:
-            _write_rest(self._fd, line)
+            _write_rest(self.descriptor, line)
         except (OSError, ValueError):
             pass
 
@@ -343,12 +415,17 @@ def _write_rest(fd: int, line: bytes) -> None:
         line = line[os.write(fd, line) :]
 
 
-def _json(record: dict[str, Any]) -> bytes:
+def _dump(fields: Mapping[str, Any]) -> bytes:
+    """A line of JSON, whatever the values."""
     try:
-        return orjson.dumps(record, _plain, orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
-    except (TypeError, ValueError):
-        plain = {str(key): _safe(value) for key, value in record.items()}
-        return orjson.dumps(plain, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(fields, _plain, orjson.OPT_APPEND_NEWLINE)
+    except (TypeError, ValueError, RecursionError):
+        pass
+    try:
+        return orjson.dumps(fields, _plain, orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError, RecursionError):
+        safe = {str(_safe(str(key))): _safe(value) for key, value in fields.items()}
+        return orjson.dumps(safe, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _plain(value: object) -> object:

@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Final
 
 REDACTED: Final = "[redacted]"
+CIRCULAR: Final = "[circular]"
+TOO_DEEP: Final = "[too deep]"
+_DEEPEST: Final = 32
 
 SECRET_KEYS: Final = (
     "access_key",
     "access_token",
     "api_key",
-    "apikey",
+    "api_keys",
     "auth_token",
     "authorization",
     "client_secret",
     "cookie",
+    "cookies",
     "credential",
     "credentials",
     "passphrase",
     "passwd",
     "password",
+    "passwords",
     "private_key",
     "proxy_authorization",
     "pwd",
     "refresh_token",
     "secret",
     "secret_key",
+    "secrets",
     "session_token",
     "set_cookie",
     "token",
     "x_api_key",
 )
-"""A field whose name is one of these, or ends in ``_`` or ``.`` and one of these, is a secret whatever it holds."""
+"""A field whose name is one of these, or ends in a separator and one of these, is a secret whatever it holds."""
 
 SECRET_PATTERNS: Final = (
     r"\bgh[pousr]_[A-Za-z0-9]{20,}",  # GitHub's tokens; github.blog, "Behind GitHub's new authentication token formats"
     r"\bgithub_pat_[A-Za-z0-9_]{20,}",
     r"\bv1\.[0-9a-f]{40}\b",  # GitHub's older installation tokens
     r"\bgsk_[A-Za-z0-9]{20,}",  # Groq
-    r"\bsk-[A-Za-z0-9_-]{20,}",  # OpenAI and its followers
-    r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",  # Slack
+    r"\bsk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}",  # OpenAI and its followers, but not sk-learn-and-its-followers
+    r"\bxox[abeoprs]-[A-Za-z0-9-]{15,}",  # Slack
     r"\bglpat-[A-Za-z0-9_-]{16,}",  # GitLab
     r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",  # AWS access key ids
     r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+",  # JSON Web Tokens
@@ -52,20 +60,25 @@ SECRET_PATTERNS: Final = (
 _KEYED: Final = (
     # `Authorization: Bearer x`, `"authorization": "token x"`; the scheme stays, the credentials go.
     (
-        r"(?i)(\b(?:proxy-)?authorization\b[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token|digest)\s+)?)"
-        r"(?!\[redacted\])[^\s\"',;}]+",
+        r"(?ai)(\bauthorization\b\\?[\"']?\s*[:=]\s*\\?[\"']?(?:(?:bearer|basic|token|digest|negotiate|aws4-hmac-sha256)\s+)?)"
+        r"(?!\[redacted\])[^\s\"',;}]+(?:[\"']?,\s*[a-z]+=[\"']?[^\s\"',;}]+)*",
         r"\1" + REDACTED,
     ),
-    (r"(?i)\b(bearer|basic)(\s+)(?=[A-Za-z0-9._~+/=-]*[0-9._~+/=-])[A-Za-z0-9._~+/=-]{16,}", r"\1\2" + REDACTED),
-    # `password=x`, `?access_token=x&`, `"client_secret": "x"`
+    (r"(?ai)\b(bearer\s+)(?=[a-z._~+/-]*[0-9])[a-z0-9._~+/-]{16,}=*", r"\1" + REDACTED),
+    # `password=x`, `?access_token=x&`, `"client_secret": "x"`, `"accessToken": "x"`
     (
-        r"(?i)(\b(?:[a-z0-9]+[_-])*(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|"
-        r"secret[_-]?key|private[_-]?key)\b[\"']?\s*[:=]\s*[\"']?)(?!\[redacted\])[^\s\"'&,;}]{3,}",
+        r"(?ai)((?:(?<![a-z0-9])|access|auth|refresh|session|client|private|secret|api)"
+        r"(?:password|passwd|passphrase|secret|token|(?:api|access|secret|private)[_-]?key)\b"
+        r"\\?[\"']?\s*[:=]\s*\\?[\"']?)(?!\[redacted\])[^\s\"'&,;}\\]{3,}",
         r"\1" + REDACTED,
     ),
-    # `scheme://user:password@host`
-    (r"(?i)\b([a-z][a-z0-9+.-]*://[^\s/:@\"']*:)(?!\[redacted\]@)[^\s/@\"']+@", r"\1" + REDACTED + "@"),
+    # `scheme://user:password@host`; bounded, since a hostile text could make it quadratic
+    (
+        r"(?ai)\b([a-z][a-z0-9+.-]{0,30}://[^\s/:@\"']{0,256}:)(?!\[redacted\]@)[^\s/@\"']{1,1024}@",
+        r"\1" + REDACTED + "@",
+    ),
 )
+_BASIC: Final = re.compile(r"(?ai)\b(basic\s+)([a-z0-9+/]{14,}={0,2})")
 
 _SHORTEST: Final = 20
 """Characters in the shortest secret that is known by its look alone, and not by a name, ``=`` or ``:`` before it."""
@@ -108,54 +121,96 @@ class Redactor:
     """
 
     def __init__(self, keys: Iterable[str] = (), patterns: Iterable[str] = ()) -> None:
-        self._keys = frozenset(_normal(key) for key in (*SECRET_KEYS, *keys))
-        custom = tuple(patterns)
-        self._plain = re.compile("|".join(f"(?:{pattern})" for pattern in (*SECRET_PATTERNS, *custom)), re.DOTALL)
+        self._keys = frozenset(_normal(key).replace("_", "") for key in (*SECRET_KEYS, *keys))
+        self._custom = [re.compile(pattern) for pattern in patterns]
+        # ASCII: a letter of another alphabet right before a token makes it no part of a word
+        self._plain = re.compile("|".join(f"(?:{pattern})" for pattern in SECRET_PATTERNS), re.DOTALL | re.ASCII)
         self._keyed = [(re.compile(pattern), mend) for pattern, mend in _KEYED]
-        self._suspicious: Callable[[str], bool] = _suspicious
-        if custom:
-            self._suspicious = lambda _: True
+        self._shortest = 0 if self._custom else _SHORTEST
+        self._suspicious: Callable[[str], bool] = (lambda _: True) if self._custom else _suspicious
 
     def is_secret_key(self, key: str) -> bool:
         """Whether a field of this name is a secret; "author", "authority" and "tokenizer" are not."""
-        name = _normal(key)
-        if name in self._keys:
-            return True
-        parts = re.split(r"[_.]", name)
-        return any("_".join(parts[i:]) in self._keys for i in range(1, len(parts)))
+        words = _normal(key).split("_")
+        return any("".join(words[i:]) in self._keys for i in range(len(words)))
 
     def redact(self, text: str) -> str:
         """`text` with every secret in it replaced; `text` itself if it holds none."""
+        if len(text) < self._shortest and ":" not in text and "=" not in text:
+            return text
         if not self._suspicious(text):
             return text
         clean = self._plain.sub(REDACTED, text)
         for pattern, mend in self._keyed:
             clean = pattern.sub(mend, clean)
+        clean = _BASIC.sub(_hide_basic, clean)
+        for pattern in self._custom:
+            clean = pattern.sub(REDACTED, clean)
         return text if clean == text else clean
 
     def redact_value(self, key: str, value: object) -> object:
         """The value of a field with every secret in it replaced, at any depth; `value` itself if it holds none.
 
-        Numbers are no secrets, whatever they are called: ``max_tokens=4096``.
+        Numbers are no secrets, whatever they are called: ``max_tokens=4096``. What contains itself, or is nested
+        deeper than 32 levels, ends there. Never raises: what cannot be read is replaced.
         """
+        try:
+            return self._clean(key, value, ())
+        except Exception as error:
+            return f"[a {type(value).__name__} that raises {type(error).__name__}]"
+
+    def _clean(self, key: str, value: object, around: tuple[int, ...]) -> object:
+        """Clean `value`, which stands under `key` in the containers whose ids are `around`."""
         if value is None or isinstance(value, (int, float)):
             return value
         if self.is_secret_key(key):
-            return value if value in ("", REDACTED) else REDACTED
+            return value if isinstance(value, str) and value in ("", REDACTED) else REDACTED
         if isinstance(value, str):
             return self.redact(value)
         if isinstance(value, bytes):
             clean = self.redact(value.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
             return value if clean == value else clean
+        if id(value) in around:
+            return CIRCULAR
+        if len(around) == _DEEPEST:
+            return TOO_DEEP
+        return self._clean_inside(value, (*around, id(value)))
+
+    def _clean_inside(self, value: object, around: tuple[int, ...]) -> object:
+        if is_dataclass(value) and not isinstance(value, type):
+            value_fields = {field.name: getattr(value, field.name, None) for field in fields(value)}
+            pairs = {k: self._clean(k, v, around) for k, v in value_fields.items()}
+            return value if all(pairs[k] is v for k, v in value_fields.items()) else pairs
         if isinstance(value, Mapping):
-            pairs = {k: self.redact_value(str(k), v) for k, v in value.items()}
+            pairs = {k: self._clean(_text(k), v, around) for k, v in value.items()}
             return value if all(pairs[k] is v for k, v in value.items()) else pairs
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], (str, bytes)):
+            second = self._clean(_text(value[0]), value[1], around)  # a header
+            first = self._clean("", value[0], around)
+            return value if first is value[0] and second is value[1] else (first, second)
         if isinstance(value, (list, tuple, set, frozenset)):
-            items = [self.redact_value("", v) for v in value]
+            items = [self._clean("", v, around) for v in value]
             return value if all(a is b for a, b in zip(items, value, strict=True)) else items
-        return value
+        text = str(value)  # an exception, a URL: it is rendered so
+        clean = self.redact(text)
+        return value if clean is text else clean
+
+
+def _hide_basic(found: re.Match[str]) -> str:
+    """Credentials are base64 with a colon in it (RFC 7617); other words after "basic" are just words."""
+    encoded = found[2].rstrip("=")
+    try:
+        is_secret = ":" in base64.b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+    except ValueError:
+        is_secret = False
+    return found[1] + REDACTED if is_secret else found[0]
+
+
+def _text(key: object) -> str:
+    return key.decode("latin-1") if isinstance(key, bytes) else str(key)
 
 
 def _normal(key: str) -> str:
-    """One spelling for the names of fields: ``X-Api-Key`` and ``xApiKey`` are both ``x_api_key``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).replace("-", "_").lower()
+    """One spelling for the names of fields: ``X-Api-Key`` and ``x.apiKey`` are both ``x_api_key``."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", key)
+    return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")

@@ -6,9 +6,10 @@ ours they take a shorter way. Outside any configuration they do next to nothing.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
+import logging
+import operator
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import Token
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Self = TypeVar("Self", bound="Stage")
+
+_log = logging.getLogger("otelsync")
+_RECORDED_IN: Final = "__otelsync_recorded_in__"
+"""What an exception that was recorded in a trace has in its ``__dict__``, with the trace's id."""
 
 ACTIONS: Final = ("created", "updated", "unchanged", "skipped", "failed")
 """What can become of an item; what was fetched is their sum."""
@@ -119,12 +124,17 @@ class Stage:
         They become ``sync.items.*`` here and in every stage around. What was fetched need not be counted: it is the
         sum of the rest.
         """
-        counts = self._counts
         for name, number in items.items():
-            counts[name] = counts.get(name, 0) + number
-        self._items_failed += items.get("failed", 0)
+            try:
+                number = operator.index(number)
+            except TypeError:
+                _log.warning("count(%s=%r): not a whole number, so it is not counted", name, number)
+                continue
+            _add(self._counts, name, number)
+            if name == "failed":
+                self._items_failed += number
 
-    def event(self, name: str, **fields: Any) -> None:
+    def event(self, name: str, /, **fields: Any) -> None:
         """Log a named event at INFO, and mark it in the span."""
         self.span.add_event(name, {key: value for key, value in fields.items() if value is not None})
         logs.emit(logs.INFO, "otelsync", name, fields, self.span)
@@ -135,7 +145,7 @@ class Stage:
 
     def fail(self, reason: str) -> None:
         """Say that the stage has failed, though no exception leaves it."""
-        self._failure = reason
+        self._failure = reason or "failed"
         self._outcome = "failure"
 
     # Entering and leaving
@@ -189,13 +199,17 @@ class Stage:
             self._outcome = self._outcome or "cancelled"
             return
         self._outcome = "failure"
-        self._failure = f"{type(error).__name__}: {error}"
+        self._failure = _describe(error)
         self.span.set_attribute("error.type", type(error).__qualname__)
-        if not getattr(error, "__otelsync_recorded__", False):
-            self._arose = error
+        trace_id = self.trace_id
+        if error.__dict__.get(_RECORDED_IN) == trace_id:
+            return
+        self._arose = error
+        error.__dict__[_RECORDED_IN] = trace_id
+        try:
             self.span.record_exception(error)
-            with contextlib.suppress(AttributeError):  # one with slots is recorded once more further out
-                error.__otelsync_recorded__ = True  # type: ignore[attr-defined]  # a mark of ours
+        except Exception:  # its str() or repr() raises
+            self.span.add_event("exception", {"exception.type": type(error).__qualname__})
 
     def _totals(self) -> dict[str, int]:
         """The counts, with what was fetched: as the caller counted it, else the sum of what became of the items."""
@@ -217,8 +231,9 @@ class Stage:
             return
         totals = self._totals()
         if totals:
-            parent._fetched_below += totals.get("fetched", 0)
-            parent._actions_below += _sum_actions(totals)
+            fetched, actions = totals.get("fetched", 0), _sum_actions(totals)
+            parent._fetched_below += fetched
+            parent._actions_below += actions
             parent.count(**{name: number for name, number in totals.items() if name != "fetched"})
         elif outcome == "partial":
             parent._items_failed += 1
@@ -376,7 +391,7 @@ class PullRequest(Stage):
     def set(self, **attributes: Any) -> None:
         """Set attributes; ``action=`` says what became of it: one of created, updated, unchanged, skipped, failed."""
         if "action" in attributes:
-            self._action = attributes["action"]
+            self._action = str(attributes["action"])
         for key, value in attributes.items():
             self.span.set_attribute(self.ALIASES.get(key, key), value)
 
@@ -401,8 +416,7 @@ class PullRequest(Stage):
         parent, action = self._parent, self._action
         if parent is None or not action:
             return
-        counts = parent._counts
-        counts[action] = counts.get(action, 0) + 1
+        _add(parent._counts, action, 1)
         if action == "failed":
             parent._items_failed += 1
 
@@ -448,7 +462,7 @@ def stage(name: str, **attributes: Any) -> Stage:
     return Stage(name, attributes)
 
 
-def timed_operation(name: str, **fields: Any) -> TimedOperation:
+def timed_operation(name: str, /, **fields: Any) -> TimedOperation:
     """A stage whose end logs the event `name` with `fields` and ``duration_ms``."""
     return TimedOperation(name, fields)
 
@@ -511,6 +525,25 @@ def _sum_actions(counts: dict[str, int]) -> int:
     return sum(counts.get(action, 0) for action in ACTIONS)
 
 
+def _add(counts: dict[str, int], name: str, number: int) -> None:
+    """Add to a count that other threads may be adding to.
+
+    There is no call between reading and storing, so CPython cannot switch threads there (see ``Journal.append``).
+    """
+    try:
+        counts[name] += number
+    except KeyError:
+        counts.setdefault(name, 0)
+        counts[name] += number
+
+
+def _describe(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return f"{type(error).__name__}, whose str() raises"
+
+
 def _count_part(parent: Stage | None, outcome: str) -> None:
     """Tell the stage around how a part of it went: what is made of several parts can be partial."""
     if parent is not None:
@@ -528,7 +561,7 @@ def _leave(token: Token[Any]) -> None:
         return
     try:  # noqa: SIM105  # contextlib.suppress costs more than the whole of the rest
         CURRENT.reset(token)
-    except ValueError:
+    except (ValueError, RuntimeError):  # RuntimeError: one object was entered twice, and is left twice
         pass
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
 from otelsync.redaction import Redactor
 
 _log = logging.getLogger(__name__)
 
-_MANY: Final = 1024
-"""How many keys, or values of one key, are kept before a cache starts afresh."""
-_SHORT: Final = 64
-"""Strings up to this length, in bytes, are worth keeping: they tend to come again."""
+_MANY_KEYS: Final = 1024
+_MANY_VALUES: Final = 256
+_STALE_AFTER: Final = 100_000
+_SHORT: Final = 128
+"""Encoded attributes up to this length, in bytes, are worth keeping: they tend to come again."""
 
 _pack_double = Struct("<d").pack
 
@@ -104,18 +105,19 @@ class AttributeEncoder:
         tag: The key byte of the repeated field: 0x4a in a Span, 0x32 in a LogRecord.
         redactor: Takes secrets out on the way; None where nothing is secret.
 
-    Strings are tested for secrets when they are first seen; only those that hold none are kept.
+    ``strings[key][value]`` and ``ints[key][value]`` are whole encoded fields: those that come often are kept, and were
+    tested for secrets when they were first seen. They raise TypeError for a key that is no string, or empty.
     """
 
-    __slots__ = ("_heads", "_pairs", "_redactor", "redactions", "tag")
+    __slots__ = ("ints", "redactions", "redactor", "strings", "tag")
 
     def __init__(self, tag: int, redactor: Redactor | None = None) -> None:
         self.tag = tag
+        self.redactor = redactor
         self.redactions = 0
         """How often a secret was taken out: a change tells the caller that its own copy still holds one."""
-        self._redactor = redactor
-        self._heads: dict[str, list[bytes]] = {}
-        self._pairs: dict[str, dict[object, bytes]] = {}
+        self.strings = _Keys(self, _Strings)
+        self.ints = _Keys(self, _Ints)
 
     def encode(self, attributes: Mapping[str, object]) -> bytes:
         """All attributes as bytes. One that has no OTLP form is left out, as the SDK does."""
@@ -123,83 +125,112 @@ class AttributeEncoder:
         self.extend(parts, attributes)
         return b"".join(parts)
 
-    def extend(self, parts: list[bytes], attributes: Mapping[str, object]) -> None:
+    def extend(self, parts: list[bytes], attributes: Mapping[str, Any]) -> None:
         """Append all attributes to `parts`."""
-        pairs_of = self._pairs.get
-        for key, value in attributes.items():
-            kind = type(value)
-            if kind is str or kind is int:  # kept apart by type: True and 1.0 equal 1 as keys of a dict
-                pairs = pairs_of(key)
-                pair = None if pairs is None else pairs.get(value)
-                parts.append(self._new_pair(key, value) if pair is None else pair)
-            else:
-                parts.append(self._new_pair(key, value))
+        strings, ints, other = self.strings, self.ints, self.other
+        parts += [
+            strings[key][value]
+            if type(value) is str
+            else ints[key][value]
+            if type(value) is int  # not isinstance: True is not 1 here
+            else other(key, value)
+            for key, value in attributes.items()
+        ]
 
-    def _new_pair(self, key: str, value: object) -> bytes:
-        """A whole ``KeyValue`` field, free of secrets; kept if it is short and likely to come again."""
-        heads = self._heads.get(key)
-        if heads is None:
-            return self._new_key(key, value)
-        kind = type(value)
-        if kind is str:
-            clean: str = value if self._redactor is None else self._redactor.redact(value)  # type: ignore[arg-type, assignment]
-            raw = clean.encode("utf-8", "replace")
-            length = len(raw)
-            encoded = _STRING_HEADS[length] + raw if length < _LONG else field(0x12, field(0x0A, raw))
-            if clean is not value:
-                self.redactions += 1
-                return self._pair(heads, key, encoded)
-        elif kind is int:
-            length = 0
-            encoded = _INTS[value] if 0 <= value < _MANY_INTS else self._value("", value)  # type: ignore[call-overload, operator]
-        else:
-            return self._pair(heads, key, self._value("", value))
-        pair = self._pair(heads, key, encoded)
-        if length <= _SHORT:
-            pairs = self._pairs[key]
-            if len(pairs) >= _MANY:
-                pairs.clear()
-            pairs[value] = pair
-        return pair
-
-    def _pair(self, heads: list[bytes], key: str, encoded: bytes) -> bytes:
-        length = len(encoded)
-        if 0 < length < len(heads):
-            return heads[length] + encoded
-        return field(self.tag, text(0x0A, key) + encoded) if encoded else b""
-
-    def _new_key(self, key: str, value: object) -> bytes:
-        """Learn what goes before a value of each short length under `key`: tag, length of the pair, and the key.
-
-        The names of secrets are never learnt, so that their values never take the short way.
-        """
-        if self._redactor and self._redactor.is_secret_key(key):
-            return self._pair([], key, self._value(key, value))
-        if len(self._heads) >= _MANY:
-            self._heads.clear()
-            self._pairs.clear()
-        name = text(0x0A, key)
-        self._heads[key] = [bytes((self.tag, len(name) + n)) + name for n in range(128 - len(name))]
-        self._pairs[key] = {}
-        return self._new_pair(key, value)
-
-    def _value(self, key: str, value: object) -> bytes:
-        """Field 2 of a KeyValue: tag, length and an AnyValue; empty if OTLP has no form for it."""
-        if self._redactor is not None:
-            clean = self._redactor.redact_value(key, value)
+    def other(self, key: str, value: object) -> bytes:
+        """An attribute of any type; empty if OTLP has no form for it."""
+        redactor = self.redactor
+        if redactor is not None:
+            clean = redactor.redact_value(key, value)
             if clean is not value:
                 self.redactions += 1
                 value = clean
         try:
-            return field(0x12, any_value(value))
+            return field(self.tag, key_value(key, value))
         except (TypeError, ValueError) as error:
-            _log.debug("attribute left out: %s", error)
+            _log.debug("attribute %s left out: %s", key, error)
             return b""
 
 
-_LONG: Final = 126
-_STRING_HEADS: Final = tuple(bytes((0x12, n + 2, 0x0A, n)) for n in range(_LONG))
+class _Keys(dict[str, "_Pairs"]):
+    """The encoded attributes of one type of value, by key; a new key is learnt when it is first asked for."""
+
+    __slots__ = ("_encoder", "_make")
+
+    def __init__(self, encoder: AttributeEncoder, make: type[_Pairs]) -> None:
+        self._encoder = encoder
+        self._make = make
+
+    def __missing__(self, key: str) -> _Pairs:
+        if type(key) is not str or not key:
+            raise TypeError("an attribute's key is a string that is not empty")
+        if len(self) >= _MANY_KEYS:
+            self.clear()
+        pairs = self[key] = self._make(self._encoder, key)
+        return pairs
+
+
+class _Pairs(dict[Any, bytes]):
+    """The encoded attributes under one key, by value: the first few hundred values are kept, the rest made anew."""
+
+    __slots__ = ("_encoder", "_heads", "_is_secret", "_key", "_misses")
+
+    def __init__(self, encoder: AttributeEncoder, key: str) -> None:
+        self._encoder = encoder
+        self._key = key
+        self._misses = 0
+        self._is_secret = encoder.redactor is not None and encoder.redactor.is_secret_key(key)
+        name = text(0x0A, key)
+        self._heads = [bytes((encoder.tag, len(name) + n)) + name for n in range(max(0, 128 - len(name)))]
+        """What goes before a value of each short length: tag, length of the pair, and the key."""
+
+    def _keep(self, value: object, pair: bytes) -> bytes:
+        """Keep a pair if there is room; now and then begin afresh, as what comes often changes."""
+        self._misses += 1
+        if self._misses > _STALE_AFTER:
+            self._misses = 0
+            self.clear()
+        if len(self) < _MANY_VALUES and len(pair) <= _SHORT:
+            self[value] = pair
+        return pair
+
+
+class _Strings(_Pairs):
+    """Strings under one key."""
+
+    __slots__ = ()
+
+    def __missing__(self, value: str) -> bytes:
+        encoder = self._encoder
+        redactor = encoder.redactor
+        if redactor is not None:
+            clean = str(redactor.redact_value(self._key, value)) if self._is_secret else redactor.redact(value)
+            if clean is not value:
+                encoder.redactions += 1
+                return field(encoder.tag, key_value(self._key, clean))
+        raw = value.encode("utf-8", "replace")
+        length = len(raw)
+        if length + 4 < len(self._heads):
+            return self._keep(value, self._heads[length + 4] + _STRING_HEADS[length] + raw)
+        return field(encoder.tag, text(0x0A, self._key) + field(0x12, field(0x0A, raw)))
+
+
+class _Ints(_Pairs):
+    """Integers under one key; numbers are no secrets, whatever they are called."""
+
+    __slots__ = ()
+
+    def __missing__(self, value: int) -> bytes:
+        if 0 <= value < 0x80:
+            encoded = bytes((0x12, 2, 0x18, value))
+        elif 0 <= value < 0x4000:
+            encoded = bytes((0x12, 3, 0x18, value & 0x7F | 0x80, value >> 7))
+        else:
+            return self._encoder.other(self._key, value)
+        if len(encoded) < len(self._heads):
+            return self._keep(value, self._heads[len(encoded)] + encoded)
+        return self._encoder.other(self._key, value)
+
+
+_STRING_HEADS: Final = tuple(bytes((0x12, n + 2, 0x0A, n)) for n in range(124))
 """What goes before a string of n bytes in field 2 of a KeyValue."""
-_MANY_INTS: Final = 2048
-_INTS: Final = tuple(field(0x12, any_value(n)) for n in range(_MANY_INTS))
-"""Field 2 of a KeyValue for each small integer."""

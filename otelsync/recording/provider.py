@@ -9,6 +9,7 @@ import random
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from contextvars import Token
 from time import time_ns
 from types import TracebackType
@@ -57,7 +58,7 @@ _SpanArguments: TypeAlias = tuple[
 
 _LINK_TAG, _EVENT_TAG, _SPAN_TAG = 0x22, 0x1A, 0x4A
 _NO_STATE: Final = TraceState()
-_NO_ROOM: Final = 1 << 62
+_ANY: Final = 1 << 62
 _LOCAL_FLAGS: Final = flags_field(None)
 _EMPTY_STATUS: Final = b"\x7a\x00"
 
@@ -101,17 +102,36 @@ class Tracer(sdk.Tracer):
         self.journal = provider.journal
         self.limits = like._span_limits
         self.instrumentation_scope: InstrumentationScope = like._instrumentation_scope
-        self.plain_limits = self.limits.max_span_attribute_length is None
         most = self.limits.max_span_attributes
-        self.room = _NO_ROOM if most is None else most
+        self.room = _ANY if most is None else most
+        """How many attributes a span may take without a look at its limits."""
+        if self.limits.max_span_attribute_length is not None:
+            self.room = -1
         self.encoder = provider.encoder
+        self.strings = self.encoder.strings
+        self.ints = self.encoder.ints
         self.inner_encoders = provider.inner_encoders
         self.redact = provider.redact
         self.names: dict[SpanKind, dict[str, bytes]] = {kind: {} for kind in SpanKind}
         self.has_processors = provider.has_processors
-        self._random_ids = type(self.id_generator) in (IdGenerator, RandomIdGenerator)
-        self._samples_all = self.sampler is sampling.DEFAULT_ON or self.sampler is sampling.ALWAYS_ON
+        self.is_simple = False
+        """Whether every child of a sampled span is recorded under a random id, and nobody looks on."""
+        self.reconsider()
         self.ref = provider.define_scope(self.resource, self.instrumentation_scope)
+
+    def reconsider(self) -> None:
+        """Find out anew which ways are open, after something was added or switched off."""
+        self.has_processors = self.provider.has_processors
+        self.is_simple = (
+            not self.has_processors
+            and self._tracer_config.is_enabled
+            and type(self.id_generator) in (IdGenerator, RandomIdGenerator)
+            and self.sampler in (sampling.DEFAULT_ON, sampling.ALWAYS_ON)
+        )
+
+    def _set_tracer_config(self, tracer_config: sdk._TracerConfig) -> None:
+        super()._set_tracer_config(tracer_config)
+        self.reconsider()
 
     def _set_resource(self, resource: Resource) -> None:
         super()._set_resource(resource)
@@ -140,8 +160,17 @@ class Tracer(sdk.Tracer):
         end_on_exit: bool = True,
     ) -> Any:  # the API promises its own context manager class; this one does the same
         """A context manager, and decorator, in which a new span is current."""
+        if (
+            context is None
+            and not links
+            and start_time is None
+            and record_exception
+            and set_status_on_exception
+            and end_on_exit
+        ):
+            return CurrentSpan(self, name, kind, attributes)
         arguments = (name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception)
-        return CurrentSpan(self, arguments, record_exception, set_status_on_exception, end_on_exit)
+        return SpanBlock(self, arguments, record_exception, set_status_on_exception, end_on_exit)
 
     def start_span(
         self,
@@ -159,9 +188,9 @@ class Tracer(sdk.Tracer):
         Raises:
             TypeError: The span in `context` has a span context that is none.
         """
-        if context is None and not links and self._samples_all and self._random_ids and not self.has_processors:
+        if context is None and not links and self.is_simple:
             parent = CURRENT.get()
-            if type(parent) is RecordedSpan and parent.trace.flags & 1 and self._tracer_config.is_enabled:
+            if isinstance(parent, RecordedSpan) and parent.trace.flags & 1:
                 span = RecordedSpan(
                     self,
                     name,
@@ -263,10 +292,10 @@ class Tracer(sdk.Tracer):
         return span
 
 
-class CurrentSpan:
-    """A block, or a function, in which a new span is current.
+class SpanBlock:
+    """A block, or a function, in which a new span is current, with any of the options that there are.
 
-    Unlike a generator it costs no frame. What it was called with is kept, since as a decorator it begins a span a call.
+    What it was called with is kept, since as a decorator it begins a span a call.
     """
 
     __slots__ = ("_arguments", "_end_on_exit", "_record_exception", "_set_status", "_span", "_token", "_tracer")
@@ -282,7 +311,7 @@ class CurrentSpan:
 
     def __enter__(self) -> Span:
         span = self._tracer.start_span(*self._arguments)
-        if type(span) is RecordedSpan and self._arguments[1] is None and installed():
+        if isinstance(span, RecordedSpan) and self._arguments[1] is None and installed():
             self._token = CURRENT.set(span)
         else:
             self._token = context_api.attach(_context_of(span))  # type: ignore[assignment]  # a token all the same
@@ -306,24 +335,89 @@ class CurrentSpan:
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function or a coroutine function: each call has a span of its own."""
-        if inspect.iscoroutinefunction(function):
+        return _decorated(function, self._again)
 
-            @functools.wraps(function)
-            async def around_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with self._again():
-                    return await function(*args, **kwargs)
+    def _again(self) -> SpanBlock:
+        return SpanBlock(self._tracer, self._arguments, self._record_exception, self._set_status, self._end_on_exit)
 
-            return around_coroutine  # type: ignore[return-value]  # a coroutine function for a coroutine function
+
+class CurrentSpan(RecordedSpan):
+    """A span that is its own block: entering begins it and makes it current, leaving ends it.
+
+    It is what ``with tracer.start_as_current_span(name)`` nearly always comes to, and saves the block's own object.
+    Where there is no span of ours around it, a :class:`SpanBlock` does the work.
+    """
+
+    _token: Token[Any] | None = None
+    _block: SpanBlock | None = None
+
+    def __init__(self, tracer: Tracer, name: str, kind: SpanKind, attributes: types.Attributes) -> None:
+        self._tracer = tracer
+        self._name = name
+        self._kind = kind
+        self._given = attributes
+
+    def __enter__(self) -> Span:
+        tracer = self._tracer
+        parent = CURRENT.get()
+        if not (isinstance(parent, RecordedSpan) and tracer.is_simple and parent.trace.flags & 1):
+            arguments = (self._name, None, self._kind, self._given, (), None, True, True)
+            self._block = SpanBlock(tracer, arguments, True, True, True)
+            return self._block.__enter__()
+        trace = self.trace = parent.trace
+        self.id_bytes = _random_bytes(8)
+        self._head = parent._children_head or parent.children_head()
+        self._parent = parent
+        self.scope = parent.scope
+        self._base = parent._base
+        self._attributes = {}
+        self._encoded = []
+        if trace.tail:
+            self.set_tail(trace.tail)
+        if self._given:
+            self._set_all(self._given)
+        self._start_time = time_ns()
+        self._token = CURRENT.set(self)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        if self._block is not None:
+            return self._block.__exit__(exc_type, exc_val, exc_tb)
+        if self._token is not None:
+            try:  # noqa: SIM105  # contextlib.suppress costs more than the whole of the rest
+                CURRENT.reset(self._token)
+            except ValueError:
+                pass  # closed in another context, as the generator that holds it was: there is nothing to undo
+            self._token = None
+        if exc_val is not None and isinstance(exc_val, Exception) and self._end_time is None:
+            self.note_exception(exc_val, True, True)
+        self.end()
+        return None
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Decorate a function or a coroutine function: each call has a span of its own."""
+        return _decorated(function, lambda: CurrentSpan(self._tracer, self._name, self._kind, self._given))
+
+
+def _decorated(function: Callable[P, R], block: Callable[[], AbstractContextManager[Any]]) -> Callable[P, R]:
+    """`function`, each call of which runs in a block of its own."""
+    if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
-        def around(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self._again():
-                return function(*args, **kwargs)
+        async def around_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with block():
+                return await function(*args, **kwargs)
 
-        return around
+        return around_coroutine  # type: ignore[return-value]  # a coroutine function for a coroutine function
 
-    def _again(self) -> CurrentSpan:
-        return CurrentSpan(self._tracer, self._arguments, self._record_exception, self._set_status, self._end_on_exit)
+    @functools.wraps(function)
+    def around(*args: P.args, **kwargs: P.kwargs) -> R:
+        with block():
+            return function(*args, **kwargs)
+
+    return around
 
 
 def leave(token: Token[Any]) -> None:
@@ -425,7 +519,7 @@ class TracerProvider(sdk.TracerProvider):
         with self._tracers_lock:
             for tracer in self._tracers.values():
                 if isinstance(tracer, Tracer):
-                    tracer.has_processors = True
+                    tracer.reconsider()
 
     def _handle_fork(self) -> None:
         """A forked child is an instance of its own.

@@ -51,7 +51,7 @@ class RuntimeContext(_RuntimeContext):
         Raises:
             ValueError: The token was made in another `contextvars` context.
         """
-        if token.var is CURRENT or self.previous is None:  # type: ignore[comparison-overlap]
+        if token.var is CURRENT or self.previous is None:
             CURRENT.reset(token)  # type: ignore[arg-type, unused-ignore]
         else:
             self.previous.detach(token)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from struct import Struct
 from time import time_ns
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context.context import Context
@@ -48,12 +48,13 @@ _HEADS: Final = tuple(b"\x12" + varint(n) for n in range(4096))
 class Trace:
     """What the spans of one trace have in common."""
 
-    __slots__ = ("flags", "head", "hex", "id", "log_head", "state", "tail")
+    __slots__ = ("flags", "head", "hex", "hex_bytes", "id", "log_head", "state", "tail")
 
     def __init__(self, trace_id: int, flags: TraceFlags, state: TraceState) -> None:
         raw = trace_id.to_bytes(16, "big")
         self.id = trace_id
         self.hex = raw.hex()
+        self.hex_bytes = self.hex.encode()
         self.head = b"\x0a\x10" + raw
         """Field 1 of a Span."""
         self.log_head = b"\x45" + int(flags).to_bytes(4, "little") + b"\x4a\x10" + raw + b"\x52\x08"
@@ -70,32 +71,23 @@ class Trace:
 class RecordedSpan(Span):
     """A span of our provider. Made by :class:`~otelsync.recording.provider.Tracer` alone."""
 
-    __slots__ = (
-        "_as_context",
-        "_attributes",
-        "_base",
-        "_children_head",
-        "_context",
-        "_dropped_attributes",
-        "_end_time",
-        "_events",
-        "_has_more",
-        "_head",
-        "_kind",
-        "_links",
-        "_name",
-        "_parent",
-        "_record_exception",
-        "_set_status_on_exception",
-        "_start_time",
-        "_started",
-        "_status",
-        "_tail",
-        "_tracer",
-        "id_bytes",
-        "scope",
-        "trace",
-    )
+    # What most spans leave as it is stands here: a span is made a thousand times more often than it fails.
+    _dropped_attributes = 0
+    _end_time: int | None = None
+    _events: BoundedList[Event] | None = None
+    _links: BoundedList[Link] | None = None
+    _status = _UNSET
+    _children_head: bytes | None = None
+    _context: SpanContext | None = None
+    _as_context: Context | None = None
+    _tail = b""
+    _has_more = False
+    """Whether there are events, links, a status or anything else that most spans do not have."""
+    _is_stale = False
+    """Whether `_encoded` no longer says what `_attributes` do."""
+    _started = False
+    _record_exception = True
+    _set_status_on_exception = True
 
     def __init__(
         self,
@@ -120,20 +112,10 @@ class RecordedSpan(Span):
         self.scope = scope
         self._base = base
         self._start_time = start_time
-        self._end_time: int | None = None
         self._attributes: dict[str, types.AnyValue] = {}
-        self._dropped_attributes = 0
-        self._events: BoundedList[Event] | None = None
-        self._links: BoundedList[Link] | None = None
-        self._status = _UNSET
-        self._children_head: bytes | None = None
-        self._context: SpanContext | None = None
-        self._as_context: Context | None = None
-        self._tail = trace.tail
-        self._has_more = trace.tail != b""
-        self._started = False
-        self._record_exception = True
-        self._set_status_on_exception = True
+        self._encoded: list[bytes] = []
+        if trace.tail:
+            self.set_tail(trace.tail)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(name="{self._name}", context={self.get_span_context()})'
@@ -266,17 +248,28 @@ class RecordedSpan(Span):
         """Set an attribute; after the end it is ignored, with a warning."""
         if self._end_time is not None:
             _log.warning("Setting attribute on ended span.")
-            return
+            return None
         attributes = self._attributes
         tracer = self._tracer
-        if type(value) in _PLAIN and type(key) is str and key and tracer.plain_limits and len(attributes) < tracer.room:
-            if key in attributes:
-                del attributes[key]
+        if key not in attributes and len(attributes) < tracer.room:
+            kind = type(value)
+            try:
+                if kind is str:
+                    self._encoded.append(tracer.strings[key][value])
+                elif kind is int:
+                    self._encoded.append(tracer.ints[key][value])
+                elif kind in _PLAIN and type(key) is str and key:
+                    self._encoded.append(tracer.encoder.other(key, value))
+                else:
+                    return self._set_bounded(key, value)
+            except TypeError:  # a key that is no string, or empty
+                return self._set_bounded(key, value)
             attributes[key] = value
-        else:
-            self._set_bounded(key, value)
+            return None
+        return self._set_bounded(key, value)
 
     def _set_bounded(self, key: str, value: types.AnyValue) -> None:
+        """Set an attribute in the general way: as the SDK does, within the limits."""
         limits = self._tracer.limits
         cleaned = BoundedAttributes(None, None, immutable=False, max_value_len=limits.max_span_attribute_length)
         if limits.max_span_attributes == 0:
@@ -297,21 +290,25 @@ class RecordedSpan(Span):
             return
         self._set_all(attributes)
 
-    def _set_all(self, attributes: Mapping[str, types.AnyValue]) -> None:
+    def _set_all(self, attributes: Mapping[str, Any]) -> None:
         tracer = self._tracer
+        if not self._attributes and len(attributes) <= tracer.room:
+            strings, ints, other = tracer.strings, tracer.ints, tracer.encoder.other
+            try:
+                self._encoded = [
+                    strings[key][value]
+                    if type(value) is str
+                    else ints[key][value]
+                    if type(value) is int
+                    else other(key, _plain(key, value))
+                    for key, value in attributes.items()
+                ]
+                self._attributes = dict(attributes)
+                return
+            except TypeError:  # a key or a value that has to be looked at first
+                self._encoded = []
         limits = tracer.limits
-        own = self._attributes
-        if (
-            tracer.plain_limits
-            and len(own) + len(attributes) < tracer.room
-            and _PLAIN.issuperset(map(type, attributes.values()))
-            and all(type(key) is str and key for key in attributes)
-        ):
-            if own:
-                for key in attributes:
-                    own.pop(key, None)
-            own.update(attributes)
-        elif limits.max_span_attributes == 0:
+        if limits.max_span_attributes == 0:
             self._drop_attributes(len(attributes))
         else:
             cleaned = BoundedAttributes(
@@ -322,6 +319,7 @@ class RecordedSpan(Span):
 
     def _merge(self, cleaned: Mapping[str, types.AnyValue]) -> None:
         own = self._attributes
+        self._is_stale = True
         most = self._tracer.limits.max_span_attributes
         for key, value in cleaned.items():
             own.pop(key, None)
@@ -492,7 +490,6 @@ class RecordedSpan(Span):
     def _encode(self, end_time: int) -> bytes:
         """The span as ``ScopeSpans`` field 2. An `end_time` of 0 means that it has none yet."""
         tracer = self._tracer
-        attributes = self._attributes
         parts = [
             self._head,
             b"\x12\x08",
@@ -501,12 +498,15 @@ class RecordedSpan(Span):
             _pack_times(_START, self._start_time, _END, end_time),
         ]
         scope = self.scope
-        if scope is not None:
-            if scope.keys.isdisjoint(attributes):
+        if scope is not None and not scope.keys.isdisjoint(self._attributes):
+            tracer.encoder.extend(parts, {**scope.attributes, **self._attributes})
+        else:
+            if scope is not None:
                 parts.append(scope.span_bytes)
+            if self._is_stale:
+                tracer.encoder.extend(parts, self._attributes)
             else:
-                attributes = {**scope.attributes, **attributes}
-        tracer.encoder.extend(parts, attributes)
+                parts += self._encoded
         if self._has_more:
             self._encode_rest(parts)
         body = b"".join(parts)
@@ -544,6 +544,17 @@ def flags_field(parent: SpanContext | None) -> bytes:
 def is_valid_link(context: SpanContext | None, attributes: types.Attributes) -> bool:
     """Whether a link says anything: it has a valid context, or attributes, or a trace state."""
     return bool(context and (context.is_valid or attributes or context.trace_state))
+
+
+def _plain(key: object, value: Any) -> Any:
+    """`value`, if it can be encoded as it is.
+
+    Raises:
+        TypeError: It cannot, or `key` is no string, or empty.
+    """
+    if type(value) not in _PLAIN or type(key) is not str or not key:
+        raise TypeError
+    return value
 
 
 def _count(tag: int, number: int) -> bytes:

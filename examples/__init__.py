@@ -1,0 +1,1 @@
+"""Programs that use otelsync as a user would; each runs alone."""

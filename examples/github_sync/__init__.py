@@ -1,0 +1,1 @@
+"""Sync pull requests, reviews, files and commits from GitHub into SQLite, traced by otelsync."""

@@ -1,0 +1,70 @@
+"""The command line: one module a command, loaded when it is called, because every import is time that a user waits."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+from otelsync.errors import ConfigurationError, OtelsyncError
+from otelsync.version import __version__
+
+COMMANDS: Final = {
+    "list": "The runs in the local store, latest first.",
+    "show": "The waterfall of a run.",
+    "logs": "The log records of a run.",
+    "ledger": "What became of every record.",
+    "ship": "Ship what is recorded, until stopped.",
+}
+
+
+class _Commands(click.Group):
+    """A group whose commands are modules of this package."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"otelsync.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an expected error becomes one line, a reader that has gone is no error."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Python flushes once more when it ends, and would complain then.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+        except ConfigurationError as error:
+            raise _WrongSetting(str(error)) from error
+        except OtelsyncError as error:
+            raise _Failure(str(error)) from error
+        return result
+
+
+class _Failure(click.ClickException):
+    """An expected error, as one line."""
+
+    def show(self, file: Any = None) -> None:  # noqa: ARG002
+        click.echo(f"otelsync: {self.message}", err=True)
+
+
+class _WrongSetting(_Failure):
+    exit_code = 2
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="otelsync")
+def main() -> None:
+    """Look at what sync jobs have recorded, and ship it."""

@@ -1,0 +1,87 @@
+"""Before anything is shown: what journals still hold is brought into the store, if nobody else is doing so.
+
+So a run can be looked at whose process was killed, or which had no shipper. A living shipper is left to its work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from otelsync.errors import OtelsyncError
+
+if TYPE_CHECKING:
+    from otelsync.settings import Settings
+
+PATIENCE = 20.0
+"""Seconds for one journal directory."""
+
+
+def journal_directories(settings: Settings) -> list[Path]:
+    """The journal directory that was named, or else those of all services under the home directory."""
+    if settings.journal_dir is not None:
+        return [settings.journal_dir] if settings.journal_dir.is_dir() else []
+    try:
+        return sorted(path for path in settings.journals.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def catch_up(settings: Settings) -> None:
+    """Store what is pending, if runs are stored at all. What goes wrong is said, and ends nothing."""
+    waiting = [directory for directory in journal_directories(settings) if any(directory.glob("*.journal"))]
+    if not waiting:
+        return  # the usual case; what follows takes time to import
+    from otelsync.configuration import wants_store
+
+    if not wants_store(settings):
+        return
+    for directory in waiting:
+        try:
+            _catch_up(replace(settings, journal_dir=directory))
+        except (OtelsyncError, OSError) as error:
+            click.echo(f"otelsync: {directory.name} is not up to date: {error}", err=True)
+
+
+def _catch_up(settings: Settings) -> None:
+    from otelsync.configuration import make_shipper
+    from otelsync.shipping.checkpoint import CheckpointError, load
+
+    try:
+        checkpoint = load(settings.journal)
+    except CheckpointError:
+        checkpoint = None
+    if checkpoint is not None and set(checkpoint.sinks) - {"store"}:
+        _store_alone(settings)
+        return
+    shipper = make_shipper(settings, store=True)()
+    try:
+        if shipper.own() and not shipper.drain(PATIENCE):
+            click.echo(f"otelsync: {settings.journal.name} is not up to date yet: run otelsync ship --once", err=True)
+    finally:
+        shipper.close()
+
+
+def _store_alone(settings: Settings) -> None:
+    """Copy records into the store without moving any cursor: they are still to be sent to an endpoint of others."""
+    from otelsync.shipping.reader import JournalError, JournalReader, list_segments
+    from otelsync.shipping.store import StoreSink
+
+    sink = StoreSink(settings.store_file)
+    try:
+        for segments in list_segments(settings.journal).values():
+            for segment in segments:
+                try:
+                    reader = JournalReader(settings.journal / segment.name, patience=0)
+                except (OSError, JournalError):
+                    continue  # gone, or not a journal: for its shipper to say
+                try:
+                    while (batch := reader.read(sink.position(segment.name))) is not None:
+                        sink.deliver(batch)
+                finally:
+                    reader.close()
+    finally:
+        sink.close()

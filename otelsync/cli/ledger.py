@@ -1,0 +1,56 @@
+"""``otelsync ledger``: what became of every record, by journal, signal and sink."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from otelsync.cli import options
+from otelsync.cli.catching_up import catch_up, journal_directories
+from otelsync.shipping.ledger import Account, Ledger, read_ledger
+from otelsync.views.printable import pad, printable
+
+
+@click.command(name="ledger")
+@options.json_option("A JSON object: journal, signal, sink.")
+@options.home_option
+def command(as_json: bool, home: Path | None) -> None:
+    """What became of every record: recorded = shipped + folded + dropped + pending."""
+    settings = options.settings_of(home)
+    catch_up(settings)
+    ledgers = {directory.name: read_ledger(directory) for directory in journal_directories(settings)}
+    if as_json:
+        click.echo(json.dumps({name: ledger.as_dict() for name, ledger in ledgers.items()}, indent=2))
+        return
+    if not ledgers:
+        click.echo(f"nothing has been recorded under {printable(settings.home)} yet")
+        return
+    click.echo(_row(("journal", "signal", "sink"), ("recorded", "shipped", "folded", "dropped", "pending")))
+    for name, ledger in ledgers.items():
+        _print(printable(name, 40), ledger)
+
+
+def _print(name: str, ledger: Ledger) -> None:
+    for account in ledger.accounts:
+        figures = (account.recorded, account.shipped, account.folded, sum(account.dropped.values()), account.pending)
+        row = _row((name, account.signal, account.sink), [f"{figure:,}" for figure in figures])
+        click.echo(row + _remarks(account))
+    if not ledger.accounts:
+        for signal, count in ledger.recorded.items():
+            click.echo(_row((name, signal, "none yet"), (f"{count:,}",)))
+    if ledger.corrupted_bytes:
+        click.echo(f"{name}: {ledger.corrupted_bytes:,} bytes were damaged; how many records that was is not known")
+
+
+def _row(names: tuple[str, str, str], figures: tuple[str, ...] | list[str]) -> str:
+    journal, signal, sink = names
+    return pad(journal, 24) + f"  {signal:<6}  {sink:<8}" + "".join(f"{figure:>13}" for figure in figures)
+
+
+def _remarks(account: Account) -> str:
+    remarks = [f"{reason} {count:,}" for reason, count in account.dropped.items()]
+    if not account.reconciles:
+        remarks.append("does not add up")
+    return f"  ({', '.join(remarks)})" if remarks else ""

@@ -1,0 +1,78 @@
+"""``otelsync list``: the runs in the local store, latest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from otelsync.cli import options
+from otelsync.cli.catching_up import catch_up
+from otelsync.errors import RunNotFoundError
+from otelsync.views.paint import Piece, painter
+from otelsync.views.printable import cells, pad, printable
+from otelsync.views.quantities import day_and_time, duration
+from otelsync.views.runs import Run, open_store, recent_runs
+
+_HEAD = ("sync id", "pipeline", "service", "started (UTC)", "took", "outcome", "spans", "failed")
+_RIGHT = frozenset(("took", "spans", "failed"))
+_STYLES = {"success": "green", "partial": "yellow", "failure": "red", "interrupted": "red", "running": "cyan"}
+
+
+@click.command(name="list")
+@click.option("every_trace", "--all", is_flag=True, help="Traces without a pipeline too.")
+@click.option("most", "-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many.")
+@options.home_option
+def command(every_trace: bool, most: int, home: Path | None) -> None:
+    """The runs in the local store, latest first."""
+    settings = options.settings_of(home)
+    catch_up(settings)
+    try:
+        with open_store(settings.store_file) as store:
+            runs = recent_runs(store, most=most + 1, every_trace=every_trace)
+    except RunNotFoundError as nothing:
+        click.echo(str(nothing))
+        return
+    if not runs:
+        click.echo("no sync run has been recorded yet; --all shows other traces")
+        return
+    _draw([_row(run) for run in runs[:most]])
+    if len(runs) > most:
+        click.echo(f"and older ones: --limit {most * 10}")
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    return (
+        run.name,
+        printable(run.pipeline or run.root_name or "", 32),
+        printable(run.service or "", 20),
+        day_and_time(run.start_ns),
+        duration(run.duration_ns),
+        run.state,
+        f"{run.spans:,}",
+        f"{run.errors:,}",
+    )
+
+
+def _draw(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(cells(row[column]) for row in (_HEAD, *rows)) for column in range(len(_HEAD))]
+    # The columns are what they are: a narrow terminal wraps them sooner than that a name is cut.
+    draw = painter(width=max(options.width(), sum(widths) + 2 * len(widths)), color=options.on_terminal())
+    draw([Piece(_columns(_HEAD, widths), "bold")])
+    for row in rows:
+        before, state, after = row[:5], row[5], row[6:]
+        draw(
+            [
+                Piece(_columns(before, widths) + "  "),
+                Piece(pad(state, widths[5]) + "  ", _STYLES.get(state, "")),
+                Piece(_columns(after, widths[6:], _HEAD[6:])),
+            ]
+        )
+
+
+def _columns(texts: Sequence[str], widths: Sequence[int], head: Sequence[str] = _HEAD) -> str:
+    return "  ".join(
+        text.rjust(size) if name in _RIGHT else pad(text, size)
+        for text, size, name in zip(texts, widths, head, strict=False)
+    )

@@ -1,0 +1,38 @@
+"""``otelsync logs``: the log records of a run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from otelsync.cli import options
+from otelsync.cli.catching_up import catch_up
+from otelsync.views.paint import painter
+from otelsync.views.records import LEVELS, json_of, line_of, records
+from otelsync.views.runs import find_run, open_store
+
+_UNBOUNDED = 1 << 20
+"""Cells: the lines of a log are wrapped by the terminal, not cut."""
+
+
+@click.command(name="logs")
+@click.argument("sync_id", required=False)
+@click.option("--span", metavar="ID", help="Only of this span and those below it; the beginning of its id will do.")
+@click.option("--level", type=click.Choice(list(LEVELS), case_sensitive=False), help="Of this level or above.")
+@options.json_option("One JSON object a line.")
+@options.home_option
+def command(sync_id: str | None, span: str | None, level: str | None, as_json: bool, home: Path | None) -> None:
+    """The log records of a run, in the order of time: the latest run, or the one that SYNC_ID names."""
+    settings = options.settings_of(home)
+    catch_up(settings)
+    with open_store(settings.store_file) as store:
+        found = records(store, find_run(store, sync_id), span=span, level=level.lower() if level else None)
+        if as_json:
+            for record in found:
+                sys.stdout.write(json_of(record) + "\n")
+            return
+        draw = painter(width=_UNBOUNDED, color=options.on_terminal())
+        for record in found:
+            draw(line_of(record))

@@ -1,0 +1,51 @@
+"""What several commands have in common: where the data is, and how wide and colourful the output may be."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from otelsync.settings import Settings
+
+PLAIN_WIDTH = 120
+"""Cells of a line where no terminal says how many it has."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def home_option(command: Command) -> Command:
+    """``--home``."""
+    return click.option(
+        "--home",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where the journals and the store are. [OTELSYNC_HOME]",
+    )(command)
+
+
+def json_option(what: str) -> Callable[[Command], Command]:
+    """``--json``."""
+    return click.option("as_json", "--json", is_flag=True, help=what)
+
+
+def settings_of(home: Path | None) -> Settings:
+    """The settings of the environment. Raises ConfigurationError."""
+    return Settings.from_environment(home=home)
+
+
+def on_terminal() -> bool:
+    """Whether standard output is a terminal that can be drawn on."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def width() -> int:
+    """Cells of a line: what ``COLUMNS`` or the terminal says, or else `PLAIN_WIDTH`."""
+    fallback = (PLAIN_WIDTH, 24)
+    if on_terminal() or os.environ.get("COLUMNS", "").isdigit():
+        return max(shutil.get_terminal_size(fallback).columns, 40)
+    return PLAIN_WIDTH

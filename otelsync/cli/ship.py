@@ -1,0 +1,119 @@
+"""``otelsync ship``: ship what services record until stopped, or once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from otelsync.cli import options
+from otelsync.cli.catching_up import journal_directories
+from otelsync.errors import OtelsyncError
+from otelsync.settings import Settings
+
+if TYPE_CHECKING:
+    from otelsync.shipping.shipper import Shipper
+
+
+class NotDrainedError(OtelsyncError):
+    """Some records are still in a journal."""
+
+
+@click.command(name="ship")
+@click.option("--once", is_flag=True, help="Ship what is there, then end.")
+@click.option("--service", help="Whose journal; otherwise those of all services under the home directory.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds for the last records."
+)
+@options.home_option
+def command(once: bool, service: str | None, timeout: float, home: Path | None) -> None:
+    """Ship what services record to the OTLP endpoint and the local store, until SIGTERM or SIGINT."""
+    settings = Settings.from_environment(home=home, service_name=service)
+    if service is not None:
+        settings = replace(settings, journal_dir=settings.journal)
+    stopping = threading.Event()
+    stations: dict[Path, _Station] = {}
+    if not once:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, frame: _stop(stopping, number, frame))
+        click.echo(f"otelsync: shipping {settings.journal_dir or settings.journals}", err=True)
+        _ship_until(stopping, settings, stations)
+    _take_up(settings, stations)
+    _drain(list(stations.values()), timeout)
+
+
+class _Station:
+    """The shipper of one directory, in a thread of its own, which ends with the process whatever it is waiting for."""
+
+    def __init__(self, settings: Settings) -> None:
+        from otelsync.configuration import make_shipper
+
+        self.directory = settings.journal
+        self.drained = False
+        self._settings = settings
+        self._make = make_shipper(settings)
+        self._shipper: Shipper | None = None
+        self._stopping = threading.Event()
+        self._stop_by = 0.0
+        self._thread = threading.Thread(target=self._run, name=f"otelsync-ship-{self.directory.name}", daemon=True)
+        self._thread.start()
+
+    def stop(self, deadline: float) -> None:
+        """Begin to ship the last records."""
+        self._stop_by = deadline
+        self._stopping.set()
+        if self._shipper is not None:
+            self._shipper.wake()
+
+    def join(self, deadline: float) -> None:
+        """Wait for the end."""
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _run(self) -> None:
+        try:
+            shipper = self._shipper = self._make()
+        except OtelsyncError as error:
+            click.echo(f"otelsync: {error}", err=True)
+            return
+        try:
+            shipper.run(self._stopping, interval=self._settings.ship_interval)
+            self.drained = shipper.drain(max(0.0, self._stop_by - time.monotonic()))
+        finally:
+            shipper.close()
+
+
+def _ship_until(stopping: threading.Event, settings: Settings, stations: dict[Path, _Station]) -> None:
+    while not stopping.is_set():
+        _take_up(settings, stations)
+        stopping.wait(settings.ship_interval)
+
+
+def _take_up(settings: Settings, stations: dict[Path, _Station]) -> None:
+    """Begin with the directories that are new."""
+    for directory in journal_directories(settings):
+        if directory not in stations:
+            stations[directory] = _Station(replace(settings, journal_dir=directory))
+
+
+def _drain(stations: list[_Station], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    for station in stations:
+        station.stop(deadline)
+    for station in stations:
+        station.join(deadline + 1.0)
+    left = [station.directory.name for station in stations if not station.drained]
+    if left:
+        raise NotDrainedError(
+            f"not everything was shipped within {timeout:g} s: {', '.join(left)}; the rest stays in the journal,"
+            " and `otelsync ledger` says how much it is"
+        )
+
+
+def _stop(stopping: threading.Event, number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    stopping.set()

@@ -1,0 +1,49 @@
+"""``otelsync show``: the waterfall of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from otelsync.cli import options
+from otelsync.cli.catching_up import catch_up
+
+
+@click.command(name="show")
+@click.argument("sync_id", required=False)
+@click.option("every_span", "--all", is_flag=True, help="Every span, nothing rolled up.")
+@options.json_option("A JSON array of spans, with the field names of OTLP/JSON.")
+@options.home_option
+def command(sync_id: str | None, every_span: bool, as_json: bool, home: Path | None) -> None:
+    """The waterfall of a run: the latest, or the one that SYNC_ID names.
+
+    SYNC_ID may be the beginning of a sync id, of its hexadecimal part, or of a trace id.
+    """
+    settings = options.settings_of(home)
+    catch_up(settings)
+    if as_json:
+        _print_json(settings.store_file, sync_id, every_span)
+        return
+    from otelsync.views.waterfall import render_run
+
+    render_run(settings.store_file, sync_id, width=options.width(), color=options.on_terminal(), every_span=every_span)
+
+
+def _print_json(store_path: Path, sync_id: str | None, every_span: bool) -> None:
+    import sys
+
+    from otelsync.views.outline import outline_json
+    from otelsync.views.runs import find_run, open_store
+    from otelsync.views.spans import json_array, otlp_json, read
+    from otelsync.views.tree import RunTree
+
+    with open_store(store_path) as store:
+        run = find_run(store, sync_id)
+        if every_span:
+            spans = read(store, "WHERE trace_id = ? ORDER BY start_ns, span_id", (run.trace_id,))
+            items = (otlp_json(span) for span in spans)
+        else:
+            items = outline_json(RunTree(store, run))  # type: ignore[assignment]
+        for piece in json_array(items):
+            sys.stdout.write(piece)

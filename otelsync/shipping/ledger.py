@@ -1,0 +1,240 @@
+"""The ledger: every record is shipped, folded, dropped for a named reason or pending, and the sums prove it.
+
+Any process can compute it, without a lock: from the shipper's checkpoint, the headers, and a count of the records in
+the files themselves, which knows nothing of what the shipper has counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from otelsync.recording.journal import DROP_REASONS, HEADER_SIZE
+from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, Counts, FileProgress, load
+from otelsync.shipping.reader import JournalError, JournalReader, list_segments, process_alive
+
+_TRIES = 10
+_REJECTIONS = ("rejected", "partial_success", "vanished")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What became of one signal's records on the way to one sink. All numbers count records."""
+
+    sink: str
+    signal: str
+    """``span`` or ``log``."""
+    recorded: int
+    """What the host recorded, whether it was written or dropped."""
+    shipped: int
+    """Delivered and accepted."""
+    folded: int
+    """Summed up in the attributes of another span."""
+    dropped: dict[str, int]
+    """By reason: journal_full, disk, too_large, encode_error (by the writer), rejected, partial_success (by the
+    endpoint), vanished (somebody removed or shortened a file). Reasons without a drop are left out."""
+    pending: int
+    """Written and not yet taken by this sink."""
+
+    @property
+    def reconciles(self) -> bool:
+        """Whether every record is accounted for."""
+        return self.recorded == self.shipped + self.folded + sum(self.dropped.values()) + self.pending
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.dropped.items())
+        return (
+            f"{self.signal}s to {self.sink}: {self.recorded:,} recorded {'=' if self.reconciles else '≠'} "
+            f"{self.shipped:,} shipped + {self.folded:,} folded + {sum(self.dropped.values()):,} dropped"
+            f"{f' ({reasons})' if reasons else ''} + {self.pending:,} pending"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The accounts of one journal directory."""
+
+    recorded: Counts
+    """By signal, whether or not any sink takes it."""
+    accounts: tuple[Account, ...]
+    corrupted_bytes: int
+    """Bytes in journals that held no readable record: how many records that was cannot be known."""
+
+    @property
+    def reconciles(self) -> bool:
+        """Whether every record is accounted for, on the way to every sink."""
+        return all(account.reconciles for account in self.accounts)
+
+    def as_dict(self) -> dict[str, object]:
+        """The ledger for JSON: signal, then sink."""
+        signals = {signal: self._signal(signal) for signal in SIGNALS}
+        return {"reconciles": self.reconciles, "corrupted_bytes": self.corrupted_bytes, "signals": signals}
+
+    def __str__(self) -> str:
+        parts = [str(account) for account in self.accounts]
+        if not parts:
+            parts = [f"{signal}s: {self.recorded[signal]:,} recorded, no sink" for signal in SIGNALS]
+        if self.corrupted_bytes:
+            parts.append(f"{self.corrupted_bytes:,} bytes corrupted")
+        return "; ".join(parts)
+
+    def _signal(self, signal: str) -> dict[str, object]:
+        return {
+            "recorded": self.recorded[signal],
+            "sinks": {
+                account.sink: {
+                    "recorded": account.recorded,
+                    "shipped": account.shipped,
+                    "folded": account.folded,
+                    "dropped": dict(account.dropped),
+                    "pending": account.pending,
+                }
+                for account in self.accounts
+                if account.signal == signal
+            },
+        }
+
+
+def read_ledger(directory: Path) -> Ledger:
+    """The ledger of a journal directory, at about this moment. A directory that is not there has an empty one."""
+    for _ in range(_TRIES):
+        checkpoint = _load(directory)
+        found = _look(directory, checkpoint)
+        if found.missing == 0 or _load(directory) == checkpoint:
+            break  # else the shipper has retired a file in between
+    return _ledger(checkpoint, found)
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What the files show."""
+
+    recorded: Counter[str] = field(default_factory=Counter)
+    """By signal."""
+    pending: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By sink and signal."""
+    dropped: dict[str, Counter[str]] = field(default_factory=lambda: {signal: Counter() for signal in SIGNALS})
+    corrupted_bytes: int = 0
+    missing: int = 0
+    """Files that the checkpoint knows and the directory does not have."""
+
+
+def _load(directory: Path) -> Checkpoint:
+    try:
+        return load(directory) or Checkpoint()
+    except CheckpointError:
+        return Checkpoint()
+
+
+def _look(directory: Path, checkpoint: Checkpoint) -> _Findings:
+    found = _Findings()
+    retired = set(checkpoint.retired)
+    unseen = dict(checkpoint.files)
+    for segments in list_segments(directory).values():
+        for segment in segments:
+            if segment.name not in retired and _examine(directory / segment.name, checkpoint, found):
+                unseen.pop(segment.name, None)
+    found.missing = len(unseen)
+    for progress in unseen.values():
+        _add_rest(progress, dict.fromkeys(SIGNALS, 0), checkpoint, found)
+    return found
+
+
+def _examine(path: Path, checkpoint: Checkpoint, found: _Findings) -> bool:
+    """Count what one file holds; False if it cannot be read."""
+    try:
+        reader = JournalReader(path, patience=0)
+    except (OSError, JournalError):
+        return False
+    try:
+        header = reader.header
+        if header.damaged and process_alive(header):
+            return False
+        for signal in SIGNALS:
+            found.dropped[signal].update(header.dropped[signal])
+        _count(reader, checkpoint.files.get(path.name, FileProgress()), checkpoint, found)
+    except OSError:
+        return False
+    finally:
+        reader.close()
+    return True
+
+
+def _count(reader: JournalReader, progress: FileProgress, checkpoint: Checkpoint, found: _Findings) -> None:
+    """Count the records of one file, and those behind each sink's cursor."""
+    committed = reader.header.committed
+    stages = progress.cursor(STAGES)
+    if reader.header.missing or stages > committed:  # what was taken is no longer all there to be counted
+        _, rest = _records(reader, min(stages, committed), committed)
+        _add_rest(progress, rest, checkpoint, found)
+        return
+    marks = sorted({HEADER_SIZE, stages, *(progress.cursor(sink) for sink in checkpoint.sinks), committed})
+    between = [(start, *_records(reader, start, end)) for start, end in pairwise(marks)]
+    behind: dict[int, Counter[str]] = {committed: Counter()}
+    total: Counter[str] = Counter()
+    for start, lost, counts in reversed(between):
+        total += counts
+        behind[start] = total.copy()
+        found.corrupted_bytes += lost if start >= stages else 0
+    found.recorded.update(behind[HEADER_SIZE])
+    for sink, signals in checkpoint.sinks.items():
+        for signal in signals:
+            found.pending[sink, signal] += behind[progress.cursor(sink)][signal]
+
+
+def _records(reader: JournalReader, start: int, end: int) -> tuple[int, Counter[str]]:
+    """Corrupted bytes and records, by signal, from offset `start` to `end`."""
+    counts: Counter[str] = Counter()
+    lost = 0
+    while start < end and (batch := reader.read(start, limit=end)) is not None:
+        counts.update(span=batch.spans, log=batch.logs)
+        lost += batch.corrupted_bytes
+        start = batch.end
+    return lost, counts
+
+
+def _add_rest(progress: FileProgress, rest: Counts, checkpoint: Checkpoint, found: _Findings) -> None:
+    """Account for a file that is gone, wholly or in part, by what the shipper had seen of it."""
+    for signal in SIGNALS:
+        found.recorded[signal] += progress.count(STAGES, signal) + rest[signal]
+    for sink, signals in checkpoint.sinks.items():
+        for signal in signals:
+            seen = progress.count(STAGES, signal) + rest[signal]
+            found.pending[sink, signal] += seen - progress.count(sink, signal)
+
+
+def _ledger(checkpoint: Checkpoint, found: _Findings) -> Ledger:
+    dropped = {signal: found.dropped[signal] + Counter(checkpoint.dropped.get(signal, {})) for signal in SIGNALS}
+    lost = {signal: sum(dropped[signal].values()) for signal in SIGNALS}
+    accounts = tuple(
+        Account(
+            sink=sink,
+            signal=signal,
+            recorded=checkpoint.total(sink, signal, "recorded") + found.recorded[signal] + lost[signal],
+            shipped=checkpoint.total(sink, signal, "shipped"),
+            folded=checkpoint.total(sink, signal, "folded"),
+            dropped=_by_reason(dropped[signal] + Counter(_rejections(checkpoint, sink, signal))),
+            pending=found.pending[sink, signal],
+        )
+        for sink, signals in checkpoint.sinks.items()
+        for signal in signals
+    )
+    return Ledger(
+        recorded={s: checkpoint.recorded.get(s, 0) + found.recorded[s] + lost[s] for s in SIGNALS},
+        accounts=accounts,
+        corrupted_bytes=checkpoint.corrupted_bytes + found.corrupted_bytes,
+    )
+
+
+def _by_reason(counts: Mapping[str, int]) -> Counts:
+    """In the order in which a record meets the reasons."""
+    known = [reason for reason in (*DROP_REASONS, *_REJECTIONS) if reason in counts]
+    return {reason: counts[reason] for reason in [*known, *sorted(counts.keys() - known)]}
+
+
+def _rejections(checkpoint: Checkpoint, sink: str, signal: str) -> Counts:
+    counts = {reason: checkpoint.total(sink, signal, reason) for reason in _REJECTIONS}
+    return {reason: count for reason, count in counts.items() if count}

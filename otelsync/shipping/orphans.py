@@ -1,0 +1,125 @@
+"""Orphans: the stages that were open when their process died, closed as spans that say so."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from otelsync.recording.journal import SPAN_END, Journal
+from otelsync.shipping.batch import Batch, Group
+from otelsync.shipping.checkpoint import OpenSeries, decode, encode
+from otelsync.shipping.exporter import Run, varint
+
+MOST_OPEN = 10_000
+"""Stages that are remembered as open, per process. A program that begins and never ends them must not fill the disk."""
+
+_END_TIME = struct.Struct("<BQ")
+_END_TIME_TAG = 0x41
+"""Span field 8, fixed64."""
+
+
+def note(batch: Batch, series: OpenSeries) -> None:
+    """Bring `series` up to date with the stages that begin and end in `batch`, and with its latest time."""
+    for group in batch.groups:
+        for body in group.started:
+            key = span_id(body)
+            if key is not None and len(series.stages) < MOST_OPEN:
+                series.stages[key] = [encode(body), encode(group.resource), encode(group.scope)]
+        series.last_seen = max(series.last_seen, _latest(group))
+    if series.stages:
+        for group in batch.groups:
+            for body in group.ended:
+                series.stages.pop(span_id(body) or "", None)
+
+
+def span_id(body: bytes) -> str | None:
+    """The span id in hexadecimal of a span as the journal holds it; None where there is none."""
+    message = untagged(body)
+    # The writer begins every span with trace id, parent (if any) and span id.
+    if message[:2] == b"\x0a\x10":
+        at = 28 if message[18:20] == b"\x22\x08" else 18
+        if message[at : at + 2] == b"\x12\x08" and len(message) >= at + 10:
+            return message[at + 2 : at + 10].hex()
+    return None
+
+
+def interrupted(series: OpenSeries) -> list[Run]:
+    """The open stages of a dead process as finished spans: same ids, status ERROR, ``sync.outcome = interrupted``.
+
+    They end when the last sign of life was recorded, and not before they began.
+    """
+    return [
+        Run(decode(resource), decode(scope), [_close(decode(body), series.last_seen)])
+        for body, resource, scope in series.stages.values()
+    ]
+
+
+def write(directory: Path, runs: Iterable[Run]) -> bool:
+    """Journal `runs` in a series of their own; False if not all of them could be, so they must be written again."""
+    # The bounds on bytes are for what the host records. These few records are what explains why it stopped.
+    journal = Journal(directory, max_bytes=1 << 40, max_directory_bytes=1 << 50)
+    resources: dict[bytes, int] = {}
+    scopes: dict[tuple[bytes, bytes], int] = {}
+    for resource, scope, bodies in runs:
+        if resource not in resources:
+            resources[resource] = journal.resource(resource)
+        if (resource, scope) not in scopes:
+            scopes[resource, scope] = journal.scope(resources[resource], scope)
+        for body in bodies:
+            journal.append(SPAN_END, scopes[resource, scope], body, time.time_ns())
+    journal.close()
+    return not journal.dropped
+
+
+def untagged(body: bytes) -> bytes:
+    """The message in a length-delimited field with a tag of one byte."""
+    at = 1
+    while at < min(len(body), 11) and body[at] & 0x80:
+        at += 1
+    return body[at + 1 :]
+
+
+def _close(body: bytes, last_seen: int) -> bytes:
+    """Append fields to an unfinished span: in protobuf the last value wins, and repeated fields and messages merge."""
+    message = untagged(body)
+    end = max(last_seen, _span_times(message)[0])
+    outcome = KeyValue(key="sync.outcome", value=AnyValue(string_value="interrupted"))
+    status = Status(code=Status.STATUS_CODE_ERROR, message="the process ended before this stage did")
+    rest = Span(attributes=[outcome], status=status).SerializeToString()
+    message = b"".join([message, _END_TIME.pack(_END_TIME_TAG, end), rest])
+    return b"\x12" + varint(len(message)) + message
+
+
+def _latest(group: Group) -> int:
+    """The latest time in a group. Records are appended as they happen, so the last ones of each kind tell."""
+    times = [0]
+    for bodies in (group.spans, group.started):
+        if bodies:
+            times += _span_times(untagged(bodies[-1]))
+    if group.logs:
+        times += _log_times(untagged(group.logs[-1]))
+    return max(times)
+
+
+def _span_times(message: bytes) -> tuple[int, int]:
+    """Start and end of an encoded span, unix nanoseconds; zeros where it cannot be read."""
+    try:
+        span = Span.FromString(message)
+    except DecodeError:
+        return 0, 0
+    return span.start_time_unix_nano, span.end_time_unix_nano
+
+
+def _log_times(message: bytes) -> tuple[int, int]:
+    try:
+        record = LogRecord.FromString(message)
+    except DecodeError:
+        return 0, 0
+    return record.time_unix_nano, record.observed_time_unix_nano

@@ -1,0 +1,248 @@
+"""Where and how to send OTLP: the ``OTEL_EXPORTER_OTLP_*`` variables, read as the specification says.
+
+Source: https://opentelemetry.io/docs/specs/otel/protocol/exporter/ . Two rules of the Python SDK are kept where the
+specification leaves room or differs: timeouts are in seconds, and http/protobuf is the default protocol.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from otelsync.errors import ConfigurationError
+
+Signal = Literal["traces", "logs"]
+Protocol = Literal["http/protobuf", "grpc"]
+Compression = Literal["none", "gzip"]
+
+DEFAULT_TIMEOUT = 10.0
+_GRPC_PORT = 4317
+_LONGEST_TIMEOUT = 3600.0
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+"""A token of RFC 9110, section 5.6.2."""
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_PREFIX = "OTEL_EXPORTER_OTLP_"
+
+
+@dataclass(frozen=True, slots=True)
+class OtlpEndpoint:
+    """Where one signal goes."""
+
+    signal: Signal
+    url: str
+    """http/protobuf: the full URL that is posted to. grpc: scheme, host and port."""
+    protocol: Protocol = "http/protobuf"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Names in lower case. Values are secrets: they are never logged, nor in this object's repr."""
+    timeout: float = DEFAULT_TIMEOUT
+    """Seconds, for one attempt from connecting to the last byte of the answer."""
+    compression: Compression = "none"
+    certificate: str | None = None
+    """Path of a PEM file with the authorities to trust; default: the system's."""
+    client_certificate: str | None = None
+    client_key: str | None = None
+    insecure: bool = False
+    """grpc without TLS. For http/protobuf the URL's scheme decides."""
+
+    @property
+    def place(self) -> str:
+        """The endpoint as it may be shown: without user name, password and query."""
+        parts = urlsplit(self.url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def endpoints_from_environment(
+    environment: Mapping[str, str], *, endpoint: str | None = None
+) -> tuple[OtlpEndpoint, ...]:
+    """The endpoints of traces and logs that `environment` asks for; empty when it names none.
+
+    A signal has an endpoint when its own variable or the one for all signals is set, or when `endpoint` is given,
+    which then stands for ``OTEL_EXPORTER_OTLP_ENDPOINT``. ``OTEL_SDK_DISABLED`` and ``OTEL_TRACES_EXPORTER`` are the
+    caller's business, but ``none`` in the latter and in ``OTEL_LOGS_EXPORTER`` is heeded.
+
+    Raises:
+        ConfigurationError: A variable has a value that cannot work.
+    """
+    variables = dict(environment)
+    if endpoint is not None:
+        variables[f"{_PREFIX}ENDPOINT"] = endpoint
+    signals: tuple[Signal, Signal] = ("traces", "logs")
+    found = (_endpoint(_Variables(variables, signal)) for signal in signals if _wanted(variables, signal))
+    return tuple(filter(None, found))
+
+
+def _wanted(variables: Mapping[str, str], signal: Signal) -> bool:
+    return variables.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower() != "none"
+
+
+class _Variables:
+    """The variables of one signal: its own name first, then the one for all signals. An empty value is no value."""
+
+    def __init__(self, variables: Mapping[str, str], signal: Signal) -> None:
+        self._variables = variables
+        self.signal: Signal = signal
+
+    def own(self, option: str) -> tuple[str, str]:
+        name = f"{_PREFIX}{self.signal.upper()}_{option}"
+        return name, self._variables.get(name, "").strip()
+
+    def general(self, option: str) -> tuple[str, str]:
+        name = f"{_PREFIX}{option}"
+        return name, self._variables.get(name, "").strip()
+
+    def either(self, option: str) -> tuple[str, str]:
+        """The name that is set, and its value; the general name and "" when neither is."""
+        name, value = self.own(option)
+        return (name, value) if value else self.general(option)
+
+
+def _endpoint(variables: _Variables) -> OtlpEndpoint | None:
+    protocol = _protocol(variables)
+    name, own = variables.own("ENDPOINT")
+    general_name, general = variables.general("ENDPOINT")
+    if not own and not general:
+        return None
+    insecure = _insecure(variables)
+    if protocol == "grpc":
+        url, insecure = _grpc_url(name if own else general_name, own or general, insecure)
+    elif own:
+        url = _http_url(name, own)
+    else:
+        url = _with_path(_http_url(general_name, general), f"v1/{variables.signal}")
+    certificate, key = _file(variables, "CLIENT_CERTIFICATE"), _file(variables, "CLIENT_KEY")
+    _check_pair(variables, certificate, key)
+    return OtlpEndpoint(
+        signal=variables.signal,
+        url=url,
+        protocol=protocol,
+        headers=_headers(variables),
+        timeout=_timeout(variables),
+        compression=_compression(variables),
+        certificate=_file(variables, "CERTIFICATE"),
+        client_certificate=certificate,
+        client_key=key,
+        insecure=insecure,
+    )
+
+
+def _protocol(variables: _Variables) -> Protocol:
+    name, value = variables.either("PROTOCOL")
+    match value:
+        case "" | "http/protobuf":
+            return "http/protobuf"
+        case "grpc":
+            return "grpc"
+    raise ConfigurationError(name, value, "set it to http/protobuf or grpc")
+
+
+def _split(name: str, value: str) -> SplitResult:
+    """A URL in its parts, with a host and, if it has one, a port that is a number."""
+    shape = "set it to a URL such as http://collector:4318"
+    if _UNPRINTABLE.search(value) or " " in value:
+        raise ConfigurationError(name, value, "take out the spaces and control characters")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigurationError(name, value, shape) from error
+    if not parts.hostname or port == 0:
+        raise ConfigurationError(name, value, shape)
+    return parts
+
+
+def _http_url(name: str, value: str) -> str:
+    if not value.lower().startswith(("http://", "https://")):
+        raise ConfigurationError(name, value, "begin it with http:// or https://, or set the protocol to grpc")
+    parts = _split(name, value)
+    if parts.username is not None:
+        mend = f"leave out user and password; set {_PREFIX}HEADERS=authorization=Basic%20..."
+        raise ConfigurationError(name, "(a URL with a password)", mend)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path or "/", parts.query, ""))
+
+
+def _with_path(url: str, path: str) -> str:
+    """Append to the base endpoint's path, as the specification says, whether or not it ends in a slash."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/{path}", parts.query, ""))
+
+
+def _grpc_url(name: str, value: str, insecure: bool) -> tuple[str, bool]:
+    """Scheme, host and port. A scheme overrides ``INSECURE``, which is for an endpoint without one."""
+    scheme, mark, _ = value.partition("://")
+    if mark and scheme.lower() not in ("http", "https"):
+        raise ConfigurationError(name, value, "begin it with http:// or https://, or write host:port")
+    parts = _split(name, value if mark else f"{'http' if insecure else 'https'}://{value}")
+    if parts.username is not None or parts.path.strip("/"):
+        mend = "give scheme, host and port alone; grpc has no path, and credentials belong into the headers"
+        raise ConfigurationError(name, "(a URL with a path or a password)", mend)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}:{parts.port or _GRPC_PORT}", parts.scheme == "http"
+
+
+def _insecure(variables: _Variables) -> bool:
+    name, value = variables.either("INSECURE")
+    if value.lower() in ("", "false", "true"):
+        return value.lower() == "true"
+    raise ConfigurationError(name, value, "set it to true or false")
+
+
+def _headers(variables: _Variables) -> dict[str, str]:
+    """``name=value,name=value``; both URL-decoded. The signal's own variable replaces the general one."""
+    name, text = variables.either("HEADERS")
+    headers: dict[str, str] = {}
+    for number, pair in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
+        key, equals, value = pair.partition("=")
+        key, value = unquote(key.strip()).strip().lower(), unquote(value.strip()).strip()
+        if not equals or not _HEADER_NAME.fullmatch(key):
+            mend = f"write name=value, separated by commas; pair {number} has no valid name"
+            raise ConfigurationError(name, "(hidden)", mend)
+        if _UNPRINTABLE.search(value) or not value.isascii():
+            mend = f"the value of {key!r} has a control character or is not ASCII; encode it"
+            raise ConfigurationError(name, "(hidden)", mend)
+        headers[key] = value
+    return headers
+
+
+def _timeout(variables: _Variables) -> float:
+    name, value = variables.either("TIMEOUT")
+    if not value:
+        return DEFAULT_TIMEOUT
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= _LONGEST_TIMEOUT:
+        raise ConfigurationError(name, value, "set it to a number of seconds above 0 and up to 3600")
+    return seconds
+
+
+def _compression(variables: _Variables) -> Compression:
+    name, value = variables.either("COMPRESSION")
+    match value.lower():
+        case "" | "none":
+            return "none"
+        case "gzip":
+            return "gzip"
+    raise ConfigurationError(name, value, "set it to gzip or none")
+
+
+def _file(variables: _Variables, option: str) -> str | None:
+    name, value = variables.either(option)
+    if not value:
+        return None
+    try:
+        with Path(value).open("rb"):
+            return value
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(name, value, f"set it to a readable PEM file ({error})") from error
+
+
+def _check_pair(variables: _Variables, certificate: str | None, key: str | None) -> None:
+    """A key without its certificate proves nothing; a certificate file may hold the key too, for http/protobuf."""
+    if key and not certificate:
+        name, value = variables.either("CLIENT_KEY")
+        raise ConfigurationError(name, value, f"set {_PREFIX}CLIENT_CERTIFICATE too")

@@ -1,0 +1,48 @@
+"""What an OTLP endpoint answered to one request, in words that http and grpc share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+LONGEST_THROTTLE = 300.0
+"""Seconds. A server that asks for a longer pause gets this one: the hint of a broken server must not stop shipping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer."""
+
+    status: Literal["ok", "retry", "too_large", "refused"]
+    """ok: taken, see `content` for what was rejected; retry: not now; too_large: smaller requests may be taken;
+    refused: never."""
+    content: bytes = b""
+    """The encoded response message."""
+    after: float | None = None
+    """Seconds that the endpoint asked to be left alone."""
+    reason: str = ""
+    """For people, made safe to print."""
+
+
+class Transport(Protocol):
+    """Sends encoded requests to one endpoint."""
+
+    def post(self, request: bytes, timeout: float) -> Reply:
+        """Send one request; at most `timeout` seconds. Network errors are replies, not exceptions."""
+
+    def abort(self) -> None:
+        """Make a `post` in another thread return soon."""
+
+    def close(self) -> None:
+        """Close the connection. A later `post` opens another."""
+
+
+def throttle(seconds: float) -> float | None:
+    """A server's hint in seconds, within bounds; None where it makes no sense."""
+    return min(seconds, LONGEST_THROTTLE) if seconds >= 0 else None
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """A server's text, made harmless: one line, no control characters, at most `limit` characters."""
+    safe = "".join(character if character.isprintable() else " " for character in text[: limit + 1])
+    return safe if len(safe) <= limit else safe[: limit - 1] + "…"

@@ -1,0 +1,245 @@
+"""An outlet: one sink as the shipper sees it, with its thread, its backoff and what is on its way to it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
+from typing import Protocol
+
+from otelsync.shipping.batch import Batch
+from otelsync.shipping.exporter import OtlpSink, Outcome
+
+_log = logging.getLogger("otelsync.shipping")
+_dice = random.SystemRandom()
+"""Not the shared generator: a host that seeds it must not have its numbers taken away."""
+
+
+class BatchStore(Protocol):
+    """The local store, as far as shipping needs it. Used by one thread."""
+
+    def deliver(self, batch: Batch) -> None:
+        """Store a batch exactly once. Raises when it cannot."""
+
+    def position(self, journal: str) -> int:
+        """The offset up to which the records of a journal file are stored; 0 for an unknown file."""
+
+    def forget(self, journal: str) -> None:
+        """Forget the position in a journal file that is gone for good."""
+
+    def close(self) -> None:
+        """Close the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to leave a failing sink alone, in seconds: doubled from `first` to `longest`, give or take half."""
+
+    first: float = 1.0
+    longest: float = 30.0
+
+    def pause(self, failures: int) -> float:
+        """The pause after so many failures in a row."""
+        return min(self.longest, self.first * 2.0 ** min(failures - 1, 30)) * _dice.uniform(0.5, 1.5)
+
+
+@dataclass(slots=True)
+class Parcel:
+    """The batches that a sink is given at one time."""
+
+    room_bytes: int
+    room_records: int
+    deadline: float | None = None
+    """No attempt goes on beyond this, ``time.monotonic()``."""
+    epoch: int = 0
+    """Which checkpoint the batches were read by."""
+    batches: list[Batch] = field(default_factory=list)
+
+    def add(self, batch: Batch) -> None:
+        """Put in a batch."""
+        self.batches.append(batch)
+        self.room_bytes -= batch.end - batch.start
+        self.room_records -= batch.spans + batch.logs
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it is worth while to look for more."""
+        return self.room_bytes >= 512 and self.room_records > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A parcel, and what became of it."""
+
+    outlet: Outlet
+    parcel: Parcel
+    outcome: Outcome
+
+
+class Outlet:
+    """A sink's name, what it takes, and how it has been doing."""
+
+    def __init__(self, name: str, signals: Sequence[str], place: str, backoff: Backoff) -> None:
+        self.name = name
+        self.signals = tuple(signals)
+        self.busy = False
+        self.ready_at = 0.0
+        self._place = place
+        self._backoff = backoff
+        self._failures = 0
+        self._failing_since = 0.0
+        self._throttled_until = 0.0
+        self._rejected_for = ""
+
+    def deliver(self, parcel: Parcel, done: SimpleQueue[Delivery | None]) -> None:
+        """Give the sink a parcel; the delivery comes through `done`, now or later."""
+        raise NotImplementedError
+
+    def ready(self, now: float) -> bool:
+        """Whether it can be given a parcel."""
+        return not self.busy and now >= self.ready_at
+
+    def hurry(self) -> None:
+        """Try again at once, unless the endpoint asked to be left alone."""
+        self.ready_at = min(self.ready_at, self._throttled_until)
+
+    def note(self, outcome: Outcome) -> None:
+        """Draw the consequences: back off or recover, and say so once."""
+        self.busy = False
+        if outcome.retry:
+            self._fail(outcome)
+            return
+        if self._failures:
+            seconds = time.monotonic() - self._failing_since
+            _log.warning("%s to %s: works again after %.0f s", self.name, self._place, seconds)
+        self._failures = 0
+        self._throttled_until = self.ready_at = 0.0
+        rejected = outcome.rejected + outcome.partial
+        if rejected and outcome.reason != self._rejected_for:
+            self._rejected_for = outcome.reason
+            _log.warning(
+                "%s to %s: %d rejected for good (%s); further ones for this reason are only counted",
+                self.name,
+                self._place,
+                rejected,
+                outcome.reason,
+            )
+
+    def abort(self) -> None:
+        """Make a delivery that is on its way end soon."""
+
+    def close(self, timeout: float) -> None:
+        """Close the sink, for at most `timeout` seconds."""
+
+    def _fail(self, outcome: Outcome) -> None:
+        now = time.monotonic()
+        if not self._failures:
+            self._failing_since = now
+            _log.warning(
+                "%s to %s: %s; the records stay in the journal and are sent later",
+                self.name,
+                self._place,
+                outcome.reason,
+            )
+        self._failures += 1
+        self._throttled_until = now + (outcome.retry_after or 0.0)
+        self.ready_at = max(now + self._backoff.pause(self._failures), self._throttled_until)
+
+
+class OtlpOutlet(Outlet):
+    """An OTLP endpoint. Requests are sent in a thread of its own, so that a hanging one holds up nobody else."""
+
+    def __init__(self, sink: OtlpSink, backoff: Backoff) -> None:
+        super().__init__(sink.name, ["span" if sink.name == "traces" else "log"], sink.endpoint.place, backoff)
+        self._sink = sink
+        self._inbox: SimpleQueue[tuple[Parcel, SimpleQueue[Delivery | None]] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def deliver(self, parcel: Parcel, done: SimpleQueue[Delivery | None]) -> None:
+        """Give the sink a parcel; the delivery comes through `done`. Nothing to send is delivered at once."""
+        if not any(batch.spans if "span" in self.signals else batch.logs for batch in parcel.batches):
+            done.put(Delivery(self, parcel, Outcome()))
+            return
+        self.busy = True
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=f"otelsync-{self.name}", daemon=True)
+            self._thread.start()
+        self._inbox.put((parcel, done))
+
+    def note(self, outcome: Outcome) -> None:
+        """Draw the consequences of an attempt. What needed no attempt says nothing about the endpoint."""
+        self.busy = False
+        if outcome.retry or outcome.accepted or outcome.rejected or outcome.partial:
+            super().note(outcome)
+
+    def abort(self) -> None:
+        """Make a request that is on its way end soon."""
+        self._sink.abort()
+
+    def close(self, timeout: float) -> None:
+        """Close the connection, and wait for the thread for at most `timeout` seconds."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            self._sink.close()
+            return
+        self._inbox.put(None)
+        thread.join(timeout)
+
+    def _work(self) -> None:
+        while (work := self._inbox.get()) is not None:
+            parcel, done = work
+            done.put(Delivery(self, parcel, self._send(parcel)))
+        self._sink.close()
+
+    def _send(self, parcel: Parcel) -> Outcome:
+        try:
+            return self._sink.send(parcel.batches, deadline=parcel.deadline)
+        except Exception as error:
+            _log.debug("%s: unexpected", self.name, exc_info=True)
+            return Outcome(retry=True, reason=f"unexpected {type(error).__name__}")
+
+
+class StoreOutlet(Outlet):
+    """The local store, written in the shipper's own thread."""
+
+    def __init__(self, store: BatchStore, backoff: Backoff) -> None:
+        super().__init__("store", ["span", "log"], "the local store", backoff)
+        self._store = store
+
+    def position(self, journal: str) -> int:
+        """How far the store has come in a file, by its own account; raises what the store raises."""
+        return self._store.position(journal)
+
+    def forget(self, journal: str) -> None:
+        """Tell the store that a file is gone. If it cannot take note now, one row too many stays in it."""
+        with suppress(Exception):
+            self._store.forget(journal)
+
+    def deliver(self, parcel: Parcel, done: SimpleQueue[Delivery | None]) -> None:
+        """Store the parcel's batches. Those before one that fails count as delivered."""
+        for number, batch in enumerate(parcel.batches):
+            try:
+                self._store.deliver(batch)
+            except Exception as error:
+                if number:
+                    stored = replace(parcel, batches=parcel.batches[:number])
+                    done.put(Delivery(self, stored, _stored(stored)))
+                done.put(Delivery(self, parcel, Outcome(retry=True, reason=str(error) or type(error).__name__)))
+                return
+        done.put(Delivery(self, parcel, _stored(parcel)))
+
+    def close(self, timeout: float) -> None:  # noqa: ARG002  (the store has no wait to bound)
+        """Close the store."""
+        try:
+            self._store.close()
+        except Exception as error:
+            _log.warning("the local store could not be closed: %s", error)
+
+
+def _stored(parcel: Parcel) -> Outcome:
+    return Outcome(accepted=sum(batch.spans + batch.logs for batch in parcel.batches))

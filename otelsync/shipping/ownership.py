@@ -1,0 +1,87 @@
+"""Who ships a journal directory: one process, as long as it lives, by an advisory lock that no child inherits."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from pathlib import Path
+
+NAME = "shipper.lock"
+
+
+class Ownership:
+    """The lock of one directory. It is not held until `acquire` says so, and may be lost with the directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / NAME
+        self._fd = -1
+        self._identity: tuple[int, int] | None = None
+
+    def acquire(self) -> bool:
+        """Whether this object now owns the directory. False: another one does, or the directory cannot be written."""
+        if self.held():
+            return True
+        with _guard:
+            # A process's locks all end when it closes any descriptor of the file, so a second descriptor must not be.
+            if _identity(self._path) in _owned:
+                return False
+            try:
+                return self._lock()
+            except OSError:
+                return False
+
+    def held(self) -> bool:
+        """Whether this object owns the directory that is now at the path."""
+        if self._identity is None:
+            return False
+        if _identity(self._path) == self._identity:
+            return True
+        self.release()
+        return False
+
+    def release(self) -> None:
+        """Let another process own the directory. A second call does nothing."""
+        with _guard:
+            if self._identity in _owned:
+                _owned.discard(self._identity)
+            self.forget()
+
+    def forget(self) -> None:
+        """Close the descriptor, as a forked child does with what is its parent's."""
+        fd, self._fd, self._identity = self._fd, -1, None
+        if fd >= 0:
+            os.close(fd)
+
+    def _lock(self) -> bool:
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise
+        status = os.fstat(fd)
+        self._fd, self._identity = fd, (status.st_dev, status.st_ino)
+        _owned.add(self._identity)
+        return True
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path, follow_symlinks=False)  # noqa: PTH116  (Path.lstat costs twice as much, each step)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+_guard = threading.Lock()
+_owned: set[tuple[int, int] | None] = set()
+
+
+def _begin_in_child() -> None:
+    global _guard
+    _guard = threading.Lock()
+    _owned.clear()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)

@@ -1,0 +1,357 @@
+"""The shipper: takes records from the journals of one directory to every sink, until they have arrived.
+
+One process at a time owns a directory. Each sink has a cursor in each file, so one that fails holds up no other, and
+a file is deleted once all of them have passed it. Only a few batches are in memory at a time, whatever the backlog.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from otelsync.shipping import orphans
+from otelsync.shipping.backlog import Backlog, Segment
+from otelsync.shipping.batch import Batch
+from otelsync.shipping.checkpoint import SIGNALS, STAGES, OpenSeries
+from otelsync.shipping.exporter import OtlpSink, Outcome
+from otelsync.shipping.outlet import Backoff, BatchStore, Delivery, OtlpOutlet, Outlet, Parcel, StoreOutlet
+from otelsync.shipping.ownership import Ownership
+from otelsync.shipping.positions import arrived, positions
+from otelsync.shipping.reader import Writer, parse_name, process_alive
+
+MAX_BATCH_BYTES = 1024 * 1024
+MAX_BATCH_RECORDS = 4096
+FIRST_LOOK = 0.1
+"""Seconds. The pauses between two looks at the directory begin with this and double up to the interval."""
+_LOCKSTEP = 0.25
+"""Seconds that quick sinks wait for slow ones, so that a batch is read and parsed once for all of them."""
+_PAUSE = 0.02
+
+_log = logging.getLogger("otelsync.shipping")
+
+
+class Shipper:
+    """Ships one journal directory. Used by one thread; `abort` and `hurry` may come from another.
+
+    Nothing is opened or started before the first `step`.
+
+    Args:
+        directory: The journal directory. It may be missing; it is never made.
+        otlp: At most one sink a signal. They are closed with the shipper.
+        store: The local store. It is closed with the shipper.
+        backoff: How long a failing sink is left alone.
+        patience: Seconds that an unreadable record of a living process may take to become readable.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        otlp: Sequence[OtlpSink] = (),
+        store: BatchStore | None = None,
+        backoff: Backoff | None = None,
+        patience: float = 1.0,
+        max_batch_bytes: int = MAX_BATCH_BYTES,
+        max_batch_records: int = MAX_BATCH_RECORDS,
+    ) -> None:
+        backoff = backoff or Backoff()
+        self.directory = Path(directory)
+        self._outlets: list[Outlet] = [OtlpOutlet(sink, backoff) for sink in otlp]
+        if store is not None:
+            self._outlets.append(StoreOutlet(store, backoff))
+        if len({outlet.name for outlet in self._outlets}) < len(self._outlets):
+            raise ValueError("two sinks for the same signal")
+        self._stages = Outlet(STAGES, SIGNALS, "", backoff)
+        sinks = {outlet.name: outlet.signals for outlet in self._outlets}
+        self._backlog = Backlog(self.directory, sinks, patience=patience, deleted=self._forget_file)
+        self._ownership = Ownership(self.directory)
+        self._owning = False
+        self._epoch = 0
+        self._done: SimpleQueue[Delivery | None] = SimpleQueue()
+        self._bounds = (max_batch_bytes, max_batch_records)
+        self._deadline: float | None = None
+
+    def own(self) -> bool:
+        """Whether this shipper owns the directory. It tries to, when nobody does."""
+        if not self._ownership.held():
+            self._owning = False
+        if not self._owning and self._ownership.acquire():
+            self._owning = True
+            self._epoch += self._backlog.resume()
+        return self._owning
+
+    def step(self) -> bool:
+        """Look at the directory once and move what can be moved; True if anything was. Does nothing for a non-owner."""
+        moved = self._collect(0.0)
+        if not self.own():
+            return moved
+        self._backlog.scan()
+        moved = self._round() or moved
+        moved = self._close_orphans() or moved
+        self._backlog.retire()
+        self._backlog.save()
+        return moved
+
+    def run(self, stopping: threading.Event, *, interval: float = 1.0) -> None:
+        """Ship until `stopping` is set; `wake` makes that noticed at once.
+
+        `interval`: the longest pause between two looks, in seconds. An unexpected error is logged once.
+        """
+        pause = min(FIRST_LOOK, interval)
+        moved = False
+        said = ""
+        while not stopping.is_set():
+            if not (moved and self._full()):
+                self._collect(pause)
+                pause = min(pause * 2, interval)
+            try:
+                moved = self.step()
+            except Exception as error:
+                moved = False
+                if repr(error) != said:
+                    said = repr(error)
+                    _log.exception("the shipper goes on after an unexpected error")
+
+    def drain(self, timeout: float) -> bool:
+        """Ship what is there now, within `timeout` seconds; True when every sink has taken all of it.
+
+        What living processes add meanwhile may or may not be taken. Without the ownership it waits for the owner.
+        """
+        targets = positions(self.directory)
+        return self._step_until(lambda: self._drained(targets), timeout)
+
+    def settle(self, targets: dict[str, int], timeout: float) -> bool:
+        """Ship until every sink has passed the offsets in `targets`, within `timeout` seconds; True if they have."""
+        return self._step_until(lambda: arrived(self.directory, targets), timeout)
+
+    def wake(self) -> None:
+        """Cut short a pause of `run`."""
+        self._done.put(None)
+
+    def hurry(self) -> None:
+        """Try failing sinks again at the next step, unless their endpoints asked to be left alone."""
+        for outlet in self._outlets:
+            outlet.hurry()
+
+    def abort(self) -> None:
+        """Make requests that are on their way end soon. No further ones are sent."""
+        for outlet in self._outlets:
+            outlet.abort()
+
+    def close(self, timeout: float = 1.0) -> None:
+        """End: abort what is on its way, close the sinks and files, give up the directory.
+
+        Takes up to `timeout` seconds; longer only if the disk does.
+        """
+        deadline = time.monotonic() + timeout
+        busy = [outlet for outlet in self._outlets if outlet.busy]
+        for outlet in busy:
+            outlet.abort()
+        for outlet in self._outlets:
+            outlet.close(max(0.0, deadline - time.monotonic()))
+        self._collect(0.0)
+        if self.own():
+            self._backlog.retire()
+            self._backlog.save()
+        self._backlog.close()
+        self._ownership.release()
+        self._owning = False
+
+    def forget(self) -> None:
+        """In a forked child: close the files that were inherited. Connections and locks are the parent's."""
+        self._backlog.close()
+        self._ownership.forget()
+
+    def _step_until(self, done: Callable[[], bool], timeout: float) -> bool:
+        deadline = self._deadline = time.monotonic() + timeout
+        self.hurry()
+        try:
+            while True:
+                moved = self.step()
+                if done():
+                    return True
+                if time.monotonic() >= deadline:
+                    return False
+                if not moved:
+                    self._collect(_PAUSE)
+        finally:
+            self._deadline = None
+
+    def _drained(self, targets: dict[str, int]) -> bool:
+        if not self._owning:
+            return arrived(self.directory, targets)
+        if any(outlet.busy for outlet in self._outlets) or self._dead_series():
+            return False
+        return all(self._settled(segment, targets) for segment in self._backlog.segments.values())
+
+    def _settled(self, segment: Segment, targets: dict[str, int]) -> bool:
+        """Whether every sink has taken what this drain is about: what was there, and what can not grow."""
+        target = targets.get(segment.name.name, 0)
+        if segment.header.final or not process_alive(segment.header):
+            target = segment.header.committed
+        return all(segment.progress.cursor(sink) >= target for sink in (STAGES, *self._names()))
+
+    def _names(self) -> list[str]:
+        return [outlet.name for outlet in self._outlets]
+
+    def _full(self) -> bool:
+        """Whether more is known to be waiting for a sink that could take it."""
+        now = time.monotonic()
+        ready = [outlet.name for outlet in self._outlets if outlet.ready(now)]
+        segments = self._backlog.segments.values()
+        return any(not segment.caught_up(sink) for segment in segments for sink in ready)
+
+    def _collect(self, timeout: float) -> bool:
+        """Wait for a delivery or a wake-up, then draw the consequences of all deliveries; True if there was one."""
+        delivered = False
+        try:
+            delivery = self._done.get(timeout=timeout) if timeout > 0 else self._done.get_nowait()
+            while True:
+                if delivery is not None:
+                    self._finish(delivery)
+                    delivered = True
+                delivery = self._done.get_nowait()
+        except Empty:
+            return delivered
+
+    def _finish(self, delivery: Delivery) -> None:
+        outlet, parcel, outcome = delivery.outlet, delivery.parcel, delivery.outcome
+        outlet.note(outcome)
+        if outcome.retry or parcel.epoch != self._epoch:
+            return
+        totals = self._backlog.checkpoint
+        for signal in outlet.signals:
+            # A sink of both signals never rejects.
+            both = sum(batch.spans if signal == "span" else batch.logs for batch in parcel.batches)
+            totals.add(outlet.name, signal, "shipped", both if len(outlet.signals) > 1 else outcome.accepted)
+            totals.add(outlet.name, signal, "rejected", outcome.rejected)
+            totals.add(outlet.name, signal, "partial_success", outcome.partial)
+        for batch in parcel.batches:
+            self._backlog.take(outlet.name, batch)
+
+    def _round(self) -> bool:
+        """Give every sink that is ready a parcel, and wait a little, so that they stay together."""
+        now = time.monotonic()
+        ready = [self._stages, *(outlet for outlet in self._outlets if outlet.ready(now))]
+        parcels = {outlet: parcel for outlet, parcel in self._fill(ready).items() if parcel.batches}
+        for outlet, parcel in parcels.items():
+            if outlet is self._stages:
+                self._note_stages(parcel.batches)
+            else:
+                outlet.deliver(parcel, self._done)
+        self._collect(0.0)
+        while any(outlet.busy for outlet in parcels) and (left := now + _LOCKSTEP - time.monotonic()) > 0:
+            self._collect(left)
+        return bool(parcels)
+
+    def _fill(self, ready: Sequence[Outlet]) -> dict[Outlet, Parcel]:
+        """The next batches for each outlet. Those with the same cursor share one batch."""
+        parcels = {outlet: Parcel(*self._bounds, self._deadline, self._epoch) for outlet in ready}
+        for segments in self._backlog.in_turn():
+            active = [outlet for outlet in ready if parcels[outlet].has_room]
+            for segment in segments:
+                # Only whoever has all of a segment goes on to the next: a stage must begin before it ends.
+                active = [outlet for outlet in active if self._checked(outlet, segment)]
+                active = self._fill_from(segment, active, parcels)
+        return parcels
+
+    def _fill_from(self, segment: Segment, outlets: Sequence[Outlet], parcels: dict[Outlet, Parcel]) -> list[Outlet]:
+        """Fill parcels from one segment. Returns the outlets that have come to its end and have room for more."""
+        at_cursor: dict[int, list[Outlet]] = {}
+        for outlet in outlets:
+            at_cursor.setdefault(segment.progress.cursor(outlet.name), []).append(outlet)
+        passed: list[Outlet] = []
+        for cursor, together in at_cursor.items():
+            end = cursor
+            if cursor < segment.header.committed:
+                room_bytes = min(parcels[outlet].room_bytes for outlet in together)
+                room_records = min(parcels[outlet].room_records for outlet in together)
+                batch = self._backlog.read(segment, cursor, room_bytes, room_records)
+                if batch is None:
+                    continue
+                end = batch.end
+                for outlet in together:
+                    parcels[outlet].add(batch)
+            if end >= segment.header.committed:
+                passed += [outlet for outlet in together if parcels[outlet].has_room]
+        return passed
+
+    def _checked(self, outlet: Outlet, segment: Segment) -> bool:
+        """Whether the cursor can be relied upon: the store has an account of its own, which goes before ours."""
+        if not isinstance(outlet, StoreOutlet) or outlet.name in segment.checked:
+            return True
+        try:
+            self._backlog.move(outlet.name, segment, outlet.position(segment.name.name))
+        except Exception as error:
+            outlet.note(Outcome(retry=True, reason=str(error) or type(error).__name__))
+            return False
+        segment.checked.add(outlet.name)
+        return True
+
+    def _note_stages(self, batches: Sequence[Batch]) -> None:
+        open_series = self._backlog.checkpoint.open
+        for batch in batches:
+            segment = self._backlog.segments[batch.journal]
+            series = open_series.get(segment.name.series)
+            if series is None:
+                boot_id = segment.header.writer.boot_id.hex()
+                series = open_series[segment.name.series] = OpenSeries(boot_id)
+            orphans.note(batch, series)
+            self._backlog.take(STAGES, batch)
+
+    def _forget_file(self, name: str) -> None:
+        for outlet in self._outlets:
+            if isinstance(outlet, StoreOutlet):
+                outlet.forget(name)
+
+    def _dead_series(self) -> list[str]:
+        """The series whose process has gone and left stages open."""
+        open_series = self._backlog.checkpoint.open
+        return [name for name, series in open_series.items() if series.stages and not _alive(name, series)]
+
+    def _close_orphans(self) -> bool:
+        """Close the open stages of processes that are gone, once all that they recorded has been seen."""
+        unread = {segment.name.series for segment in self._backlog.segments.values() if not segment.caught_up(STAGES)}
+        closed = False
+        for name in self._dead_series():
+            if name not in unread and self._close_series(self._backlog.checkpoint.open[name]):
+                closed = True
+        if closed:
+            self._backlog.scan()
+        self._forget_series()
+        return closed
+
+    def _close_series(self, series: OpenSeries) -> bool:
+        try:
+            if not orphans.write(self.directory, orphans.interrupted(series)):
+                return False
+        except OSError as error:
+            self._backlog.say(f"cannot close the stages of a process that has gone: {error.strerror}")
+            return False
+        series.stages.clear()
+        self._backlog.changed()
+        return True
+
+    def _forget_series(self) -> None:
+        """Series without open stages and without files need no memory."""
+        present = {segment.name.series for segment in self._backlog.segments.values()}
+        open_series = self._backlog.checkpoint.open
+        for name in [name for name, series in open_series.items() if not series.stages and name not in present]:
+            del open_series[name]
+            self._backlog.changed()
+
+
+def _alive(name: str, series: OpenSeries) -> bool:
+    """Whether the process of a series still runs, also when its files have been deleted already."""
+    segment = parse_name(f"{name}-000000.journal")
+    if segment is None:
+        return False
+    try:
+        boot_id = bytes.fromhex(series.boot_id)
+    except ValueError:
+        boot_id = b""
+    return Writer(segment.pid, segment.start_ticks, boot_id).alive()

@@ -1,0 +1,155 @@
+"""A shipper in a thread of the host: started, flushed and stopped, never noticed, never taken along by a fork."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+from otelsync.shipping.positions import arrived, positions
+from otelsync.shipping.reader import own_writer
+from otelsync.shipping.shipper import Shipper
+
+_POLL = 0.02
+_FIRST_RETRY, _LONGEST_RETRY = 1.0, 30.0
+
+_log = logging.getLogger("otelsync.shipping")
+
+
+class ShipperThread:
+    """Runs a shipper in a daemon thread. No method raises, and none waits longer than its timeout.
+
+    After ``fork()`` the child has no such thread: what it records is shipped by the parent's, or by whoever owns the
+    directory. `start` in the child begins a thread of its own, which takes over when the owner ends.
+
+    Args:
+        directory: The journal directory.
+        make_shipper: Makes the shipper, in the thread that will use it.
+        interval: The longest pause between two looks at the directory, in seconds.
+    """
+
+    def __init__(self, directory: Path, make_shipper: Callable[[], Shipper], *, interval: float = 1.0) -> None:
+        self._directory = Path(directory)
+        self._make_shipper = make_shipper
+        self._interval = interval
+        self._begin()
+        _threads.add(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._stop_by = 0.0
+        self._settled = False
+        self._shipper: Shipper | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs, in this process."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start shipping. A second call does nothing."""
+        with self._lock:
+            if self.alive:
+                return
+            self._stopping = threading.Event()
+            self._settled = False
+            thread = threading.Thread(target=self._run, name="otelsync-shipper", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads, or the interpreter is ending
+                _log.warning("cannot start the shipper: %s; the records stay in the journal", error)
+                return
+            self._thread = thread
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until every sink has taken what this process had recorded so far.
+
+        False: not within `timeout` seconds. This holds too where another process ships the directory.
+        """
+        deadline = time.monotonic() + timeout
+        targets = positions(self._directory, own_writer())
+        if self._shipper is not None:
+            self._shipper.hurry()
+        while not arrived(self._directory, targets):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if self._shipper is not None:
+                self._shipper.wake()
+            time.sleep(min(_POLL, left))
+        return True
+
+    def stop(self, timeout: float) -> bool:
+        """Ship what this process has recorded, within `timeout` seconds, and end the thread.
+
+        False: something is left in the journal, for the next shipper.
+        """
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is None or not thread.is_alive():
+            return arrived(self._directory, positions(self._directory, own_writer()))
+        self._stop_by = time.monotonic() + timeout
+        self._stopping.set()
+        if self._shipper is not None:
+            self._shipper.wake()
+        thread.join(timeout)
+        return self._settled
+
+    def _run(self) -> None:
+        try:
+            shipper = self._shipper = self._make_patiently()
+            if shipper is not None:
+                shipper.run(self._stopping, interval=self._interval)
+                self._end(shipper)
+        except Exception:
+            _log.exception("the shipper ends after an unexpected error; the records stay in the journal")
+        finally:
+            self._shipper = None
+
+    def _make_patiently(self) -> Shipper | None:
+        """The shipper; None if the thread is stopped before it can be made."""
+        pause = _FIRST_RETRY
+        while not self._stopping.is_set():
+            try:
+                return self._make_shipper()
+            except Exception as error:
+                if pause == _FIRST_RETRY:
+                    _log.warning("the shipper cannot begin yet: %s", error)
+            self._stopping.wait(pause)
+            pause = min(pause * 2, _LONGEST_RETRY)
+        return None
+
+    def _end(self, shipper: Shipper) -> None:
+        """Use most of the time that is left for shipping, and the rest for closing."""
+        left = max(0.0, self._stop_by - time.monotonic())
+        reserve = min(0.5, left * 0.2)
+        try:
+            targets = positions(self._directory, own_writer())
+            self._settled = shipper.settle(targets, left - reserve)
+        finally:
+            shipper.close(reserve)
+
+    def _begin_in_child(self) -> None:
+        if self._shipper is not None:
+            self._shipper.forget()
+            # Not to be finalised: its connections and the locks around them are the parent's.
+            _forgotten.append(self._shipper)
+        self._begin()
+
+
+_threads: weakref.WeakSet[ShipperThread] = weakref.WeakSet()
+_forgotten: list[Shipper] = []
+
+
+def _begin_in_child() -> None:
+    for thread in list(_threads):
+        thread._begin_in_child()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)

@@ -1,0 +1,1 @@
+"""Views: what people look at, made from the local store alone."""

@@ -1,0 +1,160 @@
+"""Reading the local store: which runs there are, and which one somebody means."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from otelsync.errors import RunNotFoundError, StoreError
+from otelsync.shipping import schema
+from otelsync.views.printable import printable
+
+_PATIENCE = 5.0
+"""Seconds to wait for a lock."""
+_MOST_CANDIDATES = 10
+
+NOTHING_YET = "nothing has been recorded yet; run a program that calls otelsync.configure(), or look at another --home"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A row of the table `runs`; see `otelsync.shipping.schema` for what each field means."""
+
+    trace_id: str
+    sync_id: str | None
+    pipeline: str | None
+    service: str | None
+    root_span_id: str | None
+    start_ns: int
+    end_ns: int | None
+    outcome: str | None
+    spans: int
+    errors: int
+    logs: int
+    first_ns: int
+    last_ns: int
+    root_name: str | None
+
+    @property
+    def name(self) -> str:
+        """What to call it: by its sync id, or else its trace id. Printable."""
+        return printable(self.sync_id or self.trace_id, 60)
+
+    @property
+    def running(self) -> bool:
+        """Whether its root has not ended, as far as is known."""
+        return self.end_ns is None
+
+    @property
+    def duration_ns(self) -> int:
+        """From its beginning to its end, or to its last sign of life. Nanoseconds."""
+        return max((self.last_ns if self.end_ns is None else self.end_ns) - self.start_ns, 0)
+
+    @property
+    def state(self) -> str:
+        """Its outcome, or ``running``. Printable."""
+        return "running" if self.running else printable(self.outcome or "", 12)
+
+
+@contextmanager
+def open_store(path: Path | str) -> Iterator[sqlite3.Connection]:
+    """Read the store at `path`, as it is at this moment.
+
+    Raises:
+        RunNotFoundError: There is no store yet.
+        StoreError: It cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RunNotFoundError(NOTHING_YET)
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_PATIENCE)
+    except sqlite3.Error as error:
+        raise StoreError(f"the store {path} cannot be opened: {error}") from error
+    try:
+        connection.isolation_level = None
+        connection.execute("BEGIN")
+        _check(connection, path)
+        yield connection
+    except sqlite3.Error as error:
+        raise StoreError(f"the store {path} cannot be read: {error}") from error
+    finally:
+        connection.close()
+
+
+def recent_runs(store: sqlite3.Connection, *, most: int | None = None, every_trace: bool = False) -> list[Run]:
+    """The runs, latest first.
+
+    Args:
+        store: From `open_store`.
+        most: How many; None for all.
+        every_trace: Whether traces without a pipeline count as well.
+    """
+    condition = "" if every_trace else "WHERE sync_id IS NOT NULL"
+    rows = store.execute(
+        f"SELECT * FROM runs {condition} ORDER BY start_ns DESC LIMIT ?", (-1 if most is None else most,)
+    )
+    return [Run(*row) for row in rows]
+
+
+def find_run(store: sqlite3.Connection, wanted: str | None = None) -> Run:
+    """The run that is meant.
+
+    Args:
+        store: From `open_store`.
+        wanted: A sync id, a prefix of one or of its hexadecimal part, or a prefix of a trace id. None: the latest run.
+
+    Raises:
+        RunNotFoundError: None, or more than one; then the message lists the candidates.
+    """
+    if wanted is None:
+        latest = recent_runs(store, most=1)
+        if not latest:
+            raise RunNotFoundError("no sync run has been recorded yet; `otelsync list --all` shows other traces")
+        return latest[0]
+    candidates = _candidates(store, wanted.strip())
+    if not candidates:
+        raise RunNotFoundError(f"no run is called {printable(wanted, 60)!r}; `otelsync list` shows what there is")
+    names = {run.sync_id or run.trace_id for run in candidates}
+    if len(names) > 1:
+        listed = "".join(f"\n  {run.name}  {printable(run.pipeline or '', 40)}" for run in candidates)
+        raise RunNotFoundError(f"{printable(wanted, 60)!r} may be any of these; give more of it:{listed}")
+    return candidates[0]
+
+
+def traces_of(store: sqlite3.Connection, run: Run) -> list[str]:
+    """The trace ids of a run: its own, and others that carry its sync id."""
+    if run.sync_id is None:
+        return [run.trace_id]
+    others = store.execute("SELECT trace_id FROM runs WHERE sync_id = ? AND trace_id <> ?", (run.sync_id, run.trace_id))
+    return [run.trace_id, *(trace_id for (trace_id,) in others)]
+
+
+def _candidates(store: sqlite3.Connection, wanted: str) -> list[Run]:
+    """Those that `wanted` may mean: whose id it is, else whose id begins with it. With a pipeline of its own first."""
+    order = "ORDER BY root_name LIKE 'sync.pipeline %' DESC, start_ns"
+    exact = store.execute(f"SELECT * FROM runs WHERE sync_id = ?1 OR trace_id = ?1 {order}", (wanted,)).fetchall()
+    if exact or not wanted:
+        return [Run(*row) for row in exact]
+    rows = store.execute(
+        "SELECT * FROM runs WHERE substr(sync_id, 1, length(?1)) = ?1 COLLATE NOCASE"
+        " OR instr(upper(sync_id), '-SYNC-' || upper(?1)) > 0"
+        f" OR (trace_id >= lower(?1) AND substr(trace_id, 1, length(?1)) = lower(?1)) {order} LIMIT ?2",
+        (wanted, _MOST_CANDIDATES),
+    )
+    return [Run(*row) for row in rows]
+
+
+def _check(store: sqlite3.Connection, path: Path) -> None:
+    (application,) = store.execute("PRAGMA application_id").fetchone()
+    (version,) = store.execute("PRAGMA user_version").fetchone()
+    if application == 0 and version == 0 and not store.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        raise RunNotFoundError(NOTHING_YET)
+    if application != schema.APPLICATION_ID:
+        raise StoreError(f"{path} is a SQLite file of another program; set OTELSYNC_STORE_PATH to another file")
+    if version != schema.VERSION:
+        raise StoreError(f"{path} was written by another version of otelsync (its tables: {version})")

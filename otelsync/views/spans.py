@@ -1,0 +1,143 @@
+"""Spans as the store holds them: read one by one, told in a few words, and printed with OTLP/JSON's names."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, cast
+
+from otelsync.views.printable import printable
+
+STATUS_ERROR: Final = 2
+COLUMNS: Final = (
+    "trace_id, span_id, parent_span_id, name, kind, start_ns, end_ns, status, status_message, attributes, events,"
+    " links, trace_state"
+)
+
+
+@dataclass(frozen=True)
+class StoredSpan:
+    """A row of the table `spans`."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str
+    name: str
+    kind: int
+    start_ns: int
+    end_ns: int | None
+    status: int
+    status_message: str | None
+    attributes_json: str
+    events_json: str | None
+    links_json: str | None
+    trace_state: str | None
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """By name."""
+        return cast("dict[str, Any]", json.loads(self.attributes_json))
+
+    @property
+    def failed(self) -> bool:
+        """Whether its status is an error."""
+        return self.status == STATUS_ERROR
+
+    @property
+    def running(self) -> bool:
+        """Whether it has begun and not ended, as far as is known."""
+        return self.end_ns is None
+
+    @property
+    def outcome(self) -> str:
+        """``sync.outcome``, else what the status says. Printable."""
+        outcome = printable(self.attributes.get("sync.outcome", ""), 12)
+        return "running" if self.running else outcome or ("failed" if self.failed else "")
+
+    @property
+    def detail(self) -> str:
+        """What tells it from others of its kind: number, page, action, ... Printable."""
+        return " ".join(_details(self.attributes))
+
+    @property
+    def error(self) -> str:
+        """Why it failed, in a line. Printable."""
+        kind = self.attributes.get("error.type", "")
+        message = self.status_message or ""
+        if not message:
+            return printable(kind or "failed", 400)
+        if kind and not message.startswith(str(kind)):
+            message = f"{kind}: {message}"
+        return printable(message, 400)
+
+    def duration_ns(self, until: int) -> int:
+        """Nanoseconds from start to end, or to `until` while it runs."""
+        return max((until if self.end_ns is None else self.end_ns) - self.start_ns, 0)
+
+
+def read(store: sqlite3.Connection, rest: str, parameters: Sequence[object] = ()) -> Iterator[StoredSpan]:
+    """The spans of a query, of which `rest` is what follows ``SELECT ... FROM spans``."""
+    return (StoredSpan(*row) for row in store.execute(f"SELECT {COLUMNS} FROM spans {rest}", parameters))
+
+
+def otlp_json(span: StoredSpan) -> dict[str, Any]:
+    """A span with the field names of OTLP/JSON, and its attributes as a plain object.
+
+    Times are decimal strings of unix nanoseconds. ``endTimeUnixNano`` is ``"0"`` while the span runs, and
+    ``parentSpanId`` is ``""`` where there is none, as in OTLP. Events and links are there if there are any.
+    """
+    fields: dict[str, Any] = {
+        "traceId": span.trace_id,
+        "spanId": span.span_id,
+        "parentSpanId": span.parent_span_id,
+        "name": span.name,
+        "kind": span.kind,
+        "startTimeUnixNano": str(span.start_ns),
+        "endTimeUnixNano": str(span.end_ns or 0),
+        "status": {"code": span.status} | ({"message": span.status_message} if span.status_message else {}),
+        "attributes": span.attributes,
+    }
+    if span.trace_state:
+        fields["traceState"] = span.trace_state
+    if span.events_json:
+        fields["events"] = json.loads(span.events_json)
+    if span.links_json:
+        fields["links"] = json.loads(span.links_json)
+    return fields
+
+
+def json_array(items: Iterable[object]) -> Iterator[str]:
+    """A JSON array in pieces, one item a line. All but ASCII is escaped, so that it is safe on a terminal."""
+    opening = "[\n"
+    for item in items:
+        yield opening + json_line(item)
+        opening = ",\n"
+    yield "[]\n" if opening == "[\n" else "\n]\n"
+
+
+def json_line(item: object) -> str:
+    """Compact JSON of printable ASCII."""
+    return json.dumps(item, separators=(",", ":")).replace("\x7f", "\\u007f")
+
+
+def _details(attributes: dict[str, Any]) -> Iterator[str]:
+    number = attributes.get("vcs.change.id")
+    if number is not None:
+        yield "#" + printable(number, 20)
+    for key, label in _LABELS:
+        value = attributes.get(key)
+        if value not in (None, ""):
+            yield label + printable(value, 40)
+
+
+_LABELS: Final = (
+    ("sync.api.page", "page="),
+    ("sync.attempt", "attempt="),
+    ("http.response.status_code", ""),
+    ("http.status_code", ""),
+    ("sync.action", ""),
+    ("sync.skip.reason", "because "),
+)

@@ -1,0 +1,245 @@
+"""The waterfall of a run in the terminal: a tree, bars to scale, and what was slow, failed and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+from otelsync.views.outline import Entry, outline, unrolled
+from otelsync.views.paint import Line, Piece, painter
+from otelsync.views.printable import pad, printable
+from otelsync.views.quantities import day_and_time, duration
+from otelsync.views.runs import Run, find_run, open_store
+from otelsync.views.spans import StoredSpan
+from otelsync.views.tree import MOST_FAILED, Family, RunTree
+
+MOST_KINDS: Final = 10
+"""Lines of the table of kinds."""
+
+_ACTIONS: Final = ("created", "updated", "unchanged", "skipped", "failed")
+_STYLES: Final = {
+    "success": "green",
+    "partial": "yellow",
+    "failure": "bold red",
+    "failed": "bold red",
+    "interrupted": "bold red",
+    "cancelled": "yellow",
+    "running": "cyan",
+}
+
+
+def render_run(
+    store_path: Path | str,
+    sync_id: str | None = None,
+    *,
+    width: int = 120,
+    color: bool = False,
+    file: IO[str] | None = None,
+    every_span: bool = False,
+) -> None:
+    """Print the waterfall of a run.
+
+    Args:
+        store_path: The local store.
+        sync_id: What names the run, as `find_run` takes it. None: the latest.
+        width: Terminal cells.
+        color: Whether to draw for a terminal; else the text is plain.
+        file: Where to; None: standard output.
+        every_span: Whether to show each span, however many there are.
+
+    Raises:
+        RunNotFoundError: No run, or more than one, is called so.
+        StoreError: The store cannot be read.
+    """
+    draw = painter(width=width, color=color, file=file)
+    with open_store(store_path) as store:
+        run = find_run(store, sync_id)
+        tree = RunTree(store, run)
+        for line in waterfall(tree, width=width, blocks=color, every_span=every_span):
+            draw(line)
+
+
+def waterfall(tree: RunTree, *, width: int, blocks: bool = False, every_span: bool = False) -> Iterator[Line]:
+    """The lines of a waterfall, `width` cells wide; `blocks`: whether bars are drawn with block elements."""
+    yield from _heading(tree.run)
+    chart = _Chart(tree.run, width, blocks)
+    failures: list[StoredSpan] = []
+    for entry in unrolled(tree) if every_span else outline(tree):
+        yield from chart.lines(entry)
+        span = entry.span
+        if span is not None and entry.family is None and span.failed and len(failures) < MOST_FAILED:
+            failures.append(span)
+    yield from _kinds(tree)
+    yield from _failures(failures, tree.run)
+    yield from _items(tree)
+    yield from _commands(tree.run, every_span)
+
+
+class _Chart:
+    """Where everything stands in a line: the tree, the bar, the figures."""
+
+    def __init__(self, run: Run, width: int, blocks: bool) -> None:
+        self._first = run.first_ns
+        self._last = max(run.last_ns, run.first_ns + 1)
+        self._bar_cells = max(width // 5, 8)
+        self._tree_cells = max(width * 2 // 5, 20)
+        self._glyphs = {"span": "█", "family": "▒", "running": "▶"} if blocks else _ASCII
+
+    def lines(self, entry: Entry) -> Iterator[Line]:
+        indent = "  " * entry.depth
+        if entry.note:
+            yield [Piece(indent + entry.note, "dim")]
+        elif entry.family is not None:
+            yield self._family(indent, entry.family, entry.span)
+        elif entry.span is not None:
+            yield self._span(indent, entry.span)
+            if entry.span.failed:
+                yield [Piece(indent + "  "), Piece("! " + entry.span.error, "red")]
+
+    def _span(self, indent: str, span: StoredSpan) -> Line:
+        outcome = span.outcome
+        style = _STYLES.get(outcome, "red" if span.failed else "")
+        title = " ".join(part for part in (printable(span.name, 200), span.detail) if part)
+        took = duration(span.duration_ns(self._last))
+        glyph = "running" if span.running else "span"
+        return [
+            Piece(pad(indent + title, self._tree_cells), "bold" if not indent else ""),
+            *self._bar(span.start_ns, span.end_ns, glyph, style or "blue"),
+            Piece(f"{took:>8}  "),
+            Piece(outcome, style),
+        ]
+
+    def _family(self, indent: str, family: Family, slowest: StoredSpan | None) -> Line:
+        title = Piece(pad(f"{indent}{printable(family.name, 200)} {_counted(family)}", self._tree_cells), "")
+        end = None if family.running else family.end_ns
+        bar = self._bar(family.start_ns, end, "family", "red" if family.failed else "blue")
+        if not family.count or slowest is None:
+            return [title, *bar]
+        p50, p95 = (duration(value) for value in family.percentiles(0.5, 0.95))
+        most = f"max {duration(family.slowest_ns)}"
+        return [
+            title,
+            *bar,
+            Piece(f"{p50:>8} p50  {p95} p95  "),
+            Piece(f"{most} {slowest.detail or slowest.span_id}", "dim"),
+        ]
+
+    def _bar(self, start_ns: int, end_ns: int | None, glyph: str, style: str) -> list[Piece]:
+        first = min(self._cell(start_ns), self._bar_cells - 1)
+        last = self._bar_cells if end_ns is None else min(self._cell(end_ns) + 1, self._bar_cells)
+        length = max(last - first, 1)
+        bar = self._glyphs["span" if glyph == "running" else glyph] * length
+        if end_ns is None:
+            bar = bar[:-1] + self._glyphs["running"]
+        rest = " " * (self._bar_cells - first - length)
+        return [Piece(" |", "dim"), Piece(" " * first + bar + rest, style), Piece("| ", "dim")]
+
+    def _cell(self, instant: int) -> int:
+        share = (min(max(instant, self._first), self._last) - self._first) / (self._last - self._first)
+        return int(share * self._bar_cells * 0.999999)
+
+
+_ASCII: Final = {"span": "#", "family": "=", "running": ">"}
+
+
+def _counted(family: Family) -> str:
+    parts = [f"x{family.count:,}"]
+    if family.failed:
+        parts.append(f"({family.failed:,} failed)")
+    if family.running:
+        parts.append(f"(+{family.running:,} running)")
+    return " ".join(parts)
+
+
+def _heading(run: Run) -> Iterator[Line]:
+    name = printable(run.pipeline or run.root_name or "a trace without a root", 60)
+    yield [Piece(name, "bold"), Piece("  "), Piece(run.name, "cyan")]
+    state = run.state or "ended"
+    when = "so far" if run.running else "after"
+    took = duration(run.duration_ns)
+    facts = [f"started {day_and_time(run.start_ns)} UTC"]
+    if run.service:
+        facts.append(f"service {printable(run.service, 40)}")
+    facts.append(f"{run.spans:,} spans, {run.errors:,} failed, {run.logs:,} log records")
+    how_long = f" {took} {when}" if run.running else f" {when} {took}"
+    yield [Piece(state, _STYLES.get(state, "")), Piece(f"{how_long}, {', '.join(facts)}")]
+    yield []
+
+
+def _kinds(tree: RunTree) -> Iterator[Line]:
+    """Where the time went. Time of parallel spans, and of one within another, counts for each of them."""
+    kinds = [kind for kind in tree.kinds() if kind.count]
+    yield []
+    yield [
+        Piece(
+            f"{'where the time went':<36}{'count':>11}{'failed':>8}{'total':>9}{'p50':>9}{'p95':>9}{'slowest':>9}",
+            "bold",
+        )
+    ]
+    for kind in kinds[:MOST_KINDS]:
+        slowest = tree.slowest(kind)
+        figures = [duration(value) for value in (kind.total_ns, *kind.percentiles(0.5, 0.95), kind.slowest_ns)]
+        yield [
+            Piece(pad(printable(kind.name, 35), 36)),
+            Piece(f"{kind.count:>11,}"),
+            Piece(f"{kind.failed:>8,}", "red" if kind.failed else ""),
+            Piece("".join(f"{figure:>9}" for figure in figures)),
+            Piece(f"  {_whereabouts(slowest)}" if slowest else "", "dim"),
+        ]
+    if len(kinds) > MOST_KINDS:
+        yield [Piece(f"and {len(kinds) - MOST_KINDS:,} kinds more", "dim")]
+
+
+def _whereabouts(span: StoredSpan) -> str:
+    """What tells a span from others, and where it stands."""
+    suffix = span.name.partition(" ")[2] if span.name.startswith("sync.repo ") else ""
+    repo = printable(span.attributes.get("sync.repo", suffix), 40)
+    return " ".join(part for part in (repo, span.detail) if part) or span.span_id
+
+
+def _failures(failures: list[StoredSpan], run: Run) -> Iterator[Line]:
+    if not failures:
+        return
+    yield []
+    more = f", the first {len(failures)} of {run.errors:,}" if run.errors > len(failures) else ""
+    yield [Piece(f"failed{more}", "bold red")]
+    for span in sorted(failures, key=lambda span: span.start_ns):
+        where = _whereabouts(span)
+        yield [
+            Piece(f"{span.span_id}  {printable(span.name, 40)}"),
+            Piece("" if where == span.span_id else f"  {where}"),
+            Piece(f"  {span.error}", "red"),
+        ]
+
+
+def _items(tree: RunTree) -> Iterator[Line]:
+    """What became of what was fetched, by the topmost span that has counted it."""
+    for family in tree.roots():
+        for span in tree.members(family) if family.size <= MOST_FAILED else ():
+            counts = {action: _number(span.attributes.get(f"sync.items.{action}")) for action in _ACTIONS}
+            fetched = _number(span.attributes.get("sync.items.fetched"))
+            if fetched or any(counts.values()):
+                parts = " + ".join(f"{count:,} {action}" for action, count in counts.items() if count) or "0"
+                total = sum(counts.values())
+                off = "" if fetched == total else f" ({fetched - total:+,} unaccounted for)"
+                yield []
+                yield [Piece("items", "bold"), Piece(f"  {fetched:,} fetched = {parts}{off}")]
+                return
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _commands(run: Run, every_span: bool) -> Iterator[Line]:
+    yield []
+    yield [Piece("look further", "bold")]
+    if not every_span:
+        yield [Piece(f"  otelsync show {run.name} --all"), Piece("     every span", "dim")]
+    if run.logs:
+        yield [
+            Piece(f"  otelsync logs {run.name}"),
+            Piece("           its log records; --span ID, --level ERROR", "dim"),
+        ]
+    yield [Piece(f"  otelsync show {run.name} --json"), Piece("    for other programs", "dim")]

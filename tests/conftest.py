@@ -1,0 +1,42 @@
+"""What tests share: an environment without our variables, and a configured otelsync that is always shut down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recorded import Recorded
+
+import otelsync
+
+_OURS = ("OTEL_", "OTELSYNC_", "LOG_", "SERVICE_NAME", "XDG_STATE_HOME", "NO_COLOR", "FORCE_COLOR")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test depends on the variables of whoever runs it, and none leaves otelsync configured."""
+    for name in list(os.environ):
+        if name.startswith(_OURS):
+            monkeypatch.delenv(name)
+    yield
+    otelsync.shutdown(1)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Callable[..., Recorded]]:
+    """Configure otelsync with a home in `tmp_path`, by default with a journal that nobody ships."""
+
+    def configure(**options: Any) -> Recorded:
+        return Recorded(tmp_path / "home", **options)
+
+    yield configure
+    otelsync.shutdown(5)
+
+
+@pytest.fixture
+def recorded(record: Callable[..., Recorded]) -> Recorded:
+    """An otelsync that is configured in the ordinary way."""
+    return record()
