@@ -11,7 +11,7 @@ from benchmarks import pieces, report
 from benchmarks.rounds import interleaved
 from benchmarks.variants import VARIANTS
 
-LATENCY_VARIANTS: Final = ["otel", "ddtrace", "otelsync-api", "otelsync", "otelsync-logs"]
+LATENCY_VARIANTS: Final = ["structlog", "otel", "ddtrace", "otelsync-api", "otelsync", "otelsync-logs"]
 _NOTE: Final = (
     "One PR: a child span (4 attributes at the start, 2 later, an event in one of 50), a structlog JSON\n"
     "record with its ids and 5 fields in a file, the end, and the delivery to a sink in another process.\n"

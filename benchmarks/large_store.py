@@ -73,7 +73,8 @@ def groups(trace: Trace, spans: int, shape: str) -> Iterator[tuple[str, bytes]]:
     prs = spans // (REPOS * CALLS) // (3 if shape == "deep" else 1)
     for number in range(REPOS):
         yield from _repo(trace, f"acme/service-{number:02}", root, prs, shape)
-    attributes: dict[str, object] = {"sync.outcome": "success", "sync.items.fetched": prs * CALLS * REPOS}
+    counted = {"sync.items.fetched": prs * CALLS * REPOS, "sync.items.created": prs * CALLS * REPOS}
+    attributes: dict[str, object] = {"sync.outcome": "success", **counted}
     yield "spans", trace.span("sync.pipeline github.onboarding", root, b"", began, attributes)
 
 

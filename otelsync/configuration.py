@@ -14,7 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
-from otelsync import logs
+from otelsync import context, logs
+from otelsync.errors import ConfigurationError
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 
@@ -63,24 +64,27 @@ def configure(*, log_stream: IO[Any] | None = None, **options: Any) -> None:
             return
         settings = Settings.from_environment(**options)
         endpoints = _endpoints(settings)
-        logs.install(_log_path(settings, log_stream))
-        _running = _Running(settings) if settings.disabled else _start(settings, endpoints)
+        running = _Running(settings) if settings.disabled else _recorder(settings)
+        _install_logging(settings, log_stream, running)
+        _running = running
+        if running.provider is not None:
+            _start(running, endpoints)
         atexit.register(_shutdown_at_exit)
 
 
 def setup_logging(
     service_name: str | None = None, log_format: str | None = None, *, log_level: str | int | None = None
 ) -> None:
-    """Set up structlog and the standard library's logging alone: nothing is recorded.
+    """Set up structlog and the standard library's logging alone: nothing is recorded, unless configure() was called.
 
-    Records inside a span of any provider carry its ids all the same.
+    Records inside a span of any provider carry its ids all the same. :func:`shutdown` undoes it.
 
     Raises:
         ConfigurationError: An option has a value that cannot work.
     """
     settings = Settings.from_environment(service_name=service_name, log_format=log_format, log_level=log_level)
     with _lock:
-        logs.install(_log_path(settings, None))
+        _install_logging(settings, None, _running)
 
 
 def flush(timeout: float = 5.0) -> bool:
@@ -98,6 +102,8 @@ def flush(timeout: float = 5.0) -> bool:
 def shutdown(timeout: float | None = None) -> bool:
     """Ship what is left, within `timeout` seconds (default: the setting ``shutdown_timeout``), and undo configure().
 
+    What setup_logging() has set up is undone too.
+
     Returns:
         Whether everything was shipped. What was not stays in the journal, and is shipped later.
     """
@@ -105,6 +111,7 @@ def shutdown(timeout: float | None = None) -> bool:
     with _lock:
         running, _running = _running, None
         if running is None:
+            _uninstall_logging()
             return True
         atexit.unregister(_shutdown_at_exit)
         seconds = running.settings.shutdown_timeout if timeout is None else timeout
@@ -155,38 +162,73 @@ def _endpoints(settings: Settings) -> tuple[OtlpEndpoint, ...]:
     return endpoints_from_environment(environment, endpoint=settings.endpoint)
 
 
-def _log_path(settings: Settings, stream: IO[Any] | None) -> logs.LogPath:
+def _log_path(settings: Settings, stream: IO[Any] | None, redactor: Redactor) -> logs.LogPath:
     shown_on = stream or sys.stdout
-    is_terminal = bool(shown_on is not None and hasattr(shown_on, "isatty") and shown_on.isatty())
+    is_terminal = _is_terminal(shown_on)
     is_text = settings.log_format == "console" or (settings.log_format == "auto" and is_terminal)
     return logs.LogPath(
         service=settings.service_name,
         level=settings.log_level,
         output=logs.Output(stream, text=is_text, colors=is_terminal and "NO_COLOR" not in os.environ),
-        redactor=Redactor(settings.redact_keys, settings.redact_patterns),
+        redactor=redactor,
     )
 
 
-def _start(settings: Settings, endpoints: tuple[OtlpEndpoint, ...]) -> _Running:
+def _is_terminal(stream: IO[Any] | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except (AttributeError, ValueError):  # no such method; closed
+        return False
+
+
+def _install_logging(settings: Settings, stream: IO[Any] | None, running: _Running | None) -> None:
+    redactor = Redactor(settings.redact_keys, settings.redact_patterns)
+    path = _log_path(settings, stream, redactor)
+    logs.install(path)
+    context.redact_with(redactor)
+    if running is not None and running.provider is not None and running.settings.journal_logs:
+        path.journal_to(running.provider)
+
+
+def _uninstall_logging() -> None:
+    logs.uninstall()
+    context.redact_with(None)
+
+
+def _recorder(settings: Settings) -> _Running:
     from opentelemetry.sdk.resources import Resource
 
-    from otelsync.recording import runtime_context
     from otelsync.recording.journal import Journal
     from otelsync.recording.provider import TracerProvider
 
     journal = Journal(
         settings.journal, max_bytes=settings.journal_max_bytes, max_directory_bytes=settings.journal_dir_max_bytes
     )
-    provider = TracerProvider(
-        journal,
-        redactor=Redactor(settings.redact_keys, settings.redact_patterns),
-        resource=Resource.create({"service.name": settings.service_name}),
-        shutdown_on_exit=False,
-    )
-    running = _Running(settings, journal, provider)
-    path = logs.active()
-    if path is not None and settings.journal_logs:
-        path.journal_to(provider)
+    try:
+        provider = TracerProvider(
+            journal,
+            redactor=Redactor(settings.redact_keys, settings.redact_patterns),
+            resource=Resource.create({"service.name": settings.service_name}),
+            shutdown_on_exit=False,
+        )
+    except ValueError as error:
+        raise _of_the_sdk(error) from None
+    return _Running(settings, journal, provider)
+
+
+def _of_the_sdk(error: ValueError) -> ConfigurationError:
+    """What the SDK says of one of its variables, as an error of ours."""
+    named = [name for name in os.environ if name.startswith("OTEL_") and name in str(error)]
+    option = max(named, key=len, default="OTEL_*")
+    return ConfigurationError(option, os.environ.get(option, ""), f"unset it, or set it as the SDK wants it: {error}")
+
+
+def _start(running: _Running, endpoints: tuple[OtlpEndpoint, ...]) -> None:
+    """Let spans go to the journal, and ship it."""
+    from otelsync.recording import runtime_context
+
+    settings, provider = running.settings, running.provider
+    assert provider is not None
     existing = trace._TRACER_PROVIDER
     if existing is None:
         runtime_context.install()
@@ -202,7 +244,6 @@ def _start(settings: Settings, endpoints: tuple[OtlpEndpoint, ...]) -> _Running:
 
         running.thread = ShipperThread(settings.journal, make_shipper(settings), interval=settings.ship_interval)
         running.thread.start()
-    return running
 
 
 def _stop(running: _Running, deadline: float) -> bool:
@@ -214,7 +255,7 @@ def _stop(running: _Running, deadline: float) -> bool:
         if trace._TRACER_PROVIDER is running.provider:
             _forget_provider()
             runtime_context.uninstall()
-    logs.uninstall()
+    _uninstall_logging()
     if running.journal is not None:
         running.journal.close()
     if running.thread is not None:
@@ -228,6 +269,15 @@ def _forget_provider() -> None:
 
     trace._TRACER_PROVIDER = None
     trace._TRACER_PROVIDER_SET_ONCE = Once()
+
+
+def _begin_in_child() -> None:
+    """After a fork: no thread of the parent's is here to release the lock."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def _shutdown_at_exit() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import opentelemetry.context as context_api
 import orjson
 
-from otelsync.recording.otlp import AttributeEncoder
+from otelsync.recording.otlp import AttributeEncoder, any_value
 from otelsync.recording.runtime_context import CURRENT
 from otelsync.redaction import Redactor
 
@@ -44,7 +44,9 @@ class SyncScope:
     __slots__ = ("attributes", "json_bytes", "keys", "log_bytes", "rendered", "reserved", "span_bytes", "stage")
 
     def __init__(self, attributes: Mapping[str, Any], stage: Stage | None = None) -> None:
-        self.attributes: dict[str, Any] = {key: _redactor.redact_value(key, value) for key, value in attributes.items()}
+        self.attributes: dict[str, Any] = {
+            key: _plain(_redactor.redact_value(key, value)) for key, value in attributes.items()
+        }
         self.stage = stage
         self.keys = frozenset(attributes)
         self.span_bytes = AttributeEncoder(SPAN_TAG).encode(self.attributes)
@@ -52,7 +54,7 @@ class SyncScope:
         self.rendered = {RENDERED_NAMES.get(key, key): value for key, value in self.attributes.items()}
         self.reserved = _SPECIAL | self.keys | self.rendered.keys()
         """Names that a record's own fields cannot have if it is to be rendered as it stands."""
-        self.json_bytes = b'",' + (orjson.dumps(self.rendered, str)[1:-1] + b"," if self.rendered else b"")
+        self.json_bytes = b'",' + (orjson.dumps(self.rendered)[1:-1] + b"," if self.rendered else b"")
         """What stands between a record's span id and its own fields."""
 
     def with_fields(self, fields: Mapping[str, Any]) -> SyncScope:
@@ -66,6 +68,16 @@ class SyncScope:
             setattr(scope, name, getattr(self, name))
         scope.stage = stage
         return scope
+
+
+def _plain(value: object) -> object:
+    """The value itself where both JSON and OTLP have a form for it, else its text."""
+    try:
+        orjson.dumps(value)
+        any_value(value)
+    except (TypeError, ValueError):
+        return str(value).encode("utf-8", "backslashreplace").decode()
+    return value
 
 
 _redactor = Redactor()

@@ -9,6 +9,14 @@ OtelsyncError
 from __future__ import annotations
 
 
+def message_of(error: BaseException) -> str:
+    """What an exception says. One whose ``str()`` raises must not take the place of the host's own."""
+    try:
+        return str(error)
+    except Exception as problem:
+        return f"<its str() raised {type(problem).__name__}>"
+
+
 class OtelsyncError(Exception):
     """The root of every exception that otelsync raises on purpose."""
 

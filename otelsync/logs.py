@@ -14,6 +14,7 @@ import select
 import sys
 import time
 import traceback
+from binascii import hexlify
 from collections.abc import Callable, Mapping
 from struct import Struct
 from types import TracebackType
@@ -23,6 +24,7 @@ import orjson
 from opentelemetry.trace import Span, format_span_id, format_trace_id, get_current_span
 
 from otelsync.context import EMPTY, LOG_TAG, OWN_NAMES, SyncScope, current_scope
+from otelsync.errors import message_of
 from otelsync.recording import otlp
 from otelsync.recording.journal import ENCODE_ERROR, LOG
 from otelsync.recording.runtime_context import CURRENT
@@ -43,6 +45,7 @@ _SEVERITIES: Final = {DEBUG: 5, INFO: 9, WARNING: 13, ERROR: 17, CRITICAL: 21}
 
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _pack_times: Final = Struct("<BQBQ").pack
+_MICROSECONDS: Final = tuple(b"%03d" % n for n in range(1000))
 _HEADS: Final = tuple(b"\x12" + otlp.varint(n) for n in range(4096))
 """What goes before a record of n bytes in ``ScopeLogs``: tag and length."""
 
@@ -72,14 +75,14 @@ class LogPath:
         self.service = service
         self.level = level
         self._output = output
-        self._redactor = redactor
-        self._encoder = otlp.AttributeEncoder(LOG_TAG, redactor)
+        self.redactor = redactor
+        self._encoder = otlp.AttributeEncoder(LOG_TAG, redactor, _as_rendered)
         self._provider: TracerProvider | None = None
         self._resource: Resource | None = None
         self._refs: dict[str, int] = {}
         self._heads: dict[tuple[int, str, object], _Head] = {}
-        self._second = -1
-        self._minute = b""
+        self._millisecond = -1
+        self._line_start = b""
         self._fd = output.descriptor
 
     def journal_to(self, provider: TracerProvider) -> None:
@@ -127,17 +130,21 @@ class LogPath:
         parts = [_pack_times(0x09, now, 0x59, now), head.otlp, trace.log_head, span_id, scope.log_bytes]
         encoder.extend(parts, fields)
         if encoder.redactions != redactions:
-            fields = {key: self._redactor.redact_value(key, value) for key, value in fields.items()}
-        second = now // 1_000_000_000
-        if second != self._second:
-            self._new_second(second)
-        line = (
-            b'{"timestamp":"%b%06dZ' % (self._minute, now // 1000 % 1_000_000)
-            + head.json
-            + trace.hex_bytes
-            + b'","span_id":"'
-            + span_id.hex().encode()
-            + (scope.json_bytes + _dump(fields)[1:] if fields else scope.json_bytes[:-1] + b"}\n")
+            fields = {key: self.redactor.redact_value(key, value) for key, value in fields.items()}
+        millisecond = now // 1_000_000
+        if millisecond != self._millisecond:
+            self._new_millisecond(millisecond)
+        line = b"".join(
+            (
+                self._line_start,
+                _MICROSECONDS[now // 1000 % 1000],
+                head.json,
+                trace.hex_bytes,
+                b'","span_id":"',
+                hexlify(span_id),
+                scope.json_bytes if fields else scope.json_bytes[:-1] + b"}\n",
+                _dump(fields)[1:] if fields else b"",
+            )
         )
         provider = self._provider
         if provider is not None:
@@ -164,7 +171,7 @@ class LogPath:
         head = self._heads.get((level, logger, event)) or self._new_head(level, logger, event)
         fields = self._journal(head, fields, scope, ids, now)
         record: dict[str, Any] = {
-            "timestamp": self._timestamp(now),
+            "timestamp": _timestamp(now),
             "level": _level_name(level),
             "service": self.service,
             "logger": logger,
@@ -175,16 +182,11 @@ class LogPath:
             record["span_id"] = span_id
         self._output.write({**record, **scope.rendered, **fields})
 
-    def _new_second(self, second: int) -> None:
-        self._minute = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode()
-        self._second = second
-
-    def _timestamp(self, now: int) -> str:
-        """RFC 3339 in UTC, to the microsecond."""
-        second = now // 1_000_000_000
-        if second != self._second:
-            self._new_second(second)
-        return (b"%b%06dZ" % (self._minute, now // 1000 % 1_000_000)).decode()
+    def _new_millisecond(self, millisecond: int) -> None:
+        """Render what the lines of one millisecond begin with."""
+        second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(millisecond // 1000))
+        self._line_start = f'{{"timestamp":"{second}.{millisecond % 1000:03d}'.encode()
+        self._millisecond = millisecond
 
     def _journal(
         self, head: _Head, fields: Mapping[str, Any], scope: SyncScope, ids: bytes, now: int
@@ -199,7 +201,7 @@ class LogPath:
         else:
             encoder.extend(parts, {**scope.attributes, **fields})
         if encoder.redactions != redactions:
-            fields = {key: self._redactor.redact_value(key, value) for key, value in fields.items()}
+            fields = {key: self.redactor.redact_value(key, value) for key, value in fields.items()}
         provider = self._provider
         if provider is not None:
             if provider.resource is not self._resource:
@@ -214,7 +216,7 @@ class LogPath:
 
     def _new_head(self, level: int, logger: str, event: str) -> _Head:
         """What records of this level, logger and event begin with; kept unless the event held a secret or is long."""
-        clean = self._redactor.redact(event)
+        clean = self.redactor.redact(event)
         ref = self._ref(logger) if self._provider is not None else 0
         head = _Head(level, logger, clean, self.service, ref)
         if clean is event and len(event) <= 128:
@@ -250,11 +252,17 @@ class _Head:
         self.event = event
         self.ref = ref
         own = {"level": _level_name(level), "service": service, "logger": logger, "event": event, "trace_id": ""}
-        self.json = b'",' + _dump(own)[1:-3]
+        self.json = b'Z",' + _dump(own)[1:-3]
         """From behind the timestamp up to where the trace id begins."""
         self.otlp = _severity(level) + otlp.field(0x2A, otlp.text(0x0A, event))
         if event and len(event) <= 128 and not any(character.isspace() for character in event):
             self.otlp += otlp.text(0x62, event)  # it has the look of an event's name
+
+
+def _timestamp(now: int) -> str:
+    """RFC 3339 in UTC, to the microsecond."""
+    second, nanoseconds = divmod(now, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{nanoseconds // 1000:06d}Z"
 
 
 def _level_name(level: int) -> str:
@@ -272,7 +280,7 @@ def _complete(fields: Mapping[str, Any], error: ExcInfo | None) -> Mapping[str, 
     if isinstance(error, tuple):
         error = error[1]
     if isinstance(error, BaseException):
-        complete.setdefault("error", str(error))
+        complete.setdefault("error", message_of(error))
         complete.setdefault("error_type", type(error).__qualname__)
         complete["exception"] = "".join(traceback.format_exception(error)).rstrip()
     return complete
@@ -370,7 +378,7 @@ class Output:
 
     def _text(self, record: dict[str, Any]) -> str:
         assert self._renderer is not None
-        shown = {key: printable(value) if isinstance(value, str) else value for key, value in record.items()}
+        shown = {printable(key): printable(value) if isinstance(value, str) else value for key, value in record.items()}
         if isinstance(record.get("exception"), str):
             shown["exception"] = printable(record["exception"], keep="\n\t")
         level = str(shown["level"])
@@ -424,8 +432,22 @@ def _dump(fields: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(fields, _plain, orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError, RecursionError):
-        safe = {str(_safe(str(key))): _safe(value) for key, value in fields.items()}
-        return orjson.dumps(safe, option=orjson.OPT_APPEND_NEWLINE)
+        safe = {str(_safe(str(key))): value if _renders(value) else _safe(value) for key, value in fields.items()}
+        return orjson.dumps(safe, _plain, orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+
+
+def _renders(value: object) -> bool:
+    try:
+        orjson.dumps(value, _plain, orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _as_rendered(value: object) -> object:
+    """What a rendered line shows of a value that OTLP has no form for."""
+    shown = orjson.loads(_dump({"": value}))[""]
+    return shown if not isinstance(shown, int) or -(2**63) <= shown < 2**63 else str(shown)
 
 
 def _plain(value: object) -> object:
@@ -483,15 +505,16 @@ def install(path: LogPath) -> None:
     global _active, _context_vars, _latest, _restore
     import structlog
 
-    from otelsync.structlog_logger import BoundLogger, NamedLogger, end_of_chain
+    from otelsync.structlog_logger import BoundLogger, NamedLogger, chain, end_of_chain
 
     uninstall()
     _context_vars = getattr(structlog.contextvars, "_CONTEXT_VARS", {"unknown": True})
     before = structlog.get_config() if structlog.is_configured() else None
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    chain[:] = [end_of_chain]
     structlog.configure(
-        processors=[end_of_chain],
+        processors=chain,
         wrapper_class=BoundLogger,
         logger_factory=NamedLogger,
         cache_logger_on_first_use=True,
@@ -556,7 +579,10 @@ def emit(
 
 
 def get_logger(name: str | None = None, **fields: Any) -> Any:
-    """A structlog logger with a name, and fields that it carries from the start."""
-    import structlog
+    """A structlog logger with a name, and fields that it carries from the start.
 
-    return structlog.get_logger(name, **fields)
+    The same as ``structlog.get_logger(name)``, but it reaches the log path without structlog's lazy proxy.
+    """
+    from otelsync.structlog_logger import Logger
+
+    return Logger(name, fields)

@@ -60,7 +60,7 @@ SECRET_PATTERNS: Final = (
 _KEYED: Final = (
     # `Authorization: Bearer x`, `"authorization": "token x"`; the scheme stays, the credentials go.
     (
-        r"(?ai)(\bauthorization\b\\?[\"']?\s*[:=]\s*\\?[\"']?(?:(?:bearer|basic|token|digest|negotiate|aws4-hmac-sha256)\s+)?)"
+        r"(?ai)(\bauthorization\b\\?[\"']?\s*[:=]\s*\\?[\"']?(?:(?:bearer|basic|token|digest|negotiate|aws4-hmac-sha256)\s+)?+)"
         r"(?!\[redacted\])[^\s\"',;}]+(?:[\"']?,\s*[a-z]+=[\"']?[^\s\"',;}]+)*",
         r"\1" + REDACTED,
     ),
@@ -93,7 +93,7 @@ def _suspicious(text: str) -> bool:
         return False
     low = text.lower()
     return (
-        ("_" in low and ("gh" in low or "gsk_" in low))
+        ("_" in low and ("gh" in low or "github_pat_" in low or "gsk_" in low))
         or ("-" in low and ("sk-" in low or "xox" in low or "glpat-" in low or "-----begin" in low))
         or ("." in low and ("eyj" in low or "v1." in low))
         or ("://" in low and "@" in low)

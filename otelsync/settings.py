@@ -33,8 +33,12 @@ def _default_service() -> str:
 
 
 def _default_home() -> Path:
-    state = os.environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "otelsync"
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    try:
+        # a relative one is to be ignored: XDG Base Directory Specification
+        return (state if state.is_absolute() else Path.home() / ".local" / "state") / "otelsync"
+    except RuntimeError:
+        raise ConfigurationError("OTELSYNC_HOME", "", "this user has no home; set it to a directory") from None
 
 
 def _level(value: object) -> int:
@@ -95,8 +99,8 @@ def _days(value: object) -> float:
         number = float(str(value))
     except ValueError:
         number = -1
-    if number <= 0:
-        raise ValueError("use a number of days above 0")
+    if not 0 < number <= 36_500:
+        raise ValueError("use a number of days above 0, at most 36500")
     return number
 
 
@@ -111,7 +115,10 @@ def _path(value: object) -> Path:
     text = str(value)
     if not text or "\0" in text:
         raise ValueError("use the path of a directory or file")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser().absolute()  # the program may change its working directory
+    except RuntimeError:
+        raise ValueError("there is no such user; use the path of a directory or file") from None
 
 
 def _words(value: object) -> tuple[str, ...]:
@@ -128,9 +135,11 @@ def _patterns(value: object) -> tuple[str, ...]:
     )
     for pattern in patterns:
         try:
-            re.compile(pattern)
+            matches_nothing = re.compile(pattern).search("")
         except re.error as error:
             raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+        if matches_nothing:
+            raise ValueError(f"{pattern!r} matches the empty text, and so everything; use one that does not")
     return patterns
 
 

@@ -23,6 +23,7 @@ from opentelemetry.trace.propagation import _SPAN_KEY
 
 from otelsync import logs
 from otelsync.context import SCOPE_KEY, SyncScope, current_scope
+from otelsync.errors import message_of
 from otelsync.recording.runtime_context import CURRENT, installed
 from otelsync.version import __version__
 
@@ -199,7 +200,7 @@ class Stage:
             self._outcome = self._outcome or "cancelled"
             return
         self._outcome = "failure"
-        self._failure = _describe(error)
+        self._failure = f"{type(error).__name__}: {message_of(error)}"
         self.span.set_attribute("error.type", type(error).__qualname__)
         trace_id = self.trace_id
         if error.__dict__.get(_RECORDED_IN) == trace_id:
@@ -472,13 +473,14 @@ class sync_context:  # noqa: N801  # a verb of the API, like structlog's bound_c
 
     def __init__(self, **fields: Any) -> None:
         self._fields = fields
+        self._tokens: list[Token[Any]] = []
 
     def __enter__(self) -> None:
         scope = current_scope().with_fields(self._fields)
-        self._token = context_api.attach(context_api.set_value(SCOPE_KEY, scope))
+        self._tokens.append(context_api.attach(context_api.set_value(SCOPE_KEY, scope)))
 
     def __exit__(self, *_: object) -> None:
-        _leave(self._token)
+        _leave(self._tokens.pop())
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Bind the fields during each call of a function or coroutine function."""
@@ -535,13 +537,6 @@ def _add(counts: dict[str, int], name: str, number: int) -> None:
     except KeyError:
         counts.setdefault(name, 0)
         counts[name] += number
-
-
-def _describe(error: Exception) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
-        return f"{type(error).__name__}, whose str() raises"
 
 
 def _count_part(parent: Stage | None, outcome: str) -> None:

@@ -42,11 +42,14 @@ def end_of_chain(logger: Any, method: str, event_dict: structlog.typing.EventDic
     raise structlog.DropEvent
 
 
+chain: Final[list[Any]] = []
+"""structlog's processors, while a log path is installed. structlog.testing.capture_logs() changes them in place."""
+
 _Base: Final = structlog.make_filtering_bound_logger(0)
 
 
 def _method(name: str, level: int) -> Callable[..., Any]:
-    """A method that skips structlog's chain where nothing but our own end of it is in it."""
+    """A method of a bound logger that skips structlog's chain where nothing but our own end of it is in it."""
     generic = getattr(_Base, name)
     is_exception = name == "exception"
 
@@ -99,3 +102,59 @@ class BoundLogger(_Base):  # type: ignore[misc, valid-type]  # structlog makes i
         """The least level that is let through."""
         path = logs.latest()
         return path.level if path else 0
+
+
+def _direct_method(name: str, level: int) -> Callable[..., Any]:
+    """A method of :class:`Logger` that goes to the log path, or to structlog where there is none."""
+    is_exception = name == "exception"
+
+    def log(self: Logger, event: object = None, *args: Any, **fields: Any) -> Any:
+        path = logs._latest
+        if path is None or not chain or chain[0] is not end_of_chain:
+            return getattr(self.bind(), name)(event, *args, **fields)
+        if level < path.level:
+            return None
+        if is_exception:
+            fields.setdefault("exc_info", True)
+        context = self._fields
+        path.emit(
+            level,
+            self._name,
+            _interpolated(event, args) if args else event,
+            {**context, **fields} if context else fields,
+        )
+        return None
+
+    log.__name__ = log.__qualname__ = name
+    return log
+
+
+class Logger:
+    """What ``otelsync.get_logger()`` returns: structlog's logger, without its lazy proxy in between.
+
+    Everything that is not logging itself (`bind`, `new`, `unbind`, the asynchronous methods) is structlog's.
+    """
+
+    __slots__ = ("_fields", "_name")
+
+    def __init__(self, name: str | None, fields: dict[str, Any]) -> None:
+        self._name = name or "root"
+        self._fields = fields
+
+    debug = _direct_method("debug", logs.DEBUG)
+    info = _direct_method("info", logs.INFO)
+    warning = _direct_method("warning", logs.WARNING)
+    warn = _direct_method("warn", logs.WARNING)
+    error = _direct_method("error", logs.ERROR)
+    exception = _direct_method("exception", logs.ERROR)
+    critical = _direct_method("critical", logs.CRITICAL)
+    fatal = _direct_method("fatal", logs.CRITICAL)
+
+    def bind(self, **fields: Any) -> Any:
+        """structlog's bound logger, with further fields."""
+        return structlog.get_logger(self._name, **self._fields).bind(**fields)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.bind(), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import opentelemetry.context as context_api
@@ -25,10 +26,13 @@ def test_fields_reach_every_span_and_record_inside(recorded: Recorded) -> None:
             log.info("inside")
         log.info("between")
     log.info("outside")
-    assert recorded.tree("team_id", "task") == """
+    assert (
+        recorded.tree("team_id", "task")
+        == """
 sync.pipeline p   [success] team_id=7
   GET             team_id=7 task=t1
     sync.stage s  [success] team_id=7 task=t1"""
+    )
     assert [(line["event"], line.get("team_id"), line.get("task")) for line in recorded.lines[1:]] == [
         ("inside", 7, "t1"),
         ("between", 7, None),
@@ -58,8 +62,9 @@ def test_fields_are_inherited_and_restored() -> None:
     assert current_scope() is EMPTY
 
 
-def test_functions_and_coroutines_are_bound(recorded: Recorded) -> None:
+def test_functions_and_coroutines_are_bound(record: Callable[..., Recorded]) -> None:
     """As a decorator sync_context binds during each call of a function or coroutine function."""
+    recorded = record(log_level="INFO")
     log = otelsync.get_logger()
 
     @otelsync.sync_context(team_id=1)
@@ -89,11 +94,14 @@ def test_one_sync_context_is_entered_twice(recorded: Recorded) -> None:
     assert current_scope().attributes == {}
 
 
-def test_secrets_in_fields_are_redacted(record: object, recorded: Recorded) -> None:
+def test_secrets_in_fields_are_redacted(recorded: Recorded) -> None:
     """Neither bound fields nor names of pipelines and repos carry a secret into spans, records or lines."""
-    with otelsync.sync_context(github_token="hunter2hunter2", note=f"with {SECRET}"):
-        with otelsync.pipeline(f"p {SECRET}"), otelsync.repo(f"https://user:{SECRET}@github.com/acme/api"):
-            otelsync.get_logger().info("inside")
+    with (
+        otelsync.sync_context(github_token="hunter2hunter2", note=f"with {SECRET}"),
+        otelsync.pipeline(f"p {SECRET}"),
+        otelsync.repo(f"https://user:{SECRET}@github.com/acme/api"),
+    ):
+        otelsync.get_logger().info("inside")
     everything = recorded.text.encode() + b"".join(path.read_bytes() for path in recorded.journal.iterdir())
     assert SECRET.encode() not in everything
     assert b"hunter2" not in everything
@@ -121,13 +129,16 @@ def test_third_party_spans_nest_both_ways(recorded: Recorded) -> None:
                 with trace.use_span(span, end_on_exit=True), tracer.start_as_current_span("INSERT"):
                     pass
         assert trace.get_current_span() is not run.span
-    assert recorded.tree() == """
+    assert (
+        recorded.tree()
+        == """
 server
-  sync.pipeline p     [success]
+  sync.pipeline p   [success]
     GET
-      sync.stage s    [success]
+      sync.stage s  [success]
         detached
           INSERT"""
+    )
     ids = {span.name: span.attributes.get("sync.id") for span in recorded.spans}
     assert ids.pop("server") is None
     assert set(ids.values()) == {run.sync_id}
@@ -141,9 +152,12 @@ def test_get_current_span_is_the_stage_s(recorded: Recorded) -> None:
             assert trace.get_current_span() is inner.span
         assert trace.get_current_span() is outer.span
     assert trace.get_current_span() is trace.INVALID_SPAN
-    assert recorded.tree("from") == """
+    assert (
+        recorded.tree("from")
+        == """
 sync.stage outer    [success] from=outside
   sync.stage inner  [success]"""
+    )
 
 
 def test_baggage_passes_through_stages(recorded: Recorded) -> None:
@@ -160,10 +174,13 @@ def test_baggage_passes_through_stages(recorded: Recorded) -> None:
     finally:
         context_api.detach(token)
     assert baggage.get_all() == {}
-    assert recorded.tree() == """
+    assert (
+        recorded.tree()
+        == """
 sync.pipeline p       [success]
   sync.stage s        [success]
     sync.stage below  [success]"""
+    )
 
 
 def test_links_point_across_traces(recorded: Recorded) -> None:
@@ -175,10 +192,13 @@ def test_links_point_across_traces(recorded: Recorded) -> None:
         second.span.add_link(first.span.get_span_context(), {"why": "goes on"})
         with tracer.start_as_current_span("read", links=[trace.Link(first.span.get_span_context())]):
             pass
-    assert recorded.tree() == """
+    assert (
+        recorded.tree()
+        == """
 sync.pipeline first   [success]
 sync.pipeline second  [success] -> sync.pipeline first
   read                -> sync.pipeline first"""
+    )
     assert len({span.trace_id for span in recorded.spans}) == 2
 
 
@@ -199,10 +219,13 @@ def test_threads_begin_outside(recorded: Recorded) -> None:
             context_api.detach(token)
 
         pool.submit(attached).result()
-    assert recorded.tree("sync.pipeline") == """
+    assert (
+        recorded.tree("sync.pipeline")
+        == """
 sync.pipeline p        [success] pipeline=p
   sync.stage together  [success] pipeline=p
 sync.stage alone       [success]"""
+    )
 
 
 def test_tasks_inherit_and_do_not_disturb(recorded: Recorded) -> None:
@@ -226,10 +249,19 @@ def test_tasks_inherit_and_do_not_disturb(recorded: Recorded) -> None:
                     group.create_task(work(4, fails=True))
 
     asyncio.run(main())
-    assert recorded.tree("number") == """
-sync.pipeline p   [success]
-  task 1          number=1
-    sync.stage step  [success] number=1"""
+    assert (
+        recorded.tree("number")
+        == """
+sync.pipeline p      [success]
+  task 1             number=1
+    sync.stage step  [success] number=1
+  task 2             ERROR number=2
+    sync.stage step  [failure] number=2
+  task 3             number=3
+    sync.stage step  [success] number=3
+  task 4             ERROR number=4
+    sync.stage step  [failure] number=4"""
+    )
 
 
 def test_a_scope_keeps_what_it_was_made_of() -> None:

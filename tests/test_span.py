@@ -21,7 +21,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from otelsync.recording.journal import Journal
 from otelsync.recording.provider import TracerProvider
@@ -60,7 +60,7 @@ class KeptJournal(Journal):
         return list(wire.spans)
 
 
-words = st.text(alphabet=string.ascii_letters + "äß✓𝄞\n\x1b\"", max_size=12)
+words = st.text(alphabet=string.ascii_letters + 'äß✓𝄞\n\x1b"', max_size=12)
 keys = st.sampled_from(["a", "b", "c.d", "long" * 40, "", "key-ä"])
 numbers = st.one_of(
     st.integers(-(2**63), 2**63 - 1), st.integers(-300, 70_000), st.floats(allow_nan=False), st.booleans()

@@ -30,7 +30,7 @@ STAGES: list[Callable[[], Stage]] = [
 ]
 
 
-class Unspeakable(Exception):
+class UnspeakableError(Exception):
     """An exception that cannot say what it is."""
 
     def __str__(self) -> str:
@@ -46,13 +46,16 @@ def test_a_whole_run_is_one_tree(recorded: Recorded) -> None:
                     pr.set(action="failed" if number in (3, 4) else "created")
         with otelsync.repo("acme/web") as repo, otelsync.api_call("list_pull_requests", page=1):
             repo.count(unchanged=2)
-    assert recorded.tree("sync.api.page", "sync.items.fetched") == """
+    assert (
+        recorded.tree("sync.api.page", "sync.items.fetched")
+        == """
 sync.pipeline github.onboarding  [partial] fetched=102
   sync.repo acme/api             [partial] fetched=100
     sync.api list_pull_requests  [partial] page=1 fetched=100
       sync.pr                    x100
   sync.repo acme/web             [success] fetched=2
     sync.api list_pull_requests  [success] page=1"""
+    )
 
 
 def test_attributes_follow_the_vocabulary(recorded: Recorded) -> None:
@@ -109,10 +112,13 @@ def test_a_pipeline_within_a_pipeline_keeps_the_sync_id(recorded: Recorded) -> N
     with otelsync.pipeline("outer") as outer, otelsync.pipeline("inner") as inner, otelsync.stage("s"):
         pass
     assert inner.sync_id == outer.sync_id
-    assert recorded.tree("sync.pipeline") == """
+    assert (
+        recorded.tree("sync.pipeline")
+        == """
 sync.pipeline outer    [success] pipeline=outer
   sync.pipeline inner  [success] pipeline=inner
     sync.stage s       [success] pipeline=inner"""
+    )
 
 
 @pytest.mark.parametrize("make", STAGES)
@@ -134,8 +140,8 @@ def test_an_exception_marks_every_stage_it_leaves_and_passes_unchanged(
 @pytest.mark.parametrize("make", STAGES)
 def test_an_exception_that_cannot_be_described_passes_unchanged(recorded: Recorded, make: Callable[[], Stage]) -> None:
     """Not even an exception whose str() raises is replaced by one of ours, and the stage still ends."""
-    error = Unspeakable()
-    with pytest.raises(Unspeakable) as caught, make():
+    error = UnspeakableError()
+    with pytest.raises(UnspeakableError) as caught, make():
         raise error
     assert caught.value is error
     (span,) = recorded.spans
@@ -146,16 +152,19 @@ def test_an_exception_that_cannot_be_described_passes_unchanged(recorded: Record
 def test_a_stage_ends_though_the_exception_refuses_marks(recorded: Recorded) -> None:
     """An exception that lets no attribute be set is recorded once all the same."""
 
-    class Closed(Exception):
+    class ClosedError(Exception):
         def __setattr__(self, name: str, value: object) -> None:
             raise TypeError(name)
 
-    with pytest.raises(Closed), otelsync.stage("outer"), otelsync.stage("inner"):
-        raise Closed("no")
-    assert recorded.tree(events=True) == """
+    with pytest.raises(ClosedError), otelsync.stage("outer"), otelsync.stage("inner"):
+        raise ClosedError("no")
+    assert (
+        recorded.tree(events=True)
+        == """
 sync.stage outer    [failure]
   sync.stage inner  [failure]
     * exception"""
+    )
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), asyncio.CancelledError(), GeneratorExit()])
@@ -163,9 +172,12 @@ def test_an_end_from_outside_is_a_cancellation(recorded: Recorded, error: BaseEx
     """What is no error of the sync (Ctrl-C, exit, a cancelled task) makes it cancelled, not failed."""
     with pytest.raises(type(error)), otelsync.pipeline("p"), otelsync.pull_request(1):
         raise error
-    assert recorded.tree("sync.outcome") == """
+    assert (
+        recorded.tree("sync.outcome")
+        == """
 sync.pipeline p  [cancelled] outcome=cancelled
   sync.pr        [cancelled] outcome=cancelled"""
+    )
     assert not any(span.failed for span in recorded.spans)
 
 
@@ -177,7 +189,9 @@ def test_partial_is_not_failure(recorded: Recorded) -> None:
                 with otelsync.repo(f"acme/{number}") as repo:
                     if fails:
                         repo.fail("no access")
-    assert recorded.tree() == """
+    assert (
+        recorded.tree()
+        == """
 sync.pipeline some  [partial]
   sync.repo acme/0  [failure]
   sync.repo acme/1  [success]
@@ -187,6 +201,7 @@ sync.pipeline all   [failure]
 sync.pipeline none  [success]
   sync.repo acme/0  [success]
   sync.repo acme/1  [success]"""
+    )
     assert [(s.name, s.message) for s in recorded.spans if s.failed and "pipeline" in s.name] == [
         ("sync.pipeline all", "all 2 parts failed")
     ]
@@ -202,10 +217,13 @@ def test_a_retry_that_succeeds_is_no_failure(recorded: Recorded) -> None:
                         raise TimeoutError
             except TimeoutError:
                 pass
-    assert recorded.tree("sync.attempt") == """
+    assert (
+        recorded.tree("sync.attempt")
+        == """
 sync.repo acme/api  [success]
   sync.api list     [failure] attempt=1
   sync.api list     [success] attempt=2"""
+    )
 
 
 def test_skip_and_fail_say_why(recorded: Recorded) -> None:
@@ -215,12 +233,15 @@ def test_skip_and_fail_say_why(recorded: Recorded) -> None:
             pr.skip("draft")
         with otelsync.pull_request(2) as pr:
             pr.fail("no author")
-    assert recorded.tree(
-        "sync.action", "sync.skip.reason", "sync.items.skipped", "sync.items.failed", "sync.items.fetched"
-    ) == """
+    assert (
+        recorded.tree(
+            "sync.action", "sync.skip.reason", "sync.items.skipped", "sync.items.failed", "sync.items.fetched"
+        )
+        == """
 sync.repo acme/api  [partial] skipped=1 failed=1 fetched=2
   sync.pr           action=skipped reason=draft
   sync.pr           ERROR action=failed"""
+    )
     assert [s.message for s in recorded.spans if s.failed] == ["no author"]
 
 
@@ -234,17 +255,20 @@ def test_counts_reconcile_at_every_level(recorded: Recorded) -> None:
             pr.set(action="unchanged")
             call.count(updated=2)
     shown = [f"sync.items.{name}" for name in ("fetched", "created", "updated", "unchanged", "deleted")]
-    assert recorded.tree(*shown) == """
+    assert (
+        recorded.tree(*shown)
+        == """
 sync.pipeline p       [success] fetched=13 created=3 updated=2 unchanged=1 deleted=1
   sync.repo acme/api  [success] fetched=13 created=3 updated=2 unchanged=1 deleted=1
     sync.api one      [success] fetched=10 created=3
     sync.api two      [success] fetched=3 updated=2 unchanged=1
       sync.pr"""
+    )
 
 
 def test_counting_in_threads_loses_none(recorded: Recorded) -> None:
     """Items that are counted in several threads at once are all counted."""
-    threads, items = 4, 3000
+    threads, items = 4, 15_000
     with otelsync.repo("acme/api") as repo, switching_often(), ThreadPoolExecutor(threads) as pool:
 
         def work(_: int) -> None:
@@ -283,9 +307,12 @@ def test_items_of_copied_contexts_roll_up(recorded: Recorded) -> None:
         for worker in workers:
             worker.join()
     assert recorded.span("sync.repo acme/api").attributes["sync.items.failed"] == threads * items
-    assert recorded.tree() == f"""
+    assert (
+        recorded.tree()
+        == f"""
 sync.repo acme/api  [partial]
   sync.pr           x{threads * items}"""
+    )
 
 
 def test_events_are_logged_and_marked(recorded: Recorded) -> None:
@@ -302,10 +329,13 @@ def test_phases_are_set_and_logged(recorded: Recorded) -> None:
     with otelsync.pipeline("p") as run:
         run.phase("listing")
         run.phase("saving")
-    assert recorded.tree("sync.phase", events=True) == """
+    assert (
+        recorded.tree("sync.phase", events=True)
+        == """
 sync.pipeline p                  [success] phase=saving
   * sync.pipeline.phase_changed  phase=listing
   * sync.pipeline.phase_changed  phase=saving"""
+    )
     assert [line["phase"] for line in recorded.lines if line["event"] == "sync.pipeline.phase_changed"] == [
         "listing",
         "saving",
@@ -314,9 +344,13 @@ sync.pipeline p                  [success] phase=saving
 
 def test_milestones_are_logged(recorded: Recorded) -> None:
     """Pipelines and repos log start and end at INFO, api calls and pull requests their end at DEBUG."""
-    with otelsync.pipeline("p", team_id=7), otelsync.repo("acme/api"), otelsync.api_call("list"):
-        with otelsync.pull_request(1) as pr:
-            pr.set(action="created")
+    with (
+        otelsync.pipeline("p", team_id=7),
+        otelsync.repo("acme/api"),
+        otelsync.api_call("list"),
+        otelsync.pull_request(1) as pr,
+    ):
+        pr.set(action="created")
     said = [(line["level"], line["event"], line.get("outcome"), line.get("created")) for line in recorded.lines]
     assert said == [
         ("info", "sync.pipeline.started", None, None),
@@ -361,9 +395,12 @@ def test_functions_are_stages(recorded: Recorded) -> None:
 
     assert [add(1, b=2), add(3, b=4)] == [3, 7]
     assert (add.__name__, add.__doc__) == ("add", "Adds.")
-    assert recorded.tree("size") == """
+    assert (
+        recorded.tree("size")
+        == """
 sync.stage add  [success] size=1
 sync.stage add  [success] size=1"""
+    )
 
 
 def test_recursive_functions_nest(recorded: Recorded) -> None:
@@ -375,10 +412,13 @@ def test_recursive_functions_nest(recorded: Recorded) -> None:
             down(depth - 1)
 
     down(2)
-    assert recorded.tree() == """
+    assert (
+        recorded.tree()
+        == """
 sync.stage down      [success]
   sync.stage down    [success]
     sync.stage down  [success]"""
+    )
 
 
 def test_coroutines_are_stages(recorded: Recorded) -> None:
@@ -393,15 +433,18 @@ def test_coroutines_are_stages(recorded: Recorded) -> None:
     async def main() -> list[int]:
         assert inspect.iscoroutinefunction(fetch)
         with otelsync.pipeline("p"):
-            return await asyncio.gather(fetch(1), fetch(2))
+            return list(await asyncio.gather(fetch(1), fetch(2)))
 
     assert asyncio.run(main()) == [1, 2]
-    assert recorded.tree() == """
+    assert (
+        recorded.tree()
+        == """
 sync.pipeline p         [success]
   sync.stage fetch      [success]
     sync.stage inner 1  [success]
   sync.stage fetch      [success]
     sync.stage inner 2  [success]"""
+    )
 
 
 def test_generators_do_not_leak_into_their_consumer(recorded: Recorded) -> None:
@@ -427,12 +470,15 @@ def test_generators_do_not_leak_into_their_consumer(recorded: Recorded) -> None:
     with otelsync.pipeline("p"):
         assert list(consume()) == [1, 2, "done"]
         assert trace.get_current_span().get_span_context().is_valid
-    assert recorded.tree() == """
+    assert (
+        recorded.tree()
+        == """
 sync.pipeline p           [success]
   sync.stage pages        [success]
     sync.stage read       [success]
     sync.stage read more  [success]
   sync.stage between      [success]"""
+    )
 
 
 def test_a_generator_is_closed_and_thrown_into(recorded: Recorded) -> None:
@@ -457,9 +503,12 @@ def test_a_generator_is_closed_and_thrown_into(recorded: Recorded) -> None:
     with pytest.raises(ValueError, match="into"):
         thrown.throw(ValueError("into"))
     assert seen == ["left closed", "thrown into", "thrown closed"]
-    assert recorded.tree() == """
+    assert (
+        recorded.tree()
+        == """
 sync.stage numbers  [cancelled]
 sync.stage numbers  [failure]"""
+    )
 
 
 def test_async_generators_are_stages(recorded: Recorded) -> None:
@@ -482,12 +531,15 @@ def test_async_generators_are_stages(recorded: Recorded) -> None:
             assert trace.get_current_span() is run.span
 
     asyncio.run(main())
-    assert recorded.tree() == """
+    assert (
+        recorded.tree()
+        == """
 sync.pipeline p            [success]
   sync.stage stream        [success]
     sync.stage connection  [success]
   sync.stage stream        [cancelled]
     sync.stage connection  [cancelled]"""
+    )
 
 
 def test_a_cancelled_task_is_cancelled(recorded: Recorded) -> None:
@@ -509,9 +561,12 @@ def test_a_cancelled_task_is_cancelled(recorded: Recorded) -> None:
                 await task
 
     asyncio.run(main())
-    assert recorded.tree() == """
+    assert (
+        recorded.tree()
+        == """
 sync.pipeline p  [success]
   sync.api slow  [cancelled]"""
+    )
 
 
 def test_without_configuration_stages_do_nothing() -> None:
@@ -529,9 +584,12 @@ def test_without_configuration_stages_do_nothing() -> None:
 def test_long_stages_are_announced(recorded: Recorded) -> None:
     """A stage that can be long is in the journal while it runs; a pull request only at its end."""
     with otelsync.pipeline("p", team_id=7), otelsync.repo("acme/api"), otelsync.pull_request(1):
-        assert recorded.tree("team_id") == """
+        assert (
+            recorded.tree("team_id")
+            == """
 sync.pipeline p       open team_id=7
   sync.repo acme/api  open"""
+        )
         begun = {span.name: span.attributes for span in recorded.spans}
     assert begun["sync.repo acme/api"]["sync.id"]
     assert all(span.ended for span in recorded.spans)
@@ -543,9 +601,12 @@ def test_a_stage_is_used_again(recorded: Recorded) -> None:
     for _ in range(2):
         with again:
             again.count(created=1)
-    assert recorded.tree("sync.items.created") == """
+    assert (
+        recorded.tree("sync.items.created")
+        == """
 sync.stage again  [success] created=1
 sync.stage again  [success] created=1"""
+    )
 
 
 def test_wrong_use_never_raises(recorded: Recorded) -> None:

@@ -133,13 +133,14 @@ def spans_in_journal(directory: Path) -> list[Node]:
 
 
 def logs_in_journal(directory: Path) -> list[Line]:
-    """The log records of all journals in a directory, as they were appended."""
-    return [
+    """The log records of all journals in a directory, by time."""
+    lines = [
         _line(record, _scope(group.scope), _resource(group.resource))
         for batch in batches(directory)
         for group in batch.groups
         for record in ScopeLogs.FromString(b"".join(group.logs)).log_records
     ]
+    return sorted(lines, key=lambda line: line.time)
 
 
 def spans_in_store(path: Path) -> list[Node]:

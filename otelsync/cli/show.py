@@ -35,15 +35,14 @@ def _print_json(store_path: Path, sync_id: str | None, every_span: bool) -> None
 
     from otelsync.views.outline import outline_json
     from otelsync.views.runs import find_run, open_store
-    from otelsync.views.spans import json_array, otlp_json, read
+    from otelsync.views.spans import json_array, json_line, otlp_texts
     from otelsync.views.tree import RunTree
 
     with open_store(store_path) as store:
         run = find_run(store, sync_id)
         if every_span:
-            spans = read(store, "WHERE trace_id = ? ORDER BY start_ns, span_id", (run.trace_id,))
-            items = (otlp_json(span) for span in spans)
+            texts = otlp_texts(store, "WHERE trace_id = ? ORDER BY start_ns, span_id", (run.trace_id,))
         else:
-            items = outline_json(RunTree(store, run))  # type: ignore[assignment]
-        for piece in json_array(items):
+            texts = map(json_line, outline_json(RunTree(store, run)))
+        for piece in json_array(texts):
             sys.stdout.write(piece)

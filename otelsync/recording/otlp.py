@@ -7,7 +7,7 @@ opentelemetry-proto 1.x. Everything that repeats (keys, short strings, small int
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Any, Final
 
@@ -15,11 +15,9 @@ from otelsync.redaction import Redactor
 
 _log = logging.getLogger(__name__)
 
-_MANY_KEYS: Final = 1024
+_MANY_KEYS: Final = 256
 _MANY_VALUES: Final = 256
-_STALE_AFTER: Final = 100_000
-_SHORT: Final = 128
-"""Encoded attributes up to this length, in bytes, are worth keeping: they tend to come again."""
+"""How many values are kept of each key."""
 
 _pack_double = Struct("<d").pack
 
@@ -104,16 +102,20 @@ class AttributeEncoder:
     Args:
         tag: The key byte of the repeated field: 0x4a in a Span, 0x32 in a LogRecord.
         redactor: Takes secrets out on the way; None where nothing is secret.
+        otherwise: Makes a value that OTLP has a form for of one that it has none for; None: such a one is left out.
 
     ``strings[key][value]`` and ``ints[key][value]`` are whole encoded fields: those that come often are kept, and were
     tested for secrets when they were first seen. They raise TypeError for a key that is no string, or empty.
     """
 
-    __slots__ = ("ints", "redactions", "redactor", "strings", "tag")
+    __slots__ = ("ints", "otherwise", "redactions", "redactor", "strings", "tag")
 
-    def __init__(self, tag: int, redactor: Redactor | None = None) -> None:
+    def __init__(
+        self, tag: int, redactor: Redactor | None = None, otherwise: Callable[[object], object] | None = None
+    ) -> None:
         self.tag = tag
         self.redactor = redactor
+        self.otherwise = otherwise
         self.redactions = 0
         """How often a secret was taken out: a change tells the caller that its own copy still holds one."""
         self.strings = _Keys(self, _Strings)
@@ -147,7 +149,9 @@ class AttributeEncoder:
                 value = clean
         try:
             return field(self.tag, key_value(key, value))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
+            if self.otherwise is not None:
+                return field(self.tag, key_value(key, self.otherwise(value)))
             _log.debug("attribute %s left out: %s", key, error)
             return b""
 
@@ -173,25 +177,21 @@ class _Keys(dict[str, "_Pairs"]):
 class _Pairs(dict[Any, bytes]):
     """The encoded attributes under one key, by value: the first few hundred values are kept, the rest made anew."""
 
-    __slots__ = ("_encoder", "_heads", "_is_secret", "_key", "_misses")
+    __slots__ = ("_encoder", "_heads", "_is_secret", "_key", "_room")
 
     def __init__(self, encoder: AttributeEncoder, key: str) -> None:
         self._encoder = encoder
         self._key = key
-        self._misses = 0
+        self._room = True
         self._is_secret = encoder.redactor is not None and encoder.redactor.is_secret_key(key)
         name = text(0x0A, key)
         self._heads = [bytes((encoder.tag, len(name) + n)) + name for n in range(max(0, 128 - len(name)))]
         """What goes before a value of each short length: tag, length of the pair, and the key."""
 
     def _keep(self, value: object, pair: bytes) -> bytes:
-        """Keep a pair if there is room; now and then begin afresh, as what comes often changes."""
-        self._misses += 1
-        if self._misses > _STALE_AFTER:
-            self._misses = 0
-            self.clear()
-        if len(self) < _MANY_VALUES and len(pair) <= _SHORT:
-            self[value] = pair
+        """Keep a pair, while there is room. Where every value is another, none is worth a place."""
+        self[value] = pair
+        self._room = len(self) < _MANY_VALUES
         return pair
 
 
@@ -211,7 +211,8 @@ class _Strings(_Pairs):
         raw = value.encode("utf-8", "replace")
         length = len(raw)
         if length + 4 < len(self._heads):
-            return self._keep(value, self._heads[length + 4] + _STRING_HEADS[length] + raw)
+            pair = self._heads[length + 4] + _STRING_HEADS[length] + raw
+            return self._keep(value, pair) if self._room else pair
         return field(encoder.tag, text(0x0A, self._key) + field(0x12, field(0x0A, raw)))
 
 
@@ -221,15 +222,16 @@ class _Ints(_Pairs):
     __slots__ = ()
 
     def __missing__(self, value: int) -> bytes:
-        if 0 <= value < 0x80:
-            encoded = bytes((0x12, 2, 0x18, value))
-        elif 0 <= value < 0x4000:
-            encoded = bytes((0x12, 3, 0x18, value & 0x7F | 0x80, value >> 7))
+        heads = self._heads
+        if 0 <= value < 0x80 and len(heads) > 4:
+            pair = heads[4] + bytes((0x12, 2, 0x18, value))
+        elif 0 <= value < 0x4000 and len(heads) > 5:
+            pair = heads[5] + bytes((0x12, 3, 0x18, value & 0x7F | 0x80, value >> 7))
+        elif 0 <= value < 0x200000 and len(heads) > 6:
+            pair = heads[6] + bytes((0x12, 4, 0x18, value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
         else:
             return self._encoder.other(self._key, value)
-        if len(encoded) < len(self._heads):
-            return self._keep(value, self._heads[len(encoded)] + encoded)
-        return self._encoder.other(self._key, value)
+        return self._keep(value, pair) if self._room else pair
 
 
 _STRING_HEADS: Final = tuple(bytes((0x12, n + 2, 0x0A, n)) for n in range(124))

@@ -113,6 +113,7 @@ class Tracer(sdk.Tracer):
         self.inner_encoders = provider.inner_encoders
         self.redact = provider.redact
         self.names: dict[SpanKind, dict[str, bytes]] = {kind: {} for kind in SpanKind}
+        self.internal_names = self.names[SpanKind.INTERNAL]
         self.has_processors = provider.has_processors
         self.is_simple = False
         """Whether every child of a sampled span is recorded under a random id, and nobody looks on."""
@@ -189,13 +190,14 @@ class Tracer(sdk.Tracer):
             TypeError: The span in `context` has a span context that is none.
         """
         if context is None and not links and self.is_simple:
-            parent = CURRENT.get()
-            if isinstance(parent, RecordedSpan) and parent.trace.flags & 1:
+            parent: Any = CURRENT.get()
+            trace = getattr(parent, "trace", None)  # isinstance() would ask ABCMeta, at a third of a span's price
+            if trace is not None and trace.flags & 1:
                 span = RecordedSpan(
                     self,
                     name,
                     kind,
-                    parent.trace,
+                    trace,
                     _random_bytes(8),
                     parent._children_head or parent.children_head(),
                     parent,
@@ -359,12 +361,13 @@ class CurrentSpan(RecordedSpan):
 
     def __enter__(self) -> Span:
         tracer = self._tracer
-        parent = CURRENT.get()
-        if not (isinstance(parent, RecordedSpan) and tracer.is_simple and parent.trace.flags & 1):
+        parent: Any = CURRENT.get()
+        trace = getattr(parent, "trace", None)
+        if trace is None or not (tracer.is_simple and trace.flags & 1):
             arguments = (self._name, None, self._kind, self._given, (), None, True, True)
             self._block = SpanBlock(tracer, arguments, True, True, True)
             return self._block.__enter__()
-        trace = self.trace = parent.trace
+        self.trace = trace
         self.id_bytes = _random_bytes(8)
         self._head = parent._children_head or parent.children_head()
         self._parent = parent

@@ -3,7 +3,8 @@
 OpenTelemetry keeps the current span in an immutable dict that is copied for each activation. Here the context variable
 may hold one of our spans instead; the dict is built when somebody asks for it. Everything else behaves as before.
 
-It is the plug point behind ``OTEL_PYTHON_CONTEXT=otelsync_context``; :func:`install` puts it in place at run time.
+:func:`install` puts it in place when otelsync is configured. The entry point behind ``OTEL_PYTHON_CONTEXT`` cannot
+serve: it is loaded while ``opentelemetry.context`` is half imported, which the package around this module needs.
 """
 
 from __future__ import annotations

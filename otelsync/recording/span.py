@@ -24,6 +24,7 @@ from opentelemetry.trace.span import TraceState
 from opentelemetry.util import types
 
 from otelsync.context import SCOPE_KEY, SyncScope
+from otelsync.errors import message_of
 from otelsync.recording.journal import ENCODE_ERROR, SPAN, SPAN_END, SPAN_START
 from otelsync.recording.otlp import AttributeEncoder, field, text, varint
 
@@ -37,6 +38,7 @@ _log = logging.getLogger("opentelemetry.sdk.trace")  # misuse is reported where 
 
 _PLAIN: Final = frozenset((str, int, float, bool))
 _UNSET: Final = Status(StatusCode.UNSET)
+_INTERNAL: Final = SpanKind.INTERNAL
 _pack_times: Final = Struct("<BQBQ").pack
 _pack_event_time: Final = Struct("<BQ").pack
 _START, _END = 0x39, 0x41
@@ -396,7 +398,7 @@ class RecordedSpan(Span):
         module = kind.__module__
         described: dict[str, types.AnyValue] = {
             "exception.type": f"{module}.{kind.__qualname__}" if module and module != "builtins" else kind.__qualname__,
-            "exception.message": str(exception),
+            "exception.message": message_of(exception),
             "exception.stacktrace": "".join(traceback.format_exception(exception)),
             "exception.escaped": str(escaped),
         }
@@ -420,7 +422,7 @@ class RecordedSpan(Span):
         if record:
             self.record_exception(error, escaped=escaped)
         if set_status:
-            self.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+            self.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {message_of(error)}"))
 
     def announce(self) -> None:
         """Journal that it has begun, so that it can be closed for us should the process die."""
@@ -490,11 +492,12 @@ class RecordedSpan(Span):
     def _encode(self, end_time: int) -> bytes:
         """The span as ``ScopeSpans`` field 2. An `end_time` of 0 means that it has none yet."""
         tracer = self._tracer
+        names = tracer.internal_names if self._kind is _INTERNAL else tracer.names[self._kind]
         parts = [
             self._head,
             b"\x12\x08",
             self.id_bytes,
-            tracer.names[self._kind].get(self._name) or tracer.new_name(self._kind, self._name),
+            names.get(self._name) or tracer.new_name(self._kind, self._name),
             _pack_times(_START, self._start_time, _END, end_time),
         ]
         scope = self.scope

@@ -60,10 +60,6 @@ class Detailed(NamedTuple):
         return cls(*span, 0, "", "", "", "")
 
 
-Families = dict[tuple[str, str, str], list[Plain | Detailed]]
-"""Finished spans by trace, parent and name."""
-
-
 class Log(NamedTuple):
     """A log record."""
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final, cast
 
-from otelsync.shipping.rows import STATUS_ERROR, Detailed, Families, Log
+from otelsync.shipping.kinship import FamilyKey, Spans
+from otelsync.shipping.rows import STATUS_ERROR, Detailed, Log
 
 _PIPELINE: Final = "sync.pipeline "
 """What the names of pipelines' spans begin with."""
@@ -100,8 +101,8 @@ class RunSummary:
 
 
 def summarize(
-    families: Families,
-    failed: Mapping[tuple[str, str, str], int],
+    families: Mapping[FamilyKey, Spans],
+    failed: Mapping[FamilyKey, int],
     started: Iterable[Detailed],
     logs: Iterable[Log],
     services: Mapping[int, str],

@@ -65,7 +65,7 @@ CREATE TABLE spans (
   links           TEXT,              -- JSON array of {traceId, spanId, traceState, attributes}; NULL: none
   trace_state     TEXT,
   flags           INTEGER NOT NULL,
-  leaf            INTEGER NOT NULL   -- 1: nothing stood below it when it was written
+  leaf            INTEGER NOT NULL   -- 1: nothing stands below it, or so little that it is summed up further above
 );
 CREATE UNIQUE INDEX spans_by_time ON spans (trace_id, start_ns, span_id);
 CREATE INDEX spans_by_parent ON spans (parent_span_id, name);
@@ -73,9 +73,10 @@ CREATE UNIQUE INDEX spans_with_children ON spans (trace_id, span_id) WHERE leaf 
 CREATE INDEX spans_open ON spans (trace_id, span_id) WHERE end_ns IS NULL;
 CREATE INDEX spans_failed ON spans (parent_span_id, name, start_ns) WHERE status = 2;
 
-CREATE TABLE siblings (  -- finished spans of one name under one parent, summed up as they came in
+CREATE TABLE siblings (  -- finished spans of one name in one place of the tree, summed up as they came in
   trace_id          TEXT NOT NULL,
-  parent_span_id    TEXT NOT NULL,
+  parent_span_id    TEXT NOT NULL,     -- or of an ancestor, of spans that stand further below:
+  under             TEXT NOT NULL,     -- the names between it and them, one a line; '': its children
   name              TEXT NOT NULL,
   count             INTEGER NOT NULL,
   failed            INTEGER NOT NULL,
@@ -86,7 +87,7 @@ CREATE TABLE siblings (  -- finished spans of one name under one parent, summed 
   slowest_span_id   TEXT NOT NULL,
   slowest_start_ns  INTEGER NOT NULL,
   durations         TEXT NOT NULL,     -- JSON histogram {b: count}; bucket b begins at (8 + b % 8) << (b / 8 - 4) ns
-  PRIMARY KEY (trace_id, parent_span_id, name)
+  PRIMARY KEY (trace_id, parent_span_id, under, name)
 ) WITHOUT ROWID;
 
 CREATE TABLE logs (

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from operator import sub
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,8 @@ from otelsync.errors import StoreError
 from otelsync.shipping import rows, schema
 from otelsync.shipping.batch import Batch
 from otelsync.shipping.histogram import buckets
-from otelsync.shipping.rows import LARGEST, STATUS_ERROR, Decoder, Detailed, Families, Log, Plain
+from otelsync.shipping.kinship import Kinship, SpanId, Spans, SumKey
+from otelsync.shipping.rows import LARGEST, Decoder, Detailed, Log, Plain
 from otelsync.shipping.run_summary import RunSummary, summarize
 
 _log = logging.getLogger("otelsync.store")
@@ -57,7 +59,7 @@ _INSERT_OPEN: Final = (
     " ON CONFLICT DO NOTHING"
 )
 _UPSERT_SIBLINGS: Final = """
-INSERT INTO siblings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO siblings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET
   count = count + excluded.count,
   failed = failed + excluded.failed,
@@ -185,21 +187,22 @@ class StoreSink:
 
     def _store_spans(self, connection: sqlite3.Connection, records: _Records, *, expect_new: bool = True) -> bool:
         """Store the finished spans and their sums; False, and nothing stored, if they are not all new as expected."""
-        families = _families(records)
-        failed = _failures(records.detailed)
-        before = connection.total_changes
+        kinship = Kinship(records.plain, records.detailed, records.started)
+        sums = kinship.sums(partial(_known_parents, connection))
         connection.execute("SAVEPOINT spans")
         # First the sums: whether a span is a leaf is read from them.
-        connection.executemany(_UPSERT_SIBLINGS, [_sum_up(key, spans, failed[key]) for key, spans in families.items()])
-        sums = connection.total_changes - before
+        connection.executemany(_UPSERT_SIBLINGS, [_sum_up(key, *spans) for key, spans in sums.items()])
+        before = connection.total_changes
         connection.executemany(_INSERT_PLAIN, records.plain)
         connection.executemany(_INSERT_DETAILED, records.detailed)
-        stored = connection.total_changes - before - sums
+        stored = connection.total_changes - before
         if expect_new and stored < len(records.plain) + len(records.detailed):
             connection.execute("ROLLBACK TO spans")
             return False
         connection.execute("RELEASE spans")
-        self._store_runs(connection, summarize(families, failed, records.started, records.logs, self._services))
+        self._store_runs(
+            connection, summarize(kinship.families, kinship.failed, records.started, records.logs, self._services)
+        )
         return True
 
     def _store_runs(self, connection: sqlite3.Connection, summaries: Iterable[RunSummary]) -> None:
@@ -413,6 +416,18 @@ def _number(connection: sqlite3.Connection, table: str, columns: Sequence[str], 
     return int(number)
 
 
+def _known_parents(connection: sqlite3.Connection, spans: list[SpanId]) -> set[SpanId]:
+    """Those of `spans` that were stored as running, or have children, before this batch."""
+    rows = connection.execute(
+        "WITH asked (trace_id, span_id) AS (SELECT substr(value, 1, length(value) - 16), substr(value, -16) FROM"
+        " json_each(?)) SELECT trace_id, span_id FROM asked WHERE EXISTS"
+        " (SELECT 1 FROM siblings WHERE trace_id = asked.trace_id AND parent_span_id = asked.span_id) OR EXISTS"
+        " (SELECT 1 FROM spans WHERE leaf = 0 AND trace_id = asked.trace_id AND span_id = asked.span_id)",
+        (json.dumps([trace_id + span_id for trace_id, span_id in spans]),),
+    )
+    return {(trace_id, span_id) for trace_id, span_id in rows}
+
+
 def _forget_known_spans(connection: sqlite3.Connection, records: _Records) -> None:
     """Leave out the finished spans that are stored already, and all but the first of those that come twice."""
     seen: set[tuple[str, str]] = set()
@@ -433,25 +448,7 @@ def _forget_known_spans(connection: sqlite3.Connection, records: _Records) -> No
     records.detailed = [span for span in records.detailed if is_new(span)]
 
 
-def _families(records: _Records) -> Families:
-    """The finished spans by trace, parent and name."""
-    families: Families = {}
-    for spans in (records.plain, records.detailed):
-        for span in spans:
-            key = (span[0], span[2], span[3])
-            if key in families:
-                families[key].append(span)
-            else:
-                families[key] = [span]
-    return families
-
-
-def _failures(spans: Iterable[Detailed]) -> Counter[tuple[str, str, str]]:
-    """How many spans of each family failed."""
-    return Counter((span.trace_id, span.parent_span_id, span.name) for span in spans if span.status == STATUS_ERROR)
-
-
-def _sum_up(key: tuple[str, str, str], spans: Sequence[Plain | Detailed], failed: int) -> tuple[object, ...]:
+def _sum_up(key: SumKey, spans: Spans, failed: int) -> tuple[object, ...]:
     """A row of `siblings`."""
     starts = [span[5] for span in spans]
     ends = [span[6] for span in spans]

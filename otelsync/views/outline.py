@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from otelsync.views.spans import StoredSpan, otlp_json
-from otelsync.views.tree import DEEPEST, FEW, Family, RunTree
+from otelsync.views.tree import DEEPEST, Family, RunTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,10 @@ def _families(tree: RunTree, families: Iterable[Family], depth: int) -> Iterator
         if depth >= DEEPEST:
             yield Entry(depth, note=_TOO_DEEP)
             return
-        if family.size <= FEW:
+        if family.can_be_listed:
             for span in tree.members(family):
                 yield Entry(depth, span)
-                yield from _families(tree, tree.families([span.span_id]), depth + 1)
+                yield from _families(tree, tree.under(span), depth + 1)
         else:
             yield from _rolled_up(tree, family, depth)
 

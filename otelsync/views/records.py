@@ -61,8 +61,9 @@ def records(
         trace_id, span_id = _find_span(store, traces, span)
         traces = [trace_id]
         below = (
-            "WITH RECURSIVE below (id) AS (SELECT :span UNION SELECT spans.span_id FROM spans JOIN below"
-            " ON spans.parent_span_id = below.id WHERE spans.trace_id = :trace0) "
+            "WITH RECURSIVE below (id) AS (SELECT :span UNION SELECT spans.span_id FROM below"
+            " JOIN spans INDEXED BY spans_by_parent ON spans.parent_span_id = below.id"
+            " WHERE spans.trace_id = :trace0) "
         )
         conditions.append("logs.span_id IN (SELECT id FROM below)")
         parameters["span"] = span_id  # type: ignore[assignment]

@@ -14,11 +14,11 @@ from otelsync.views.printable import printable
 STATUS_ERROR: Final = 2
 COLUMNS: Final = (
     "trace_id, span_id, parent_span_id, name, kind, start_ns, end_ns, status, status_message, attributes, events,"
-    " links, trace_state"
+    " links, trace_state, leaf"
 )
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: that makes a million of them twice as slow
 class StoredSpan:
     """A row of the table `spans`."""
 
@@ -35,6 +35,7 @@ class StoredSpan:
     events_json: str | None
     links_json: str | None
     trace_state: str | None
+    leaf: int = 0
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
@@ -109,11 +110,25 @@ def otlp_json(span: StoredSpan) -> dict[str, Any]:
     return fields
 
 
-def json_array(items: Iterable[object]) -> Iterator[str]:
-    """A JSON array in pieces, one item a line. All but ASCII is escaped, so that it is safe on a terminal."""
+def otlp_texts(store: sqlite3.Connection, rest: str, parameters: Sequence[object] = ()) -> Iterator[str]:
+    """The spans of a query as JSON, each what `otlp_json` says; ten times as fast, for those who want all of them."""
+    for row in store.execute(f"SELECT {COLUMNS} FROM spans {rest}", parameters):
+        trace_id, span_id, parent, name, kind, start, end, status, message, attributes, *others, _ = row
+        if message or any(others) or not attributes.isascii() or "\x7f" in attributes:
+            yield json_line(otlp_json(StoredSpan(*row)))
+        else:
+            yield (
+                f'{{"traceId":"{trace_id}","spanId":"{span_id}","parentSpanId":"{parent}","name":{json_line(name)},'
+                f'"kind":{kind},"startTimeUnixNano":"{start}","endTimeUnixNano":"{end or 0}",'
+                f'"status":{{"code":{status}}},"attributes":{attributes}}}'
+            )
+
+
+def json_array(texts: Iterable[str]) -> Iterator[str]:
+    """A JSON array in pieces, one item a line."""
     opening = "[\n"
-    for item in items:
-        yield opening + json_line(item)
+    for text in texts:
+        yield opening + text
         opening = ",\n"
     yield "[]\n" if opening == "[\n" else "\n]\n"
 

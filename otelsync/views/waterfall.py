@@ -82,7 +82,7 @@ class _Chart:
     def __init__(self, run: Run, width: int, blocks: bool) -> None:
         self._first = run.first_ns
         self._last = max(run.last_ns, run.first_ns + 1)
-        self._bar_cells = max(width // 5, 8)
+        self._bar_cells = max(width // 6, 8)
         self._tree_cells = max(width * 2 // 5, 20)
         self._glyphs = {"span": "█", "family": "▒", "running": "▶"} if blocks else _ASCII
 
@@ -169,17 +169,17 @@ def _heading(run: Run) -> Iterator[Line]:
 
 def _kinds(tree: RunTree) -> Iterator[Line]:
     """Where the time went. Time of parallel spans, and of one within another, counts for each of them."""
-    kinds = [kind for kind in tree.kinds() if kind.count]
+    kinds = tree.kinds()
     yield []
     yield [
         Piece(
-            f"{'where the time went':<36}{'count':>11}{'failed':>8}{'total':>9}{'p50':>9}{'p95':>9}{'slowest':>9}",
+            f"{'where the time went':<36}{'count':>11}{'failed':>8}{'total':>9}{'mean':>9}{'slowest':>9}",
             "bold",
         )
     ]
     for kind in kinds[:MOST_KINDS]:
         slowest = tree.slowest(kind)
-        figures = [duration(value) for value in (kind.total_ns, *kind.percentiles(0.5, 0.95), kind.slowest_ns)]
+        figures = [duration(value) for value in (kind.total_ns, kind.total_ns // kind.count, kind.slowest_ns)]
         yield [
             Piece(pad(printable(kind.name, 35), 36)),
             Piece(f"{kind.count:>11,}"),
@@ -216,7 +216,7 @@ def _failures(failures: list[StoredSpan], run: Run) -> Iterator[Line]:
 def _items(tree: RunTree) -> Iterator[Line]:
     """What became of what was fetched, by the topmost span that has counted it."""
     for family in tree.roots():
-        for span in tree.members(family) if family.size <= MOST_FAILED else ():
+        for span in tree.members(family) if family.can_be_listed else ():
             counts = {action: _number(span.attributes.get(f"sync.items.{action}")) for action in _ACTIONS}
             fetched = _number(span.attributes.get("sync.items.fetched"))
             if fetched or any(counts.values()):
