@@ -14,7 +14,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from array import array
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -39,13 +38,11 @@ class Measurement:
 
     Attributes:
         cpu_us: CPU time of all threads and children, user and system, in microseconds a pull request.
-        wall_us: Elapsed time, the final flush and shutdown included, in microseconds a pull request.
         latency_us: Quantiles of one pull request's latency in microseconds; empty unless asked for.
         missing: What did not arrive, or arrived more than once; empty if every record arrived exactly once.
     """
 
     cpu_us: float
-    wall_us: float
     latency_us: dict[str, float] = field(default_factory=dict)
     missing: str = ""
 
@@ -120,15 +117,14 @@ def measure_here(name: str, prs: int, setting: Setting, *, timed: bool) -> Measu
     run(variant, warm_up)
     variant.flush()
     gc.collect()
-    cpu, wall = _cpu_seconds(), time.perf_counter()
+    cpu = _cpu_seconds()
     latency_us: dict[str, float] = {}
     if timed:
         latency_us = quantiles(run_timed(variant, repos))
     else:
         run(variant, repos)
     variant.close()
-    cpu, wall = _cpu_seconds() - cpu, time.perf_counter() - wall
-    return Measurement(cpu * 1e6 / prs, wall * 1e6 / prs, latency_us)
+    return Measurement((_cpu_seconds() - cpu) * 1e6 / prs, latency_us)
 
 
 def quantiles(durations: array[int]) -> dict[str, float]:

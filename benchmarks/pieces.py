@@ -81,8 +81,9 @@ def _spans(directory: Path) -> Pieces:
         yield "start_span", lambda: tracer.start_span(PR_SPAN), 1
         yield "start_span, 4 attributes", lambda: tracer.start_span(PR_SPAN, attributes=_attributes(1)), 1
         yield "start_span, end", lambda: tracer.start_span(PR_SPAN).end(), 1
-        yield "set_attribute", lambda: repo.set_attribute("sync.action", "created"), 1
-        yield "add_event", lambda: tracer.start_span(PR_SPAN).add_event("sync.pr.reviewed"), 1
+        yield "start_span, set_attribute", lambda: tracer.start_span(PR_SPAN).set_attribute("page", 1), 1
+        yield "set_attribute, a known key again", lambda: repo.set_attribute("sync.action", "created"), 1
+        yield "start_span, add_event", lambda: tracer.start_span(PR_SPAN).add_event("sync.pr.reviewed"), 1
         yield "get_current_span", trace.get_current_span, 1
     provider.shutdown()
     journal.close()

@@ -81,8 +81,8 @@ class LogPath:
         self._resource: Resource | None = None
         self._refs: dict[str, int] = {}
         self._heads: dict[tuple[int, str, object], _Head] = {}
-        self._millisecond = -1
-        self._line_start = b""
+        self._millisecond = (-1, b"")
+        """The last millisecond, and what its lines begin with; one tuple, so that threads see both or neither."""
         self._fd = output.descriptor
 
     def journal_to(self, provider: TracerProvider) -> None:
@@ -114,6 +114,8 @@ class LogPath:
                         return self._emit_known(head, trace, current.id_bytes, scope, fields)
             self._emit(level, logger, event, fields, span, error)
         except Exception as problem:
+            if self._provider is not None:
+                self._provider.journal.drop(ENCODE_ERROR, LOG)
             _complain(problem)
         return None
 
@@ -127,16 +129,15 @@ class LogPath:
         now = time.time_ns()
         encoder = self._encoder
         redactions = encoder.redactions
-        parts = [_pack_times(0x09, now, 0x59, now), head.otlp, trace.log_head, span_id, scope.log_bytes]
-        encoder.extend(parts, fields)
+        encoded = encoder.encode(fields)
         if encoder.redactions != redactions:
             fields = {key: self.redactor.redact_value(key, value) for key, value in fields.items()}
-        millisecond = now // 1_000_000
-        if millisecond != self._millisecond:
-            self._new_millisecond(millisecond)
+        millisecond, line_start = self._millisecond
+        if millisecond != now // 1_000_000:
+            line_start = self._new_millisecond(now // 1_000_000)
         line = b"".join(
             (
-                self._line_start,
+                line_start,
                 _MICROSECONDS[now // 1000 % 1000],
                 head.json,
                 trace.hex_bytes,
@@ -151,7 +152,9 @@ class LogPath:
             if provider.resource is not self._resource:
                 self._heads.clear()
                 head = self._new_head(head.level, head.logger, head.event)
-            body = b"".join(parts)
+            body = b"".join(
+                (_pack_times(0x09, now, 0x59, now), head.otlp, trace.log_head, span_id, scope.log_bytes, encoded)
+            )
             length = len(body)
             provider.journal.append(
                 LOG, head.ref, (_HEADS[length] if length < 4096 else b"\x12" + otlp.varint(length)) + body, now
@@ -182,11 +185,12 @@ class LogPath:
             record["span_id"] = span_id
         self._output.write({**record, **scope.rendered, **fields})
 
-    def _new_millisecond(self, millisecond: int) -> None:
+    def _new_millisecond(self, millisecond: int) -> bytes:
         """Render what the lines of one millisecond begin with."""
         second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(millisecond // 1000))
-        self._line_start = f'{{"timestamp":"{second}.{millisecond % 1000:03d}'.encode()
-        self._millisecond = millisecond
+        line_start = f'{{"timestamp":"{second}.{millisecond % 1000:03d}'.encode()
+        self._millisecond = (millisecond, line_start)
+        return line_start
 
     def _journal(
         self, head: _Head, fields: Mapping[str, Any], scope: SyncScope, ids: bytes, now: int

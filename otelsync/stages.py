@@ -38,6 +38,8 @@ _log = logging.getLogger("otelsync")
 _RECORDED_IN: Final = "__otelsync_recorded_in__"
 """What an exception that was recorded in a trace has in its ``__dict__``, with the trace's id."""
 
+_INTERNAL: Final = SpanKind.INTERNAL
+
 ACTIONS: Final = ("created", "updated", "unchanged", "skipped", "failed")
 """What can become of an item; what was fetched is their sum."""
 
@@ -63,26 +65,10 @@ class Stage:
     COLLECTS = True
     """Whether counts from below stop here before they go on."""
 
-    __slots__ = (
-        "_actions_below",
-        "_arguments",
-        "_arose",
-        "_attributes",
-        "_clock",
-        "_counts",
-        "_failure",
-        "_fetched_below",
-        "_items_failed",
-        "_name",
-        "_outcome",
-        "_parent",
-        "_parts",
-        "_parts_failed",
-        "_reason",
-        "_scope",
-        "_token",
-        "span",
-    )
+    # How a stage stands that has just begun.
+    _failure = _outcome = ""
+    _arose: BaseException | None = None
+    _parts = _parts_failed = _items_failed = _fetched_below = _actions_below = 0
 
     span: Span
     """The stage's span, while it runs and after."""
@@ -152,10 +138,7 @@ class Stage:
     # Entering and leaving
 
     def __enter__(self: Self) -> Self:
-        self._counts: dict[str, int] = {}
-        self._failure = self._outcome = ""
-        self._arose: BaseException | None = None
-        self._parts = self._parts_failed = self._items_failed = self._fetched_below = self._actions_below = 0
+        self._begin_afresh()
         self._clock = time.perf_counter_ns()
         span = self.span = current_tracer().start_span(self._span_name(), None, SpanKind.INTERNAL, self._initial())
         scope = current_scope()
@@ -172,6 +155,12 @@ class Stage:
         if self.EVENT:
             self._log_start()
         return self
+
+    def _begin_afresh(self) -> None:
+        """Forget an earlier run of the same object."""
+        for name in self.__dict__.keys() - {"_name", "_arguments"}:
+            del self.__dict__[name]
+        self._counts: dict[str, int] = {}
 
     def _enter_elsewhere(self, scope: SyncScope) -> None:
         """Become current under another provider, whose spans know nothing of scopes."""
@@ -306,7 +295,6 @@ class Pipeline(Stage):
     """A whole run of a sync."""
 
     KIND = EVENT = "sync.pipeline"
-    __slots__ = ("sync_id",)
 
     sync_id: str
     """What names the run everywhere, such as ``202508022027-SYNC-765151E9``; empty where nothing is recorded."""
@@ -341,7 +329,6 @@ class Repo(Stage):
 
     KIND = EVENT = "sync.repo"
     ALIASES = {"provider": "vcs.provider.name", "url": "vcs.repository.url.full", "branch": "vcs.ref.head.name"}  # noqa: RUF012
-    __slots__ = ()
 
     def _initial(self) -> dict[str, Any]:
         owner, _, name = self._name.rpartition("/")
@@ -368,7 +355,6 @@ class ApiCall(Stage):
     KIND = EVENT = "sync.api"
     ALIASES = {"kind": "sync.api.kind", "page": "sync.api.page", "attempt": "sync.attempt"}  # noqa: RUF012
     LEVEL = logs.DEBUG
-    __slots__ = ()
 
 
 class PullRequest(Stage):
@@ -383,29 +369,58 @@ class PullRequest(Stage):
     LEVEL = logs.DEBUG
     LONG = False
     COLLECTS = False
-    __slots__ = ("_action",)
 
-    def __enter__(self: Self) -> Self:
-        self._action = ""  # type: ignore[attr-defined, unused-ignore]
-        return super().__enter__()
+    _action = ""
+
+    # There are more of these than of all other stages, so what those do step by step is done here at one go.
+
+    def __enter__(self) -> PullRequest:
+        if "span" in self.__dict__:
+            self._begin_afresh()
+        span = self.span = current_tracer().start_span("sync.pr", None, _INTERNAL, self._initial())
+        if hasattr(span, "announce") and installed():
+            ours = cast("RecordedSpan", span)
+            self._parent = ours.scope.stage if ours.scope else None
+            self._token = CURRENT.set(ours)
+        else:
+            scope = current_scope()
+            self._parent = scope.stage
+            self._enter_elsewhere(scope)
+        self._counts = {}
+        self._clock = time.perf_counter_ns()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if error is not None or self._outcome or self._counts or logs.enabled(self.LEVEL):
+            return super().__exit__(exc_type, error, tb)
+        _leave(self._token)
+        self.span.end()
+        if self._action and self._parent is not None:
+            self._roll_up("success")
+        return None
 
     def set(self, **attributes: Any) -> None:
         """Set attributes; ``action=`` says what became of it: one of created, updated, unchanged, skipped, failed."""
-        if "action" in attributes:
-            self._action = str(attributes["action"])
+        set_attribute, aliases = self.span.set_attribute, self.ALIASES
         for key, value in attributes.items():
-            self.span.set_attribute(self.ALIASES.get(key, key), value)
+            if key == "action":
+                self._action = value = str(value)
+            set_attribute(aliases.get(key, key), value)
 
     def skip(self, reason: str) -> None:
         """Say that it was left out, and why; it counts as skipped."""
         super().skip(reason)
         self.set(action="skipped")
 
-    def _span_name(self) -> str:
-        return "sync.pr"
-
     def _initial(self) -> dict[str, Any]:
-        return {"vcs.change.id": self._name, **super()._initial()}
+        attributes: dict[str, Any] = {"vcs.change.id": self._name}
+        aliases = self.ALIASES
+        for key, value in self._arguments.items():
+            if value is not None:
+                attributes[aliases.get(key, key)] = value
+        return attributes
 
     def _set_last_attributes(self, outcome: str) -> None:
         if outcome == "failure":
@@ -428,7 +443,6 @@ class PullRequest(Stage):
 class TimedOperation(Stage):
     """A stage that logs how long it took, under its own name."""
 
-    __slots__ = ()
     EVENT = ""
 
     def _log_end(self, outcome: str) -> None:

@@ -172,7 +172,7 @@ def test_quantiles_are_of_the_sorted_durations() -> None:
 def test_the_table_gives_medians_and_ratios() -> None:
     """A variant's line has the median, the range, and its ratio to each peer of the run."""
     cpu = {"otel": [80.0, 90.0, 100.0], "ddtrace": [20.0, 30.0, 40.0], "empty": [0.5, 0.6, 9.0]}
-    results = {name: [Measurement(value, value) for value in values] for name, values in cpu.items()}
+    results = {name: [Measurement(value) for value in values] for name, values in cpu.items()}
     lines = report.cpu_table(results).splitlines()
 
     assert lines[2].endswith("90.00  (80.00 - 100.00)              1.0x             3.0x")
@@ -199,7 +199,7 @@ def test_too_few_and_too_many_are_both_found_out(variant: str, spans: int, logs:
 
 def test_what_is_missing_is_named_with_both_numbers() -> None:
     """A round whose records did not all arrive is reported as invalid."""
-    results = {"otel": [Measurement(1.0, 1.0), Measurement(1.0, 1.0, missing="7 of 9 spans")]}
+    results = {"otel": [Measurement(1.0), Measurement(1.0, missing="7 of 9 spans")]}
 
     assert report.invalid(results) == "INVALID otel, round 2: 7 of 9 spans"
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-import structlog
-
 import otelsync
 from benchmarks.variants.opentelemetry_sdk import OpenTelemetry
 from benchmarks.workload import PR_EVENT, PR_LOGGED, SERVICE, PullRequest, Setting
@@ -60,15 +58,15 @@ class Stages(_Delivering):
 
 
 def through_the_api(setting: Setting) -> UnderTheApi:
-    """Spans by ``tracer.start_as_current_span``, records by ``structlog.get_logger()``."""
+    """Spans by ``tracer.start_as_current_span``, records by ``otelsync.get_logger()``, which is structlog's."""
     _configure(setting, otlp_logs=False)
-    return UnderTheApi(structlog.get_logger("benchmark"))
+    return UnderTheApi(otelsync.get_logger("benchmark"))
 
 
 def through_the_api_with_logs(setting: Setting) -> UnderTheApi:
     """The same, and OTLP log records."""
     _configure(setting, otlp_logs=True)
-    return UnderTheApi(structlog.get_logger("benchmark"))
+    return UnderTheApi(otelsync.get_logger("benchmark"))
 
 
 def stages(setting: Setting) -> Stages:

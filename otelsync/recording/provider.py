@@ -63,7 +63,7 @@ _LOCAL_FLAGS: Final = flags_field(None)
 _EMPTY_STATUS: Final = b"\x7a\x00"
 
 _random = random.Random()  # ids are no secrets; our own, so that a host's random.seed() repeats none
-_random_bytes = _random.randbytes
+_random_bits = _random.getrandbits
 os.register_at_fork(after_in_child=_random.seed)  # two children must not draw the same ids
 
 
@@ -198,7 +198,7 @@ class Tracer(sdk.Tracer):
                     name,
                     kind,
                     trace,
-                    _random_bytes(8),
+                    _random_bits(64).to_bytes(8, "big"),
                     parent._children_head or parent.children_head(),
                     parent,
                     parent.scope,
@@ -368,7 +368,7 @@ class CurrentSpan(RecordedSpan):
             self._block = SpanBlock(tracer, arguments, True, True, True)
             return self._block.__enter__()
         self.trace = trace
-        self.id_bytes = _random_bytes(8)
+        self.id_bytes = _random_bits(64).to_bytes(8, "big")
         self._head = parent._children_head or parent.children_head()
         self._parent = parent
         self.scope = parent.scope

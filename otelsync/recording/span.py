@@ -268,6 +268,11 @@ class RecordedSpan(Span):
                 return self._set_bounded(key, value)
             attributes[key] = value
             return None
+        if key in attributes and type(value) in _PLAIN and tracer.room >= 0:
+            del attributes[key]  # so that it moves to the end, as it does in the SDK
+            attributes[key] = value
+            self._is_stale = True
+            return None
         return self._set_bounded(key, value)
 
     def _set_bounded(self, key: str, value: types.AnyValue) -> None:

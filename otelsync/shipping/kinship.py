@@ -8,7 +8,8 @@ below it is counted with its siblings' children, under the nearest ancestor that
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from otelsync.shipping.paths import path
 from otelsync.shipping.rows import STATUS_ERROR, Detailed, Plain
@@ -27,6 +28,16 @@ SumKey = tuple[str, str, str, str]
 Spans = Sequence[Plain | Detailed]
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store knows of a batch's traces before it takes the batch."""
+
+    awaited: frozenset[SpanId]
+    """Spans that have not come, and have something below them."""
+    running: Mapping[SpanId, str]
+    """Spans that have begun, each with its parent's id."""
+
+
 class Kinship:
     """The finished spans of a batch and who is whose parent.
 
@@ -34,49 +45,62 @@ class Kinship:
         plain: Spans that did not fail.
         detailed: Spans that may have.
         started: Spans that have begun, and may have ended.
+        known: What was there before.
     """
 
-    def __init__(self, plain: Iterable[Plain], detailed: Iterable[Detailed], started: Iterable[Detailed] = ()) -> None:
+    def __init__(
+        self, plain: Sequence[Plain], detailed: Sequence[Detailed], started: Iterable[Detailed], known: Known
+    ) -> None:
         self.families: dict[FamilyKey, list[Plain | Detailed]] = {}
-        self.failed = Counter((s.trace_id, s.parent_span_id, s.name) for s in detailed if s.status == STATUS_ERROR)
-        """How many of each family failed."""
         self._add(plain)
         self._add(detailed)
+        self._failed = Counter((s.trace_id, s.parent_span_id, s.name) for s in detailed if s.status == STATUS_ERROR)
         self._below: dict[SpanId, list[FamilyKey]] = {}
         for key in self.families:
             self._below.setdefault((key[0], key[1]), []).append(key)
-        begun = {(span.trace_id, span.span_id): span for span in started}
-        self._parents: dict[SpanId, Plain | Detailed] = {}
+        running = dict(known.running)
+        running |= {(begun.trace_id, begun.span_id): begun.parent_span_id for begun in started}
+        self._begun = frozenset(running)
+        expected = self._begun | known.awaited
+        self.parents: dict[SpanId, Plain | Detailed] = {}
+        """The spans of the batch that have something below them, here or in the store."""
         for spans in self.families.values():
             for span in spans:
                 own = (span[0], span[1])
-                if own in self._below and span[4] != PRODUCER:
-                    self._parents[own] = span
-                if begun:
-                    begun.pop(own, None)
-        self._expecting = {(span.trace_id, span.parent_span_id) for span in begun.values()}
-        """Spans that have a running child."""
+                if own in self._below or own in expected:
+                    self.parents[own] = span
+                    running.pop(own, None)
+        large = known.awaited | known.running.keys() | {(trace, parent) for (trace, _), parent in running.items()}
+        self._small = self._find_small(large)
 
-    def sums(self, known: Callable[[list[SpanId]], set[SpanId]]) -> dict[SumKey, tuple[Spans, int]]:
-        """The spans to sum up together, each with how many of them failed.
-
-        Args:
-            known: Says which of many spans something is known of from earlier batches.
-        """
-        sizes: dict[SpanId, int] = {}
-        small = {key for key in self._parents if self._size(key, sizes, 0) <= SMALL} - self._expecting
-        if small:
-            small -= known(list(small))
+    def sums(self) -> dict[SumKey, tuple[Spans, int]]:
+        """The spans to sum up together, each with how many of them failed."""
         places: dict[SpanId, tuple[str, str]] = {}
         direct: dict[SumKey, tuple[Spans, int]] = {}
         distant: dict[SumKey, list[Plain | Detailed]] = {}
         for (trace_id, parent, name), spans in self.families.items():
-            ancestor, under = self._place((trace_id, parent), small, places)
+            ancestor, under = self._place((trace_id, parent), places)
             if under:  # none of them failed
                 distant.setdefault((trace_id, ancestor, under, name), []).extend(spans)
             else:
-                direct[trace_id, ancestor, "", name] = spans, self.failed.get((trace_id, parent, name), 0)
+                direct[trace_id, ancestor, "", name] = spans, self._failed.get((trace_id, parent, name), 0)
         return direct | {key: (spans, 0) for key, spans in distant.items()}
+
+    def is_here(self, span: SpanId) -> bool:
+        """Whether a span has come, or has begun, by the end of this batch, as far as it has something below it."""
+        return not span[1] or span in self.parents or span in self._begun
+
+    def _find_small(self, large: Iterable[SpanId]) -> set[SpanId]:
+        """The spans whose subtrees are small. One that holds a large one is none."""
+        sizes: dict[SpanId, int] = {}
+        small = {key for key in self.parents if self._size(key, sizes, 0) <= SMALL}
+        for key in large:
+            at: SpanId | None = key
+            while at is not None and (at in small or at == key):
+                small.discard(at)
+                span = self.parents.get(at)
+                at = None if span is None else (at[0], span[2])
+        return small
 
     def _add(self, spans: Iterable[Plain | Detailed]) -> None:
         families = self.families
@@ -96,18 +120,23 @@ class Kinship:
         for family in self._below.get(key, ()):
             spans = self.families[family]
             size += len(spans)
-            if size > SMALL or depth > SMALL or family in self.failed or spans[0][4] == PRODUCER:
+            if size > SMALL or depth > SMALL or family in self._failed or spans[0][4] == PRODUCER:
                 return SMALL + 1
-            size += sum(self._size((span[0], span[1]), sizes, depth + 1) for span in spans)
+            for span in spans:
+                below = (span[0], span[1])
+                if below in self._below:
+                    size += self._size(below, sizes, depth + 1)
+        if self.parents[key][4] == PRODUCER:
+            return SMALL + 1
         sizes[key] = size
         return size
 
-    def _place(self, key: SpanId, small: set[SpanId], places: dict[SpanId, tuple[str, str]]) -> tuple[str, str]:
+    def _place(self, key: SpanId, places: dict[SpanId, tuple[str, str]]) -> tuple[str, str]:
         """The ancestor under which the children of a span are counted, and the names between."""
-        if key not in small:
+        if key not in self._small:
             return key[1], ""
         if key not in places:
-            span = self._parents[key]
-            ancestor, under = self._place((key[0], span[2]), small, places)
+            span = self.parents[key]
+            ancestor, under = self._place((key[0], span[2]), places)
             places[key] = ancestor, path(under, span[3])
         return places[key]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final, cast
 
-from otelsync.shipping.kinship import FamilyKey, Spans
+from otelsync.shipping.kinship import Spans, SumKey
 from otelsync.shipping.rows import STATUS_ERROR, Detailed, Log
 
 _PIPELINE: Final = "sync.pipeline "
@@ -101,21 +101,20 @@ class RunSummary:
 
 
 def summarize(
-    families: Mapping[FamilyKey, Spans],
-    failed: Mapping[FamilyKey, int],
+    sums: Mapping[SumKey, tuple[Spans, int]],
     started: Iterable[Detailed],
     logs: Iterable[Log],
     services: Mapping[int, str],
 ) -> list[RunSummary]:
-    """What a batch says of each trace that it has records of. `failed` counts the failed spans of each family."""
+    """What a batch says of each trace that it has records of. `sums`: as from `Kinship.sums`."""
     runs: dict[str, RunSummary] = {}
-    for key, spans in families.items():
-        run = _of(runs, key[0])
+    for (trace_id, _, _, name), (spans, failed) in sums.items():
+        run = _of(runs, trace_id)
         run.spans += len(spans)
-        run.errors += failed.get(key, 0)
+        run.errors += failed
         run.first_ns = min(run.first_ns, min([span[5] for span in spans]))
         run.last_ns = max(run.last_ns, max([span[6] for span in spans]))
-        for span in spans if key[2].startswith(_PIPELINE) else spans[:1]:
+        for span in spans if name.startswith(_PIPELINE) else spans[:1]:
             detailed = span if isinstance(span, Detailed) else Detailed.from_plain(span)
             run.see(detailed, ended=True, service=services.get(detailed.resource, ""))
     for span in started:

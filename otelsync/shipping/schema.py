@@ -87,8 +87,10 @@ CREATE TABLE siblings (  -- finished spans of one name in one place of the tree,
   slowest_span_id   TEXT NOT NULL,
   slowest_start_ns  INTEGER NOT NULL,
   durations         TEXT NOT NULL,     -- JSON histogram {b: count}; bucket b begins at (8 + b % 8) << (b / 8 - 4) ns
+  awaiting          INTEGER NOT NULL,  -- 1: the parent has not come yet
   PRIMARY KEY (trace_id, parent_span_id, under, name)
 ) WITHOUT ROWID;
+CREATE INDEX siblings_awaiting ON siblings (trace_id, parent_span_id) WHERE awaiting = 1;
 
 CREATE TABLE logs (
   id          INTEGER PRIMARY KEY,

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from operator import sub
 from pathlib import Path
 from typing import Final
@@ -20,7 +19,7 @@ from otelsync.errors import StoreError
 from otelsync.shipping import rows, schema
 from otelsync.shipping.batch import Batch
 from otelsync.shipping.histogram import buckets
-from otelsync.shipping.kinship import Kinship, SpanId, Spans, SumKey
+from otelsync.shipping.kinship import Kinship, Known, SpanId, Spans, SumKey
 from otelsync.shipping.rows import LARGEST, Decoder, Detailed, Log, Plain
 from otelsync.shipping.run_summary import RunSummary, summarize
 
@@ -59,7 +58,8 @@ _INSERT_OPEN: Final = (
     " ON CONFLICT DO NOTHING"
 )
 _UPSERT_SIBLINGS: Final = """
-INSERT INTO siblings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO siblings VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13,
+  ?14 AND NOT EXISTS (SELECT 1 FROM spans WHERE leaf = 0 AND trace_id = ?1 AND span_id = ?2))
 ON CONFLICT DO UPDATE SET
   count = count + excluded.count,
   failed = failed + excluded.failed,
@@ -187,11 +187,19 @@ class StoreSink:
 
     def _store_spans(self, connection: sqlite3.Connection, records: _Records, *, expect_new: bool = True) -> bool:
         """Store the finished spans and their sums; False, and nothing stored, if they are not all new as expected."""
-        kinship = Kinship(records.plain, records.detailed, records.started)
-        sums = kinship.sums(partial(_known_parents, connection))
+        known = _known(connection, {span[0] for spans in (records.plain, records.detailed) for span in spans})
+        kinship = Kinship(records.plain, records.detailed, records.started, known)
+        sums = kinship.sums()
         connection.execute("SAVEPOINT spans")
         # First the sums: whether a span is a leaf is read from them.
-        connection.executemany(_UPSERT_SIBLINGS, [_sum_up(key, *spans) for key, spans in sums.items()])
+        connection.executemany(
+            _UPSERT_SIBLINGS,
+            [(*_sum_up(key, *spans), 0 if kinship.is_here((key[0], key[1])) else 1) for key, spans in sums.items()],
+        )
+        connection.executemany(
+            "UPDATE siblings SET awaiting = 0 WHERE trace_id = ? AND parent_span_id = ?",
+            [span for span in known.awaited if span in kinship.parents],
+        )
         before = connection.total_changes
         connection.executemany(_INSERT_PLAIN, records.plain)
         connection.executemany(_INSERT_DETAILED, records.detailed)
@@ -200,9 +208,7 @@ class StoreSink:
             connection.execute("ROLLBACK TO spans")
             return False
         connection.execute("RELEASE spans")
-        self._store_runs(
-            connection, summarize(kinship.families, kinship.failed, records.started, records.logs, self._services)
-        )
+        self._store_runs(connection, summarize(sums, records.started, records.logs, self._services))
         return True
 
     def _store_runs(self, connection: sqlite3.Connection, summaries: Iterable[RunSummary]) -> None:
@@ -416,16 +422,24 @@ def _number(connection: sqlite3.Connection, table: str, columns: Sequence[str], 
     return int(number)
 
 
-def _known_parents(connection: sqlite3.Connection, spans: list[SpanId]) -> set[SpanId]:
-    """Those of `spans` that were stored as running, or have children, before this batch."""
-    rows = connection.execute(
-        "WITH asked (trace_id, span_id) AS (SELECT substr(value, 1, length(value) - 16), substr(value, -16) FROM"
-        " json_each(?)) SELECT trace_id, span_id FROM asked WHERE EXISTS"
-        " (SELECT 1 FROM siblings WHERE trace_id = asked.trace_id AND parent_span_id = asked.span_id) OR EXISTS"
-        " (SELECT 1 FROM spans WHERE leaf = 0 AND trace_id = asked.trace_id AND span_id = asked.span_id)",
-        (json.dumps([trace_id + span_id for trace_id, span_id in spans]),),
-    )
-    return {(trace_id, span_id) for trace_id, span_id in rows}
+def _known(connection: sqlite3.Connection, traces: Iterable[str]) -> Known:
+    """What the store knows of these traces."""
+    awaited: set[SpanId] = set()
+    running: dict[SpanId, str] = {}
+    for trace_id in traces:
+        awaited.update(
+            connection.execute(
+                "SELECT trace_id, parent_span_id FROM siblings INDEXED BY siblings_awaiting"
+                " WHERE awaiting = 1 AND trace_id = ?",
+                (trace_id,),
+            )
+        )
+        for span_id, parent in connection.execute(
+            "SELECT span_id, parent_span_id FROM spans INDEXED BY spans_open WHERE end_ns IS NULL AND trace_id = ?",
+            (trace_id,),
+        ):
+            running[trace_id, span_id] = parent
+    return Known(frozenset(awaited), running)
 
 
 def _forget_known_spans(connection: sqlite3.Connection, records: _Records) -> None:

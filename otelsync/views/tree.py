@@ -135,7 +135,7 @@ class RunTree:
             self._read_small(span.span_id)
         return self.families([(span.span_id, "")])
 
-    def families(self, places: Iterable[Place], *, most_names: int = MOST_NAMES) -> list[Family]:
+    def families(self, places: Iterable[Place]) -> list[Family]:
         """The spans in all these places by kind, earliest first."""
         found: dict[str, Family] = {}
         for place in places:
@@ -147,12 +147,21 @@ class RunTree:
                 found[name].add(place, row)
             for span in self._running.get(place[0], ()) if place[1] == "" else ():
                 found.setdefault(span.name, Family(span.name)).add_running(span)
-        return sorted(by_kind(found.values(), most_names), key=lambda family: (family.start_ns, family.name))
+        return sorted(by_kind(found.values()), key=lambda family: (family.start_ns, family.name))
 
     def kinds(self) -> list[Family]:
-        """All spans of the run that have ended, by kind, those in which most time went first."""
-        families = [kind for kind in self.families(self._sums.keys(), most_names=MOST_KINDS) if kind.count]
-        return sorted(families, key=lambda family: (-family.total_ns, family.name))
+        """All spans of the run that have ended, by kind, those in which most time went first; without histograms."""
+        # With max(), SQLite takes the bare columns from the row that holds the maximum.
+        rows = self._store.execute(
+            "SELECT name, sum(count), sum(failed), total(total_ns), max(slowest_ns), slowest_start_ns, slowest_span_id"
+            " FROM siblings WHERE trace_id = ? GROUP BY name",
+            (self.run.trace_id,),
+        )
+        families = [
+            Family(name, count=count, failed=failed, total_ns=int(total), slowest_ns=slowest, slowest=tuple(whose))
+            for name, count, failed, total, slowest, *whose in rows
+        ]
+        return sorted(by_kind(families, MOST_KINDS), key=lambda family: (-family.total_ns, family.name))
 
     def below(self, family: Family) -> list[Family]:
         """The children of all spans of a family, by kind."""
@@ -281,7 +290,7 @@ def _by_time(span: StoredSpan) -> tuple[int, str]:
     return span.start_ns, span.span_id
 
 
-def by_kind(families: Iterable[Family], most: int) -> list[Family]:
+def by_kind(families: Iterable[Family], most: int = MOST_NAMES) -> list[Family]:
     """Families put together by the first word of their name where there are more than `most` of it."""
     families = list(families)
     words = Counter(_first_word(family.name) for family in families)
