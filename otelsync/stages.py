@@ -291,6 +291,13 @@ class Stage:
         return stage
 
 
+class OtherStage(Stage):
+    """Any other part of a sync. A name of the vocabulary, such as ``sync.rate_limit.wait``, is the span's whole name."""
+
+    def _span_name(self) -> str:
+        return self._name if self._name.startswith("sync.") else super()._span_name()
+
+
 class Pipeline(Stage):
     """A whole run of a sync."""
 
@@ -440,7 +447,7 @@ class PullRequest(Stage):
         return "sync.pr.failed" if failed else "sync.pr.processed"
 
 
-class TimedOperation(Stage):
+class TimedOperation(OtherStage):
     """A stage that logs how long it took, under its own name."""
 
     EVENT = ""
@@ -474,7 +481,7 @@ def pull_request(number: int | str, **attributes: Any) -> PullRequest:
 
 def stage(name: str, **attributes: Any) -> Stage:
     """Any other part of a sync, such as a batch for a language model, or weekly metrics."""
-    return Stage(name, attributes)
+    return OtherStage(name, attributes)
 
 
 def timed_operation(name: str, /, **fields: Any) -> TimedOperation:

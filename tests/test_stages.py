@@ -382,7 +382,7 @@ def test_timed_operation_logs_its_duration(recorded: Recorded) -> None:
     (line,) = recorded.lines
     assert (line["event"], line["query_name"], line["outcome"]) == ("sync.api.graphql", "prs", "success")
     assert line["duration_ms"] >= 0
-    assert recorded.span("sync.stage sync.api.graphql").attributes["query_name"] == "prs"
+    assert recorded.span("sync.api.graphql").attributes["query_name"] == "prs"
 
 
 def test_functions_are_stages(recorded: Recorded) -> None:
