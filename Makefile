@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench wheel docs clean
+.PHONY: demo test check bench docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.github_sync demo
@@ -22,14 +22,19 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.installed
-	$(BIN)/python -m otelsync.settings > docs/settings.md
+	$(BIN)/python -c 'from otelsync.settings import markdown; print(markdown())' > docs/settings.md.new
+	mv docs/settings.md.new docs/settings.md
+	$(BIN)/python tests/documents.py
+
+wheel: $(VENV)/.installed
+	$(PIP) wheel --no-deps --wheel-dir dist .
 
 clean:
 	rm -rf $(VENV) .cache .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "otelsync needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "otelsync needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml requirements-dev.txt constraints.txt
 	$(PIP) install -c constraints.txt -r requirements-dev.txt -e '.[examples]'

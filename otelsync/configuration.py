@@ -91,11 +91,14 @@ def flush(timeout: float = 5.0) -> bool:
     """Wait until what this process has recorded so far was shipped.
 
     Returns:
-        Whether it was, within `timeout` seconds. What was not stays in the journal, and is shipped later.
+        Whether it was, within `timeout` seconds. What was not stays in the journal, and is shipped later. True at once
+        where it is not this process that ships (``ship="off"``).
     """
     running = _running
     if running is None or running.thread is None:
         return True
+    if running.journal is not None:
+        running.journal.look()
     return running.thread.flush(timeout)
 
 
@@ -130,14 +133,15 @@ def make_shipper(settings: Settings, *, store: bool | None = None) -> Callable[[
         settings: Which journal, and where its records go.
         store: Whether they go to the local store; by default as the settings say.
     """
+    # Here and not in the thread, where they would hold up the host's first records.
+    from otelsync.shipping.exporter import OtlpSink
+    from otelsync.shipping.shipper import Shipper
+    from otelsync.shipping.store import StoreSink
+
     endpoints = _endpoints(settings)
     to_store = wants_store(settings) if store is None else store
 
     def make() -> Shipper:
-        from otelsync.shipping.exporter import OtlpSink
-        from otelsync.shipping.shipper import Shipper
-        from otelsync.shipping.store import StoreSink
-
         sink = None
         if to_store:
             sink = StoreSink(
@@ -250,6 +254,8 @@ def _stop(running: _Running, deadline: float) -> bool:
     from otelsync.recording import runtime_context
 
     shipped = True
+    if running.journal is not None:
+        _say_what_no_ledger_knows(running.journal)
     if running.provider is not None:
         running.provider.shutdown()
         if trace._TRACER_PROVIDER is running.provider:
@@ -261,6 +267,14 @@ def _stop(running: _Running, deadline: float) -> bool:
     if running.thread is not None:
         shipped = running.thread.stop(max(0.0, deadline - time.monotonic()))
     return shipped
+
+
+def _say_what_no_ledger_knows(journal: Journal) -> None:
+    spans, records = journal.uncounted
+    if spans or records:
+        _log.warning(
+            "%d spans and %d log records were lost, as %s cannot be written", spans, records, journal.directory
+        )
 
 
 def _forget_provider() -> None:

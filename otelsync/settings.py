@@ -1,6 +1,6 @@
 """Every option: its default, its environment variable, its check.
 
-``python -m otelsync.settings`` prints the table of the documentation. The OpenTelemetry SDK's own variables
+``make docs`` makes the table of the documentation from it. The OpenTelemetry SDK's own variables
 (``OTEL_TRACES_SAMPLER``, ``OTEL_RESOURCE_ATTRIBUTES``, span limits, propagators) work as they do there, and all of
 ``OTEL_EXPORTER_OTLP_*`` is read by :mod:`otelsync.shipping.otlp_options`.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from otelsync.errors import ConfigurationError
 
@@ -143,14 +143,10 @@ def _patterns(value: object) -> tuple[str, ...]:
     return patterns
 
 
-def _url(value: object) -> str:
+def _endpoint(value: object) -> str:
+    """What the protocol makes of it is looked at where the protocol is known: grpc takes a bare host and port."""
     text = str(value).strip()
-    try:
-        parts = urlsplit(text)
-        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_url = False
-    if not is_url:
+    if not text or any(character.isspace() for character in text):
         raise ValueError("use the URL of an OTLP receiver, such as http://localhost:4318")
     return text
 
@@ -198,7 +194,7 @@ class Settings:
     endpoint: str | None = _option(
         None,
         "OTEL_EXPORTER_OTLP_ENDPOINT",
-        _url,
+        _endpoint,
         "Where to send spans and records by OTLP. All of `OTEL_EXPORTER_OTLP_*` works as OpenTelemetry specifies.",
         "URL",
         "none: nothing is sent",
@@ -369,7 +365,3 @@ def markdown() -> str:
         variables = ", ".join(f"`{variable}`" for variable in about["variables"])
         lines.append(f"| `{option.name}` | {variables} | {about['form']} | {about['shown']} | {about['says']} |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(markdown())

@@ -177,8 +177,10 @@ class Stage:
             self._note(error)
         outcome = self._outcome = self.outcome
         self._set_last_attributes(outcome)
-        if self._failure or outcome == "failure":
-            self.span.set_status(Status(StatusCode.ERROR, self._failure or f"all {self._parts} parts failed"))
+        if outcome == "failure" and not self._failure:
+            self._failure = f"all {self._parts} parts failed" if self._parts > 1 else "its only part failed"
+        if self._failure:
+            self.span.set_status(Status(StatusCode.ERROR, self._failure))
         self._log_end(outcome)
         self.span.end()
         self._roll_up(outcome)
@@ -292,7 +294,7 @@ class Stage:
 
 
 class OtherStage(Stage):
-    """Any other part of a sync. A name of the vocabulary, such as ``sync.rate_limit.wait``, is the span's whole name."""
+    """Any other part of a sync. A name of the vocabulary (``sync.rate_limit.wait``) is the span's whole name."""
 
     def _span_name(self) -> str:
         return self._name if self._name.startswith("sync.") else super()._span_name()

@@ -52,6 +52,8 @@ class Received:
     size: int
     connection: tuple[str, int]
     message: ExportTraceServiceRequest | ExportLogsServiceRequest
+    answer: Answer
+    """What it was answered with."""
 
 
 class OtlpServer(ThreadingHTTPServer):
@@ -59,8 +61,8 @@ class OtlpServer(ThreadingHTTPServer):
 
     daemon_threads = False
 
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, context: ssl.SSLContext | None = None, *, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_side=True)
         self.answers: deque[Answer] = deque()
@@ -139,10 +141,11 @@ class _Handler(BaseHTTPRequestHandler):
             body = gzip.decompress(body)
         kind = ExportTraceServiceRequest if "trace" in self.path else ExportLogsServiceRequest
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Received(self.path, headers, size, self.client_address, kind.FromString(body))
+        message = kind.FromString(body)
         answer = self.server.next_answer()
-        if self.server.too_large is not None and _records(request) > self.server.too_large:
+        if self.server.too_large is not None and records_of(message) > self.server.too_large:
             answer = Answer(413)
+        request = Received(self.path, headers, size, self.client_address, message, answer)
         with self.server.lock:
             self.server.received.append(request)
             if 200 <= answer.status < 300 and not (answer.hang or answer.trickle or answer.drop):
@@ -175,8 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-def _records(request: Received) -> int:
-    message = request.message
+def records_of(message: ExportTraceServiceRequest | ExportLogsServiceRequest) -> int:
+    """How many spans or log records a request holds."""
     if isinstance(message, ExportTraceServiceRequest):
         return sum(len(s.spans) for r in message.resource_spans for s in r.scope_spans)
     return sum(len(s.log_records) for r in message.resource_logs for s in r.scope_logs)
@@ -196,9 +199,9 @@ def _response(path: str, rejects: int) -> bytes:
 
 
 @contextmanager
-def otlp_server(context: ssl.SSLContext | None = None) -> Iterator[OtlpServer]:
+def otlp_server(context: ssl.SSLContext | None = None, *, port: int = 0) -> Iterator[OtlpServer]:
     """A running endpoint."""
-    server = OtlpServer(context)
+    server = OtlpServer(context, port=port)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -265,3 +265,20 @@ def test_public_names_are_documented() -> None:
         assert name == "__version__" or public.__doc__, name
     shown = {name for name, value in vars(otelsync).items() if not name.startswith("_") and type(value) is not type(os)}
     assert shown == set(otelsync.__all__) - {"__version__"}
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["nonsense", "collector:4318", "ftp://collector", "http://host:99999", "http://[::1", "http://a b", ""]
+)
+def test_an_endpoint_that_cannot_work_fails_at_once(endpoint: str, tmp_path: Path) -> None:
+    """A wrong endpoint is named by configure(), with the value and the mend, and nothing has changed."""
+    with pytest.raises(otelsync.ConfigurationError, match=r"endpoint|OTEL_EXPORTER_OTLP_ENDPOINT"):
+        otelsync.configure(endpoint=endpoint, home=tmp_path)
+    assert trace._TRACER_PROVIDER is None
+
+
+def test_grpc_takes_a_bare_host_and_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With grpc an endpoint needs no scheme."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    otelsync.configure(endpoint="localhost:4317", home=tmp_path, ship="off")
+    otelsync.shutdown(1)

@@ -345,9 +345,10 @@ said = []
 logging.getLogger("otelsync.journal").addHandler(logging.Handler())
 logging.getLogger("otelsync.journal").handlers[0].emit = lambda record: said.append(record.getMessage())
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 journal = opened(Path(sys.argv[1]))
-for number in range(1, 1001):
+write(journal, 1, padding=1000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+for number in range(2, 1001):
     write(journal, number, padding=1000)
 print(json.dumps([journal.dropped, said]))
 """

@@ -28,6 +28,7 @@ with ``kind | ref << 8``. A record counts once `committed` lies behind it, so a 
 
 from __future__ import annotations
 
+import errno
 import logging
 import mmap
 import os
@@ -75,6 +76,8 @@ LOOK_EVERY_NS: Final = 100_000_000
 """How often a writer looks whether its file is still there."""
 RETRY_NS: Final = 1_000_000_000
 """How long a writer that could not open a file waits before it tries again."""
+
+_NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 _log = logging.getLogger("otelsync.journal")
 
@@ -240,6 +243,11 @@ class Journal:
         pairs = {reason: (counts[i * 2], counts[i * 2 + 1]) for i, reason in enumerate(DROP_REASONS)}
         return {reason: pair for reason, pair in pairs.items() if any(pair)}
 
+    @property
+    def uncounted(self) -> tuple[int, int]:
+        """How many of the dropped (spans, log records) no file says, as none could be made since."""
+        return sum(self._homeless[0::2]), sum(self._homeless[1::2])
+
     def resource(self, body: bytes) -> int:
         """Define a resource, in the form of ``ResourceSpans`` field 1, and return its number."""
         with self._lock:
@@ -304,20 +312,37 @@ class Journal:
         with self._lock:
             self._count_dropped(reason, kind)
 
+    def look(self) -> None:
+        """Notice at once whether somebody removed the file; then it is written again."""
+        with self._lock:
+            if self._segment is not None and not self._writing:
+                self._look_safely()
+        self._speak()
+
     def close(self) -> None:
         """End the series: its last file shrinks to what it holds. A later append begins a further file."""
         with self._lock:
             if self._segment is None or self._writing:
                 return
+            self._look_safely()
             segment, offset = self._segment, self._offset
             self._use(None)
             try:
-                if not segment.harm():
+                if segment is not None:
                     segment.set_state(CLOSED)
                     segment.release(shrink_to=offset)
             except OSError as error:
                 self._say("close", f"the journal file {segment.path} could not be closed: {error}")
         self._speak()
+
+    def _look_safely(self) -> None:
+        self._known_scopes = 0  # from here on every other thread comes to the lock
+        try:
+            self._look(time.time_ns())
+        except OSError as error:
+            self._say("disk", f"cannot write to {self.directory}: {error}; records are dropped and counted")
+        finally:
+            self._known_scopes = self._defined_scopes() if self._segment else 0
 
     # What follows happens once a file, a few times a second, or when something is wrong.
 
@@ -336,8 +361,7 @@ class Journal:
             return
         self._known_scopes = 0  # from here on every other thread comes to the lock
         try:
-            if now >= self._next_look:
-                self._look(now)
+            self._look(now)
             if self._offset + needed + self._undefined_bytes() > self._size and not self._rotate(needed):
                 self._count_dropped(JOURNAL_FULL if "full" in self._said else DISK, kind)
                 return
@@ -421,7 +445,7 @@ class Journal:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._series:
             self._series = f"{os.getpid()}-{start_ticks(os.getpid())}-{secrets.token_hex(4)}"
-        segment = Segment(self.directory / f"{self._series}-{self._sequence:06d}{SUFFIX}", self._sequence, size)
+        segment = self._largest_possible(size, smallest)
         self._sequence += 1
         self._said -= {"full", "disk"}
         last = self._segment
@@ -435,6 +459,17 @@ class Journal:
             last.set_state(SEALED)
             last.release()
         return True
+
+    def _largest_possible(self, size: int, smallest: int) -> Segment:
+        """A new file of `size` bytes, or of less on a disk that is nearly full. Raises OSError."""
+        path = self.directory / f"{self._series}-{self._sequence:06d}{SUFFIX}"
+        while True:
+            try:
+                return Segment(path, self._sequence, size)
+            except OSError as error:
+                if error.errno not in _NO_ROOM or size // 2 < max(smallest, FIRST_SEGMENT):
+                    raise
+                size //= 2
 
     def _bytes_left(self) -> int:
         """What the bounds leave for one more file, in bytes."""

@@ -1,0 +1,103 @@
+"""The documentation as tests see it: its code blocks, and what the README says that a program prints.
+
+``python tests/documents.py`` puts what the README's program prints now into the README.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = (README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_VARYING = (
+    (re.compile(r"\d{12}-SYNC-[0-9A-F]{8}"), "SYNC-ID"),
+    (re.compile(r"\b[0-9a-f]{16}\b"), "SPAN-ID"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"), "TIME"),
+    (re.compile(r" *\b[\d.]+(?:ns|us|ms|s)\b"), " DURATION"),
+    (re.compile(r"\|[ #=]{20}\|"), "|BAR|"),
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+def blocks(page: Path, language: str) -> Iterator[Block]:
+    """The blocks of one language, in order."""
+    text = page.read_text(encoding="utf-8")
+    for found in _BLOCK.finditer(text):
+        if found[1] == language:
+            yield Block(page, text.count("\n", 0, found.start()) + 1, language, found[2])
+
+
+def example() -> str:
+    """The program that the README begins with."""
+    return next(blocks(README, "python")).text
+
+
+def printed() -> str:
+    """What the README says that ``otelsync show`` prints of it."""
+    return next(blocks(README, "text")).text
+
+
+def normalised(text: str) -> str:
+    """`text` without what differs from run to run: ids, the time, durations and their bars."""
+    for pattern, name in _VARYING:
+        text = pattern.sub(name, text)
+    return text.strip()
+
+
+def run(home: Path, *arguments: str, python: Path = Path(sys.executable)) -> str:
+    """Run Python with `home` as its home, and return what it prints. It may neither fail nor complain."""
+    foreign = ("PYTHON", "OTEL", "LOG_", "SERVICE_NAME", "COLUMNS", "XDG_", "COV_")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    finished = subprocess.run(
+        [str(python), "-W", "error", *arguments],
+        cwd=home,
+        env=environment | {"OTELSYNC_HOME": str(home), "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == ""
+    return finished.stdout
+
+
+def shown(home: Path) -> str:
+    """What ``otelsync show`` prints after the README's program has run."""
+    program = home / "example.py"
+    program.write_text(example(), encoding="utf-8")
+    run(home, str(program))
+    return run(home, "-m", "otelsync.cli", "show")
+
+
+def _refresh() -> None:
+    with tempfile.TemporaryDirectory() as home:
+        now = shown(Path(home))
+    if normalised(now) != normalised(printed()):
+        README.write_text(README.read_text(encoding="utf-8").replace(printed(), now), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _refresh()

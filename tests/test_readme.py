@@ -1,0 +1,100 @@
+"""The documentation says what is so: what it prints, runs, links to and names is checked against the program."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import documents
+import pytest
+from documents import Block
+
+import otelsync
+from otelsync.cli import main
+from otelsync.settings import markdown
+
+_EVERYTHING = "\n".join(page.read_text(encoding="utf-8") for page in documents.PAGES)
+_PROGRAMS = [block for page in documents.PAGES for block in documents.blocks(page, "python")]
+_LINKS = [
+    (page, target)
+    for page in documents.PAGES
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    if "://" not in target
+]
+
+
+def _commands() -> Iterator[str]:
+    """The otelsync commands in shell blocks and in running text."""
+    for page in documents.PAGES:
+        for block in documents.blocks(page, "sh"):
+            yield from (line.partition("#")[0] for line in block.text.splitlines() if line.startswith("otelsync "))
+    yield from re.findall(r"`(otelsync [a-z][^`]*)`", _EVERYTHING)
+
+
+def test_the_readme_prints_what_the_program_prints(tmp_path: Path) -> None:
+    """The README's program, run and shown, prints the README's block, but for ids, times, durations and bars."""
+    assert documents.normalised(documents.shown(tmp_path)) == documents.normalised(documents.printed())
+
+
+def test_the_readme_program_is_about_ten_lines() -> None:
+    """What a visitor reads first stays short."""
+    code = [line for line in documents.example().splitlines() if line.strip()]
+    assert len(code) <= 14
+
+
+@pytest.mark.parametrize("block", _PROGRAMS, ids=str)
+def test_every_program_of_the_documentation_runs(block: Block, tmp_path: Path) -> None:
+    """Each block of Python runs by itself, and complains of nothing."""
+    program = tmp_path / "program.py"
+    program.write_text(block.text, encoding="utf-8")
+    documents.run(tmp_path, str(program))
+
+
+@pytest.mark.parametrize(("page", "target"), _LINKS, ids=[f"{page.name}-{target}" for page, target in _LINKS])
+def test_every_internal_link_leads_somewhere(page: Path, target: str) -> None:
+    """A link to a file finds the file, one to a heading the heading."""
+    path, _, anchor = target.partition("#")
+    file = (page.parent / path).resolve() if path else page
+    assert file.exists()
+    assert not anchor or anchor in _anchors(file)
+
+
+@pytest.mark.parametrize("name", [name for name in otelsync.__all__ if not name.startswith("__")])
+def test_every_public_name_is_documented(name: str) -> None:
+    """README or docs mention each name, as code."""
+    assert re.search(rf"\botelsync\.{name}\b|`{name}(?:\(|`)", _EVERYTHING)
+
+
+def test_every_command_that_is_named_exists() -> None:
+    """Each otelsync command in the documentation, with its options, is one that the command line takes."""
+    unknown = []
+    for line in set(_commands()):
+        _, name, *arguments = shlex.split(line)
+        if name in ("run", "doctor"):
+            continue  # named as not there yet
+        command = main.get_command(click.Context(main), name)
+        try:
+            assert command is not None
+            command.make_context(name, arguments)
+        except (AssertionError, click.ClickException) as error:
+            unknown.append(f"{line}: {error}")
+    assert unknown == []
+
+
+def test_every_variable_that_is_named_exists() -> None:
+    """Each OTELSYNC variable in the documentation is in the table of settings."""
+    assert set(re.findall(r"\bOTELSYNC_[A-Z_]+\b", _EVERYTHING)) <= set(re.findall(r"\bOTELSYNC_[A-Z_]+\b", markdown()))
+
+
+def test_the_table_of_settings_is_current() -> None:
+    """docs/settings.md is what `make docs` makes."""
+    assert (documents.ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == markdown() + "\n"
+
+
+def _anchors(page: Path) -> set[str]:
+    """The headings of a page, as GitHub makes anchors of them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
