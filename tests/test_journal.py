@@ -407,6 +407,15 @@ def test_a_removed_directory_is_written_again(journal: Journal, caplog: pytest.L
     assert sum("somebody removed" in record.message for record in caplog.records) == 1
 
 
+def test_a_removed_file_is_put_back_at_the_end(journal: Journal) -> None:
+    """However soon after a removal the series is closed, what the file held is not lost."""
+    write(journal, 1)
+    shutil.rmtree(journal.directory)
+    write(journal, 2)
+    journal.close()
+    assert read(journal.directory) == [1, 2]
+
+
 def test_a_shortened_file_is_left_and_counted(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
     """Somebody who cuts the file costs what it held, which is counted; the series goes on in another file."""
     write(journal, 1)

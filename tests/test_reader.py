@@ -123,6 +123,26 @@ def test_starting_in_the_middle_knows_the_definitions(tmp_path: Path) -> None:
     assert batch.groups[0].spans == [span(4), span(5)]
 
 
+def test_a_damaged_offset_hides_no_record_of_a_dead_process(tmp_path: Path) -> None:
+    """Nobody writes any more: whole records behind the committed offset are read, though it points into one of them."""
+    file = JournalFile(tmp_path, alive=False).spans(20)
+    file.committed = 700
+    file.write(size=65536)
+    batches = read_all(file.path)
+    assert bodies(batches) == [span(number) for number in range(1, 21)]
+    assert sum(batch.corrupted_bytes for batch in batches) == 0
+
+
+def test_a_count_that_cannot_be_is_left_out(tmp_path: Path) -> None:
+    """A damaged counter of dropped records must not make the sums of the ledger too long to be written."""
+    file = JournalFile(tmp_path)
+    file.dropped[:3] = [5, 6, 2**63]
+    file.write()
+    reader = JournalReader(file.path)
+    reader.close()
+    assert reader.header.dropped == {"span": {"journal_full": 5}, "log": {"journal_full": 6}}
+
+
 def test_only_committed_records_are_read(tmp_path: Path) -> None:
     """What lies behind the committed offset does not exist yet, and is read once it does."""
     file = JournalFile(tmp_path).spans(1)

@@ -348,6 +348,19 @@ def test_a_damaged_checkpoint_means_starting_afresh(
     reconciled(tmp_path)
 
 
+def test_a_changed_digit_is_damage_too(tmp_path: Path, shippers: list[Shipper]) -> None:
+    """A checkpoint that can be read and says something else would skip records: its checksum tells."""
+    file = JournalFile(tmp_path).spans(3).write()
+    with closing(Shipper(tmp_path, store=Shelf())) as first:
+        assert first.drain(20)
+    content = (tmp_path / NAME).read_bytes()
+    assert b":%d" % file.end in content
+    (tmp_path / NAME).write_bytes(content.replace(b":%d" % file.end, b":%d" % (file.end + 1000)))
+    shippers.append(again := Shipper(tmp_path, store=(shelf := Shelf())))
+    assert again.drain(20)
+    assert shelf.spans == [span(n) for n in (1, 2, 3)]
+
+
 def test_a_checkpoint_that_cannot_be_written_stops_nobody(
     tmp_path: Path, shippers: list[Shipper], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -622,6 +635,17 @@ def test_stop_ships_the_rest(tmp_path: Path, server: OtlpServer) -> None:
         assert thread.stop(20)
         assert sorted(server.numbers) == list(range(1, start + 10))
         assert not thread.alive
+
+
+def test_stop_ships_what_the_dead_have_left(tmp_path: Path, server: OtlpServer) -> None:
+    """The owner's last act is to ship also what processes that are gone, such as forked children, have recorded."""
+    thread = ShipperThread(tmp_path, lambda: Shipper(tmp_path, otlp=sinks(server)), interval=3600)
+    thread.start()
+    eventually(lambda: (tmp_path / NAME).exists())
+    JournalFile(tmp_path, alive=False).begin(1).spans(5, first=2).write()
+    assert thread.stop(20)
+    assert sorted(server.numbers) == [1, 2, 3, 4, 5, 6]
+    assert list_segments(tmp_path) == {}
 
 
 def test_a_shipper_that_cannot_be_made_harms_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -141,7 +141,7 @@ class Backlog:
         segment.progress.cursors[sink] = batch.end
         if sink == STAGES and batch.corrupted_bytes:
             self.checkpoint.corrupted_bytes += batch.corrupted_bytes
-            self.say(f"{batch.corrupted_bytes:,} bytes of {batch.journal} are damaged and lost")
+            self.say(f"bytes of {batch.journal} are damaged and lost; the ledger counts them")
         self.changed()
 
     def move(self, sink: str, segment: Segment, position: int) -> None:

@@ -1,13 +1,14 @@
 """The shipper's checkpoint: how far each sink has come in each file, and what the files that are gone had held.
 
-It is one small JSON file beside the journals, replaced as a whole, so cursors and totals always fit each other.
-Only the process that owns the directory writes it; anybody may read it.
+It is one small file beside the journals, a line of JSON and its checksum, replaced as a whole, so cursors and totals
+always fit each other. Only the process that owns the directory writes it; anybody may read it.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def load(directory: Path) -> Checkpoint | None:
     except OSError as error:
         raise CheckpointError(str(error)) from error
     try:
-        return _checkpoint(orjson.loads(text))
+        return _checkpoint(orjson.loads(_checked(text)))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{NAME} is damaged: {type(error).__name__}") from error
 
@@ -110,7 +111,8 @@ def save(directory: Path, checkpoint: Checkpoint) -> None:
     draft = directory / f"{NAME}.tmp"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "wb") as file:
-        file.write(orjson.dumps({"version": 1, **asdict(checkpoint)}))
+        document = orjson.dumps({"version": 1, **asdict(checkpoint)})
+        file.write(document + b"\n%08x\n" % zlib.crc32(document))
     draft.replace(path)
 
 
@@ -122,6 +124,14 @@ def encode(body: bytes) -> str:
 def decode(text: str) -> bytes:
     """The bytes that `encode` was given. Raises ValueError."""
     return base64.b64decode(text, validate=True)
+
+
+def _checked(text: bytes) -> bytes:
+    """The document before its checksum: a digit that has changed would skip records. Raises ValueError."""
+    document, _, checksum = text.rstrip(b"\n").rpartition(b"\n")
+    if int(checksum, 16) != zlib.crc32(document):
+        raise ValueError("the checksum is wrong")
+    return document
 
 
 def _checkpoint(document: object) -> Checkpoint:

@@ -13,7 +13,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +44,9 @@ MAX_BODY = LARGEST_RECORD + 4096
 """Bytes. The writer refuses longer records, so a longer one is damage."""
 MAX_SEGMENT = 64 * 1024 * 1024
 """Bytes. The writer's segments end at 8 MiB; what lies beyond this in a file is not looked at."""
+
+MOST_DROPPED = 1 << 40
+"""Nobody drops so many records in one file: a larger counter is damage, and their sums must stay within 64 bits."""
 
 _PROGRESS = struct.Struct("<QQ")
 _DROPPED = struct.Struct("<16Q")
@@ -168,6 +171,7 @@ class JournalReader:
         self._resources: dict[int, bytes] = {}
         self._scopes: dict[int, tuple[int, bytes]] = {}
         self._learned = HEADER_SIZE
+        self._hidden: bool | None = None
         self.removed = False
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
@@ -189,8 +193,21 @@ class JournalReader:
         status = os.fstat(self._fd)
         self.removed = status.st_nlink == 0
         size = min(status.st_size, MAX_SEGMENT)
-        self.header = _parse_header(os.pread(self._fd, HEADER_SIZE, 0), size, self.segment)
+        header = _parse_header(os.pread(self._fd, HEADER_SIZE, 0), size, self.segment)
+        if header.committed < size and (header.final or not process_alive(header)) and self._hides(header, size):
+            header = replace(header, committed=size, damaged=True)
+        self.header = header
         return self.header
+
+    def _hides(self, header: JournalHeader, size: int) -> bool:
+        """Whether records stand behind `committed` in a file that nobody writes any more.
+
+        Then that offset is damaged, or its writer was killed in the one moment between a record and its commit.
+        """
+        if self._hidden is None:
+            rest = os.pread(self._fd, size - header.committed, header.committed)
+            self._hidden = any(rest) and _next_record(rest, 0) is not None
+        return self._hidden
 
     def read(
         self,
@@ -261,18 +278,8 @@ class JournalReader:
 
     def _resynchronise(self, start: int, end: int) -> int:
         """The offset of the next record with a right checksum after `start`, or `end`."""
-        rest = os.pread(self._fd, end - start, start)
-        budget = _RESYNC_BUDGET
-        for candidate in _PLAUSIBLE.finditer(rest, 1):
-            position = candidate.start()
-            length, crc, tag = _RECORD.unpack_from(rest, position)
-            body = rest[position + FRAME_SIZE : position + FRAME_SIZE + length]
-            if len(body) == length and zlib.crc32(body, _seed(tag)) == crc:
-                return start + position
-            budget -= length
-            if budget < 0:
-                break
-        return end
+        found = _next_record(os.pread(self._fd, end - start, start), 1)
+        return end if found is None else start + found
 
     def _lost(self, start: int, end: int) -> int:
         """How many bytes from `start` to `end` are lost; behind a damaged header, zeros were never written."""
@@ -374,6 +381,22 @@ def _take(chunk: bytes, routes: _Routes, max_records: int) -> tuple[int, bool]:
     return position, False
 
 
+def _next_record(content: bytes, start: int) -> int | None:
+    """The position of the next record with a right checksum; None if there is none, or it is too hard to find."""
+    budget = _RESYNC_BUDGET
+    # Zeros match nothing; to leave them out spares the slow search of what was reserved and never written.
+    for candidate in _PLAUSIBLE.finditer(content, start, len(content.rstrip(b"\0"))):
+        position = candidate.start()
+        length, crc, tag = _RECORD.unpack_from(content, position)
+        body = content[position + FRAME_SIZE : position + FRAME_SIZE + length]
+        if len(body) == length and zlib.crc32(body, _seed(tag)) == crc:
+            return position
+        budget -= length
+        if budget < 0:
+            break
+    return None
+
+
 def _seed(tag: int) -> int:
     """The checksum covers kind and ref too: kind | ref << 8. Kind 0 gets a seed with which zeros are not a record."""
     kind = tag & 0xFF
@@ -410,7 +433,7 @@ def _dropped(counters: tuple[int, ...]) -> dict[str, dict[str, int]]:
         signal: {
             reason: counters[2 * index + offset]
             for index, reason in enumerate(DROP_REASONS)
-            if counters[2 * index + offset]
+            if 0 < counters[2 * index + offset] <= MOST_DROPPED
         }
         for offset, signal in enumerate(("span", "log"))
     }

@@ -88,7 +88,9 @@ class ShipperThread:
     def stop(self, timeout: float) -> bool:
         """Ship what this process has recorded, within `timeout` seconds, and end the thread.
 
-        False: something is left in the journal, for the next shipper.
+        If it owns the directory, what other processes have left there is shipped too, as long as there is time: they
+        may be forked children that have ended, and nobody else might come for it. False: something is left in the
+        journal, for the next shipper.
         """
         with self._lock:
             thread, self._thread = self._thread, None
@@ -131,7 +133,10 @@ class ShipperThread:
         reserve = min(0.5, left * 0.2)
         try:
             targets = positions(self._directory, own_writer())
-            self._settled = shipper.settle(targets, left - reserve)
+            settled = shipper.settle(targets, left - reserve)
+            if settled and shipper.own():
+                settled = shipper.drain(max(0.0, self._stop_by - reserve - time.monotonic()))
+            self._settled = settled
         finally:
             shipper.close(reserve)
 
