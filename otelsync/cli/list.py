@@ -11,7 +11,7 @@ from otelsync.cli import options
 from otelsync.cli.catching_up import catch_up
 from otelsync.errors import RunNotFoundError
 from otelsync.views.paint import Piece, painter
-from otelsync.views.printable import cells, pad, printable
+from otelsync.views.printable import cells, cut, pad, printable
 from otelsync.views.quantities import day_and_time, duration
 from otelsync.views.runs import Run, open_store, recent_runs
 
@@ -45,7 +45,7 @@ def command(every_trace: bool, most: int, home: Path | None) -> None:
 def _row(run: Run) -> tuple[str, ...]:
     return (
         run.name,
-        printable(run.pipeline or run.root_name or "", 32),
+        cut(run.title, 32),
         printable(run.service or "", 20),
         day_and_time(run.start_ns),
         duration(run.duration_ns),

@@ -18,6 +18,8 @@ SMALL = 64
 """Up to so many spans below it, a span can be small. Viewers read them one by one when they show it alone."""
 PRODUCER = 4
 """OTLP's kind of a span whose children come later, from elsewhere."""
+PIPELINE = "sync.pipeline "
+"""What the names of pipelines' spans begin with."""
 
 SpanId = tuple[str, str]
 """Trace id and span id."""
@@ -63,11 +65,12 @@ class Kinship:
         self._begun = frozenset(running)
         expected = self._begun | known.awaited
         self.parents: dict[SpanId, Plain | Detailed] = {}
-        """The spans of the batch that have something below them, here or in the store."""
-        for spans in self.families.values():
+        """The spans of the batch that have something below them, here or in the store, or will have."""
+        for (_, _, name), spans in self.families.items():
+            is_pipeline = name.startswith(PIPELINE)  # told apart by its id alone, as two may claim to have ended it
             for span in spans:
                 own = (span[0], span[1])
-                if own in self._below or own in expected:
+                if own in self._below or own in expected or is_pipeline or span[4] == PRODUCER:
                     self.parents[own] = span
                     running.pop(own, None)
         large = known.awaited | known.running.keys() | {(trace, parent) for (trace, _), parent in running.items()}
@@ -85,6 +88,10 @@ class Kinship:
             else:
                 direct[trace_id, ancestor, "", name] = spans, self._failed.get((trace_id, parent, name), 0)
         return direct | {key: (spans, 0) for key, spans in distant.items()}
+
+    def stems(self) -> frozenset[SpanId]:
+        """The spans of the batch to be found by their id: there are sums of what is below them, or there may be."""
+        return frozenset(self.parents.keys() - self._small)
 
     def is_here(self, span: SpanId) -> bool:
         """Whether a span has come, or has begun, by the end of this batch, as far as it has something below it."""
@@ -126,7 +133,8 @@ class Kinship:
                 below = (span[0], span[1])
                 if below in self._below:
                     size += self._size(below, sizes, depth + 1)
-        if self.parents[key][4] == PRODUCER:
+        span = self.parents[key]
+        if span[4] == PRODUCER or span[3].startswith(PIPELINE):
             return SMALL + 1
         sizes[key] = size
         return size

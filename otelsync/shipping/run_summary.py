@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Final, cast
+from typing import cast
 
-from otelsync.shipping.kinship import Spans, SumKey
+from otelsync.shipping.kinship import PIPELINE, Spans, SumKey
 from otelsync.shipping.rows import STATUS_ERROR, Detailed, Log
-
-_PIPELINE: Final = "sync.pipeline "
-"""What the names of pipelines' spans begin with."""
 
 
 @dataclass(slots=True)
@@ -59,7 +56,7 @@ class RunSummary:
         self.service = self.service or service or None
         if self.sync_id is None or self.pipeline is None:
             self._take_names(span.attributes)
-        if span.parent_span_id and not span.name.startswith(_PIPELINE):
+        if span.parent_span_id and not span.name.startswith(PIPELINE):
             return
         root = RunSummary(
             self.trace_id,
@@ -91,7 +88,7 @@ class RunSummary:
         return (not self._is_pipeline(), self.start_ns) < (not other._is_pipeline(), other.start_ns)
 
     def _is_pipeline(self) -> bool:
-        return self.root_name is not None and self.root_name.startswith(_PIPELINE)
+        return self.root_name is not None and self.root_name.startswith(PIPELINE)
 
     def _take_names(self, attributes: str) -> None:
         if '"sync.' in attributes:  # else there is nothing to be parsed for
@@ -114,7 +111,7 @@ def summarize(
         run.errors += failed
         run.first_ns = min(run.first_ns, min([span[5] for span in spans]))
         run.last_ns = max(run.last_ns, max([span[6] for span in spans]))
-        for span in spans if name.startswith(_PIPELINE) else spans[:1]:
+        for span in spans if name.startswith(PIPELINE) else spans[:1]:
             detailed = span if isinstance(span, Detailed) else Detailed.from_plain(span)
             run.see(detailed, ended=True, service=services.get(detailed.resource, ""))
     for span in started:

@@ -29,16 +29,13 @@ _PATIENCE: Final = 5.0
 """Seconds to wait for another process that is writing."""
 _LOOK_EVERY: Final = 16
 """Batches between two looks at size and age."""
+_DELETED_AT_ONCE: Final = 20_000
 _MOST_NUMBERS: Final = 1024
 """Resources and scopes whose numbers are remembered."""
 
 _COLUMNS: Final = (
     "trace_id, span_id, parent_span_id, name, kind, start_ns, end_ns, flags, attributes, resource, scope, status,"
     " status_message, events, links, trace_state, leaf"
-)
-# A producer's span ends before the consumer's begins: it is taken for a parent although nothing is below it yet.
-_LEAF: Final = (
-    "?5 <> 4 AND NOT EXISTS (SELECT 1 FROM siblings AS below WHERE below.trace_id = ?1 AND below.parent_span_id = ?2)"
 )
 # What has begun is replaced by what has ended, and what has ended by nothing.
 _REPLACE: Final = (
@@ -51,8 +48,12 @@ _REPLACE: Final = (
 _BARE: Final = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11"
 # None is bound three times as slowly as an empty string, so NULLs are made here.
 _EXTRAS: Final = "nullif(?13, ''), nullif(?14, ''), nullif(?15, ''), nullif(?16, '')"
-_INSERT_PLAIN: Final = f"INSERT INTO spans ({_COLUMNS}) VALUES ({_BARE}, 0, NULL, NULL, NULL, NULL, {_LEAF})" + _REPLACE
-_INSERT_DETAILED: Final = f"INSERT INTO spans ({_COLUMNS}) VALUES ({_BARE}, ?12, {_EXTRAS}, {_LEAF})" + _REPLACE
+_INSERT_PLAIN: Final = tuple(
+    f"INSERT INTO spans ({_COLUMNS}) VALUES ({_BARE}, 0, NULL, NULL, NULL, NULL, {leaf})" + _REPLACE for leaf in (0, 1)
+)
+_INSERT_DETAILED: Final = tuple(
+    f"INSERT INTO spans ({_COLUMNS}) VALUES ({_BARE}, ?12, {_EXTRAS}, {leaf})" + _REPLACE for leaf in (0, 1)
+)
 _INSERT_OPEN: Final = (
     f"INSERT INTO spans ({_COLUMNS}) VALUES ({_BARE.replace('?7', 'nullif(?7, ?7)')}, ?12, {_EXTRAS}, 0)"
     " ON CONFLICT DO NOTHING"
@@ -73,11 +74,7 @@ ON CONFLICT DO UPDATE SET
 """
 _INSERT_LOG: Final = (
     "INSERT INTO logs (trace_id, span_id, sync_id, time_ns, severity, level, logger, event, attributes, resource)"
-    " SELECT ?1, ?2, nullif(?10, ''), ?3, ?4, ?5, ?6, ?7, ?8, ?9"
-)
-_UNLESS_STORED: Final = (
-    " WHERE NOT EXISTS (SELECT 1 FROM logs WHERE trace_id = ?1 AND time_ns = ?3 AND span_id = ?2 AND event = ?7"
-    " AND attributes = ?8 AND logger = ?6)"
+    " VALUES (?1, ?2, nullif(?10, ''), ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
 )
 
 
@@ -160,10 +157,13 @@ class StoreSink:
             if batch.end <= position:
                 return
             records = self._decode(connection, batch)
+            if batch.start < position:
+                _forget_known_logs(connection, records)
             if batch.start < position or not self._store_spans(connection, records):
                 _forget_known_spans(connection, records)
                 self._store_spans(connection, records, expect_new=False)
-            self._store_rest(connection, records, again=batch.start < position)
+            connection.executemany(_INSERT_OPEN, records.started)
+            connection.executemany(_INSERT_LOG, records.logs)
             connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (batch.journal, batch.end))
         if self._decoder.undecodable:
             _log.warning("%s records of %s could not be decoded", self._decoder.undecodable, batch.journal)
@@ -191,7 +191,6 @@ class StoreSink:
         kinship = Kinship(records.plain, records.detailed, records.started, known)
         sums = kinship.sums()
         connection.execute("SAVEPOINT spans")
-        # First the sums: whether a span is a leaf is read from them.
         connection.executemany(
             _UPSERT_SIBLINGS,
             [(*_sum_up(key, *spans), 0 if kinship.is_here((key[0], key[1])) else 1) for key, spans in sums.items()],
@@ -201,8 +200,10 @@ class StoreSink:
             [span for span in known.awaited if span in kinship.parents],
         )
         before = connection.total_changes
-        connection.executemany(_INSERT_PLAIN, records.plain)
-        connection.executemany(_INSERT_DETAILED, records.detailed)
+        stems = kinship.stems()
+        for statements, spans in ((_INSERT_PLAIN, records.plain), (_INSERT_DETAILED, records.detailed)):
+            connection.executemany(statements[0], [span for span in spans if (span[0], span[1]) in stems])
+            connection.executemany(statements[1], [span for span in spans if (span[0], span[1]) not in stems])
         stored = connection.total_changes - before
         if expect_new and stored < len(records.plain) + len(records.detailed):
             connection.execute("ROLLBACK TO spans")
@@ -219,10 +220,6 @@ class StoreSink:
                 summary = RunSummary(*known).merged(summary)
             merged.append(summary.row())
         connection.executemany(f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * 14)})", merged)
-
-    def _store_rest(self, connection: sqlite3.Connection, records: _Records, *, again: bool) -> None:
-        connection.executemany(_INSERT_OPEN, records.started)
-        connection.executemany(_INSERT_LOG + (_UNLESS_STORED if again else ""), records.logs)
 
     def _resource(self, connection: sqlite3.Connection, body: bytes) -> int:
         number = self._resources.get(body)
@@ -305,9 +302,8 @@ class StoreSink:
         try:
             with self._guarded() as connection:
                 while (run := self._outdated(connection)) is not None:
-                    with _transaction(connection):
-                        _delete_run(connection, *run)
-                    connection.execute("PRAGMA incremental_vacuum").fetchall()
+                    _delete_run(connection, *run)
+                    connection.executescript("PRAGMA incremental_vacuum")  # execute() would free one page
         except StoreError as error:
             _log.warning("cannot delete old runs: %s", error)
 
@@ -338,6 +334,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
     try:
         connection.create_function("otelsync_merge", 2, _merge_histograms, deterministic=True)
+        _check(connection, path)
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _switch_to_wal(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -345,7 +342,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_size_limit = 67108864")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
         with _transaction(connection):
-            _make_tables(connection, path)
+            if not _check(connection, path):
+                _make_tables(connection)
     except sqlite3.Error as error:
         connection.close()
         raise _translated(error, path) from error
@@ -369,19 +367,25 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
+def _check(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file has our tables; False if it is empty. Raises StoreError for anything else."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables == 0:
-        for statement in schema.SCHEMA.split(";\n"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
-        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-    elif application != schema.APPLICATION_ID:
+        return False
+    if application != schema.APPLICATION_ID:
         raise StoreError(f"{path} is a SQLite file of another program; {_ELSEWHERE}")
-    elif version != schema.VERSION:
+    if version != schema.VERSION:
         raise StoreError(f"{path} was written by another version of otelsync (its tables: {version}); {_ELSEWHERE}")
+    return True
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    for statement in schema.SCHEMA.split(";\n"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
 
 
 def _translated(error: sqlite3.Error, path: Path) -> StoreError:
@@ -462,6 +466,22 @@ def _forget_known_spans(connection: sqlite3.Connection, records: _Records) -> No
     records.detailed = [span for span in records.detailed if is_new(span)]
 
 
+def _forget_known_logs(connection: sqlite3.Connection, records: _Records) -> None:
+    """Leave out the log records that are stored already. Two that are the same to the nanosecond are one."""
+    known = (
+        "SELECT 1 FROM logs WHERE trace_id = ? AND time_ns = ? AND span_id = ? AND logger = ? AND event = ?"
+        " AND attributes = ?"
+    )
+    records.logs = [
+        log
+        for log in records.logs
+        if connection.execute(
+            known, (log.trace_id, log.time_ns, log.span_id, log.logger, log.event, log.attributes)
+        ).fetchone()
+        is None
+    ]
+
+
 def _sum_up(key: SumKey, spans: Spans, failed: int) -> tuple[object, ...]:
     """A row of `siblings`."""
     starts = [span[5] for span in spans]
@@ -490,10 +510,19 @@ def _merge_histograms(first: str, second: str) -> str:
 
 
 def _delete_run(connection: sqlite3.Connection, trace_id: str, start_ns: int) -> None:
-    """Delete one trace, and what was logged outside any trace before it began."""
-    for table in ("spans", "siblings", "logs", "runs"):
-        connection.execute(f"DELETE FROM {table} WHERE trace_id = ?", (trace_id,))
-    connection.execute("DELETE FROM logs WHERE trace_id = '' AND time_ns < ?", (start_ns,))
+    """Delete one trace, and what was logged outside any trace before it began.
+
+    A large one is deleted bit by bit, so that other writers get their turn, and its row in `runs` last, so that it is
+    gone on with should it be interrupted.
+    """
+    for table in ("spans", "logs"):
+        some = f"SELECT rowid FROM {table} WHERE trace_id = ? LIMIT {_DELETED_AT_ONCE}"
+        while connection.execute(f"DELETE FROM {table} WHERE rowid IN ({some})", (trace_id,)).rowcount:
+            pass
+    with _transaction(connection):
+        connection.execute("DELETE FROM siblings WHERE trace_id = ?", (trace_id,))
+        connection.execute("DELETE FROM runs WHERE trace_id = ?", (trace_id,))
+        connection.execute("DELETE FROM logs WHERE trace_id = '' AND time_ns < ?", (start_ns,))
 
 
 def _size(connection: sqlite3.Connection) -> int:

@@ -39,3 +39,8 @@ def day_and_time(nanoseconds: int) -> str:
 def timestamp(nanoseconds: int) -> str:
     """RFC 3339 in UTC, to the nanosecond."""
     return f"{instant(nanoseconds):%Y-%m-%dT%H:%M:%S}.{nanoseconds % 1_000_000_000:09}Z"
+
+
+def counted(number: int, thing: str) -> str:
+    """``1 span``, ``1,234 spans``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -45,6 +45,13 @@ class Run:
         return printable(self.sync_id or self.trace_id, 60)
 
     @property
+    def title(self) -> str:
+        """Its pipeline, or what its root is called. Printable."""
+        return printable(
+            self.pipeline or (self.root_name or "a trace without a root").removeprefix("sync.pipeline "), 60
+        )
+
+    @property
     def running(self) -> bool:
         """Whether its root has not ended, as far as is known."""
         return self.end_ns is None
@@ -121,7 +128,7 @@ def find_run(store: sqlite3.Connection, wanted: str | None = None) -> Run:
         raise RunNotFoundError(f"no run is called {printable(wanted, 60)!r}; `otelsync list` shows what there is")
     names = {run.sync_id or run.trace_id for run in candidates}
     if len(names) > 1:
-        listed = "".join(f"\n  {run.name}  {printable(run.pipeline or '', 40)}" for run in candidates)
+        listed = "".join(f"\n  {run.name}  {run.title}" for run in candidates)
         raise RunNotFoundError(f"{printable(wanted, 60)!r} may be any of these; give more of it:{listed}")
     return candidates[0]
 
@@ -152,7 +159,7 @@ def _candidates(store: sqlite3.Connection, wanted: str) -> list[Run]:
 def _check(store: sqlite3.Connection, path: Path) -> None:
     (application,) = store.execute("PRAGMA application_id").fetchone()
     (version,) = store.execute("PRAGMA user_version").fetchone()
-    if application == 0 and version == 0 and not store.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+    if application == 0 and version == 0 and not store.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise RunNotFoundError(NOTHING_YET)
     if application != schema.APPLICATION_ID:
         raise StoreError(f"{path} is a SQLite file of another program; set OTELSYNC_STORE_PATH to another file")

@@ -64,6 +64,11 @@ class StoredSpan:
         return " ".join(_details(self.attributes))
 
     @property
+    def mark(self) -> str:
+        """The first part of `detail`, or the span's id. Printable."""
+        return next(_details(self.attributes), self.span_id)
+
+    @property
     def error(self) -> str:
         """Why it failed, in a line. Printable."""
         kind = self.attributes.get("error.type", "")
@@ -144,7 +149,7 @@ def _details(attributes: dict[str, Any]) -> Iterator[str]:
         yield "#" + printable(number, 20)
     for key, label in _LABELS:
         value = attributes.get(key)
-        if value not in (None, ""):
+        if value not in (None, "", "failed"):  # that something failed is said once, as its outcome
             yield label + printable(value, 40)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 from typing import IO, Final
 
 from otelsync.views.outline import Entry, outline, unrolled
 from otelsync.views.paint import Line, Piece, painter
 from otelsync.views.printable import pad, printable
-from otelsync.views.quantities import day_and_time, duration
+from otelsync.views.quantities import counted, day_and_time, duration
 from otelsync.views.runs import Run, find_run, open_store
 from otelsync.views.spans import StoredSpan
 from otelsync.views.tree import MOST_FAILED, Family, RunTree
@@ -83,7 +84,7 @@ class _Chart:
         self._first = run.first_ns
         self._last = max(run.last_ns, run.first_ns + 1)
         self._bar_cells = max(width // 6, 8)
-        self._tree_cells = max(width * 2 // 5, 20)
+        self._tree_cells = max(width * 11 // 30, 20)
         self._glyphs = {"span": "█", "family": "▒", "running": "▶"} if blocks else _ASCII
 
     def lines(self, entry: Entry) -> Iterator[Line]:
@@ -106,28 +107,29 @@ class _Chart:
         return [
             Piece(pad(indent + title, self._tree_cells), "bold" if not indent else ""),
             *self._bar(span.start_ns, span.end_ns, glyph, style or "blue"),
-            Piece(f"{took:>8}  "),
+            Piece(f"{took:>7}  "),
             Piece(outcome, style),
         ]
 
     def _family(self, indent: str, family: Family, slowest: StoredSpan | None) -> Line:
-        title = Piece(pad(f"{indent}{printable(family.name, 200)} {_counted(family)}", self._tree_cells), "")
+        counts = _counted(family)
+        name = printable(family.name, max(self._tree_cells - len(indent) - len(counts) - 1, 8))
+        title = Piece(pad(f"{indent}{name} {counts}", self._tree_cells))
         end = None if family.running else family.end_ns
         bar = self._bar(family.start_ns, end, "family", "red" if family.failed else "blue")
         if not family.count or slowest is None:
             return [title, *bar]
         p50, p95 = (duration(value) for value in family.percentiles(0.5, 0.95))
-        most = f"max {duration(family.slowest_ns)}"
         return [
             title,
             *bar,
-            Piece(f"{p50:>8} p50  {p95} p95  "),
-            Piece(f"{most} {slowest.detail or slowest.span_id}", "dim"),
+            Piece(f"{p50:>7} p50 {p95:>7} p95 {duration(family.slowest_ns):>7} max"),
+            Piece(f" {slowest.mark}", "dim"),
         ]
 
     def _bar(self, start_ns: int, end_ns: int | None, glyph: str, style: str) -> list[Piece]:
-        first = min(self._cell(start_ns), self._bar_cells - 1)
-        last = self._bar_cells if end_ns is None else min(self._cell(end_ns) + 1, self._bar_cells)
+        first = min(int(self._at(start_ns)), self._bar_cells - 1)
+        last = self._bar_cells if end_ns is None else ceil(self._at(end_ns) - 1e-9)
         length = max(last - first, 1)
         bar = self._glyphs["span" if glyph == "running" else glyph] * length
         if end_ns is None:
@@ -135,9 +137,10 @@ class _Chart:
         rest = " " * (self._bar_cells - first - length)
         return [Piece(" |", "dim"), Piece(" " * first + bar + rest, style), Piece("| ", "dim")]
 
-    def _cell(self, instant: int) -> int:
+    def _at(self, instant: int) -> float:
+        """Where in the bar an instant is, in cells."""
         share = (min(max(instant, self._first), self._last) - self._first) / (self._last - self._first)
-        return int(share * self._bar_cells * 0.999999)
+        return share * self._bar_cells
 
 
 _ASCII: Final = {"span": "#", "family": "=", "running": ">"}
@@ -153,15 +156,14 @@ def _counted(family: Family) -> str:
 
 
 def _heading(run: Run) -> Iterator[Line]:
-    name = printable(run.pipeline or run.root_name or "a trace without a root", 60)
-    yield [Piece(name, "bold"), Piece("  "), Piece(run.name, "cyan")]
+    yield [Piece(run.title, "bold"), Piece("  "), Piece(run.name, "cyan")]
     state = run.state or "ended"
     when = "so far" if run.running else "after"
     took = duration(run.duration_ns)
     facts = [f"started {day_and_time(run.start_ns)} UTC"]
     if run.service:
         facts.append(f"service {printable(run.service, 40)}")
-    facts.append(f"{run.spans:,} spans, {run.errors:,} failed, {run.logs:,} log records")
+    facts.append(f"{counted(run.spans, 'span')}, {run.errors:,} failed, {counted(run.logs, 'log record')}")
     how_long = f" {took} {when}" if run.running else f" {when} {took}"
     yield [Piece(state, _STYLES.get(state, "")), Piece(f"{how_long}, {', '.join(facts)}")]
     yield []
