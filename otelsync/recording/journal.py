@@ -287,7 +287,7 @@ class Journal(Place):
         if now < self._next_look and ref < self._known_scopes:
             end = self._offset + length
             if end <= self._size:
-                self._map[self._offset : end] = frame  # type: ignore[index]  # a size above 0 means a map
+                self._map[self._offset : end] = frame  # a size above 0 means a map
                 self._offset = end
                 self._committed[0] = end  # type: ignore[index]
                 self._records[kind] += 1
