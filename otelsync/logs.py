@@ -133,7 +133,7 @@ class LogPath:
         provider = self._provider
         journal = None
         if provider is not None:
-            if provider.append_span is None or provider.resource is not self._resource:
+            if provider.append_span is None or provider._resource is not self._resource:
                 return False
             journal = provider.journal
         try:
