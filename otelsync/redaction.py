@@ -126,6 +126,8 @@ class Redactor:
         # ASCII: a letter of another alphabet right before a token makes it no part of a word
         self._plain = re.compile("|".join(f"(?:{pattern})" for pattern in SECRET_PATTERNS), re.DOTALL | re.ASCII)
         self._keyed = [(re.compile(pattern), mend) for pattern, mend in _KEYED]
+        self.is_standard = not self._custom
+        """Whether it knows no more patterns than those above."""
         self._shortest = 0 if self._custom else _SHORTEST
         self._suspicious: Callable[[str], bool] = (lambda _: True) if self._custom else _suspicious
 

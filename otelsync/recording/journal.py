@@ -42,6 +42,8 @@ from struct import Struct
 from typing import Final
 from zlib import crc32
 
+from otelsync.recording.native import Place
+
 MAGIC: Final = b"OTELSYNC"
 VERSION: Final = 1
 HEADER_SIZE: Final = 512
@@ -167,7 +169,7 @@ class Segment:
             os.close(self.fd)
 
 
-class Journal:
+class Journal(Place):
     """The writer of one process's series of journal files.
 
     Threads share it through one short lock; after ``fork()`` the child goes on in a series of its own. A signal
@@ -285,7 +287,7 @@ class Journal:
         if now < self._next_look and ref < self._known_scopes:
             end = self._offset + length
             if end <= self._size:
-                self._map[self._offset : end] = frame  # type: ignore[index]  # a size above 0 means a map
+                self._map[self._offset : end] = frame  # a size above 0 means a map
                 self._offset = end
                 self._committed[0] = end  # type: ignore[index]
                 self._records[kind] += 1

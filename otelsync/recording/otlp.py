@@ -108,7 +108,7 @@ class AttributeEncoder:
     tested for secrets when they were first seen. They raise TypeError for a key that is no string, or empty.
     """
 
-    __slots__ = ("ints", "otherwise", "redactions", "redactor", "strings", "tag")
+    __slots__ = ("ints", "known", "otherwise", "redactions", "redactor", "strings", "tag")
 
     def __init__(
         self, tag: int, redactor: Redactor | None = None, otherwise: Callable[[object], object] | None = None
@@ -118,6 +118,8 @@ class AttributeEncoder:
         self.otherwise = otherwise
         self.redactions = 0
         """How often a secret was taken out: a change tells the caller that its own copy still holds one."""
+        self.known: dict[str, bytes | None] = {}
+        """The encoded key of each name that was learnt; None for that of a secret."""
         self.strings = _Keys(self, _Strings)
         self.ints = _Keys(self, _Ints)
 
@@ -138,6 +140,16 @@ class AttributeEncoder:
             else other(key, value)
             for key, value in attributes.items()
         ]
+
+    def learn(self, attributes: Mapping[str, object]) -> None:
+        """Take the keys into `known`: the C extension leaves to us what is not there."""
+        known = self.known
+        for key in attributes:
+            if key not in known and type(key) is str and key:
+                if len(known) >= _MANY_KEYS:
+                    known.clear()
+                is_secret = self.redactor is not None and self.redactor.is_secret_key(key)
+                known[key] = None if is_secret else text(0x0A, key)
 
     def other(self, key: str, value: object) -> bytes:
         """An attribute of any type; empty if OTLP has no form for it."""

@@ -41,13 +41,14 @@ from opentelemetry.util import types
 
 from otelsync.context import SCOPE_KEY, SyncScope
 from otelsync.recording import otlp
+from otelsync.recording.journal import Journal
+from otelsync.recording.native import native
 from otelsync.recording.runtime_context import CURRENT, installed
 from otelsync.recording.span import RecordedSpan, Trace, flags_field, is_valid_link
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
-    from otelsync.recording.journal import Journal
     from otelsync.redaction import Redactor
 
 P = ParamSpec("P")
@@ -108,8 +109,9 @@ class Tracer(sdk.Tracer):
         if self.limits.max_span_attribute_length is not None:
             self.room = -1
         self.encoder = provider.encoder
-        self.strings = self.encoder.strings
-        self.ints = self.encoder.ints
+        self.known = self.encoder.known
+        self.is_guarded = provider.is_guarded
+        self.append_span = provider.append_span
         self.inner_encoders = provider.inner_encoders
         self.redact = provider.redact
         self.names: dict[SpanKind, dict[str, bytes]] = {kind: {} for kind in SpanKind}
@@ -374,7 +376,6 @@ class CurrentSpan(RecordedSpan):
         self.scope = parent.scope
         self._base = parent._base
         self._attributes = {}
-        self._encoded = []
         if trace.tail:
             self.set_tail(trace.tail)
         if self._given:
@@ -477,6 +478,11 @@ class TracerProvider(sdk.TracerProvider):
         self.encoder = otlp.AttributeEncoder(_SPAN_TAG, redactor)
         self.inner_encoders = (otlp.AttributeEncoder(_EVENT_TAG, redactor), otlp.AttributeEncoder(_LINK_TAG, redactor))
         self.has_processors = active_span_processor is not None
+        self.is_guarded = redactor is not None
+        self.append_span = None
+        """The C extension's way into the journal, where it can be gone."""
+        if native and type(journal).append is Journal.append and (redactor is None or redactor.is_standard):
+            self.append_span = native.append_span
         self._redactor = redactor
         self._resource_numbers: list[tuple[Resource, int]] = []
         super().__init__(

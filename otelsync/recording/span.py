@@ -23,9 +23,10 @@ from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.trace.span import TraceState
 from opentelemetry.util import types
 
-from otelsync.context import SCOPE_KEY, SyncScope
+from otelsync.context import EMPTY, SCOPE_KEY, SyncScope
 from otelsync.errors import message_of
 from otelsync.recording.journal import ENCODE_ERROR, SPAN, SPAN_END, SPAN_START
+from otelsync.recording.native import native
 from otelsync.recording.otlp import AttributeEncoder, field, text, varint
 
 if TYPE_CHECKING:
@@ -85,8 +86,6 @@ class RecordedSpan(Span):
     _tail = b""
     _has_more = False
     """Whether there are events, links, a status or anything else that most spans do not have."""
-    _is_stale = False
-    """Whether `_encoded` no longer says what `_attributes` do."""
     _started = False
     _record_exception = True
     _set_status_on_exception = True
@@ -115,7 +114,6 @@ class RecordedSpan(Span):
         self._base = base
         self._start_time = start_time
         self._attributes: dict[str, types.AnyValue] = {}
-        self._encoded: list[bytes] = []
         if trace.tail:
             self.set_tail(trace.tail)
 
@@ -252,27 +250,16 @@ class RecordedSpan(Span):
             _log.warning("Setting attribute on ended span.")
             return None
         attributes = self._attributes
-        tracer = self._tracer
-        if key not in attributes and len(attributes) < tracer.room:
-            kind = type(value)
-            try:
-                if kind is str:
-                    self._encoded.append(tracer.strings[key][value])
-                elif kind is int:
-                    self._encoded.append(tracer.ints[key][value])
-                elif kind in _PLAIN and type(key) is str and key:
-                    self._encoded.append(tracer.encoder.other(key, value))
-                else:
-                    return self._set_bounded(key, value)
-            except TypeError:  # a key that is no string, or empty
-                return self._set_bounded(key, value)
-            attributes[key] = value
-            return None
-        if key in attributes and type(value) in _PLAIN and tracer.room >= 0:
-            del attributes[key]  # so that it moves to the end, as it does in the SDK
-            attributes[key] = value
-            self._is_stale = True
-            return None
+        room = self._tracer.room
+        if type(value) in _PLAIN and type(key) is str and key:
+            if key not in attributes:
+                if len(attributes) < room:
+                    attributes[key] = value
+                    return None
+            elif room >= 0:
+                del attributes[key]  # so that it moves to the end, as it does in the SDK
+                attributes[key] = value
+                return None
         return self._set_bounded(key, value)
 
     def _set_bounded(self, key: str, value: types.AnyValue) -> None:
@@ -300,20 +287,10 @@ class RecordedSpan(Span):
     def _set_all(self, attributes: Mapping[str, Any]) -> None:
         tracer = self._tracer
         if not self._attributes and len(attributes) <= tracer.room:
-            strings, ints, other = tracer.strings, tracer.ints, tracer.encoder.other
-            try:
-                self._encoded = [
-                    strings[key][value]
-                    if type(value) is str
-                    else ints[key][value]
-                    if type(value) is int
-                    else other(key, _plain(key, value))
-                    for key, value in attributes.items()
-                ]
-                self._attributes = dict(attributes)
+            copy = _plain_copy(attributes)
+            if copy is not None:
+                self._attributes = copy
                 return
-            except TypeError:  # a key or a value that has to be looked at first
-                self._encoded = []
         limits = tracer.limits
         if limits.max_span_attributes == 0:
             self._drop_attributes(len(attributes))
@@ -326,7 +303,6 @@ class RecordedSpan(Span):
 
     def _merge(self, cleaned: Mapping[str, types.AnyValue]) -> None:
         own = self._attributes
-        self._is_stale = True
         most = self._tracer.limits.max_span_attributes
         for key, value in cleaned.items():
             own.pop(key, None)
@@ -449,6 +425,26 @@ class RecordedSpan(Span):
             return self._end_with_processors(end_time)
         self._end_time = now = time_ns() if end_time is None else end_time
         if self.trace.flags & 1:
+            append_span = tracer.append_span
+            if append_span is not None and not self._has_more:
+                scope = self.scope or EMPTY
+                if append_span(
+                    tracer.journal,
+                    tracer.known,
+                    tracer.is_guarded,
+                    SPAN_END if self._started else SPAN,
+                    tracer.ref,
+                    self._head,
+                    self.id_bytes,
+                    (tracer.internal_names if self._kind is _INTERNAL else tracer.names[self._kind]).get(self._name),
+                    self._start_time,
+                    now,
+                    scope.span_bytes,
+                    scope.keys,
+                    self._attributes,
+                ):
+                    return None
+                tracer.encoder.learn(self._attributes)
             try:
                 tracer.journal.append(SPAN_END if self._started else SPAN, tracer.ref, self._encode(now), now)
             except Exception as error:
@@ -511,10 +507,7 @@ class RecordedSpan(Span):
         else:
             if scope is not None:
                 parts.append(scope.span_bytes)
-            if self._is_stale:
-                tracer.encoder.extend(parts, self._attributes)
-            else:
-                parts += self._encoded
+            tracer.encoder.extend(parts, self._attributes)
         if self._has_more:
             self._encode_rest(parts)
         body = b"".join(parts)
@@ -554,15 +547,17 @@ def is_valid_link(context: SpanContext | None, attributes: types.Attributes) -> 
     return bool(context and (context.is_valid or attributes or context.trace_state))
 
 
-def _plain(key: object, value: Any) -> Any:
-    """`value`, if it can be encoded as it is.
+def _plain_copy_in_python(attributes: object) -> dict[str, Any] | None:
+    """A copy, if it is a dict of str, not empty, to str, int, float and bool alone; else None."""
+    if type(attributes) is not dict:
+        return None
+    for key, value in attributes.items():
+        if type(value) not in _PLAIN or type(key) is not str or not key:
+            return None
+    return attributes.copy()
 
-    Raises:
-        TypeError: It cannot, or `key` is no string, or empty.
-    """
-    if type(value) not in _PLAIN or type(key) is not str or not key:
-        raise TypeError
-    return value
+
+_plain_copy: Final = native.plain_copy if native else _plain_copy_in_python
 
 
 def _count(tag: int, number: int) -> bytes:
