@@ -107,14 +107,15 @@ class LogPath:
         try:
             if type(event) is not str:
                 event = str(event)
-            if self._fd >= 0 and error is None and not _context_vars:
+            fd = self._fd if self._fd >= 0 else self._output.shared_descriptor()
+            if fd >= 0 and error is None and not _context_vars:
                 current: Any = CURRENT.get() if span is None else span
                 trace = getattr(current, "trace", None)  # one of our spans has it, and nothing else that is current
                 head = self._heads.get((level, logger, event))
                 if trace is not None and head is not None:
                     scope = current.scope or EMPTY
                     if self._write_log is not None and self._write_natively(
-                        head, trace, current.id_bytes, scope, fields
+                        head, trace, current.id_bytes, scope, fields, fd
                     ):
                         return None
                     if scope.reserved.isdisjoint(fields):
@@ -127,7 +128,7 @@ class LogPath:
         return None
 
     def _write_natively(
-        self, head: _Head, trace: Trace, span_id: bytes, scope: SyncScope, fields: Mapping[str, Any]
+        self, head: _Head, trace: Trace, span_id: bytes, scope: SyncScope, fields: Mapping[str, Any], fd: int
     ) -> bool:
         """The shortest way: the C extension does it all. False if it declines, and has written nothing."""
         provider = self._provider
@@ -145,7 +146,7 @@ class LogPath:
             self._known,
             True,
             head.ref,
-            self._fd,
+            fd,
             time.time_ns(),
             head.json,
             head.otlp,
@@ -397,9 +398,28 @@ class Output:
 
     def __init__(self, stream: IO[Any] | None, *, text: bool = False, colors: bool = False) -> None:
         self._stream = stream
+        self._is_text = text
+        self._shared: tuple[object, int] = (None, -1)
         self._renderer = _console_renderer(colors) if text else None
         self.descriptor = -1 if text else _descriptor(stream)
         """Where finished lines of JSON can be written at once; -1 if they have to go through the stream."""
+
+    def shared_descriptor(self) -> int:
+        """The descriptor behind a stream that others write to as well, such as standard output; -1 if it has none.
+
+        What they have written so far goes out first, so that everything stays in order.
+        """
+        if self._is_text:
+            return -1
+        stream: Any = sys.stdout if self._stream is None else self._stream
+        if self._shared[0] is not stream:
+            self._shared = (stream, _fileno(stream))
+        if self._shared[1] >= 0:
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                return -1
+        return self._shared[1]
 
     def write(self, record: dict[str, Any]) -> None:
         """Render a record and write it."""
@@ -458,11 +478,13 @@ def _descriptor(stream: IO[Any] | None) -> int:
 
     Standard output is not ours: what others have written to it must stay in order.
     """
-    if stream is None or stream in (sys.stdout, sys.stderr):
-        return -1
+    return -1 if stream is None or stream in (sys.stdout, sys.stderr) else _fileno(stream)
+
+
+def _fileno(stream: Any) -> int:
     try:
-        return stream.fileno()
-    except (OSError, ValueError, AttributeError):
+        return int(stream.fileno())
+    except (OSError, ValueError, AttributeError, TypeError):
         return -1
 
 

@@ -79,7 +79,7 @@ def _show(summary: Summary, home: Path) -> None:
     """The waterfall with its slowest and failed parts, then where everything is and how to go on from here."""
     print()
     width = shutil.get_terminal_size((120, 40)).columns
-    render_run(home / "store.db", summary.sync_id, width=width, color=sys.stdout.isatty(), file=sys.stdout)
+    render_run(home / "store.db", summary.sync_id, width=width, color=sys.stdout.isatty(), hints=False)
     print("\nledger")
     for account in read_ledger(home / "journals" / SERVICE).accounts:
         print(f"  {account}")

@@ -54,8 +54,8 @@ def _catch_up(settings: Settings) -> None:
         checkpoint = load(settings.journal)
     except CheckpointError:
         checkpoint = None
-    if checkpoint is not None and set(checkpoint.sinks) - {"store"}:
-        _store_alone(settings)
+    if checkpoint is None or set(checkpoint.sinks) != {"store"}:
+        _store_alone(settings)  # they are to be sent elsewhere too, or nobody has said where to yet
         return
     shipper = make_shipper(settings, store=True)()
     try:
@@ -66,7 +66,7 @@ def _catch_up(settings: Settings) -> None:
 
 
 def _store_alone(settings: Settings) -> None:
-    """Copy records into the store without moving any cursor: they are still to be sent to an endpoint of others."""
+    """Copy records into the store without moving any cursor: whoever ships them does not find them gone."""
     from otelsync.shipping.reader import JournalError, JournalReader, list_segments
     from otelsync.shipping.store import StoreSink
 

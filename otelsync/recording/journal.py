@@ -110,6 +110,26 @@ def boot_id() -> bytes:
         return bytes(16)
 
 
+def make_private(directory: Path) -> None:
+    """Make a directory, and those above it that are missing, for this user alone.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Let the disk set aside `size` bytes, or say now that it cannot. Where there is no such call, write them."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
+        return
+    for start in range(0, size, 65536):
+        os.pwrite(fd, bytes(min(65536, size - start)), start)
+
+
 class Segment:
     """One mapped journal file.
 
@@ -127,7 +147,7 @@ class Segment:
         self.size = size
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
-            os.posix_fallocate(self.fd, 0, size)
+            _reserve(self.fd, size)
             self.map = mmap.mmap(self.fd, size)
         except BaseException:
             os.close(self.fd)
@@ -408,7 +428,7 @@ class Journal(Place):
                 raise
             self._say(
                 "removed",
-                f"somebody removed {segment.path}; it is written again, what came before it is lost",
+                f"somebody removed {segment.path}; it is written again with all that it held",
             )
         else:
             self._lose_file()
@@ -416,7 +436,7 @@ class Journal(Place):
 
     def _put_back(self, removed: Segment) -> None:
         """Write the removed file again, whole and under its name: nothing of it is lost, and no cursor moves."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.directory)
         again = Segment(removed.path, self._sequence - 1, removed.size)
         offset, records, defined = self._offset, self._records, self._defined
         again.map[HEADER.size : offset] = removed.map[HEADER.size : offset]
@@ -444,7 +464,7 @@ class Journal(Place):
                 f"the journal in {self.directory} is full; records are dropped and counted until some are shipped",
             )
             return False
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.directory)
         if not self._series:
             self._series = f"{os.getpid()}-{start_ticks(os.getpid())}-{secrets.token_hex(4)}"
         segment = self._largest_possible(size, smallest)

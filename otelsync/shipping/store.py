@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from otelsync.errors import StoreError
+from otelsync.recording.journal import make_private
 from otelsync.shipping import rows, schema
 from otelsync.shipping.batch import Batch
 from otelsync.shipping.histogram import buckets
@@ -264,7 +265,7 @@ class StoreSink:
     def _open(self) -> sqlite3.Connection:
         self.close()
         self._forget_numbers()
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.path.parent)
         try:
             self._connection = _connect(self.path)
         except _DamagedError as damage:

@@ -38,6 +38,7 @@ def render_run(
     color: bool = False,
     file: IO[str] | None = None,
     every_span: bool = False,
+    hints: bool = True,
 ) -> None:
     """Print the waterfall of a run.
 
@@ -48,6 +49,7 @@ def render_run(
         color: Whether to draw for a terminal; else the text is plain.
         file: Where to; None: standard output.
         every_span: Whether to show each span, however many there are.
+        hints: Whether to end with the commands that show more.
 
     Raises:
         RunNotFoundError: No run, or more than one, is called so.
@@ -57,11 +59,13 @@ def render_run(
     with open_store(store_path) as store:
         run = find_run(store, sync_id)
         tree = RunTree(store, run)
-        for line in waterfall(tree, width=width, blocks=color, every_span=every_span):
+        for line in waterfall(tree, width=width, blocks=color, every_span=every_span, hints=hints):
             draw(line)
 
 
-def waterfall(tree: RunTree, *, width: int, blocks: bool = False, every_span: bool = False) -> Iterator[Line]:
+def waterfall(
+    tree: RunTree, *, width: int, blocks: bool = False, every_span: bool = False, hints: bool = True
+) -> Iterator[Line]:
     """The lines of a waterfall, `width` cells wide; `blocks`: whether bars are drawn with block elements."""
     yield from _heading(tree.run)
     chart = _Chart(tree.run, width, blocks)
@@ -74,7 +78,8 @@ def waterfall(tree: RunTree, *, width: int, blocks: bool = False, every_span: bo
     yield from _kinds(tree)
     yield from _failures(failures, tree.run)
     yield from _items(tree)
-    yield from _commands(tree.run, every_span)
+    if hints:
+        yield from _commands(tree.run, every_span)
 
 
 class _Chart:
