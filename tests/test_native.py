@@ -78,6 +78,12 @@ def journal_class(native: ModuleType) -> type[Journal]:
     return type("NativeJournal", (Journal, native.Place), {})
 
 
+@pytest.fixture(autouse=True)
+def _nothing_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """structlog never forgets the names of context variables, and where there are any the general way is gone."""
+    monkeypatch.setattr(logs, "_context_vars", {})
+
+
 class CountingIds(RandomIdGenerator):
     """Ids that two providers draw alike."""
 
