@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 
@@ -38,6 +40,9 @@ class _Running:
     provider: TracerProvider | None = None
     thread: ShipperThread | None = None
 
+
+DESTINATIONS: Final = "destinations"
+"""A file in a journal directory that names the endpoints its records are for, so that nobody else takes them away."""
 
 _lock = threading.RLock()
 _running: _Running | None = None
@@ -227,12 +232,22 @@ def _of_the_sdk(error: ValueError) -> ConfigurationError:
     return ConfigurationError(option, os.environ.get(option, ""), f"unset it, or set it as the SDK wants it: {error}")
 
 
+def _name_destinations(directory: Path, endpoints: Sequence[OtlpEndpoint]) -> None:
+    from otelsync.recording.journal import make_private
+
+    with contextlib.suppress(OSError):  # the journal will say that it cannot be written
+        make_private(directory)
+        (directory / DESTINATIONS).write_text("".join(f"{each.signal} {each.place}\n" for each in endpoints))
+
+
 def _start(running: _Running, endpoints: tuple[OtlpEndpoint, ...]) -> None:
     """Let spans go to the journal, and ship it."""
     from otelsync.recording import runtime_context
 
     settings, provider = running.settings, running.provider
     assert provider is not None
+    if endpoints:
+        _name_destinations(settings.journal, endpoints)
     existing = trace._TRACER_PROVIDER
     if existing is None:
         runtime_context.install()

@@ -54,7 +54,7 @@ class SyncScope:
         self.rendered = {RENDERED_NAMES.get(key, key): value for key, value in self.attributes.items()}
         self.reserved = _SPECIAL | self.keys | self.rendered.keys()
         """Names that a record's own fields cannot have if it is to be rendered as it stands."""
-        self.json_bytes = b'",' + (orjson.dumps(self.rendered)[1:-1] + b"," if self.rendered else b"")
+        self.json_bytes = b'",' + (_dumped(self.rendered)[1:-1] + b"," if self.rendered else b"")
         """What stands between a record's span id and its own fields."""
 
     def with_fields(self, fields: Mapping[str, Any]) -> SyncScope:
@@ -99,3 +99,10 @@ def current_scope() -> SyncScope:
         return current.scope or EMPTY
     scope = context_api.get_value(SCOPE_KEY)
     return scope if isinstance(scope, SyncScope) else EMPTY
+
+
+def _dumped(fields: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(fields)
+    except TypeError:  # half a surrogate pair in a name
+        return orjson.dumps({key.encode("utf-8", "replace").decode(): value for key, value in fields.items()})

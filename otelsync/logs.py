@@ -107,8 +107,10 @@ class LogPath:
         try:
             if type(event) is not str:
                 event = str(event)
+            if _context_vars and (bound := _bound_in_context()):
+                fields = {**bound, **fields}
             fd = self._fd if self._fd >= 0 else self._output.shared_descriptor()
-            if fd >= 0 and error is None and not _context_vars:
+            if fd >= 0 and error is None:
                 current: Any = CURRENT.get() if span is None else span
                 trace = getattr(current, "trace", None)  # one of our spans has it, and nothing else that is current
                 head = self._heads.get((level, logger, event))
@@ -214,7 +216,7 @@ class LogPath:
     ) -> None:
         now = time.time_ns()
         error = fields.get("exc_info", error)
-        if _context_vars or error or "exc_info" in fields or "stack_info" in fields:
+        if error or "exc_info" in fields or "stack_info" in fields:
             fields = _complete(fields, error)
         if not OWN_NAMES.isdisjoint(fields):
             fields = {f"{key}_" if key in OWN_NAMES else key: value for key, value in fields.items()}
@@ -322,8 +324,8 @@ def _level_name(level: int) -> str:
 
 
 def _complete(fields: Mapping[str, Any], error: ExcInfo | None) -> Mapping[str, Any]:
-    """The fields, with what is bound in context variables and what the exception says."""
-    complete = {**_bound_in_context(), **fields}
+    """The fields, with what the exception says."""
+    complete = dict(fields)
     complete.pop("exc_info", None)
     if complete.pop("stack_info", None):
         complete["stack"] = "".join(traceback.format_stack(sys._getframe(4)))

@@ -375,3 +375,18 @@ def test_ship_goes_on_until_it_is_stopped(record: Callable[..., Recorded], home:
         assert daemon.wait(30) == 0
         assert daemon.stderr.read() == ""
     assert len(json.loads(run("show", sync_id, "--json", home=home).output)) == 3
+
+
+def test_records_for_an_endpoint_are_shown_and_left_where_they_are(home: Path) -> None:
+    """A process that was killed before its shipper began had an endpoint: whoever looks does not take them away."""
+    code = (
+        "import os, signal, otelsync\n"
+        f"otelsync.configure(home={str(home)!r}, service_name='killed', ship='off', endpoint='http://127.0.0.1:9')\n"
+        "with otelsync.pipeline('nightly'):\n"
+        "    pass\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert "nightly" in run("list", home=home).output
+    assert list((home / "journals" / "killed").glob("*.journal"))

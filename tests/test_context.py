@@ -271,3 +271,9 @@ def test_a_scope_keeps_what_it_was_made_of() -> None:
     fields["a"] = 2
     assert scope.attributes == {"a": 1}
     assert scope.with_fields({"sync.id": "x"}).rendered == {"a": 1, "sync_id": "x"}
+
+
+def test_a_name_that_is_no_text_harms_nothing() -> None:
+    """Half a surrogate pair in the name of a bound field does not reach the host as an exception."""
+    with otelsync.sync_context(**{"a\ud800": 1}):
+        pass

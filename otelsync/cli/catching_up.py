@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from otelsync.configuration import DESTINATIONS
 from otelsync.errors import OtelsyncError
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def _catch_up(settings: Settings) -> None:
         checkpoint = load(settings.journal)
     except CheckpointError:
         checkpoint = None
-    if checkpoint is None or set(checkpoint.sinks) != {"store"}:
-        _store_alone(settings)  # they are to be sent elsewhere too, or nobody has said where to yet
+    if (settings.journal / DESTINATIONS).exists() or (checkpoint is not None and set(checkpoint.sinks) - {"store"}):
+        _store_alone(settings)
         return
     shipper = make_shipper(settings, store=True)()
     try:

@@ -306,7 +306,7 @@ class Journal(Place):
         length = len(frame)
         if now < self._next_look and ref < self._known_scopes:
             end = self._offset + length
-            if end <= self._size:
+            if end <= self._size and length <= LARGEST_RECORD:
                 self._map[self._offset : end] = frame  # a size above 0 means a map
                 self._offset = end
                 self._committed[0] = end  # type: ignore[index]
