@@ -364,4 +364,8 @@ def markdown() -> str:
         about = option.metadata
         variables = ", ".join(f"`{variable}`" for variable in about["variables"])
         lines.append(f"| `{option.name}` | {variables} | {about['form']} | {about['shown']} | {about['says']} |")
+    lines += [
+        "",
+        "`OTELSYNC_PURE_PYTHON=1`, read at import, leaves the C extension of the recording path unused.",
+    ]
     return "\n".join(lines)
