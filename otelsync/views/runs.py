@@ -88,7 +88,8 @@ def open_store(path: Path | str) -> Iterator[sqlite3.Connection]:
         _check(connection, path)
         yield connection
     except sqlite3.Error as error:
-        raise StoreError(f"the store {path} cannot be read: {error}; if it is damaged, move it away and a new one is begun") from error
+        mend = "if it is damaged, move it away and a new one is begun"
+        raise StoreError(f"the store {path} cannot be read: {error}; {mend}") from error
     finally:
         connection.close()
 
