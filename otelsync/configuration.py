@@ -276,11 +276,16 @@ def _stop(running: _Running, deadline: float) -> bool:
         if trace._TRACER_PROVIDER is running.provider:
             _forget_provider()
             runtime_context.uninstall()
-    _uninstall_logging()
+    path = logs.active()
+    if path is not None:
+        path.journal_to(None)  # what the shipper says of its own end is rendered, and does not begin another file
     if running.journal is not None:
         running.journal.close()
     if running.thread is not None:
         shipped = running.thread.stop(max(0.0, deadline - time.monotonic()))
+    _uninstall_logging()
+    if path is not None and running.settings.journal_logs:
+        path.journal_to(running.provider)  # what cached loggers still say is shipped next time
     return shipped
 
 

@@ -88,8 +88,8 @@ class LogPath:
         self._write_log = native.write_log if native and redactor.is_standard else None
         self._known = self._encoder.known
 
-    def journal_to(self, provider: TracerProvider) -> None:
-        """Journal every record from now on, under the provider's resource."""
+    def journal_to(self, provider: TracerProvider | None) -> None:
+        """Journal every record from now on, under the provider's resource; None: render only."""
         self._refs.clear()
         self._heads.clear()
         self._provider = provider
