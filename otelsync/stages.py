@@ -300,7 +300,28 @@ class OtherStage(Stage):
         return self._name if self._name.startswith("sync.") else super()._span_name()
 
 
-class Pipeline(Stage):
+class Milestone(Stage):
+    """A stage whose start is worth a record, and of which the stage around can be made up of several."""
+
+    def _log_start(self) -> None:
+        if logs.enabled(logs.INFO):
+            logs.emit(logs.INFO, "otelsync", f"{self.EVENT}.started", self._start_fields(), self.span)
+
+    def _start_fields(self) -> dict[str, Any]:
+        return dict(self._arguments)
+
+    def _roll_up(self, outcome: str) -> None:
+        parent = self._parent
+        if parent is not None:
+            parent._parts += 1
+            if outcome == "failure":
+                parent._parts_failed += 1
+            elif outcome == "partial":
+                parent._items_failed += 1
+        super()._roll_up(outcome)
+
+
+class Pipeline(Milestone):
     """A whole run of a sync."""
 
     KIND = EVENT = "sync.pipeline"
@@ -323,17 +344,11 @@ class Pipeline(Stage):
         fields = {**scope.attributes, "sync.id": self.sync_id, "sync.pipeline": self._name}
         return SyncScope(fields, self)
 
-    def _log_start(self) -> None:
-        if logs.enabled(logs.INFO):
-            fields = {"pipeline": self._name, **self._arguments}
-            logs.emit(logs.INFO, "otelsync", "sync.pipeline.started", fields, self.span)
-
-    def _roll_up(self, outcome: str) -> None:
-        _count_part(self._parent, outcome)
-        super()._roll_up(outcome)
+    def _start_fields(self) -> dict[str, Any]:
+        return {"pipeline": self._name, **self._arguments}
 
 
-class Repo(Stage):
+class Repo(Milestone):
     """One repository's share of a run."""
 
     KIND = EVENT = "sync.repo"
@@ -348,14 +363,6 @@ class Repo(Stage):
 
     def _inner_scope(self, scope: SyncScope) -> SyncScope:
         return SyncScope({**scope.attributes, "sync.repo": self._name}, self)
-
-    def _log_start(self) -> None:
-        if logs.enabled(logs.INFO):
-            logs.emit(logs.INFO, "otelsync", "sync.repo.started", dict(self._arguments), self.span)
-
-    def _roll_up(self, outcome: str) -> None:
-        _count_part(self._parent, outcome)
-        super()._roll_up(outcome)
 
 
 class ApiCall(Stage):
@@ -560,16 +567,6 @@ def _add(counts: dict[str, int], name: str, number: int) -> None:
     except KeyError:
         counts.setdefault(name, 0)
         counts[name] += number
-
-
-def _count_part(parent: Stage | None, outcome: str) -> None:
-    """Tell the stage around how a part of it went: what is made of several parts can be partial."""
-    if parent is not None:
-        parent._parts += 1
-        if outcome == "failure":
-            parent._parts_failed += 1
-        elif outcome == "partial":
-            parent._items_failed += 1
 
 
 def _leave(token: Token[Any]) -> None:
