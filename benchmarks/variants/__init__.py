@@ -54,6 +54,9 @@ VARIANTS: Final[dict[str, Entry]] = {
     "ddtrace": Entry("ddtrace + fastest structlog", "datadog:Datadog"),
     "sentry": Entry("sentry-sdk + fastest structlog", "sentry:Sentry", share=0.5),
     "otelsync-api": Entry("otelsync under the OpenTelemetry API", "otelsync_recording:through_the_api"),
+    "otelsync-api-structlog": Entry(
+        "  the same by structlog.get_logger()", "otelsync_recording:through_the_api_and_structlog"
+    ),
     "otelsync-api-logs": Entry(
         "  the same + OTLP logs",
         "otelsync_recording:through_the_api_with_logs",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
+import structlog
+
 import otelsync
 from benchmarks.variants.opentelemetry_sdk import OpenTelemetry
 from benchmarks.workload import PR_EVENT, PR_LOGGED, SERVICE, PullRequest, Setting
@@ -58,7 +60,7 @@ class Stages(_Delivering):
 
 
 def through_the_api(setting: Setting) -> UnderTheApi:
-    """Spans by ``tracer.start_as_current_span``, records by ``otelsync.get_logger()``, which is structlog's."""
+    """Spans by ``tracer.start_as_current_span``, records by ``otelsync.get_logger()``."""
     _configure(setting, otlp_logs=False)
     return UnderTheApi(otelsync.get_logger("benchmark"))
 
@@ -67,6 +69,12 @@ def through_the_api_with_logs(setting: Setting) -> UnderTheApi:
     """The same, and OTLP log records."""
     _configure(setting, otlp_logs=True)
     return UnderTheApi(otelsync.get_logger("benchmark"))
+
+
+def through_the_api_and_structlog(setting: Setting) -> UnderTheApi:
+    """The same as `through_the_api`, with the logger that structlog itself hands out, behind its lazy proxy."""
+    _configure(setting, otlp_logs=False)
+    return UnderTheApi(structlog.get_logger("benchmark"))
 
 
 def stages(setting: Setting) -> Stages:
