@@ -41,7 +41,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml requirements-dev.txt constraints.txt otelsync/recording/_native.c
-	$(PIP) install -c constraints.txt -r requirements-dev.txt -e '.[examples]'
+	$(PIP) install -c constraints.txt -r requirements-dev.txt -e '.[examples,celery,httpx,pygithub,requests]'
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.installed requirements-bench.txt
