@@ -6,14 +6,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # They run twice: the C extension of the recording path is optional, and the Python code behind it is the reference.
-RECORDING_TESTS := $(patsubst %,tests/test_%.py,span otlp journal provider logs stages)
+RECORDING_TESTS := $(patsubst %,tests/test_%.py,span otlp journal provider logs stages events verbosity)
 
-.PHONY: demo test check bench docs wheel clean
+.PHONY: demo test check servers bench docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.github_sync demo
 
-test: $(VENV)/.installed check
+test: $(VENV)/.installed check servers
 	OTELSYNC_PURE_PYTHON=1 $(BIN)/python -m pytest -q $(RECORDING_TESTS)
 	$(BIN)/python -m pytest
 
@@ -22,12 +22,18 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Redis, RabbitMQ and Chromium, which the tests start; nothing is done where they are installed.
+servers:
+	tests/install-servers.sh
+
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.installed
 	$(BIN)/python -c 'from otelsync.settings import markdown; print(markdown())' > docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md
+	$(BIN)/otelsync events --markdown > docs/events.md.new
+	mv docs/events.md.new docs/events.md
 	$(BIN)/python tests/documents.py
 
 wheel: $(VENV)/.installed

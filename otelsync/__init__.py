@@ -13,8 +13,11 @@ with otelsync.pipeline("github.onboarding") as run:
                 pr.set(action="created")
 """
 
+import typing
+
 from otelsync.configuration import configure, flush, setup_logging, shutdown
-from otelsync.errors import ConfigurationError, OtelsyncError, RunNotFoundError, StoreError
+from otelsync.errors import ConfigurationError, DispatchError, OtelsyncError, RunNotFoundError, StoreError
+from otelsync.events import Catalogue
 from otelsync.logs import get_logger
 from otelsync.stages import (
     api_call,
@@ -27,8 +30,14 @@ from otelsync.stages import (
 )
 from otelsync.version import __version__
 
+if typing.TYPE_CHECKING:
+    from otelsync.instrumentation import instrument, uninstrument
+    from otelsync.rate_limits import rate_limit_wait
+
 __all__ = [
+    "Catalogue",
     "ConfigurationError",
+    "DispatchError",
     "OtelsyncError",
     "RunNotFoundError",
     "StoreError",
@@ -37,12 +46,33 @@ __all__ = [
     "configure",
     "flush",
     "get_logger",
+    "instrument",
     "pipeline",
     "pull_request",
+    "rate_limit_wait",
     "repo",
     "setup_logging",
     "shutdown",
     "stage",
     "sync_context",
     "timed_operation",
+    "uninstrument",
 ]
+
+
+_LATER = {
+    "instrument": "otelsync.instrumentation",
+    "rate_limit_wait": "otelsync.rate_limits",
+    "uninstrument": "otelsync.instrumentation",
+}
+"""What only some programs use, and where it is."""
+
+
+def __getattr__(name: str) -> object:
+    """Load what only some programs use when it is first asked for."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value

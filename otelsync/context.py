@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import opentelemetry.context as context_api
 import orjson
 
+from otelsync.events import ID
 from otelsync.recording.otlp import AttributeEncoder, any_value
 from otelsync.recording.runtime_context import CURRENT
 from otelsync.redaction import Redactor
@@ -58,7 +59,9 @@ class SyncScope:
         """What stands between a record's span id and its own fields."""
 
     def with_fields(self, fields: Mapping[str, Any]) -> SyncScope:
-        """This scope and further fields."""
+        """This scope and further fields. ``id`` gets an underscore: a record calls the id of its event so."""
+        if ID in fields:
+            fields = {f"{key}_" if key == ID else key: value for key, value in fields.items()}
         return SyncScope({**self.attributes, **fields}, self.stage)
 
     def with_stage(self, stage: Stage | None) -> SyncScope:
@@ -87,6 +90,11 @@ def redact_with(redactor: Redactor | None = None) -> None:
     """Let `redactor` take secrets out of all scopes that are made from now on; by default one without options."""
     global _redactor
     _redactor = redactor or Redactor()
+
+
+def redactor() -> Redactor:
+    """What takes secrets out of scopes now; it knows the keys and patterns of the settings."""
+    return _redactor
 
 
 EMPTY: Final = SyncScope({})

@@ -1,7 +1,9 @@
-"""The exceptions that otelsync raises, all of them from setting up or from the command line, never while recording.
+"""The exceptions that otelsync raises: from setting up, dispatching or the command line, never while recording.
 
 OtelsyncError
 ├── ConfigurationError      an option has a value that cannot work (also a ValueError)
+├── CatalogueError          an event cannot be declared so (also a ValueError)
+├── DispatchError           a pipeline cannot be dispatched
 ├── StoreError              the local store cannot be read or written
 └── RunNotFoundError        no run, or more than one, answers to what was asked for (also a LookupError)
 """
@@ -38,6 +40,14 @@ class ConfigurationError(OtelsyncError, ValueError):
 
     def __reduce__(self) -> tuple[type[ConfigurationError], tuple[str, object, str]]:
         return type(self), (self.option, self.value, self.mend)
+
+
+class CatalogueError(OtelsyncError, ValueError):
+    """An event cannot be declared so, or the catalogue of a module cannot be loaded; the message says why."""
+
+
+class DispatchError(OtelsyncError):
+    """A pipeline cannot be dispatched; the message says why, and what to do about it. Nothing was published."""
 
 
 class StoreError(OtelsyncError):

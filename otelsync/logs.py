@@ -18,11 +18,12 @@ from binascii import hexlify
 from collections.abc import Callable, Mapping
 from struct import Struct
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import orjson
 from opentelemetry.trace import Span, format_span_id, format_trace_id, get_current_span
 
+from otelsync import events, own_events  # noqa: F401  # own_events declares what otelsync itself logs
 from otelsync.context import EMPTY, LOG_TAG, OWN_NAMES, SyncScope, current_scope
 from otelsync.errors import message_of
 from otelsync.recording import otlp
@@ -30,6 +31,7 @@ from otelsync.recording.journal import ENCODE_ERROR, LOG
 from otelsync.recording.native import native
 from otelsync.recording.runtime_context import CURRENT
 from otelsync.redaction import Redactor
+from otelsync.verbosity import Levels, level_name
 
 if TYPE_CHECKING:
     import structlog
@@ -44,11 +46,14 @@ _NAMES: Final = {number: name for name, number in LEVELS.items()}
 _SEVERITIES: Final = {DEBUG: 5, INFO: 9, WARNING: 13, ERROR: 17, CRITICAL: 21}
 """OTLP severity numbers; source: opentelemetry-specification, logs data model."""
 
-_STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _pack_times: Final = Struct("<BQBQ").pack
 _MICROSECONDS: Final = tuple(b"%03d" % n for n in range(1000))
 _HEADS: Final = tuple(b"\x12" + otlp.varint(n) for n in range(4096))
 """What goes before a record of n bytes in ``ScopeLogs``: tag and length."""
+_BODIES: Final = tuple(
+    b"\x2a" + otlp.varint(n + 1 + len(otlp.varint(n))) + b"\x0a" + otlp.varint(n) for n in range(512)
+)
+"""What goes before a body of n bytes of text in a LogRecord: tags and lengths of the value and of its text."""
 
 ExcInfo: TypeAlias = (
     bool | BaseException | tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
@@ -60,21 +65,32 @@ class LogPath:
 
     Args:
         service: The service's name, in every record.
-        level: The least level that is let through.
+        level: The least level that is shown, for all records or by their names.
         output: Writes a finished record: JSON or text, with its line end.
         redactor: Takes secrets out.
+        journal_level: The least level that is journalled, where that is another than the one that is shown.
     """
+
+    renders = True
+    """Whether it shows records; if not, the program does."""
+    level: int
+    """The least level that goes anywhere."""
+    level_changed: Callable[[int], object] | None = None
+    """Is told of each change of that level."""
 
     def __init__(
         self,
         *,
         service: str,
-        level: int,
+        level: int | Levels,
         output: Output,
         redactor: Redactor,
+        journal_level: int | None = None,
     ) -> None:
         self.service = service
-        self.level = level
+        self._given = level if isinstance(level, Levels) else Levels(level)
+        self._asked: Mapping[str, int] = {}
+        self._journal_level = journal_level
         self._output = output
         self.redactor = redactor
         self._encoder = otlp.AttributeEncoder(LOG_TAG, redactor, _as_rendered)
@@ -85,14 +101,52 @@ class LogPath:
         self._millisecond = (-1, b"")
         """The last millisecond, and what its lines begin with; one tuple, so that threads see both or neither."""
         self._fd = output.descriptor
+        self._moves = output.is_standard
         self._write_log = native.write_log if native and redactor.is_standard else None
         self._known = self._encoder.known
+        self._use_levels()
+
+    def set_level(self, level: int) -> None:
+        """Change the least level that is shown; those by name stay."""
+        self._given = Levels(level, self._given.others)
+        self._use_levels()
+
+    def ask_for(self, levels: Mapping[str, int]) -> None:
+        """Let levels by name go before those that were given at first; with none, those hold again."""
+        self._asked = dict(levels)
+        self._use_levels()
+        said = ",".join(f"{name}={level_name(number)}" for name, number in levels.items())
+        emit(INFO, "otelsync", "otelsync.verbosity.changed", {"levels": said})
+
+    def _use_levels(self) -> None:
+        self._levels = self._given.changed(self._asked)
+        self._lets_all = not self._levels.others and self._journal_level is None
+        """Whether what passes `level` is shown: whoever calls has looked."""
+        lowest = self._levels.lowest
+        self.level = lowest if self._journal_level is None else min(lowest, self._journal_level)
+        self._heads.clear()
+        if self.level_changed is not None:
+            self.level_changed(self.level)
+
+    def forget_events(self) -> None:
+        """Look up anew what is known of each event."""
+        self._heads.clear()
+
+    def is_shown(self, level: int, logger: str, event: str) -> bool:
+        """Whether a record is shown, if `level` has been passed."""
+        return self._lets_all or level >= self._levels.of(logger, event)
 
     def journal_to(self, provider: TracerProvider | None) -> None:
         """Journal every record from now on, under the provider's resource; None: render only."""
         self._refs.clear()
         self._heads.clear()
         self._provider = provider
+
+    def write_to(self, stream: Stream) -> None:
+        """Write to `stream` from now on, instead of to standard output; one that the program has named stays."""
+        if self._moves:
+            self._output = self._output.on(stream)
+            self._fd = self._output.descriptor
 
     def emit(
         self,
@@ -109,12 +163,14 @@ class LogPath:
                 event = str(event)
             if _context_vars and (bound := _bound_in_context()):
                 fields = {**bound, **fields}
-            fd = self._fd if self._fd >= 0 else self._output.shared_descriptor()
-            if fd >= 0 and error is None:
+            head = self._heads.get((level, logger, event))
+            if head is not None and error is None and not (head.id and events.ID in fields):
+                fd = None
+                if head.is_shown:
+                    fd = self._fd if self._fd >= 0 else self._output.shared_descriptor()
                 current: Any = CURRENT.get() if span is None else span
                 trace = getattr(current, "trace", None)  # one of our spans has it, and nothing else that is current
-                head = self._heads.get((level, logger, event))
-                if trace is not None and head is not None:
+                if trace is not None and (fd is None or fd >= 0):
                     scope = current.scope or EMPTY
                     if self._write_log is not None and self._write_natively(
                         head, trace, current.id_bytes, scope, fields, fd
@@ -130,7 +186,7 @@ class LogPath:
         return None
 
     def _write_natively(
-        self, head: _Head, trace: Trace, span_id: bytes, scope: SyncScope, fields: Mapping[str, Any], fd: int
+        self, head: _Head, trace: Trace, span_id: bytes, scope: SyncScope, fields: Mapping[str, Any], fd: int | None
     ) -> bool:
         """The shortest way: the C extension does it all. False if it declines, and has written nothing."""
         provider = self._provider
@@ -140,7 +196,7 @@ class LogPath:
                 return False
             journal = provider.journal
         try:
-            rendered = orjson.dumps(fields, _plain, orjson.OPT_APPEND_NEWLINE)
+            rendered = b"" if fd is None else orjson.dumps(fields, _plain, orjson.OPT_APPEND_NEWLINE)
         except (TypeError, ValueError, RecursionError):
             return False
         rest = self._write_log(  # type: ignore[misc]  # the caller has looked
@@ -172,7 +228,7 @@ class LogPath:
     def _emit_known(
         self, head: _Head, trace: Trace, span_id: bytes, scope: SyncScope, fields: Mapping[str, Any]
     ) -> None:
-        """The short way, for a record like one before it: JSON for a descriptor, inside a span of ours.
+        """The short way, for a record like one before it: JSON for a descriptor or none, inside a span of ours.
 
         What does not change from record to record is copied: what stands before the fields was rendered once.
         """
@@ -182,10 +238,26 @@ class LogPath:
         encoded = encoder.encode(fields)
         if encoder.redactions != redactions:
             fields = {key: self.redactor.redact_value(key, value) for key, value in fields.items()}
+        line = self._line(head, trace, span_id, scope, fields, now) if head.is_shown else b""
+        provider = self._provider
+        if provider is not None:
+            if provider.resource is not self._resource:
+                self._heads.clear()
+                head = self._new_head(head.level, head.logger, head.event) or head
+            body = b"".join(
+                (_pack_times(0x09, now, 0x59, now), head.otlp, trace.log_head, span_id, scope.log_bytes, encoded)
+            )
+            provider.journal.append(LOG, head.ref, in_scope_logs(body), now)
+        if line:
+            self._output.write_line(line)
+
+    def _line(
+        self, head: _Head, trace: Trace, span_id: bytes, scope: SyncScope, fields: Mapping[str, Any], now: int
+    ) -> bytes:
         millisecond, line_start = self._millisecond
         if millisecond != now // 1_000_000:
             line_start = self._new_millisecond(now // 1_000_000)
-        line = b"".join(
+        return b"".join(
             (
                 line_start,
                 _MICROSECONDS[now // 1000 % 1000],
@@ -197,32 +269,22 @@ class LogPath:
                 _dump(fields)[1:] if fields else b"",
             )
         )
-        provider = self._provider
-        if provider is not None:
-            if provider.resource is not self._resource:
-                self._heads.clear()
-                head = self._new_head(head.level, head.logger, head.event)
-            body = b"".join(
-                (_pack_times(0x09, now, 0x59, now), head.otlp, trace.log_head, span_id, scope.log_bytes, encoded)
-            )
-            length = len(body)
-            provider.journal.append(
-                LOG, head.ref, (_HEADS[length] if length < 4096 else b"\x12" + otlp.varint(length)) + body, now
-            )
-        self._output.write_line(line)
 
     def _emit(
         self, level: int, logger: str, event: str, fields: Mapping[str, Any], span: Span | None, error: ExcInfo | None
     ) -> None:
+        head = self._heads.get((level, logger, event)) or self._new_head(level, logger, event)
+        if head is None:
+            return
         now = time.time_ns()
         error = fields.get("exc_info", error)
         if error or "exc_info" in fields or "stack_info" in fields:
-            fields = _complete(fields, error)
-        if not OWN_NAMES.isdisjoint(fields):
-            fields = {f"{key}_" if key in OWN_NAMES else key: value for key, value in fields.items()}
-        trace_id, span_id, ids, scope = _ids(span)
-        head = self._heads.get((level, logger, event)) or self._new_head(level, logger, event)
+            fields = with_error(fields, error)
+        fields = without_own_names(fields, head.id)
+        trace_id, span_id, ids, scope = ids_in(span)
         fields = self._journal(head, fields, scope, ids, now)
+        if not head.is_shown:
+            return
         record: dict[str, Any] = {
             "timestamp": _timestamp(now),
             "level": _level_name(level),
@@ -230,6 +292,8 @@ class LogPath:
             "logger": logger,
             "event": head.event,
         }
+        if head.id:
+            record[events.ID] = head.id
         if trace_id:
             record["trace_id"] = trace_id
             record["span_id"] = span_id
@@ -260,19 +324,25 @@ class LogPath:
         if provider is not None:
             if provider.resource is not self._resource:
                 self._heads.clear()
-                head = self._new_head(head.level, head.logger, head.event)
+                head = self._new_head(head.level, head.logger, head.event) or head
             try:
-                provider.journal.append(LOG, head.ref, otlp.field(0x12, b"".join(parts)), now)
+                provider.journal.append(LOG, head.ref, in_scope_logs(b"".join(parts)), now)
             except Exception as problem:
                 provider.journal.drop(ENCODE_ERROR, LOG)
                 _complain(problem)
         return fields
 
-    def _new_head(self, level: int, logger: str, event: str) -> _Head:
-        """What records of this level, logger and event begin with; kept unless the event held a secret or is long."""
+    def _new_head(self, level: int, logger: str, event: str) -> _Head | None:
+        """What records of this level, logger and event begin with; kept unless the event held a secret or is long.
+
+        None: they go nowhere.
+        """
+        is_shown = self.is_shown(level, logger, event)
+        if not is_shown and (self._journal_level is None or level < self._journal_level):
+            return None
         clean = self.redactor.redact(event)
         ref = self._ref(logger) if self._provider is not None else 0
-        head = _Head(level, logger, clean, self.service, ref)
+        head = _Head(level, logger, clean, self.service, ref, is_shown=is_shown)
         if clean is event and len(event) <= 128:
             if len(self._heads) >= 1024:
                 self._heads.clear()
@@ -298,19 +368,54 @@ class LogPath:
 class _Head:
     """What records of one level, logger and event have in common, rendered and encoded."""
 
-    __slots__ = ("event", "json", "level", "logger", "otlp", "ref")
+    __slots__ = ("event", "id", "is_shown", "json", "level", "logger", "otlp", "ref")
 
-    def __init__(self, level: int, logger: str, event: str, service: str, ref: int) -> None:
+    def __init__(self, level: int, logger: str, event: str, service: str, ref: int, *, is_shown: bool) -> None:
         self.level = level
         self.logger = logger
         self.event = event
         self.ref = ref
-        own = {"level": _level_name(level), "service": service, "logger": logger, "event": event, "trace_id": ""}
+        self.is_shown = is_shown
+        """Whether such a record is rendered; else it is journalled alone."""
+        self.id = id_of(event)
+        own = {"level": _level_name(level), "service": service, "logger": logger, "event": event}
+        if self.id:
+            own[events.ID] = self.id
+        own["trace_id"] = ""
         self.json = b'Z",' + _dump(own)[1:-3]
         """From behind the timestamp up to where the trace id begins."""
-        self.otlp = _severity(level) + otlp.field(0x2A, otlp.text(0x0A, event))
-        if event and len(event) <= 128 and not any(character.isspace() for character in event):
-            self.otlp += otlp.text(0x62, event)  # it has the look of an event's name
+        self.otlp = otlp_head(level, event)
+
+
+def id_of(event: str) -> str:
+    """The id of an event that stands in a catalogue, else an empty text."""
+    known = events.known.get(event)
+    return known.id if known is not None else ""
+
+
+def without_own_names(fields: Mapping[str, Any], event_id: str) -> Mapping[str, Any]:
+    """The fields, with an underscore behind a name that the record has for itself."""
+    if OWN_NAMES.isdisjoint(fields) and not (event_id and events.ID in fields):
+        return fields
+    own = OWN_NAMES | {events.ID} if event_id else OWN_NAMES
+    return {f"{key}_" if key in own else key: value for key, value in fields.items()}
+
+
+def in_scope_logs(body: bytes) -> bytes:
+    """A LogRecord as it stands in ``ScopeLogs``."""
+    length = len(body)
+    return (_HEADS[length] if length < 4096 else b"\x12" + otlp.varint(length)) + body
+
+
+def otlp_head(level: int, event: str) -> bytes:
+    """Severity, body, event name and the event's id, as an attribute, of a LogRecord."""
+    raw = event.encode("utf-8", "replace")
+    body = _BODIES[len(raw)] + raw if len(raw) < len(_BODIES) else otlp.field(0x2A, otlp.field(0x0A, raw))
+    head = _severity(level) + body
+    if " " not in event and 0 < len(event) <= 128 and not any(character.isspace() for character in event):
+        head += otlp.field(0x62, raw)  # it has the look of an event's name
+    number = id_of(event)
+    return head + otlp.field(LOG_TAG, otlp.key_value(events.ID, number)) if number else head
 
 
 def _timestamp(now: int) -> str:
@@ -323,7 +428,7 @@ def _level_name(level: int) -> str:
     return _NAMES.get(level) or logging.getLevelName(level).lower()
 
 
-def _complete(fields: Mapping[str, Any], error: ExcInfo | None) -> Mapping[str, Any]:
+def with_error(fields: Mapping[str, Any], error: ExcInfo | None) -> Mapping[str, Any]:
     """The fields, with what the exception says."""
     complete = dict(fields)
     complete.pop("exc_info", None)
@@ -350,14 +455,14 @@ def _bound_in_context() -> Mapping[str, Any]:
     return structlog_contextvars.get_contextvars() if structlog_contextvars else {}
 
 
-def _ids(span: Span | None) -> tuple[str, str, bytes, SyncScope]:
+def ids_in(span: Span | None) -> tuple[str, str, bytes, SyncScope]:
     """Trace id, span id and scope of the current span, or of `span`: as text, and as fields of a LogRecord."""
     current: Any = CURRENT.get() if span is None else span
     trace = getattr(current, "trace", None)
     if trace is not None:
         return trace.hex, current.id_bytes.hex(), trace.log_head + current.id_bytes, current.scope or EMPTY
     context = (span or get_current_span()).get_span_context()
-    scope = current_scope()
+    scope: SyncScope = getattr(span, "scope", None) or current_scope()
     if not context.is_valid:
         return "", "", b"", scope
     fields = b"\x45" + int(context.trace_flags).to_bytes(4, "little")
@@ -389,6 +494,16 @@ def _complain(problem: Exception) -> None:
 # Output
 
 
+class Stream(Protocol):
+    """What takes finished lines: a text or binary file, or anything that can do as much."""
+
+    def write(self, line: Any, /) -> object:
+        """Append a line."""
+
+    def flush(self) -> object:
+        """Let what was written reach its place."""
+
+
 class Output:
     """Writes records to a stream.
 
@@ -398,13 +513,22 @@ class Output:
         colors: Colour the text.
     """
 
-    def __init__(self, stream: IO[Any] | None, *, text: bool = False, colors: bool = False) -> None:
+    def __init__(self, stream: Stream | None, *, text: bool = False, colors: bool = False) -> None:
         self._stream = stream
         self._is_text = text
         self._shared: tuple[object, int] = (None, -1)
         self._renderer = _console_renderer(colors) if text else None
         self.descriptor = -1 if text else _descriptor(stream)
         """Where finished lines of JSON can be written at once; -1 if they have to go through the stream."""
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether it is standard output."""
+        return self._stream is None
+
+    def on(self, stream: Stream) -> Output:
+        """What writes to another stream, in the same form but for colours."""
+        return Output(stream, text=self._is_text)
 
     def shared_descriptor(self) -> int:
         """The descriptor behind a stream that others write to as well, such as standard output; -1 if it has none.
@@ -475,7 +599,7 @@ def printable(text: str, keep: str = "") -> str:
     return text.translate(table)
 
 
-def _descriptor(stream: IO[Any] | None) -> int:
+def _descriptor(stream: Stream | None) -> int:
     """The file descriptor behind a stream of ours, to write past its buffers; -1 if there is none.
 
     Standard output is not ours: what others have written to it must stay in order.
@@ -549,79 +673,50 @@ def _safe(value: object) -> object:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-# The standard library, and what is installed
-
-
-class RecordHandler(logging.Handler):
-    """The standard library's way into the log path."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take a record; its message becomes the event, its extra attributes fields."""
-        path = _active
-        if path is None:
-            return
-        fields = {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
-        if record.stack_info:
-            fields["stack"] = record.stack_info
-        try:
-            event = record.getMessage()
-        except Exception:
-            event = f"{record.msg} {record.args}"
-        path.emit(record.levelno, record.name, event, fields, None, record.exc_info or None)
-
+# What is installed
 
 _active: LogPath | None = None
 _latest: LogPath | None = None
 _restore: Callable[[], None] | None = None
 
 
-def install(path: LogPath) -> None:
-    """Make `path` the way of every structlog and standard library record; :func:`uninstall` undoes it."""
-    global _active, _context_vars, _latest, _restore
-    import structlog
+def _look_up_ids_anew() -> None:
+    for path in (_active, _latest):
+        if path is not None:
+            path.forget_events()
 
-    from otelsync.structlog_logger import BoundLogger, NamedLogger, chain, end_of_chain
 
+events.on_declaration(_look_up_ids_anew)
+
+
+def install(path: LogPath, connect: Callable[[LogPath], Callable[[], None]]) -> None:
+    """Make `path` the way of otelsync's own records, and of those that `connect` leads to it.
+
+    Args:
+        path: Where records go through.
+        connect: Leads records of others to the path, and returns what undoes that.
+    """
+    global _active, _latest, _restore
     uninstall()
-    _context_vars = getattr(structlog.contextvars, "_CONTEXT_VARS", {"unknown": True})
-    before = structlog.get_config() if structlog.is_configured() else None
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    chain[:] = [end_of_chain]
-    structlog.configure(
-        processors=chain,
-        wrapper_class=BoundLogger,
-        logger_factory=NamedLogger,
-        cache_logger_on_first_use=True,
-    )
-    handler = RecordHandler()
-    for old in handlers:
-        if type(old) is logging.StreamHandler and old.stream in (sys.stdout, sys.stderr):
-            root.removeHandler(old)
-    root.addHandler(handler)
-    root.setLevel(path.level)
-    _active = _latest = path
+    _active = path
+    _latest = path if path.renders else None
+    merge_context_vars({})
+    _restore = connect(path)
 
-    def restore() -> None:
-        root.removeHandler(handler)
-        for old in handlers:
-            if old not in root.handlers:
-                root.addHandler(old)
-        root.setLevel(level)
-        if before is None:
-            structlog.reset_defaults()
-        else:
-            structlog.configure(**before)
 
-    _restore = restore
+def merge_context_vars(registry: Mapping[str, object]) -> None:
+    """Add structlog's context variables to every record, as long as its `registry` of them is not empty."""
+    global _context_vars
+    _context_vars = registry
 
 
 def uninstall() -> None:
-    """Leave structlog and the standard library's logging as :func:`install` found them."""
+    """Leave everything as :func:`install` found it."""
     global _active, _restore
-    if _restore is not None:
-        _restore()
-    _active = _restore = None
+    restore, _restore = _restore, None
+    if restore is not None:
+        restore()
+    _active = None
 
 
 def active() -> LogPath | None:
@@ -630,7 +725,7 @@ def active() -> LogPath | None:
 
 
 def latest() -> LogPath | None:
-    """The path that is installed, or was last: cached structlog loggers go on with it."""
+    """The path that is installed, or was last, if it renders: cached structlog loggers go on with it."""
     return _latest
 
 

@@ -12,6 +12,8 @@ REDACTED: Final = "[redacted]"
 CIRCULAR: Final = "[circular]"
 TOO_DEEP: Final = "[too deep]"
 _DEEPEST: Final = 32
+_MANY: Final = 1024
+_SHORT: Final = 128
 
 SECRET_KEYS: Final = (
     "access_key",
@@ -39,7 +41,9 @@ SECRET_KEYS: Final = (
     "session_token",
     "set_cookie",
     "token",
+    "x_amz_signature",
     "x_api_key",
+    "x_goog_signature",
 )
 """A field whose name is one of these, or ends in a separator and one of these, is a secret whatever it holds."""
 
@@ -57,19 +61,29 @@ SECRET_PATTERNS: Final = (
 )
 """What is a secret wherever it stands."""
 
+_QUOTE: Final = r"\\{0,16}+[\"']"
+"""Behind backslashes where one text was shown inside another."""
+_IS: Final = rf"(?:(?:{_QUOTE})?+\s*[:=]|{_QUOTE}\s*,)\s*(?:b(?={_QUOTE}))?+(?:{_QUOTE})?+"
+"""What stands between a name and its value, in text and in what Python shows of a dict, a pair or bytes."""
+_VALUE: Final = r"(?!\[redacted\])[^\s\"'&,;}\\]{3,}"
+
 _KEYED: Final = (
     # `Authorization: Bearer x`, `"authorization": "token x"`; the scheme stays, the credentials go.
     (
-        r"(?ai)(\bauthorization\b\\?[\"']?\s*[:=]\s*\\?[\"']?(?:(?:bearer|basic|token|digest|negotiate|aws4-hmac-sha256)\s+)?+)"
+        rf"(?ai)(\bauthorization\b{_IS}(?:(?:bearer|basic|token|digest|negotiate|aws4-hmac-sha256)\s+)?+)"
         r"(?!\[redacted\])[^\s\"',;}]+(?:[\"']?,\s*[a-z]+=[\"']?[^\s\"',;}]+)*",
         r"\1" + REDACTED,
     ),
     (r"(?ai)\b(bearer\s+)(?=[a-z._~+/-]*[0-9])[a-z0-9._~+/-]{16,}=*", r"\1" + REDACTED),
     # `password=x`, `?access_token=x&`, `"client_secret": "x"`, `"accessToken": "x"`
     (
-        r"(?ai)((?:(?<![a-z0-9])|access|auth|refresh|session|client|private|secret|api)"
-        r"(?:password|passwd|passphrase|secret|token|(?:api|access|secret|private)[_-]?key)\b"
-        r"\\?[\"']?\s*[:=]\s*\\?[\"']?)(?!\[redacted\])[^\s\"'&,;}\\]{3,}",
+        r"(?ai)((?:password|passwd|passphrase|(?:(?<![a-z0-9])|access|auth|refresh|session|client|private|secret|api)"
+        rf"(?:secret|token|(?:api|access|secret|private)[_-]?key))\b{_IS}){_VALUE}",
+        r"\1" + REDACTED,
+    ),
+    # What lets whoever has a presigned URL in, also if that URL is a parameter of another one
+    (
+        rf"(?ai)((?:(?:(?<![a-z0-9])|%3f|%26)x-(?:amz|goog)-(?:signature|credential)(?:%3d|{_IS})|[?&](?:sig|signature)=)){_VALUE}",
         r"\1" + REDACTED,
     ),
     # `scheme://user:password@host`; bounded, since a hostile text could make it quadratic
@@ -97,6 +111,8 @@ def _suspicious(text: str) -> bool:
         or ("-" in low and ("sk-" in low or "xox" in low or "glpat-" in low or "-----begin" in low))
         or ("." in low and ("eyj" in low or "v1." in low))
         or ("://" in low and "@" in low)
+        or ("sig" in low and ("=" in low or "%" in low or ":" in low or "," in low))
+        or "credential" in low
         or "token" in low
         or "key" in low
         or "pass" in low
@@ -113,7 +129,7 @@ class Redactor:
     """Takes secrets out of strings and names the fields that hold nothing else.
 
     Args:
-        keys: Further names of fields that are secrets.
+        keys: Further names of secrets, of fields and before ``=`` or ``:`` in text.
         patterns: Further regular expressions of secrets.
 
     Raises:
@@ -121,20 +137,30 @@ class Redactor:
     """
 
     def __init__(self, keys: Iterable[str] = (), patterns: Iterable[str] = ()) -> None:
+        keys = tuple(keys)
         self._keys = frozenset(_normal(key).replace("_", "") for key in (*SECRET_KEYS, *keys))
+        self._known: dict[str, bool] = {}
         self._custom = [re.compile(pattern) for pattern in patterns]
         # ASCII: a letter of another alphabet right before a token makes it no part of a word
         self._plain = re.compile("|".join(f"(?:{pattern})" for pattern in SECRET_PATTERNS), re.DOTALL | re.ASCII)
-        self._keyed = [(re.compile(pattern), mend) for pattern, mend in _KEYED]
-        self.is_standard = not self._custom
+        further = [_named(key) for key in keys if _normal(key)]
+        self._keyed = [(re.compile(pattern), mend) for pattern, mend in (*_KEYED, *further)]
+        self.is_standard = not self._custom and not further
         """Whether it knows no more patterns than those above."""
         self._shortest = 0 if self._custom else _SHORTEST
-        self._suspicious: Callable[[str], bool] = (lambda _: True) if self._custom else _suspicious
+        self._suspicious: Callable[[str], bool] = _suspicious if self.is_standard else _any
 
     def is_secret_key(self, key: str) -> bool:
         """Whether a field of this name is a secret; "author", "authority" and "tokenizer" are not."""
-        words = _normal(key).split("_")
-        return any("".join(words[i:]) in self._keys for i in range(len(words)))
+        is_secret = self._known.get(key)
+        if is_secret is None:
+            words = _normal(key).split("_")
+            is_secret = any("".join(words[i:]) in self._keys for i in range(len(words)))
+            if len(self._known) >= _MANY:
+                self._known.clear()
+            if len(key) <= _SHORT:
+                self._known[key] = is_secret
+        return is_secret
 
     def redact(self, text: str) -> str:
         """`text` with every secret in it replaced; `text` itself if it holds none."""
@@ -196,6 +222,16 @@ class Redactor:
         text = str(value)  # an exception, a URL: it is rendered so
         clean = self.redact(text)
         return value if clean is text else clean
+
+
+def _named(key: str) -> tuple[str, str]:
+    """The pattern of a user's secret in text: its name, in any spelling, and what it is."""
+    name = r"[\W_]?".join(re.escape(word) for word in _normal(key).split("_"))
+    return rf"(?ai)((?<![a-z0-9]){name}{_IS}){_VALUE}", r"\1" + REDACTED
+
+
+def _any(text: str) -> bool:  # noqa: ARG001  # with patterns of the user's, any text may hold a secret
+    return True
 
 
 def _hide_basic(found: re.Match[str]) -> str:

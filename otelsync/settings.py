@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from otelsync.errors import ConfigurationError
+from otelsync.verbosity import parse
 
 MIB: Final = 1024 * 1024
 _LOG_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "critical": 50, "fatal": 50}
@@ -48,6 +49,12 @@ def _level(value: object) -> int:
     if number is None:
         raise ValueError("use DEBUG, INFO, WARNING, ERROR or CRITICAL")
     return number
+
+
+def _levels(value: object) -> dict[str, int]:
+    if isinstance(value, Mapping):
+        return parse(f"{name}={level}" for name, level in value.items())
+    return parse(pair for pair in str(value).split(",") if pair.strip())
 
 
 def _one_of(*allowed: str) -> Callable[[object], str]:
@@ -94,6 +101,50 @@ def _bytes(value: object) -> int:
     return number
 
 
+def _count(value: object) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = 0
+    if not 100 <= number <= 1_000_000:
+        raise ValueError("use a whole number from 100 to 1000000")
+    return number
+
+
+def _few(value: object) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 100:
+        raise ValueError("use a whole number from 0 to 100")
+    return number
+
+
+def _seconds_or_auto(value: object) -> float | None:
+    if value is None or str(value).strip().lower() == "auto":
+        return None
+    try:
+        return _seconds(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or auto") from None
+
+
+def _whole(value: object, least: int, most: int) -> int:
+    text = str(value).strip()
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
+        raise ValueError(f"use a whole number from {least} to {most}")
+    return int(text)
+
+
+def _port(value: object) -> int:
+    return _whole(value, 0, 65_535)
+
+
+def _many(value: object) -> int:
+    return _whole(value, 1, 100_000)
+
+
 def _days(value: object) -> float:
     try:
         number = float(str(value))
@@ -125,6 +176,24 @@ def _words(value: object) -> tuple[str, ...]:
     if isinstance(value, (list, tuple, set, frozenset)):
         return tuple(str(word) for word in value)
     return tuple(word.strip() for word in str(value).split(",") if word.strip())
+
+
+def _hosts(value: object) -> tuple[str, ...]:
+    hosts = _words(value)
+    for host in hosts:
+        if not re.fullmatch(r"(?ia)\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|[0-9a-f]*:[0-9a-f:]+", host):
+            raise ValueError(f"{host!r} is no host; use names such as api.example.com or *.example.com, without a port")
+    return hosts
+
+
+def _part(value: object) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1:
+        raise ValueError("use a part of the limit, from 0 to below 1, such as 0.1 for a tenth")
+    return number
 
 
 def _patterns(value: object) -> tuple[str, ...]:
@@ -184,12 +253,45 @@ class Settings:
     log_level: int = _option(
         20, "LOG_LEVEL", _level, "The least level of records.", "DEBUG, INFO, WARNING, ERROR, CRITICAL", "INFO"
     )
+    log_levels: Mapping[str, int] = _option(
+        dict,
+        "OTELSYNC_LOG_LEVELS",
+        _levels,
+        "Other least levels, by the beginning of a logger's or an event's name; `otelsync verbosity` changes them while"
+        " a program runs.",
+        "such as `sync.pr=WARNING,github_sync.client=DEBUG`",
+        "",
+    )
+    debug_logs: str = _option(
+        "off",
+        "OTELSYNC_DEBUG_LOGS",
+        _one_of("off", "failed", "all"),
+        "`failed`, `all`: records from DEBUG on are journalled, whatever is shown. By OTLP go all, or with `failed`"
+        " those from INFO on and those of stages that failed or were slow. The local store keeps all.",
+        "off, failed, all",
+    )
     log_format: str = _option(
         "auto",
         "LOG_FORMAT",
         _one_of("auto", "json", "console"),
         "How records are rendered; `auto` is `console` on a terminal, else `json`.",
         "auto, json, console",
+    )
+    logging: str = _option(
+        "take",
+        "OTELSYNC_LOGGING",
+        _one_of("take", "keep"),
+        "`take`: otelsync renders all records. `keep`: the program's own logging stays, and its records are journalled;"
+        " the default under `otelsync run`.",
+        "take, keep",
+    )
+    log_ids: bool = _option(
+        True,
+        "OTELSYNC_LOG_IDS",
+        _switch,
+        "With `logging=keep`: put trace ids into what the program renders itself, where that is possible.",
+        "true, false",
+        "true",
     )
     endpoint: str | None = _option(
         None,
@@ -263,6 +365,44 @@ class Settings:
         "seconds",
         "5",
     )
+    drain_timeout: float = _option(
+        10.0,
+        "OTELSYNC_DRAIN_TIMEOUT",
+        _seconds,
+        "How long `otelsync run` goes on shipping after its program has ended. What is left stays in the journal.",
+        "seconds",
+        "10",
+    )
+    fold: bool = _option(
+        True,
+        "OTELSYNC_FOLD",
+        _switch,
+        "Fold ordinary pull requests into their call on the way to OTLP, and give repos traces of their own where a"
+        " trace would be too large. The local store always keeps everything.",
+        "on, off",
+        "on",
+    )
+    fold_keep_slowest: int = _option(
+        3, "OTELSYNC_FOLD_KEEP_SLOWEST", _few, "How many ordinary pull requests of each call are kept.", "0 to 100"
+    )
+    fold_slow: float | None = _option(
+        None,
+        "OTELSYNC_FOLD_SLOW",
+        _seconds_or_auto,
+        "From when on a pull request is slow, and kept; `auto`: 5 times the median of its trace, and at least 0.1 s.",
+        "seconds, auto",
+        "auto",
+    )
+    trace_max_spans: int = _option(
+        5_000, "OTELSYNC_TRACE_MAX_SPANS", _count, "How many spans of a trace are sent by OTLP.", "100 to 1000000"
+    )
+    trace_max_bytes: int = _option(
+        5_000_000,
+        "OTELSYNC_TRACE_MAX_BYTES",
+        _bytes,
+        "The same in bytes. Tempo takes 5,000,000 by default.",
+        "bytes, KiB, MiB, GiB",
+    )
     redact_keys: tuple[str, ...] = _option(
         (), "OTELSYNC_REDACT_KEYS", _words, "Further names of fields that are secrets.", "names, by comma", ""
     )
@@ -273,6 +413,43 @@ class Settings:
         "Further regular expressions of secrets.",
         "one a line",
         "",
+    )
+    trace_hosts: tuple[str, ...] = _option(
+        (),
+        "OTELSYNC_TRACE_HOSTS",
+        _hosts,
+        "Hosts that get trace headers and baggage, beside loopback; `*.example.com` is all below one, `*` is all.",
+        "names, by comma",
+        "",
+    )
+    metrics_port: int | None = _option(
+        None,
+        "OTELSYNC_METRICS_PORT",
+        _port,
+        "Where whoever ships serves metrics for Prometheus; 0 takes any port that is free.",
+        "0 to 65535",
+        "none: not served",
+    )
+    metrics_host: str = _option(
+        "127.0.0.1",
+        "OTELSYNC_METRICS_HOST",
+        _name,
+        "The address to serve them on; `0.0.0.0` lets in everybody.",
+        "address",
+    )
+    metrics_max_values: int = _option(
+        1000,
+        "OTELSYNC_METRICS_MAX_VALUES",
+        _many,
+        "How many repos, pipelines, operations, ... are told apart in metrics; the rest is `other`.",
+        "1 to 100000",
+    )
+    rate_limit_low: float = _option(
+        0.1,
+        "OTELSYNC_RATE_LIMIT_LOW",
+        _part,
+        "At which part of a rate limit it is low, and a warning is logged.",
+        "0 to below 1",
     )
     disabled: bool = _option(
         False, "OTEL_SDK_DISABLED", _switch, "Record nothing; logging stays.", "true, false", "false"
@@ -322,6 +499,12 @@ class Settings:
     def store_file(self) -> Path:
         """The local store."""
         return self.store_path or self.home / "store.db"
+
+
+def names_service(environment: Mapping[str, str]) -> bool:
+    """Whether an environment says what the service is called."""
+    (variables,) = [option.metadata["variables"] for option in fields(Settings) if option.name == "service_name"]
+    return bool(_candidates("service_name", variables, environment, {}))
 
 
 def _candidates(

@@ -11,7 +11,7 @@ import inspect
 import logging
 import operator
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
@@ -21,17 +21,22 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 from opentelemetry.trace.propagation import _SPAN_KEY
 
-from otelsync import logs
+from otelsync import events, logs
 from otelsync.context import SCOPE_KEY, SyncScope, current_scope
-from otelsync.errors import message_of
+from otelsync.errors import DispatchError, message_of
 from otelsync.recording.runtime_context import CURRENT, installed
 from otelsync.version import __version__
 
 if TYPE_CHECKING:
+    from celery.canvas import Signature
+    from celery.result import AsyncResult, GroupResult
+
+    from otelsync.progress import Tracker
     from otelsync.recording.span import RecordedSpan
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 Self = TypeVar("Self", bound="Stage")
 
 _log = logging.getLogger("otelsync")
@@ -54,8 +59,12 @@ class Stage:
 
     KIND = "sync.stage"
     """How the span's name begins."""
-    EVENT: str | None = None
-    """How the names of its log events begin; None if it logs none of its own."""
+    STARTED: str | None = None
+    """The log event of its start; None if that is not worth a record."""
+    COMPLETED: str | None = None
+    """The log event of its end; None if it logs none of its own."""
+    FAILED = ""
+    """The same where it has failed."""
     ALIASES: dict[str, str] = {"kind": "sync.stage.kind", "phase": "sync.phase"}  # noqa: RUF012  # read only
     """Short names of attributes."""
     LEVEL = logs.INFO
@@ -69,6 +78,7 @@ class Stage:
     _failure = _outcome = ""
     _arose: BaseException | None = None
     _parts = _parts_failed = _items_failed = _fetched_below = _actions_below = 0
+    _waited = 0.0
 
     span: Span
     """The stage's span, while it runs and after."""
@@ -93,7 +103,7 @@ class Stage:
 
     @property
     def outcome(self) -> str:
-        """``success``, ``partial``, ``failure`` or ``cancelled``; as it stands, while the stage runs."""
+        """``success``, ``partial``, ``failure``, ``cancelled`` or ``retry``; as it stands, while the stage runs."""
         if self._outcome:
             return self._outcome
         if self._parts and self._parts_failed == self._parts:
@@ -121,10 +131,23 @@ class Stage:
             if name == "failed":
                 self._items_failed += number
 
+    def track(self, items: Iterable[T] | AsyncIterable[T] = (), total: int | None = None) -> Tracker[T]:
+        """Count items as they are iterated over, and log progress now and then: ``for pull in repo.track(pulls)``.
+
+        Args:
+            items: What to iterate over, with ``for`` or ``async for``.
+            total: How many there are; by default their ``len()``. It may be set later: ``tracker.total = 310``.
+        """
+        from otelsync.progress import Tracker
+
+        return Tracker(self, items, total=total)
+
     def event(self, name: str, /, **fields: Any) -> None:
-        """Log a named event at INFO, and mark it in the span."""
-        self.span.add_event(name, {key: value for key, value in fields.items() if value is not None})
-        logs.emit(logs.INFO, "otelsync", name, fields, self.span)
+        """Log a named event, and mark it in the span: at the level that the catalogue names for it, else at INFO."""
+        known = events.known.get(name)
+        level = logs.LEVELS[known.level] if known is not None else logs.INFO
+        self.span.add_event(str(name), {key: value for key, value in fields.items() if value is not None})
+        logs.emit(level, "otelsync", name, fields, self.span)
 
     def skip(self, reason: str) -> None:
         """Say that there was nothing to do, and why."""
@@ -152,7 +175,7 @@ class Stage:
                 ours.announce()
         else:
             self._enter_elsewhere(inner)
-        if self.EVENT:
+        if self.STARTED:
             self._log_start()
         return self
 
@@ -175,6 +198,10 @@ class Stage:
         _leave(self._token)
         if error is not None:
             self._note(error)
+        self._roll_up(self._end())
+
+    def _end(self) -> str:
+        """End the span, and log it, with what has come of the stage; returns the outcome."""
         outcome = self._outcome = self.outcome
         self._set_last_attributes(outcome)
         if outcome == "failure" and not self._failure:
@@ -183,12 +210,16 @@ class Stage:
             self.span.set_status(Status(StatusCode.ERROR, self._failure))
         self._log_end(outcome)
         self.span.end()
-        self._roll_up(outcome)
+        return outcome
 
     def _note(self, error: BaseException) -> None:
         """Take account of an exception that leaves the stage. Where it arises it is recorded, further out named."""
         if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError
             self._outcome = self._outcome or "cancelled"
+            return
+        harmless = _outcome_without_failure(error)
+        if harmless is not None:
+            self._outcome = self._outcome or harmless
             return
         self._outcome = "failure"
         self._failure = f"{type(error).__name__}: {message_of(error)}"
@@ -241,23 +272,28 @@ class Stage:
         return scope.with_stage(self)
 
     def _log_start(self) -> None:
-        """Only the milestones have a start worth a record."""
+        if self.STARTED and logs.enabled(self.LEVEL):
+            logs.emit(self.LEVEL, "otelsync", self.STARTED, self._start_fields(), self.span)
+
+    def _start_fields(self) -> dict[str, Any]:
+        return dict(self._arguments)
+
+    def _end_fields(self) -> dict[str, Any]:
+        """What the record of its end says beside how it went."""
+        return {}
 
     def _log_end(self, outcome: str) -> None:
         """Log how it went. The traceback stands in the record of the stage in which the exception arose alone."""
-        if self.EVENT is None:
+        if self.COMPLETED is None:
             return
         failed = outcome == "failure"
         level = logs.ERROR if failed else self.LEVEL
         if not logs.enabled(level):
             return
-        fields: dict[str, Any] = {"outcome": outcome, "duration_ms": self._elapsed_ms(), **self._totals()}
+        fields = self._end_fields() | {"outcome": outcome, "duration_ms": self._elapsed_ms(), **self._totals()}
         if failed:
             fields["error"] = self._failure
-        logs.emit(level, "otelsync", self._end_event(failed), fields, self.span, self._arose)
-
-    def _end_event(self, failed: bool) -> str:
-        return f"{self.EVENT}.{'failed' if failed else 'completed'}"
+        logs.emit(level, "otelsync", self.FAILED if failed else self.COMPLETED, fields, self.span, self._arose)
 
     def _elapsed_ms(self) -> float:
         return round((time.perf_counter_ns() - self._clock) / 1e6, 3)
@@ -301,18 +337,11 @@ class OtherStage(Stage):
 
 
 class Milestone(Stage):
-    """A stage whose start is worth a record, and of which the stage around can be made up of several."""
-
-    def _log_start(self) -> None:
-        if logs.enabled(logs.INFO):
-            logs.emit(logs.INFO, "otelsync", f"{self.EVENT}.started", self._start_fields(), self.span)
-
-    def _start_fields(self) -> dict[str, Any]:
-        return dict(self._arguments)
+    """A stage of which the stage around can be made up of several."""
 
     def _roll_up(self, outcome: str) -> None:
         parent = self._parent
-        if parent is not None:
+        if parent is not None and outcome != "retry":  # it will come again, and is a part then
             parent._parts += 1
             if outcome == "failure":
                 parent._parts_failed += 1
@@ -324,10 +353,66 @@ class Milestone(Stage):
 class Pipeline(Milestone):
     """A whole run of a sync."""
 
-    KIND = EVENT = "sync.pipeline"
+    KIND = "sync.pipeline"
+    STARTED = "sync.pipeline.started"
+    COMPLETED = "sync.pipeline.completed"
+    FAILED = "sync.pipeline.failed"
 
     sync_id: str
     """What names the run everywhere, such as ``202508022027-SYNC-765151E9``; empty where nothing is recorded."""
+
+    _handed_over: tuple[object, ...] | None = None
+
+    def dispatch(self, canvas: Signature[Any], **options: Any) -> AsyncResult[Any] | GroupResult:
+        """Start a Celery signature, chain, group or chord as the body of the run, wherever its tasks will run.
+
+        All its tasks nest under this pipeline. When the last of them has ended for good, the worker that ran it ends
+        the pipeline, with the counts of all tasks and of this process up to now. The ``with`` block then ends nothing,
+        and what is counted in it after this call is lost.
+
+        Args:
+            canvas: What to publish.
+            options: Of its ``apply_async``.
+
+        Returns:
+            What ``apply_async`` returns.
+
+        Raises:
+            DispatchError: There is no Celery, the integration is not switched on, this is no canvas, the run has not
+                begun, or it was dispatched already. Exceptions of ``apply_async`` pass unchanged.
+        """
+        if self._handed_over is not None:
+            raise DispatchError(f"the pipeline {self._name!r} was dispatched already; begin another one")
+        if "_token" not in self.__dict__:
+            raise DispatchError(
+                f"the pipeline {self._name!r} does not run. Did you forget `with otelsync.pipeline(...) as run`?"
+            )
+        try:
+            from otelsync.integrations.celery.dispatch import dispatch
+        except ModuleNotFoundError as error:
+            raise DispatchError(f"{error}. Did you forget pip install 'otelsync[celery]'?") from error
+        return dispatch(self, canvas, options)
+
+    def hand_over(self) -> None:
+        """Leave the end to somebody else. For :mod:`otelsync.integrations.celery.dispatch`."""
+        self._handed_over = self._counted()
+
+    def _counted(self) -> tuple[object, ...]:
+        return dict(self._counts), self._fetched_below, self._parts, self._items_failed, self._failure
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._handed_over is None:
+            super().__exit__(exc_type, error, tb)
+            del self._token
+            return
+        _leave(self._token)
+        del self._token
+        if self._counted() != self._handed_over:
+            _log.warning("pipeline %r: what was counted after dispatch() is lost; count before it", self._name)
+        if error is not None:
+            _log.warning("pipeline %r goes on, though %s left its block", self._name, type(error).__name__)
 
     def phase(self, name: str) -> None:
         """Say that the run is now in another phase; it becomes ``sync.phase`` and an event."""
@@ -351,7 +436,10 @@ class Pipeline(Milestone):
 class Repo(Milestone):
     """One repository's share of a run."""
 
-    KIND = EVENT = "sync.repo"
+    KIND = "sync.repo"
+    STARTED = "sync.repo.started"
+    COMPLETED = "sync.repo.completed"
+    FAILED = "sync.repo.failed"
     ALIASES = {"provider": "vcs.provider.name", "url": "vcs.repository.url.full", "branch": "vcs.ref.head.name"}  # noqa: RUF012
 
     def _initial(self) -> dict[str, Any]:
@@ -368,15 +456,26 @@ class Repo(Milestone):
 class ApiCall(Stage):
     """One call of an API, with what it brought."""
 
-    KIND = EVENT = "sync.api"
+    KIND = "sync.api"
+    STARTED = "sync.api.request"
+    COMPLETED = "sync.api.completed"
+    FAILED = "sync.api.failed"
     ALIASES = {"kind": "sync.api.kind", "page": "sync.api.page", "attempt": "sync.attempt"}  # noqa: RUF012
     LEVEL = logs.DEBUG
+
+    def _start_fields(self) -> dict[str, Any]:
+        return {"operation": self._name, **self._arguments}
+
+    def _end_fields(self) -> dict[str, Any]:
+        return {"operation": self._name}
 
 
 class PullRequest(Stage):
     """One pull request on its way into the database."""
 
-    KIND = EVENT = "sync.pr"
+    KIND = "sync.pr"
+    COMPLETED = "sync.pr.processed"
+    FAILED = "sync.pr.failed"
     ALIASES = {  # noqa: RUF012
         "action": "sync.action",
         "state": "vcs.change.state",
@@ -441,7 +540,7 @@ class PullRequest(Stage):
     def _set_last_attributes(self, outcome: str) -> None:
         if outcome == "failure":
             self.set(action="failed")
-        elif outcome == "cancelled":
+        elif outcome not in ("success", "partial"):
             self.span.set_attribute("sync.outcome", outcome)
 
     def _roll_up(self, outcome: str) -> None:  # noqa: ARG002  # what counts is the action
@@ -452,14 +551,12 @@ class PullRequest(Stage):
         if action == "failed":
             parent._items_failed += 1
 
-    def _end_event(self, failed: bool) -> str:
-        return "sync.pr.failed" if failed else "sync.pr.processed"
+    def _end_fields(self) -> dict[str, Any]:
+        return {"number": self._name, "action": self._action} if self._action else {"number": self._name}
 
 
 class TimedOperation(OtherStage):
     """A stage that logs how long it took, under its own name."""
-
-    EVENT = ""
 
     def _log_end(self, outcome: str) -> None:
         failed = outcome == "failure"
@@ -539,6 +636,29 @@ def new_sync_id(trace_id: str, when: float | None = None) -> str:
     '202508022027-SYNC-765151E9'
     """
     return time.strftime("%Y%m%d%H%M", time.gmtime(when)) + "-SYNC-" + trace_id[:8].upper()
+
+
+_harmless: dict[type[BaseException], str] = {}
+
+
+def no_failure(exception_type: type[BaseException], outcome: str | None) -> None:
+    """Say what an exception means that leaves a stage and is no failure, such as Celery's ``Retry``.
+
+    Args:
+        exception_type: It and its subclasses.
+        outcome: Of the stages that it leaves, such as ``retry`` or ``cancelled``. None: it is a failure again.
+    """
+    if outcome is None:
+        _harmless.pop(exception_type, None)
+    else:
+        _harmless[exception_type] = outcome
+
+
+def _outcome_without_failure(error: BaseException) -> str | None:
+    """The outcome that an exception stands for; None if it is a failure."""
+    if not _harmless:
+        return None
+    return next((_harmless[kind] for kind in type(error).__mro__ if kind in _harmless), None)
 
 
 _tracer: tuple[TracerProvider | None, Tracer] = (None, trace.NoOpTracer())

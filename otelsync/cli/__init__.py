@@ -13,11 +13,18 @@ from otelsync.errors import ConfigurationError, OtelsyncError
 from otelsync.version import __version__
 
 COMMANDS: Final = {
+    "run": "Run a program, record it, and ship what it records.",
     "list": "The runs in the local store, latest first.",
     "show": "The waterfall of a run.",
     "logs": "The log records of a run.",
+    "ps": "The runs in flight, and what each is at.",
+    "watch": "The runs in flight, kept up to date.",
+    "report": "The report of a run, as a folder of files.",
     "ledger": "What became of every record.",
     "ship": "Ship what is recorded, until stopped.",
+    "events": "The catalogue of log events, and whether code keeps to it.",
+    "verbosity": "Which log records running programs let through.",
+    "doctor": "What is wrong on the way of telemetry, and how to mend it.",
 }
 
 

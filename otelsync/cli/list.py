@@ -13,11 +13,18 @@ from otelsync.errors import RunNotFoundError
 from otelsync.views.paint import Piece, painter
 from otelsync.views.printable import cells, cut, pad, printable
 from otelsync.views.quantities import day_and_time, duration
-from otelsync.views.runs import Run, open_store, recent_runs
+from otelsync.views.runs import Run, open_store, recent_runs, recent_tasks
 
 _HEAD = ("sync id", "pipeline", "service", "started (UTC)", "took", "outcome", "spans", "failed")
 _RIGHT = frozenset(("took", "spans", "failed"))
-_STYLES = {"success": "green", "partial": "yellow", "failure": "red", "interrupted": "red", "running": "cyan"}
+_STYLES = {
+    "success": "green",
+    "partial": "yellow",
+    "failure": "red",
+    "interrupted": "red",
+    "cancelled": "yellow",
+    "running": "cyan",
+}
 
 
 @click.command(name="list")
@@ -25,12 +32,13 @@ _STYLES = {"success": "green", "partial": "yellow", "failure": "red", "interrupt
 @click.option("most", "-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many.")
 @options.home_option
 def command(every_trace: bool, most: int, home: Path | None) -> None:
-    """The runs in the local store, latest first."""
+    """The runs in the local store, latest first. Without any, the traces of Celery tasks."""
     settings = options.settings_of(home)
     catch_up(settings)
     try:
         with open_store(settings.store_file) as store:
             runs = recent_runs(store, most=most + 1, every_trace=every_trace)
+            runs = runs or recent_tasks(store, most=most + 1)
     except RunNotFoundError as nothing:
         click.echo(str(nothing))
         return

@@ -28,6 +28,17 @@ def home_option(command: Command) -> Command:
     )(command)
 
 
+def metrics_options(command: Command) -> Command:
+    """``--metrics-port`` and ``--metrics-host``."""
+    port = click.option(
+        "--metrics-port",
+        type=click.IntRange(0, 65_535),
+        help="Serve metrics for Prometheus; 0 takes a free port. [OTELSYNC_METRICS_PORT]",
+    )
+    host = click.option("--metrics-host", help="The address to serve them on. [OTELSYNC_METRICS_HOST; 127.0.0.1]")
+    return port(host(command))
+
+
 def json_option(what: str) -> Callable[[Command], Command]:
     """``--json``."""
     return click.option("as_json", "--json", is_flag=True, help=what)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -14,11 +15,18 @@ import click
 
 from otelsync.cli import options
 from otelsync.cli.catching_up import journal_directories
-from otelsync.errors import OtelsyncError
+from otelsync.errors import ConfigurationError, OtelsyncError
+from otelsync.recording.journal import boot_id, start_ticks
 from otelsync.settings import Settings
+from otelsync.shipping.reader import Writer
+from otelsync.supervision.survivors import anyone_writing
 
 if TYPE_CHECKING:
+    from otelsync.shipping.metrics_service import MetricsService
     from otelsync.shipping.shipper import Shipper
+
+_LAST_METRICS = 1.0
+"""Seconds for the last metrics, at the least."""
 
 
 class NotDrainedError(OtelsyncError):
@@ -31,33 +39,71 @@ class NotDrainedError(OtelsyncError):
 @click.option(
     "--timeout", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds for the last records."
 )
+@click.option("--until-gone", type=int, multiple=True, hidden=True, help="End when these processes have.")
+@options.metrics_options
 @options.home_option
-def command(once: bool, service: str | None, timeout: float, home: Path | None) -> None:
+def command(
+    once: bool,
+    service: str | None,
+    timeout: float,
+    until_gone: tuple[int, ...],
+    metrics_port: int | None,
+    metrics_host: str | None,
+    home: Path | None,
+) -> None:
     """Ship what services record to the OTLP endpoint and the local store, until SIGTERM or SIGINT."""
-    settings = Settings.from_environment(home=home, service_name=service)
+    settings = Settings.from_environment(
+        home=home, service_name=service, metrics_port=metrics_port, metrics_host=metrics_host
+    )
     if service is not None:
         settings = replace(settings, journal_dir=settings.journal)
     stopping = threading.Event()
+    metrics = _metrics(settings, is_successor=bool(until_gone))
     stations: dict[Path, _Station] = {}
     if not once:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, frame: _stop(stopping, number, frame))
         click.echo(f"otelsync: shipping {settings.journal_dir or settings.journals}", err=True)
-        _ship_until(stopping, settings, stations)
-    _take_up(settings, stations)
-    _drain(list(stations.values()), timeout)
+        awaited = [Writer(pid, start_ticks(pid), boot_id()) for pid in until_gone]
+        _ship_until(stopping, settings, stations, metrics, awaited)
+    _take_up(settings, stations, metrics)
+    deadline = time.monotonic() + timeout
+    try:
+        _drain(list(stations.values()), timeout)
+    finally:
+        if metrics is not None:
+            metrics.close(max(_LAST_METRICS, deadline - time.monotonic()))
+
+
+def _metrics(settings: Settings, *, is_successor: bool) -> MetricsService | None:
+    """Where the records of all services are counted, if anybody reads it. A successor waits for its port."""
+    from otelsync.configuration import make_metrics, wants_metrics
+
+    if not wants_metrics(settings):
+        return None
+    metrics = make_metrics(settings)
+    if not is_successor:
+        try:
+            metrics.open()
+        except OSError as error:
+            mend = "set another port (0: any that is free), or end who has it"
+            raise ConfigurationError("--metrics-port", settings.metrics_port, f"{error.strerror}; {mend}") from error
+        if metrics.url:
+            click.echo(f"otelsync: metrics on {metrics.url}", err=True)
+    metrics.start()
+    return metrics
 
 
 class _Station:
     """The shipper of one directory, in a thread of its own, which ends with the process whatever it is waiting for."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: MetricsService | None) -> None:
         from otelsync.configuration import make_shipper
 
         self.directory = settings.journal
         self.drained = False
         self._settings = settings
-        self._make = make_shipper(settings)
+        self._make = make_shipper(settings, metrics=metrics)
         self._shipper: Shipper | None = None
         self._stopping = threading.Event()
         self._stop_by = 0.0
@@ -88,17 +134,26 @@ class _Station:
             shipper.close()
 
 
-def _ship_until(stopping: threading.Event, settings: Settings, stations: dict[Path, _Station]) -> None:
+def _ship_until(
+    stopping: threading.Event,
+    settings: Settings,
+    stations: dict[Path, _Station],
+    metrics: MetricsService | None,
+    awaited: Sequence[Writer],
+) -> None:
+    """Ship until told to stop; or, if processes are awaited, until they have ended and nobody records any more."""
     while not stopping.is_set():
-        _take_up(settings, stations)
+        _take_up(settings, stations, metrics)
         stopping.wait(settings.ship_interval)
+        if awaited and not any(writer.alive() for writer in awaited) and not any(map(anyone_writing, stations)):
+            return
 
 
-def _take_up(settings: Settings, stations: dict[Path, _Station]) -> None:
+def _take_up(settings: Settings, stations: dict[Path, _Station], metrics: MetricsService | None) -> None:
     """Begin with the directories that are new."""
     for directory in journal_directories(settings):
         if directory not in stations:
-            stations[directory] = _Station(replace(settings, journal_dir=directory))
+            stations[directory] = _Station(replace(settings, journal_dir=directory), metrics)
 
 
 def _drain(stations: list[_Station], timeout: float) -> None:

@@ -141,7 +141,8 @@ static const struct {
     {"gh", '_'},       {"github_pat_", 0}, {"gsk_", 0},   {"sk-", 0},    {"xox", '-'},  {"glpat-", 0},
     {"-----begin", 0}, {"eyj", '.'},       {"v1.", 0},    {"://", '@'},  {"token", 0},  {"key", 0},
     {"pass", 0},       {"secret", 0},      {"uthori", 0}, {"bearer", 0}, {"basic", 0},  {"akia", 0},
-    {"asia", 0},       {"\xe2\x84\xaa", 0}, /* the Kelvin sign, whose lower case is a k */
+    {"asia", 0},       {"credential", 0},   {"sig", '='}, {"sig", '%'},  {"sig", ':'},  {"sig", ','},
+    {"\xe2\x84\xaa", 0},                   /* the Kelvin sign, whose lower case is a k */
     {"\xc4\xb0", 0},                        /* the dotted capital I, whose lower case begins with an i */
 };
 enum { SUSPICIOUS = sizeof suspicious / sizeof *suspicious };
@@ -389,7 +390,8 @@ append_span(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given
         !as_u64(args[8], &start) || !as_u64(args[9], &end) || kind > 7)
         Py_RETURN_FALSE;
     Place *place = (Place *)args[0];
-    if (!is_open(place, end, ref))
+    uint64_t now = end ? end : start; /* what has only begun has no end */
+    if (!is_open(place, now, ref))
         Py_RETURN_FALSE;
     unsigned char room[RECORD_MOST];
     Out out = {room + HEAD_MOST, room + sizeof room, 0};
@@ -402,7 +404,7 @@ append_span(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given
     put_bytes(&out, args[10]);
     if (!put_attributes(&out, 0x4A, args[12], args[1], args[11], args[2] != Py_False) || out.full)
         Py_RETURN_FALSE;
-    return PyBool_FromLong(append(place, (unsigned)kind, ref, end, room + HEAD_MOST, out.at));
+    return PyBool_FromLong(append(place, (unsigned)kind, ref, now, room + HEAD_MOST, out.at));
 }
 
 static void
@@ -446,17 +448,19 @@ put_hex(Out *out, PyObject *bytes)
 PyDoc_STRVAR(write_log_doc,
              "write_log(journal, known, is_guarded, ref, fd, now, head_json, head_otlp, trace_hex, trace_fields, "
              "span_id, scope_json, scope_fields, scope_names, fields, rendered)\n\n"
-             "Append a log record to the journal, unless that is None, and write its line. False: declined, with "
-             "nothing written; True: done; bytes: what the descriptor did not take of the line.");
+             "Append a log record to the journal, unless that is None, and write its line, unless the descriptor is "
+             "None. False: declined, with nothing written; True: done; bytes: what the descriptor did not take of the "
+             "line.");
 
 static PyObject *
 write_log(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
 {
     if (!takes(given, 16))
         return NULL;
-    uint64_t ref, fd, now;
+    uint64_t ref, fd = 0, now;
     PyObject *span_id = args[10], *scope_json = args[11], *fields = args[14], *rendered = args[15];
-    if (!as_u64(args[3], &ref) || !as_u64(args[4], &fd) || !as_u64(args[5], &now) || fd > INT_MAX)
+    int is_shown = args[4] != Py_None;
+    if (!as_u64(args[3], &ref) || (is_shown && !as_u64(args[4], &fd)) || !as_u64(args[5], &now) || fd > INT_MAX)
         Py_RETURN_FALSE;
     Place *place = NULL;
     if (args[0] != Py_None) {
@@ -464,8 +468,8 @@ write_log(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
             Py_RETURN_FALSE;
         place = (Place *)args[0];
     }
-    if (!PyBytes_CheckExact(scope_json) || !PyBytes_CheckExact(rendered) || PyBytes_GET_SIZE(scope_json) < 1 ||
-        PyBytes_GET_SIZE(rendered) < 3)
+    if (is_shown && (!PyBytes_CheckExact(scope_json) || !PyBytes_CheckExact(rendered) ||
+                     PyBytes_GET_SIZE(scope_json) < 1 || PyBytes_GET_SIZE(rendered) < 3))
         Py_RETURN_FALSE;
 
     unsigned char room[RECORD_MOST], line[LINE_MOST];
@@ -478,6 +482,8 @@ write_log(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
     put_bytes(&out, args[12]);
     if (!put_attributes(&out, 0x32, fields, args[1], args[13], args[2] != Py_False))
         Py_RETURN_FALSE;
+    if (!is_shown)
+        return PyBool_FromLong(!out.full && (!place || append(place, LOG, ref, now, room + HEAD_MOST, out.at)));
 
     put_timestamp(&text, now);
     put_bytes(&text, args[6]);

@@ -30,7 +30,7 @@ def write_log(
     known: dict[str, bytes | None],
     is_guarded: bool,
     ref: int,
-    fd: int,
+    fd: int | None,
     now: int,
     head_json: bytes,
     head_otlp: bytes,

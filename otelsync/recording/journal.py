@@ -24,6 +24,20 @@ The header has 512 bytes:
 
 A record is ``u32 length | u32 crc32 | u8 kind | u8 flags | u16 ref | body``; the checksum covers the body and is seeded
 with ``kind | ref << 8``. A record counts once `committed` lies behind it, so a reader never sees half of one.
+
+    ====  ============  ==================================================================================
+    kind  name          body
+    ====  ============  ==================================================================================
+    1     RESOURCE      ``ResourceSpans`` field 1; its number is the ref
+    2     SCOPE         u16 number of its resource, ``ScopeSpans`` fields 1 and 3; its number is the ref
+    3     SPAN          a span that has ended, as ``ScopeSpans`` field 2; the ref is its scope, here and below
+    4     SPAN_START    a span that has begun: the same without an end
+    5     SPAN_END      a span that has ended, of which there is a SPAN_START in the same series
+    6     LOG           a log record, as ``ScopeLogs`` field 2
+    7     SPAN_VERDICT  what ended another process's span: trace id, span id, and the end, attributes and
+                        status that go into the span, should that process die without ending it
+    8     SPAN_RELEASED trace id and span id of a span that has begun here and is ended by another process
+    ====  ============  ==================================================================================
 """
 
 from __future__ import annotations
@@ -36,6 +50,7 @@ import secrets
 import time
 import weakref
 from _thread import RLock
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from struct import Struct
@@ -62,6 +77,8 @@ SPAN: Final = 3
 SPAN_START: Final = 4
 SPAN_END: Final = 5
 LOG: Final = 6
+SPAN_VERDICT: Final = 7
+SPAN_RELEASED: Final = 8
 
 OPEN: Final = 0
 SEALED: Final = 1
@@ -216,6 +233,8 @@ class Journal(Place):
         self._resources = 0
         self._scopes = 0
         self._segment: Segment | None = None
+        self.on_look: Callable[[], object] | None = None
+        """Is called some times a second while records are appended, and may append. It must not raise."""
         self._begin()
         _journals.add(self)
 
@@ -244,7 +263,7 @@ class Journal(Place):
         self._committed = segment.committed if segment else None
         self._size = segment.size if segment else 0
         self._offset = offset
-        self._records = [0] * 8
+        self._records = [0] * (SPAN_RELEASED + 1)
         self._defined = 0
         self._next_look = 0
 
@@ -297,7 +316,7 @@ class Journal(Place):
         the byte code to that). This spares a lock, the dearest part of an append. Builds without the GIL take one.
 
         Args:
-            kind: SPAN, SPAN_START, SPAN_END or LOG.
+            kind: SPAN, SPAN_START, SPAN_END, LOG, SPAN_VERDICT or SPAN_RELEASED.
             ref: The number of its scope.
             body: The record, tagged and length-prefixed as ``ScopeSpans`` or ``ScopeLogs`` want it.
             now: About the present time, nanoseconds since the epoch.
@@ -328,11 +347,18 @@ class Journal(Place):
                 self._writing = False
         if self._unsaid:
             self._speak()
+        if self.on_look is not None:
+            self.on_look()
 
     def drop(self, reason: int, kind: int) -> None:
         """Count a record that could not be recorded: `reason` is an index into DROP_REASONS."""
         with self._lock:
             self._count_dropped(reason, kind)
+
+    def look_if_due(self) -> None:
+        """Do what the next append would do, if that brings the present time: see whether the file is still whole."""
+        if time.time_ns() >= self._next_look:
+            self.look()
 
     def look(self) -> None:
         """Notice at once whether somebody removed the file; then it is written again."""
@@ -340,6 +366,8 @@ class Journal(Place):
             if self._segment is not None and not self._writing:
                 self._look_safely()
         self._speak()
+        if self.on_look is not None:
+            self.on_look()
 
     def close(self) -> None:
         """End the series: its last file shrinks to what it holds. A later append begins a further file."""
@@ -525,7 +553,7 @@ class Journal(Place):
 
     def _speak(self) -> None:
         while self._unsaid:
-            _log.warning("%s", self._unsaid.pop(0))
+            _log.warning("recording: %s", self._unsaid.pop(0))
 
 
 def _size(entry: os.DirEntry[str]) -> int:

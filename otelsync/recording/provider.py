@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import random
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Token
 from time import time_ns
@@ -30,6 +31,8 @@ from opentelemetry.trace import (
     Span,
     SpanContext,
     SpanKind,
+    Status,
+    StatusCode,
     TraceFlags,
     TraceState,
     get_current_span,
@@ -41,10 +44,11 @@ from opentelemetry.util import types
 
 from otelsync.context import SCOPE_KEY, SyncScope
 from otelsync.recording import otlp
-from otelsync.recording.journal import Journal
+from otelsync.recording.journal import SPAN_VERDICT, Journal
 from otelsync.recording.native import native
 from otelsync.recording.runtime_context import CURRENT, installed
-from otelsync.recording.span import RecordedSpan, Trace, flags_field, is_valid_link
+from otelsync.recording.span import RecordedSpan, Trace, encode_verdict, flags_field, is_valid_link
+from otelsync.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -57,15 +61,41 @@ _SpanArguments: TypeAlias = tuple[
     str, Context | None, SpanKind, types.Attributes, Sequence[Link] | None, int | None, bool, bool
 ]
 
+_log = logging.getLogger("otelsync")
+
 _LINK_TAG, _EVENT_TAG, _SPAN_TAG = 0x22, 0x1A, 0x4A
 _NO_STATE: Final = TraceState()
 _ANY: Final = 1 << 62
-_LOCAL_FLAGS: Final = flags_field(None)
+_LOCAL_FLAGS: Final = flags_field(is_remote=False)
+_REMOTE_FLAGS: Final = flags_field(is_remote=True)
 _EMPTY_STATUS: Final = b"\x7a\x00"
 
-_random = random.Random()  # ids are no secrets; our own, so that a host's random.seed() repeats none
+_chance: Final = random.Random()  # ids are no secrets; our own, so that a host's random.seed() repeats none
+_random: random.Random = _chance
 _random_bits = _random.getrandbits
-os.register_at_fork(after_in_child=_random.seed)  # two children must not draw the same ids
+
+
+def draw_ids_from(source: random.Random | None = None) -> random.Random:
+    """Draw the bits of all ids from `source` from now on; by default at random, as it is from the beginning.
+
+    For tests. What a process forks draws at random in any case.
+
+    Returns:
+        What they were drawn from until now.
+    """
+    global _random, _random_bits
+    before, _random = _random, source or _chance
+    _random_bits = _random.getrandbits
+    return before
+
+
+def _draw_anew() -> None:
+    """After a fork: two children must not draw the same ids."""
+    _chance.seed()
+    draw_ids_from()
+
+
+os.register_at_fork(after_in_child=_draw_anew)
 
 
 class IdGenerator(RandomIdGenerator):
@@ -88,6 +118,10 @@ class Tracer(sdk.Tracer):
     """The number of this tracer's scope in the journal."""
 
     def __init__(self, like: sdk.Tracer, provider: TracerProvider) -> None:
+        self.belong_to(provider, like)
+
+    def belong_to(self, provider: TracerProvider, like: sdk.Tracer) -> None:
+        """Record for `provider` from now on, as the SDK's tracer `like` would."""
         super().__init__(
             like.sampler,
             like.resource,
@@ -108,6 +142,16 @@ class Tracer(sdk.Tracer):
         """How many attributes a span may take without a look at its limits."""
         if self.limits.max_span_attribute_length is not None:
             self.room = -1
+        self.take_encoders()
+        self.has_processors = provider.has_processors
+        self.is_simple = False
+        """Whether every child of a sampled span is recorded under a random id, and nobody looks on."""
+        self.reconsider()
+        self.ref = provider.define_scope(self.resource, self.instrumentation_scope)
+
+    def take_encoders(self) -> None:
+        """Encode, and take secrets out, as the provider says now."""
+        provider = self.provider
         self.encoder = provider.encoder
         self.known = self.encoder.known
         self.is_guarded = provider.is_guarded
@@ -116,11 +160,7 @@ class Tracer(sdk.Tracer):
         self.redact = provider.redact
         self.names: dict[SpanKind, dict[str, bytes]] = {kind: {} for kind in SpanKind}
         self.internal_names = self.names[SpanKind.INTERNAL]
-        self.has_processors = provider.has_processors
-        self.is_simple = False
-        """Whether every child of a sampled span is recorded under a random id, and nobody looks on."""
-        self.reconsider()
-        self.ref = provider.define_scope(self.resource, self.instrumentation_scope)
+        self.remote_names: dict[SpanKind, dict[str, bytes]] = {kind: {} for kind in SpanKind}
 
     def reconsider(self) -> None:
         """Find out anew which ways are open, after something was added or switched off."""
@@ -140,11 +180,12 @@ class Tracer(sdk.Tracer):
         super()._set_resource(resource)
         self.ref = self.provider.define_scope(resource, self.instrumentation_scope)
 
-    def new_name(self, kind: SpanKind, name: str) -> bytes:
-        """What follows the span's id: name, kind, flags of a local parent, and the unset status."""
+    def new_name(self, kind: SpanKind, name: str, is_below_remote: bool = False) -> bytes:
+        """What follows the span's id: name, kind, flags that say whether the parent is remote, and the unset status."""
         clean = self.redact(name)
-        body = (otlp.text(0x2A, clean) if clean else b"") + bytes((0x30, kind.value + 1)) + _LOCAL_FLAGS + _EMPTY_STATUS
-        names = self.names[kind]
+        body = (otlp.text(0x2A, clean) if clean else b"") + bytes((0x30, kind.value + 1))
+        body += (_REMOTE_FLAGS if is_below_remote else _LOCAL_FLAGS) + _EMPTY_STATUS
+        names = (self.remote_names if is_below_remote else self.names)[kind]
         if len(names) >= 1024:
             names.clear()
         names[name] = body
@@ -217,6 +258,59 @@ class Tracer(sdk.Tracer):
             name, context, kind, attributes, links or (), start_time, record_exception, set_status_on_exception
         )
 
+    def start_span_as(
+        self,
+        own: SpanContext,
+        name: str,
+        *,
+        parent: SpanContext | None,
+        kind: SpanKind,
+        attributes: types.Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        scope: SyncScope | None = None,
+        context: Context | None = None,
+    ) -> RecordedSpan:
+        """Start a span whose ids were decided before, here or in another process; it does not become current.
+
+        No sampler is asked: whether it is recorded stands in the flags of `own`.
+
+        Args:
+            own: Its ids, flags and trace state.
+            name: The operation's name.
+            parent: Of the same trace; None for a root.
+            kind: Its role in a remote call.
+            attributes: Its first attributes.
+            links: Other spans that it points to.
+            start_time: Nanoseconds since the epoch, by default now.
+            scope: What it and everything below it carry.
+            context: What is current besides when the span is, such as baggage; by default what is now.
+        """
+        flags = own.trace_flags if self._is_enabled() else TraceFlags(own.trace_flags & ~TraceFlags.SAMPLED)
+        trace = Trace(own.trace_id, flags, own.trace_state)
+        span = RecordedSpan(
+            self,
+            name,
+            kind,
+            trace,
+            own.span_id.to_bytes(8, "big"),
+            trace.head + (b"\x22\x08" + parent.span_id.to_bytes(8, "big") if parent else b""),
+            parent,
+            scope,
+            context_api.get_current() if context is None else context,
+            time_ns() if start_time is None else start_time,
+        )
+        if parent and parent.is_remote:
+            span.is_below_remote = True
+        if attributes:
+            span._set_all(attributes)
+        for link in links or ():
+            if link and is_valid_link(link.context, link.attributes):
+                span.append_link(link.context, link.attributes)
+        if self.has_processors:
+            self.span_processor.on_start(span)  # type: ignore[arg-type]  # as good as the SDK's
+        return span
+
     def _start_sampled(
         self,
         name: str,
@@ -247,7 +341,8 @@ class Tracer(sdk.Tracer):
         flags = TraceFlags((TraceFlags.SAMPLED if is_sampled else 0) | (TraceFlags.RANDOM_TRACE_ID if is_random else 0))
         span_id = self.id_generator.generate_span_id()
         if result.decision is sampling.Decision.DROP:
-            return NonRecordingSpan(SpanContext(trace_id, span_id, False, flags, result.trace_state))
+            dropped = SpanContext(trace_id, span_id, False, flags, result.trace_state)
+            return UnsampledSpan(dropped, kind, attributes or {})
         span = self._make(name, kind, trace_id, flags, result.trace_state, span_id, parent_span, context, start_time)
         if result.attributes:
             span._set_all(result.attributes)
@@ -292,8 +387,17 @@ class Tracer(sdk.Tracer):
             time_ns() if start_time is None else start_time,
         )
         if parent and parent.is_remote:
-            span.set_tail(flags_field(parent))
+            span.is_below_remote = True
         return span
+
+
+class UnsampledSpan(NonRecordingSpan):
+    """A span that is not recorded, and says all the same where it leads: that decides whether its ids may travel."""
+
+    def __init__(self, context: SpanContext, kind: SpanKind, attributes: Mapping[str, types.AnyValue]) -> None:
+        super().__init__(context)
+        self.kind = kind
+        self.attributes = attributes
 
 
 class SpanBlock:
@@ -474,16 +578,8 @@ class TracerProvider(sdk.TracerProvider):
         meter_provider: MeterProvider | None = None,
     ) -> None:
         self.journal = journal
-        self.redact: Callable[[str], str] = redactor.redact if redactor else _as_it_is
-        self.encoder = otlp.AttributeEncoder(_SPAN_TAG, redactor)
-        self.inner_encoders = (otlp.AttributeEncoder(_EVENT_TAG, redactor), otlp.AttributeEncoder(_LINK_TAG, redactor))
         self.has_processors = active_span_processor is not None
-        self.is_guarded = redactor is not None
-        self.append_span = None
-        """The C extension's way into the journal, where it can be gone."""
-        if native and type(journal).append is Journal.append and (redactor is None or redactor.is_standard):
-            self.append_span = native.append_span
-        self._redactor = redactor
+        self._take_redactor(redactor)
         self._resource_numbers: list[tuple[Resource, int]] = []
         super().__init__(
             sampler=sampler,
@@ -494,6 +590,30 @@ class TracerProvider(sdk.TracerProvider):
             span_limits=span_limits,
             meter_provider=meter_provider,
         )
+
+    def _take_redactor(self, redactor: Redactor | None) -> None:
+        self.redact: Callable[[str], str] = redactor.redact if redactor else _as_it_is
+        self.encoder = otlp.AttributeEncoder(_SPAN_TAG, redactor)
+        self.inner_encoders = (otlp.AttributeEncoder(_EVENT_TAG, redactor), otlp.AttributeEncoder(_LINK_TAG, redactor))
+        self.is_guarded = redactor is not None
+        self.append_span = None
+        """The C extension's way into the journal, where it can be gone."""
+        if native and type(self.journal).append is Journal.append and (redactor is None or redactor.is_standard):
+            self.append_span = native.append_span
+        self._redactor = redactor
+
+    def redact_with(self, redactor: Redactor) -> None:
+        """Let `redactor` take secrets out of everything that is recorded from now on."""
+        with self._tracers_lock:
+            self._take_redactor(redactor)
+            for tracer in self._tracers.values():
+                if isinstance(tracer, Tracer):
+                    tracer.take_encoders()
+
+    def rename_service(self, name: str) -> None:
+        """Let everything that is recorded from now on have another ``service.name``."""
+        if self.resource.attributes.get("service.name") != name:
+            self._update_resource(Resource({"service.name": name}))
 
     def define_scope(self, resource: Resource, scope: InstrumentationScope) -> int:
         """The journal's number for an instrumentation scope under a resource."""
@@ -520,6 +640,58 @@ class TracerProvider(sdk.TracerProvider):
                     ours = self._tracers[scope] = Tracer(tracer, self)
                 return ours
         return tracer
+
+    def adopt_tracers(self, other: TracerProvider) -> None:
+        """Let the tracers that `other` has given out record here from now on: modules and libraries hold on to them."""
+        with other._tracers_lock:
+            theirs = [tracer for tracer in other._tracers.values() if isinstance(tracer, Tracer)]
+        for tracer in theirs:
+            scope = tracer.instrumentation_scope
+            with self._tracers_lock:
+                self._tracers.pop(scope, None)
+            like = super().get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
+            if isinstance(like, sdk.Tracer):
+                with self._tracers_lock:
+                    tracer.belong_to(self, like)
+                    self._tracers[scope] = tracer
+
+    def give_verdict(
+        self,
+        span_context: SpanContext,
+        *,
+        outcome: str,
+        error_type: str | None = None,
+        message: str | None = None,
+        attributes: Mapping[str, object] | None = None,
+    ) -> None:
+        """Say what ends another process's span: for whoever kills that process, before the kill. Never raises.
+
+        It counts if that process has announced the span and dies without ending it.
+
+        Args:
+            span_context: Which span.
+            outcome: Its ``sync.outcome``.
+            error_type: Its ``error.type``; with one the span's status is ERROR.
+            message: The description of that status.
+            attributes: Further attributes. All of them replace what the span began with.
+        """
+        if not span_context.trace_flags & TraceFlags.SAMPLED:
+            return
+        found: dict[str, object] = {**(attributes or {}), "sync.outcome": outcome}
+        if error_type is not None:
+            found["error.type"] = error_type
+        ends = time_ns()
+        try:
+            body = encode_verdict(span_context, ends, self.encoder.encode(found), self._error(error_type, message))
+            tracer = self.get_tracer("otelsync", __version__)
+            self.journal.append(SPAN_VERDICT, tracer.ref if isinstance(tracer, Tracer) else 0, body, ends)
+        except Exception as error:
+            _log.debug("the verdict on span %016x could not be journalled: %s", span_context.span_id, error)
+
+    def _error(self, error_type: str | None, message: str | None) -> Status | None:
+        if error_type is None:
+            return None
+        return Status(StatusCode.ERROR, self.redact(message or error_type))
 
     def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:
         """Let `span_processor` see the start and the end of every span."""

@@ -25,7 +25,7 @@ from opentelemetry.util import types
 
 from otelsync.context import EMPTY, SCOPE_KEY, SyncScope
 from otelsync.errors import message_of
-from otelsync.recording.journal import ENCODE_ERROR, SPAN, SPAN_END, SPAN_START
+from otelsync.recording.journal import ENCODE_ERROR, SPAN, SPAN_END, SPAN_RELEASED, SPAN_START
 from otelsync.recording.native import native
 from otelsync.recording.otlp import AttributeEncoder, field, text, varint
 
@@ -87,6 +87,8 @@ class RecordedSpan(Span):
     _has_more = False
     """Whether there are events, links, a status or anything else that most spans do not have."""
     _started = False
+    is_below_remote = False
+    """Whether its parent is a span of another process, which its flags say."""
     _record_exception = True
     _set_status_on_exception = True
 
@@ -238,7 +240,7 @@ class RecordedSpan(Span):
         return head
 
     def set_tail(self, tail: bytes) -> None:
-        """Set what else its message says beyond what siblings share: the flags of a remote parent."""
+        """Set what else its message says beyond what siblings share: a trace state."""
         self._tail += tail
         self._has_more = True
 
@@ -286,10 +288,14 @@ class RecordedSpan(Span):
 
     def _set_all(self, attributes: Mapping[str, Any]) -> None:
         tracer = self._tracer
-        if not self._attributes and len(attributes) <= tracer.room:
+        own = self._attributes
+        if len(own) + len(attributes) <= tracer.room:
             copy = _plain_copy(attributes)
             if copy is not None:
-                self._attributes = copy
+                if own.keys().isdisjoint(copy):  # else they move to the end, as they do in the SDK
+                    own.update(copy)
+                    return
+                self._attributes = {key: value for key, value in own.items() if key not in copy} | copy
                 return
         limits = tracer.limits
         if limits.max_span_attributes == 0:
@@ -410,10 +416,23 @@ class RecordedSpan(Span):
         self._started = True
         tracer = self._tracer
         if self.trace.flags & 1:
+            if self._announce_shortly():
+                return
             try:
                 tracer.journal.append(SPAN_START, tracer.ref, self._encode(0), self._start_time)
             except Exception as error:
                 _log.debug("the start of span %r could not be journalled: %s", self._name, error)
+
+    def release(self) -> None:
+        """Leave its end to another process: it is over here, without a record, and nobody closes it for us."""
+        if self._end_time is not None:
+            _log.warning("Tried calling %s on an ended span.", "release")
+            return
+        self._end_time = now = time_ns()
+        tracer = self._tracer
+        if self._started and self.trace.flags & 1:
+            ids = field(0x12, self.trace.head + b"\x12\x08" + self.id_bytes)
+            tracer.journal.append(SPAN_RELEASED, tracer.ref, ids, now)
 
     def end(self, end_time: int | None = None) -> None:
         """End it, now or at `end_time` (nanoseconds since the epoch), and journal it if it is sampled."""
@@ -423,11 +442,16 @@ class RecordedSpan(Span):
         tracer = self._tracer
         if tracer.has_processors:
             return self._end_with_processors(end_time)
-        self._end_time = now = time_ns() if end_time is None else end_time
+        if end_time is None:
+            self._end_time = now = time_ns()
+        else:
+            self._end_time = now = end_time
+            tracer.journal.look_if_due()  # an append goes by its time, which may be long past
         if self.trace.flags & 1:
             append_span = tracer.append_span
             if append_span is not None and not self._has_more:
                 scope = self.scope or EMPTY
+                is_plain = self._kind is _INTERNAL and not self.is_below_remote
                 if append_span(
                     tracer.journal,
                     tracer.known,
@@ -436,7 +460,7 @@ class RecordedSpan(Span):
                     tracer.ref,
                     self._head,
                     self.id_bytes,
-                    (tracer.internal_names if self._kind is _INTERNAL else tracer.names[self._kind]).get(self._name),
+                    (tracer.internal_names if is_plain else self._names()).get(self._name),
                     self._start_time,
                     now,
                     scope.span_bytes,
@@ -450,6 +474,39 @@ class RecordedSpan(Span):
             except Exception as error:
                 self._lose(error)
         return None
+
+    def _announce_shortly(self) -> bool:
+        """Let the C extension do it, as in :meth:`end`, if there is one and the span is like most."""
+        tracer = self._tracer
+        append_span = tracer.append_span
+        if append_span is None or self._has_more:
+            return False
+        scope = self.scope or EMPTY
+        if append_span(
+            tracer.journal,
+            tracer.known,
+            tracer.is_guarded,
+            SPAN_START,
+            tracer.ref,
+            self._head,
+            self.id_bytes,
+            self._names().get(self._name),
+            self._start_time,
+            0,
+            scope.span_bytes,
+            scope.keys,
+            self._attributes,
+        ):
+            return True
+        tracer.encoder.learn(self._attributes)
+        return False
+
+    def _names(self) -> dict[str, bytes]:
+        """What follows the id in the bytes of spans of this kind, by name."""
+        tracer = self._tracer
+        if self.is_below_remote:
+            return tracer.remote_names[self._kind]
+        return tracer.internal_names if self._kind is _INTERNAL else tracer.names[self._kind]
 
     def _end_with_processors(self, end_time: int | None) -> None:
         processor = self._tracer.span_processor
@@ -493,12 +550,11 @@ class RecordedSpan(Span):
     def _encode(self, end_time: int) -> bytes:
         """The span as ``ScopeSpans`` field 2. An `end_time` of 0 means that it has none yet."""
         tracer = self._tracer
-        names = tracer.internal_names if self._kind is _INTERNAL else tracer.names[self._kind]
         parts = [
             self._head,
             b"\x12\x08",
             self.id_bytes,
-            names.get(self._name) or tracer.new_name(self._kind, self._name),
+            self._names().get(self._name) or tracer.new_name(self._kind, self._name, self.is_below_remote),
             _pack_times(_START, self._start_time, _END, end_time),
         ]
         scope = self.scope
@@ -526,9 +582,14 @@ class RecordedSpan(Span):
             _count(0x70, self.dropped_links),
         )
         if self._status is not _UNSET:
-            description = self._tracer.redact(self._status.description or "")
-            body = text(0x12, description) if description else b""
-            parts.append(field(0x7A, body + _count(0x18, self._status.status_code.value)))
+            parts.append(_status_field(self._status.status_code, self._tracer.redact(self._status.description or "")))
+
+
+def encode_verdict(context: SpanContext, end_time: int, attributes: bytes, error: Status | None) -> bytes:
+    """A partial span as ``ScopeSpans`` field 2: whose it is, and how it ended."""
+    ids = b"\x0a\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big")
+    status = _status_field(error.status_code, error.description or "") if error else b""
+    return field(0x12, ids + _pack_event_time(_END, end_time) + attributes + status)
 
 
 def state_field(state: TraceState) -> bytes:
@@ -536,9 +597,9 @@ def state_field(state: TraceState) -> bytes:
     return text(0x1A, ",".join(f"{key}={value}" for key, value in state.items()))
 
 
-def flags_field(parent: SpanContext | None) -> bytes:
+def flags_field(*, is_remote: bool) -> bytes:
     """Field 16 of a Span: that it is known whether the parent is remote, and whether it is."""
-    flags = _HAS_IS_REMOTE | (_IS_REMOTE if parent and parent.is_remote else 0)
+    flags = _HAS_IS_REMOTE | (_IS_REMOTE if is_remote else 0)
     return b"\x85\x01" + flags.to_bytes(4, "little")
 
 
@@ -558,6 +619,10 @@ def _plain_copy_in_python(attributes: object) -> dict[str, Any] | None:
 
 
 _plain_copy: Final = native.plain_copy if native else _plain_copy_in_python
+
+
+def _status_field(code: StatusCode, description: str) -> bytes:
+    return field(0x7A, (text(0x12, description) if description else b"") + _count(0x18, code.value))
 
 
 def _count(tag: int, number: int) -> bytes:

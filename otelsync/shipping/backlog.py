@@ -201,7 +201,7 @@ class Backlog:
         """Log something once."""
         if message not in self._said and len(self._said) < 1000:
             self._said.add(message)
-            _log.warning("%s", message)
+            _log.warning("shipping: %s", message)
 
     def _refresh(self, name: SegmentName) -> None:
         known = self.segments.get(name.name)

@@ -26,6 +26,10 @@ class Group:
     """Log records, each as ``ScopeLogs`` field 2."""
     ended: list[bytes] = field(default_factory=list)
     """Those of `spans` whose beginning was recorded too."""
+    verdicts: list[bytes] = field(default_factory=list)
+    """What ended spans of other processes, in the same form: ids, and the fields that their ends are made of."""
+    released: list[bytes] = field(default_factory=list)
+    """The ids, in the same form, of spans of this series that other processes end."""
 
 
 @dataclass(slots=True)

@@ -61,6 +61,30 @@ class OpenSeries:
 
 
 @dataclass(slots=True)
+class Verdict:
+    """What ended a span whose process could not say so itself."""
+
+    body: str
+    """As the journal held it, base64."""
+    read_at: int
+    """Unix nanoseconds."""
+
+
+@dataclass(slots=True)
+class MetricMemory:
+    """What the metrics must know of records that have been counted already. Counters themselves begin anew."""
+
+    service: str = ""
+    """What the service is called, as the latest record said."""
+    below: dict[str, dict[str, Counts]] = field(default_factory=dict)
+    """By series and open span: items that were counted below it (see `otelsync.shipping.item_counts`)."""
+    ledger: Counts = field(default_factory=dict)
+    """The ledger's sums that the counters have been told of (see `otelsync.shipping.ledger_metrics`)."""
+    last_success: dict[str, Counts] = field(default_factory=dict)
+    """By pipeline and repo (empty: the pipeline's own): Unix seconds."""
+
+
+@dataclass(slots=True)
 class Checkpoint:
     """All that a shipper must know to go on where another one stopped."""
 
@@ -69,8 +93,10 @@ class Checkpoint:
     files: dict[str, FileProgress] = field(default_factory=dict)
     open: dict[str, OpenSeries] = field(default_factory=dict)
     """By series."""
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    """By the id of the span that each is about."""
     totals: dict[str, dict[str, Counts]] = field(default_factory=dict)
-    """Sink to signal to: shipped, rejected, partial_success, vanished; and recorded, in files that are gone."""
+    """Sink to signal to: shipped, folded, rejected, partial_success, vanished; and recorded, in files that are gone."""
     recorded: Counts = field(default_factory=dict)
     """Signal to the number of records in files that are gone."""
     dropped: dict[str, Counts] = field(default_factory=dict)
@@ -78,6 +104,17 @@ class Checkpoint:
     corrupted_bytes: int = 0
     retired: list[str] = field(default_factory=list)
     """Files that are accounted for and need only be deleted."""
+    fold: str = ""
+    """The state of folding at the cursors of the traces' sink (see `otelsync.shipping.fold_state`)."""
+    held: int = 0
+    """Spans that this sink has passed, and that are kept back in that state."""
+    debug_logs: str = ""
+    """The DEBUG records that the logs' sink has passed, and that wait for the end of their stages."""
+    held_logs: int = 0
+    """How many these are."""
+    fan_outs: str = ""
+    """Which repos have traces of their own, as decided at the cursors of the shipper itself."""
+    metrics: MetricMemory = field(default_factory=MetricMemory)
 
     def add(self, sink: str, signal: str, what: str, count: int) -> None:
         """Add to one of the totals of a sink."""
@@ -143,6 +180,7 @@ def _checkpoint(document: object) -> Checkpoint:
         sinks={name: [_text(signal) for signal in _list(value)] for name, value in _mapping(top["sinks"]).items()},
         files={name: _progress(_mapping(value)) for name, value in _mapping(top["files"]).items()},
         open={name: _open_series(_mapping(value)) for name, value in _mapping(top["open"]).items()},
+        verdicts={key: _verdict(_mapping(value)) for key, value in _mapping(top.get("verdicts", {})).items()},
         totals={
             sink: {signal: _counts(counts) for signal, counts in _mapping(value).items()}
             for sink, value in _mapping(top["totals"]).items()
@@ -151,6 +189,12 @@ def _checkpoint(document: object) -> Checkpoint:
         dropped={signal: _counts(value) for signal, value in _mapping(top["dropped"]).items()},
         corrupted_bytes=_count(top["corrupted_bytes"]),
         retired=[_text(name) for name in _list(top["retired"])],
+        fold=_text(top.get("fold", "")),
+        held=_count(top.get("held", 0)),
+        debug_logs=_text(top.get("debug_logs", "")),
+        held_logs=_count(top.get("held_logs", 0)),
+        fan_outs=_text(top.get("fan_outs", "")),
+        metrics=_metrics(_mapping(top.get("metrics", {}))),
     )
 
 
@@ -168,6 +212,24 @@ def _open_series(document: dict[str, object]) -> OpenSeries:
     for parts in stages.values():
         _ = [decode(part) for part in parts]
     return OpenSeries(_text(document["boot_id"]), _count(document["last_seen"]), stages)
+
+
+def _verdict(document: dict[str, object]) -> Verdict:
+    verdict = Verdict(_text(document["body"]), _count(document["read_at"]))
+    decode(verdict.body)
+    return verdict
+
+
+def _metrics(document: dict[str, object]) -> MetricMemory:
+    below = {series: _mapping(spans) for series, spans in _mapping(document.get("below", {})).items()}
+    return MetricMemory(
+        service=_text(document.get("service", "")),
+        below={series: {key: _counts(value) for key, value in spans.items()} for series, spans in below.items()},
+        ledger=_counts(document.get("ledger", {})),
+        last_success={
+            pipeline: _counts(repos) for pipeline, repos in _mapping(document.get("last_success", {})).items()
+        },
+    )
 
 
 def _counts(value: object) -> Counts:

@@ -81,7 +81,7 @@ class OtlpSink:
     def __init__(self, endpoint: OtlpEndpoint, *, user_agent: str = USER_AGENT) -> None:
         self.endpoint = endpoint
         self.name: Signal = endpoint.signal
-        self._transport = _transport(endpoint, user_agent)
+        self._transport = transport_to(endpoint, user_agent)
         self._bound: int | None = None
         self._aborted = False
 
@@ -189,7 +189,8 @@ def parse_partial_success(content: bytes, signal: Signal) -> tuple[int, str]:
         return 0, ""
 
 
-def _transport(endpoint: OtlpEndpoint, user_agent: str) -> Transport:
+def transport_to(endpoint: OtlpEndpoint, user_agent: str) -> Transport:
+    """What sends requests to an endpoint. Raises OSError when its certificate files cannot be used."""
     if endpoint.protocol == "grpc":
         from otelsync.shipping.otlp_grpc import GrpcTransport
 

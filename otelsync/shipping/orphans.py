@@ -1,10 +1,14 @@
-"""Orphans: the stages that were open when their process died, closed as spans that say so."""
+"""Orphans: the spans that were open when their process died, closed as spans that say so.
+
+Whoever kills a process, or sees it go, may know better than "it was interrupted": such a verdict stands in its own
+journal, may be read before or after the orphan's, and is kept until it is of use.
+"""
 
 from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -14,11 +18,16 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otelsync.recording.journal import SPAN_END, Journal
 from otelsync.shipping.batch import Batch, Group
-from otelsync.shipping.checkpoint import OpenSeries, decode, encode
+from otelsync.shipping.checkpoint import OpenSeries, Verdict, decode, encode
 from otelsync.shipping.exporter import Run, varint
 
 MOST_OPEN = 10_000
 """Stages that are remembered as open, per process. A program that begins and never ends them must not fill the disk."""
+
+MOST_VERDICTS = 10_000
+"""Verdicts that wait for their span to be closed."""
+VERDICT_HOURS = 1
+"""How long a verdict waits after it was read. One that comes after its span's own end would wait for ever."""
 
 _END_TIME = struct.Struct("<BQ")
 _END_TIME_TAG = 0x41
@@ -35,8 +44,36 @@ def note(batch: Batch, series: OpenSeries) -> None:
         series.last_seen = max(series.last_seen, _latest(group))
     if series.stages:
         for group in batch.groups:
-            for body in group.ended:
+            for body in (*group.ended, *group.released):
                 series.stages.pop(span_id(body) or "", None)
+
+
+def note_verdicts(batch: Batch, verdicts: dict[str, Verdict]) -> bool:
+    """Bring `verdicts` up to date with those in `batch`, and with the spans that ended by themselves; True if any."""
+    changed = False
+    now = time.time_ns()
+    for group in batch.groups:
+        for body in group.verdicts:
+            key = span_id(body)
+            if key is not None:
+                verdicts.pop(key, None)
+                verdicts[key] = Verdict(encode(body), now)
+                changed = True
+        for body in group.ended if verdicts else ():
+            changed = verdicts.pop(span_id(body) or "", None) is not None or changed
+    return _forget_old(verdicts, now) or changed
+
+
+def _forget_old(verdicts: dict[str, Verdict], now: int) -> bool:
+    """Forget those that have waited too long, or are too many, the oldest first; True if any."""
+    forgotten = False
+    while verdicts:
+        oldest = next(iter(verdicts))
+        if len(verdicts) <= MOST_VERDICTS and now - verdicts[oldest].read_at < VERDICT_HOURS * 3600 * 1_000_000_000:
+            break
+        del verdicts[oldest]
+        forgotten = True
+    return forgotten
 
 
 def span_id(body: bytes) -> str | None:
@@ -50,14 +87,15 @@ def span_id(body: bytes) -> str | None:
     return None
 
 
-def interrupted(series: OpenSeries) -> list[Run]:
-    """The open stages of a dead process as finished spans: same ids, status ERROR, ``sync.outcome = interrupted``.
+def closed(series: OpenSeries, verdicts: Mapping[str, Verdict]) -> list[Run]:
+    """The open spans of a dead process as finished ones with the same ids.
 
-    They end when the last sign of life was recorded, and not before they began.
+    Where there is a verdict, it says how they ended; else status ERROR and ``sync.outcome = interrupted`` do. They end
+    when the last sign of life was recorded, or at the verdict's time, and not before they began.
     """
     return [
-        Run(decode(resource), decode(scope), [_close(decode(body), series.last_seen)])
-        for body, resource, scope in series.stages.values()
+        Run(decode(resource), decode(scope), [_close(decode(body), series.last_seen, verdicts.get(key))])
+        for key, (body, resource, scope) in series.stages.items()
     ]
 
 
@@ -86,15 +124,37 @@ def untagged(body: bytes) -> bytes:
     return body[at + 1 :]
 
 
-def _close(body: bytes, last_seen: int) -> bytes:
-    """Append fields to an unfinished span: in protobuf the last value wins, and repeated fields and messages merge."""
+def _close(body: bytes, last_seen: int, verdict: Verdict | None) -> bytes:
     message = untagged(body)
+    judged = _judged(message, last_seen, untagged(decode(verdict.body))) if verdict else None
+    message = _interrupted(message, last_seen) if judged is None else judged
+    return b"\x12" + varint(len(message)) + message
+
+
+def _judged(message: bytes, last_seen: int, verdict: bytes) -> bytes | None:
+    """An unfinished span with what a verdict says; None if they do not belong together, or one cannot be read."""
+    try:
+        span, end = Span.FromString(message), Span.FromString(verdict)
+    except DecodeError:
+        return None
+    if (span.trace_id, span.span_id) != (end.trace_id, end.span_id):
+        return None
+    replaced = {pair.key for pair in end.attributes}
+    kept = [pair for pair in span.attributes if pair.key not in replaced]
+    del span.attributes[:]
+    span.attributes.extend([*kept, *end.attributes])
+    span.end_time_unix_nano = max(last_seen, end.end_time_unix_nano, span.start_time_unix_nano)
+    span.status.CopyFrom(end.status)
+    return span.SerializeToString()
+
+
+def _interrupted(message: bytes, last_seen: int) -> bytes:
+    """Append fields to an unfinished span: in protobuf the last value wins, and repeated fields and messages merge."""
     end = max(last_seen, _span_times(message)[0])
     outcome = KeyValue(key="sync.outcome", value=AnyValue(string_value="interrupted"))
     status = Status(code=Status.STATUS_CODE_ERROR, message="the process ended before this stage did")
     rest = Span(attributes=[outcome], status=status).SerializeToString()
-    message = b"".join([message, _END_TIME.pack(_END_TIME_TAG, end), rest])
-    return b"\x12" + varint(len(message)) + message
+    return b"".join([message, _END_TIME.pack(_END_TIME_TAG, end), rest])
 
 
 def _latest(group: Group) -> int:

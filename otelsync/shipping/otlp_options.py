@@ -15,11 +15,13 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from otelsync.errors import ConfigurationError
 
-Signal = Literal["traces", "logs"]
+Signal = Literal["traces", "logs", "metrics"]
 Protocol = Literal["http/protobuf", "grpc"]
 Compression = Literal["none", "gzip"]
 
 DEFAULT_TIMEOUT = 10.0
+DEFAULT_INTERVAL = 60.0
+"""Seconds from one export of metrics to the next."""
 _GRPC_PORT = 4317
 _LONGEST_TIMEOUT = 3600.0
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
@@ -73,6 +75,36 @@ def endpoints_from_environment(
     signals: tuple[Signal, Signal] = ("traces", "logs")
     found = (_endpoint(_Variables(variables, signal)) for signal in signals if _wanted(variables, signal))
     return tuple(filter(None, found))
+
+
+def metrics_from_environment(
+    environment: Mapping[str, str], *, endpoint: str | None = None
+) -> tuple[OtlpEndpoint, float] | None:
+    """Where metrics go, and how many seconds lie between two exports; None if they are not sent.
+
+    They are where they have an endpoint, unless ``OTEL_METRICS_EXPORTER`` names other exporters alone, or ``none``.
+
+    Raises:
+        ConfigurationError: A variable has a value that cannot work.
+    """
+    variables = dict(environment)
+    if endpoint is not None:
+        variables[f"{_PREFIX}ENDPOINT"] = endpoint
+    exporters = {name.strip().lower() for name in variables.get("OTEL_METRICS_EXPORTER", "").split(",")} - {""}
+    if exporters and "otlp" not in exporters:
+        return None
+    found = _endpoint(_Variables(variables, "metrics"))
+    return None if found is None else (found, _interval(variables))
+
+
+def _interval(variables: Mapping[str, str]) -> float:
+    name = "OTEL_METRIC_EXPORT_INTERVAL"
+    value = variables.get(name, "").strip()
+    if not value:
+        return DEFAULT_INTERVAL
+    if not value.isascii() or not value.isdigit() or not 0 < int(value) <= _LONGEST_TIMEOUT * 1000:
+        raise ConfigurationError(name, value, "set it to a number of milliseconds above 0 and up to 3600000")
+    return int(value) / 1000
 
 
 def _wanted(variables: Mapping[str, str], signal: Signal) -> bool:

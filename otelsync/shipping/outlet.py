@@ -59,6 +59,13 @@ class Parcel:
     epoch: int = 0
     """Which checkpoint the batches were read by."""
     batches: list[Batch] = field(default_factory=list)
+    shaped: list[Batch] | None = None
+    """What is to be sent in place of these."""
+
+    @property
+    def content(self) -> list[Batch]:
+        """What is to be sent."""
+        return self.batches if self.shaped is None else self.shaped
 
     def add(self, batch: Batch) -> None:
         """Put in a batch."""
@@ -162,7 +169,7 @@ class OtlpOutlet(Outlet):
 
     def deliver(self, parcel: Parcel, done: SimpleQueue[Delivery | None]) -> None:
         """Give the sink a parcel; the delivery comes through `done`. Nothing to send is delivered at once."""
-        if not any(batch.spans if "span" in self.signals else batch.logs for batch in parcel.batches):
+        if not any(batch.spans if "span" in self.signals else batch.logs for batch in parcel.content):
             done.put(Delivery(self, parcel, Outcome()))
             return
         self.busy = True
@@ -198,7 +205,7 @@ class OtlpOutlet(Outlet):
 
     def _send(self, parcel: Parcel) -> Outcome:
         try:
-            return self._sink.send(parcel.batches, deadline=parcel.deadline)
+            return self._sink.send(parcel.content, deadline=parcel.deadline)
         except Exception as error:
             _log.debug("%s: unexpected", self.name, exc_info=True)
             return Outcome(retry=True, reason=f"unexpected {type(error).__name__}")

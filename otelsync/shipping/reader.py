@@ -34,7 +34,9 @@ from otelsync.recording.journal import (
     SEALED,
     SPAN,
     SPAN_END,
+    SPAN_RELEASED,
     SPAN_START,
+    SPAN_VERDICT,
     VERSION,
     boot_id,
 )
@@ -54,7 +56,7 @@ _RECORD = struct.Struct("<III")
 """Length, crc, and kind, flags and ref as one number: equal numbers go the same way."""
 _NAME = re.compile(r"(([0-9]{1,10})-([0-9]{1,20})-[0-9a-f]{8})-([0-9]{6,9})\.journal", re.ASCII)
 _PLAUSIBLE = re.compile(
-    rb"(?=..[\x00-\x40]\x00....(?:[\x03-\x06]\x00..\x12|\x01\x00..\x0a|\x02\x00....\x0a))", re.DOTALL
+    rb"(?=..[\x00-\x40]\x00....(?:[\x03-\x08]\x00..\x12|\x01\x00..\x0a|\x02\x00....\x0a))", re.DOTALL
 )
 _RESYNC_BUDGET = 256 * 1024 * 1024
 """Bytes that may be checksummed in search of the next record, so that a hostile file cannot hold the shipper."""
@@ -306,12 +308,19 @@ class _Routes(dict[int, tuple[int, Callable[[bytes], None]]]):
             return lambda body: self._define_resource(ref, body)
         if kind == SCOPE:
             return lambda body: self._define_scope(ref, body)
-        if kind not in (SPAN, SPAN_START, SPAN_END, LOG):
+        if not SPAN <= kind <= SPAN_RELEASED:
             return self._skip
         group = self._group(ref)
         if kind == SPAN_END:
             return lambda body: _append_ended(group, body)
-        return {SPAN: group.spans, SPAN_START: group.started, LOG: group.logs}[kind].append
+        bodies = {
+            SPAN: group.spans,
+            SPAN_START: group.started,
+            LOG: group.logs,
+            SPAN_VERDICT: group.verdicts,
+            SPAN_RELEASED: group.released,
+        }
+        return bodies[kind].append
 
     def _group(self, ref: int) -> Group:
         group = self._groups.get(ref)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -242,6 +242,58 @@ class Decoder:
                 yield body, record
 
 
+class LeanSpan(Protocol):
+    """What is quickly read of a span; what is inside its attributes, events, links and status stays bytes."""
+
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes
+    name: bytes
+    kind: int
+    start: int
+    """Unix nanoseconds, as is `end`."""
+    end: int
+    attributes: Sequence[bytes]
+    status: bytes
+    flags: int
+
+
+class LeanLog(Protocol):
+    """What is quickly read of a log record."""
+
+    trace_id: bytes
+    span_id: bytes
+    severity_number: int
+    attributes: Sequence[bytes]
+    flags: int
+
+
+def lean_spans(bodies: Sequence[bytes]) -> list[LeanSpan | None]:
+    """The spans in `bodies`; None for one that cannot be read."""
+    return _lean(_Spans, bodies)
+
+
+def lean_logs(bodies: Sequence[bytes]) -> list[LeanLog | None]:
+    """The log records in `bodies`; None for one that cannot be read."""
+    return _lean(_Logs, bodies)
+
+
+def _lean(kind: Any, bodies: Sequence[bytes]) -> list[Any]:
+    try:
+        records = kind.FromString(b"".join(bodies)).records
+    except DecodeError:
+        records = ()
+    return list(records) if len(records) == len(bodies) else [_only(kind, body) for body in bodies]
+
+
+def _only(kind: Any, body: bytes) -> Any:
+    try:
+        (record,) = kind.FromString(body).records
+    except (DecodeError, ValueError):
+        return None
+    return record
+
+
 def resource_attributes(body: bytes) -> dict[str, object]:
     """The attributes of a resource (``ResourceSpans`` field 1); none where it was lost."""
     try:
@@ -356,6 +408,7 @@ def _lean_types() -> tuple[type[Message], type[Message]]:
         "severity_text": (3, text),
         "body": (5, text),
         "attributes": (6, text),
+        "flags": (8, fixed32),
         "trace_id": (9, text),
         "span_id": (10, text),
         "observed": (11, fixed64),

@@ -9,19 +9,26 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 from otelsync.shipping import orphans
 from otelsync.shipping.backlog import Backlog, Segment
 from otelsync.shipping.batch import Batch
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, OpenSeries
+from otelsync.shipping.debug_logs import DebugLogs
 from otelsync.shipping.exporter import OtlpSink, Outcome
 from otelsync.shipping.outlet import Backoff, BatchStore, Delivery, OtlpOutlet, Outlet, Parcel, StoreOutlet
 from otelsync.shipping.ownership import Ownership
 from otelsync.shipping.positions import arrived, positions
 from otelsync.shipping.reader import Writer, parse_name, process_alive
+from otelsync.shipping.shaping import TRACES, Shaping
+from otelsync.shipping.trace_budget import Limits
+
+if TYPE_CHECKING:
+    from otelsync.shipping.metrics_outlet import MetricsOutlet
 
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_BATCH_RECORDS = 4096
@@ -43,6 +50,9 @@ class Shipper:
         directory: The journal directory. It may be missing; it is never made.
         otlp: At most one sink a signal. They are closed with the shipper.
         store: The local store. It is closed with the shipper.
+        limits: What a trace may be on its way to OTLP; None: it goes as it was recorded.
+        debug_logs: Whether all DEBUG records go to OTLP, or only those of stages that failed or were slow.
+        metrics: What counts the records. It is closed with the shipper.
         backoff: How long a failing sink is left alone.
         patience: Seconds that an unreadable record of a living process may take to become readable.
     """
@@ -53,6 +63,9 @@ class Shipper:
         *,
         otlp: Sequence[OtlpSink] = (),
         store: BatchStore | None = None,
+        limits: Limits | None = None,
+        debug_logs: bool = True,
+        metrics: MetricsOutlet | None = None,
         backoff: Backoff | None = None,
         patience: float = 1.0,
         max_batch_bytes: int = MAX_BATCH_BYTES,
@@ -63,17 +76,24 @@ class Shipper:
         self._outlets: list[Outlet] = [OtlpOutlet(sink, backoff) for sink in otlp]
         if store is not None:
             self._outlets.append(StoreOutlet(store, backoff))
+        self._metrics = metrics
+        if metrics is not None:
+            self._outlets.append(metrics)
         if len({outlet.name for outlet in self._outlets}) < len(self._outlets):
             raise ValueError("two sinks for the same signal")
         self._stages = Outlet(STAGES, SIGNALS, "", backoff)
         sinks = {outlet.name: outlet.signals for outlet in self._outlets}
         self._backlog = Backlog(self.directory, sinks, patience=patience, deleted=self._forget_file)
+        self._shaping = Shaping(self._backlog, limits)
+        self._debug_logs = DebugLogs(self._backlog, is_on=not debug_logs)
         self._ownership = Ownership(self.directory)
         self._owning = False
         self._epoch = 0
         self._done: SimpleQueue[Delivery | None] = SimpleQueue()
         self._bounds = (max_batch_bytes, max_batch_records)
         self._deadline: float | None = None
+        self._dying: dict[str, dict[str, int]] = {}
+        """By series whose process has gone: what was committed, by file, when that was noticed."""
 
     def own(self) -> bool:
         """Whether this shipper owns the directory. It tries to, when nobody does."""
@@ -81,7 +101,10 @@ class Shipper:
             self._owning = False
         if not self._owning and self._ownership.acquire():
             self._owning = True
-            self._epoch += self._backlog.resume()
+            if self._backlog.resume():
+                self._epoch += 1
+                self._shaping.resume()
+                self._debug_logs.resume()
         return self._owning
 
     def step(self) -> bool:
@@ -90,6 +113,8 @@ class Shipper:
         if not self.own():
             return moved
         self._backlog.scan()
+        if self._metrics is not None:
+            self._metrics.look(self._backlog)
         moved = self._round() or moved
         moved = self._close_orphans() or moved
         self._backlog.retire()
@@ -148,6 +173,8 @@ class Shipper:
         Takes up to `timeout` seconds; longer only if the disk does.
         """
         deadline = time.monotonic() + timeout
+        if self._metrics is not None and self._owning:
+            self._metrics.settle(self._backlog)
         busy = [outlet for outlet in self._outlets if outlet.busy]
         for outlet in busy:
             outlet.abort()
@@ -186,6 +213,8 @@ class Shipper:
             return arrived(self.directory, targets)
         if any(outlet.busy for outlet in self._outlets) or self._dead_series():
             return False
+        if self._shaping.is_behind() or self._debug_logs.is_behind():
+            return False
         return all(self._settled(segment, targets) for segment in self._backlog.segments.values())
 
     def _settled(self, segment: Segment, targets: dict[str, int]) -> bool:
@@ -221,7 +250,11 @@ class Shipper:
     def _finish(self, delivery: Delivery) -> None:
         outlet, parcel, outcome = delivery.outlet, delivery.parcel, delivery.outcome
         outlet.note(outcome)
-        if outcome.retry or parcel.epoch != self._epoch:
+        if parcel.epoch != self._epoch:
+            return
+        outcome = self._shaping.settle(outlet.name, outcome)
+        self._debug_logs.settle(outlet.name, outcome)
+        if outcome.retry:
             return
         totals = self._backlog.checkpoint
         for signal in outlet.signals:
@@ -237,16 +270,20 @@ class Shipper:
         """Give every sink that is ready a parcel, and wait a little, so that they stay together."""
         now = time.monotonic()
         ready = [self._stages, *(outlet for outlet in self._outlets if outlet.ready(now))]
-        parcels = {outlet: parcel for outlet, parcel in self._fill(ready).items() if parcel.batches}
+        parcels = self._fill(ready)
+        seen = parcels.pop(self._stages).batches
+        self._note_stages(seen)
+        self._shaping.note(seen, next((parcel for outlet, parcel in parcels.items() if outlet.name == TRACES), None))
         for outlet, parcel in parcels.items():
-            if outlet is self._stages:
-                self._note_stages(parcel.batches)
-            else:
-                outlet.deliver(parcel, self._done)
+            self._shaping.shape(outlet.name, parcel)
+            self._debug_logs.shape(outlet.name, parcel)
+        parcels = {outlet: parcel for outlet, parcel in parcels.items() if parcel.batches or parcel.shaped}
+        for outlet, parcel in parcels.items():
+            outlet.deliver(parcel, self._done)
         self._collect(0.0)
         while any(outlet.busy for outlet in parcels) and (left := now + _LOCKSTEP - time.monotonic()) > 0:
             self._collect(left)
-        return bool(parcels)
+        return bool(seen or parcels)
 
     def _fill(self, ready: Sequence[Outlet]) -> dict[Outlet, Parcel]:
         """The next batches for each outlet. Those with the same cursor share one batch."""
@@ -293,8 +330,10 @@ class Shipper:
         return True
 
     def _note_stages(self, batches: Sequence[Batch]) -> None:
-        open_series = self._backlog.checkpoint.open
+        open_series, verdicts = self._backlog.checkpoint.open, self._backlog.checkpoint.verdicts
         for batch in batches:
+            if orphans.note_verdicts(batch, verdicts):
+                self._backlog.changed()
             segment = self._backlog.segments[batch.journal]
             series = open_series.get(segment.name.series)
             if series is None:
@@ -314,24 +353,43 @@ class Shipper:
         return [name for name, series in open_series.items() if series.stages and not _alive(name, series)]
 
     def _close_orphans(self) -> bool:
-        """Close the open stages of processes that are gone, once all that they recorded has been seen."""
-        unread = {segment.name.series for segment in self._backlog.segments.values() if not segment.caught_up(STAGES)}
+        """Close the open stages of processes that are gone, once all that was recorded by then has been seen.
+
+        That is what they recorded themselves, and what others did: a verdict is recorded before the kill.
+        """
+        dead = self._dead_series()
+        if any(name not in self._dying for name in dead):
+            self._backlog.scan()  # what was committed before the death that was just seen
+        seen = {name: segment.header.committed for name, segment in self._backlog.segments.items()}
+        self._dying = {name: self._dying.get(name, seen) for name in dead}
         closed = False
-        for name in self._dead_series():
-            if name not in unread and self._close_series(self._backlog.checkpoint.open[name]):
+        for name in dead:
+            if self._has_read(self._dying[name]) and self._close_series(self._backlog.checkpoint.open[name]):
                 closed = True
         if closed:
             self._backlog.scan()
         self._forget_series()
         return closed
 
+    def _has_read(self, targets: Mapping[str, int]) -> bool:
+        """Whether the shipper itself has passed the offsets in `targets`, by file, as far as they can be read."""
+        segments = self._backlog.segments
+        return all(
+            segments[name].progress.cursor(STAGES) >= target
+            for name, target in targets.items()
+            if name in segments and not (segments[name].header.damaged and process_alive(segments[name].header))
+        )
+
     def _close_series(self, series: OpenSeries) -> bool:
+        verdicts = self._backlog.checkpoint.verdicts
         try:
-            if not orphans.write(self.directory, orphans.interrupted(series)):
+            if not orphans.write(self.directory, orphans.closed(series, verdicts)):
                 return False
         except OSError as error:
             self._backlog.say(f"cannot close the stages of a process that has gone: {error.strerror}")
             return False
+        for key in series.stages:
+            verdicts.pop(key, None)
         series.stages.clear()
         self._backlog.changed()
         return True

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from otelsync.errors import RunNotFoundError, StoreError
 from otelsync.shipping import schema
 from otelsync.views.printable import printable
+from otelsync.views.task_traces import IS_TASK, is_task, outcome, task_of
 
 _PATIENCE = 5.0
 """Seconds to wait for a lock."""
@@ -46,10 +48,9 @@ class Run:
 
     @property
     def title(self) -> str:
-        """Its pipeline, or what its root is called. Printable."""
-        return printable(
-            self.pipeline or (self.root_name or "a trace without a root").removeprefix("sync.pipeline "), 60
-        )
+        """Its pipeline, its task, or what its root is called. Printable."""
+        root = (self.root_name or "a trace without a root").removeprefix("sync.pipeline ")
+        return printable(self.pipeline or task_of(root), 60)
 
     @property
     def running(self) -> bool:
@@ -102,11 +103,12 @@ def recent_runs(store: sqlite3.Connection, *, most: int | None = None, every_tra
         most: How many; None for all.
         every_trace: Whether traces without a pipeline count as well.
     """
-    condition = "" if every_trace else "WHERE sync_id IS NOT NULL"
-    rows = store.execute(
-        f"SELECT * FROM runs {condition} ORDER BY start_ns DESC LIMIT ?", (-1 if most is None else most,)
-    )
-    return [Run(*row) for row in rows]
+    return _latest(store, "" if every_trace else "WHERE sync_id IS NOT NULL", most)
+
+
+def recent_tasks(store: sqlite3.Connection, *, most: int | None = None) -> list[Run]:
+    """The traces of tasks outside any pipeline, latest first; arguments as of `recent_runs`."""
+    return _latest(store, f"WHERE {IS_TASK}", most)
 
 
 def find_run(store: sqlite3.Connection, wanted: str | None = None) -> Run:
@@ -120,7 +122,7 @@ def find_run(store: sqlite3.Connection, wanted: str | None = None) -> Run:
         RunNotFoundError: None, or more than one; then the message lists the candidates.
     """
     if wanted is None:
-        latest = recent_runs(store, most=1)
+        latest = recent_runs(store, most=1) or recent_tasks(store, most=1)
         if not latest:
             raise RunNotFoundError("no sync run has been recorded yet; `otelsync list --all` shows other traces")
         return latest[0]
@@ -147,14 +149,29 @@ def _candidates(store: sqlite3.Connection, wanted: str) -> list[Run]:
     order = "ORDER BY root_name LIKE 'sync.pipeline %' DESC, start_ns"
     exact = store.execute(f"SELECT * FROM runs WHERE sync_id = ?1 OR trace_id = ?1 {order}", (wanted,)).fetchall()
     if exact or not wanted:
-        return [Run(*row) for row in exact]
+        return [_run(store, row) for row in exact]
     rows = store.execute(
         "SELECT * FROM runs WHERE substr(sync_id, 1, length(?1)) = ?1 COLLATE NOCASE"
         " OR instr(upper(sync_id), '-SYNC-' || upper(?1)) > 0"
         f" OR (trace_id >= lower(?1) AND substr(trace_id, 1, length(?1)) = lower(?1)) {order} LIMIT ?2",
         (wanted, _MOST_CANDIDATES),
     )
-    return [Run(*row) for row in rows]
+    return [_run(store, row) for row in rows]
+
+
+def _latest(store: sqlite3.Connection, condition: str, most: int | None) -> list[Run]:
+    limit = -1 if most is None else most
+    rows = store.execute(f"SELECT * FROM runs {condition} ORDER BY start_ns DESC LIMIT ?", (limit,)).fetchall()
+    return [_run(store, row) for row in rows]
+
+
+def _run(store: sqlite3.Connection, row: Sequence[Any]) -> Run:
+    """A row of `runs`. The trace of a task lasts from its publish to the end of what it set off."""
+    run = Run(*row)
+    if run.sync_id is not None or not is_task(run.root_name):
+        return run
+    how = outcome(store, run.trace_id)
+    return replace(run, outcome=how, end_ns=run.last_ns if how else None)
 
 
 def _check(store: sqlite3.Connection, path: Path) -> None:

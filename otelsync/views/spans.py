@@ -10,8 +10,12 @@ from functools import cached_property
 from typing import Any, Final, cast
 
 from otelsync.views.printable import printable
+from otelsync.views.quantities import duration
 
 STATUS_ERROR: Final = 2
+_NOTABLE_WAIT: Final = 0.1
+"""Seconds in a queue that are worth a word."""
+_LONGEST_WAIT: Final = 1e9
 COLUMNS: Final = (
     "trace_id, span_id, parent_span_id, name, kind, start_ns, end_ns, status, status_message, attributes, events,"
     " links, trace_state, leaf"
@@ -62,6 +66,11 @@ class StoredSpan:
     def detail(self) -> str:
         """What tells it from others of its kind: number, page, action, ... Printable."""
         return " ".join(_details(self.attributes))
+
+    @property
+    def attempt(self) -> str:
+        """Of the run of a task: which attempt it is, how long it was in the queue, why it was put back. Printable."""
+        return ", ".join(_attempt(self.attributes))
 
     @property
     def mark(self) -> str:
@@ -153,9 +162,23 @@ def _details(attributes: dict[str, Any]) -> Iterator[str]:
             yield label + printable(value, 40)
 
 
+def _attempt(attributes: dict[str, Any]) -> Iterator[str]:
+    """Of the run of a task: which attempt it is, how long it was due and waited for a worker, why it was put back."""
+    attempt = attributes.get("sync.attempt")
+    if isinstance(attempt, int) and attempt > 1:
+        yield f"attempt {attempt}"
+    if attributes.get("sync.redelivered") is True:
+        yield "redelivered"
+    waited = attributes.get("sync.queue.wait_seconds")
+    if isinstance(waited, int | float) and _NOTABLE_WAIT <= waited < _LONGEST_WAIT:
+        yield f"queued {duration(int(waited * 1e9))}"
+    reason = attributes.get("celery.retry.reason")
+    if isinstance(reason, str) and reason:
+        yield f"because {printable(reason, 60)}"
+
+
 _LABELS: Final = (
     ("sync.api.page", "page="),
-    ("sync.attempt", "attempt="),
     ("http.response.status_code", ""),
     ("http.status_code", ""),
     ("sync.action", ""),

@@ -18,9 +18,12 @@ from otelsync.shipping.histogram import buckets, percentile
 from otelsync.shipping.paths import path
 from otelsync.views.runs import Run
 from otelsync.views.spans import COLUMNS, StoredSpan, read
+from otelsync.views.task_traces import is_task
 
 FEW = 3
 """Up to so many siblings of a kind are shown one by one."""
+FEW_TASKS = 8
+"""The same for tasks: what became of each attempt is worth a line."""
 MOST_FAILED = 10
 """Of the failed ones of a kind, so many are shown one by one."""
 MOST_RUNNING = 3
@@ -103,7 +106,7 @@ class Family:
     @property
     def can_be_listed(self) -> bool:
         """Whether these are a few spans, to be shown one by one."""
-        return not self.distant and self.count + self.running <= FEW
+        return not self.distant and self.size <= (FEW_TASKS if is_task(self.name) else FEW)
 
 
 class RunTree:

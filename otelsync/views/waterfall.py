@@ -26,6 +26,7 @@ _STYLES: Final = {
     "failed": "bold red",
     "interrupted": "bold red",
     "cancelled": "yellow",
+    "retry": "yellow",
     "running": "cyan",
 }
 
@@ -114,6 +115,7 @@ class _Chart:
             *self._bar(span.start_ns, span.end_ns, glyph, style or "blue"),
             Piece(f"{took:>7}  "),
             Piece(outcome, style),
+            Piece(f"  {attempt}" if (attempt := span.attempt) else "", "dim"),
         ]
 
     def _family(self, indent: str, family: Family, slowest: StoredSpan | None) -> Line:

@@ -1,0 +1,128 @@
+"""``otelsync run``: run a program, record it, and ship what it records."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from otelsync.cli import options
+from otelsync.configuration import has_destination
+from otelsync.settings import Settings, names_service
+from otelsync.supervision.child import CannotStartError, Child, end_like, run_instead
+from otelsync.supervision.command_name import service_of
+from otelsync.supervision.environment import environment_of_program, without_bootstrap
+from otelsync.supervision.survivors import adopt_orphans, ship_detached, survivors
+
+if TYPE_CHECKING:
+    from otelsync.supervision.attendance import Attendance
+
+
+@click.command(name="run", context_settings={"allow_interspersed_args": False})
+@click.option("--service-name", help="What the service is called. [OTEL_SERVICE_NAME; else by the command]")
+@click.option("--endpoint", help="The OTLP endpoint. [OTEL_EXPORTER_OTLP_ENDPOINT]")
+@options.home_option
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(min=0),
+    help="Seconds for the last records after the program's end. [OTELSYNC_DRAIN_TIMEOUT; 10]",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "console"]),
+    help="Render the program's log records; otherwise its own logging stays.",
+)
+@options.metrics_options
+@click.option("--supervise/--no-supervise", default=True, help="Become the program; a thread in it ships.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def command(
+    command: tuple[str, ...],
+    service_name: str | None,
+    endpoint: str | None,
+    home: Path | None,
+    drain_timeout: float | None,
+    log_format: str | None,
+    metrics_port: int | None,
+    metrics_host: str | None,
+    supervise: bool,
+) -> None:
+    """Run COMMAND, record it, and ship what it records. Options go before COMMAND, which keeps its own.
+
+    Exit code and signals are the program's.
+    """
+    if service_name is None and not names_service(os.environ):
+        service_name = service_of(command)
+    settings = Settings.from_environment(
+        service_name=service_name,
+        endpoint=endpoint,
+        home=home,
+        drain_timeout=drain_timeout,
+        metrics_port=metrics_port,
+        metrics_host=metrics_host,
+    )
+    settings = replace(settings, ship="off" if supervise else "thread")
+    environment = environment_of_program(settings, os.environ, log_format=log_format)
+    try:
+        if supervise:
+            _supervise(command, settings, environment)
+        run_instead(command, environment)
+    except CannotStartError as error:
+        click.echo(f"otelsync: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _supervise(command: tuple[str, ...], settings: Settings, environment: dict[str, str]) -> NoReturn:
+    os.environ.pop("PYTHONPATH", None)
+    os.environ.update(without_bootstrap(environment))  # the shipper, too, goes by the options of the command line
+    # Raises for what cannot work, before anything is started.
+    wants_shipper = not settings.disabled and has_destination(settings)
+    adopt_orphans()
+    child = Child(command, environment)
+    attendance = _attend(settings) if wants_shipper else None
+    status = child.wait()
+    if attendance is not None:
+        _say(attendance.end(settings.drain_timeout))
+        _leave_to_another(settings)
+    end_like(status)
+
+
+def _attend(settings: Settings) -> Attendance | None:
+    """Ship beside the program. Where that cannot be, the program goes on, and its records wait in the journal."""
+    try:
+        from otelsync.supervision.attendance import Attendance
+
+        logging.basicConfig(format="otelsync: %(message)s", level=logging.WARNING)
+        logging.getLogger("otelsync.shipping.metrics_server").setLevel(logging.INFO)  # which port it has
+        return Attendance(settings)
+    except Exception as error:
+        _say(f"cannot ship what is recorded: {error}; the records stay in {settings.journal}")
+        return None
+
+
+def _leave_to_another(settings: Settings) -> None:
+    """What outlives the program goes on being shipped, unless all ends with us."""
+    pids = [] if os.getpid() == 1 else survivors(settings.journal)
+    if not pids:
+        return
+    try:
+        shipper = ship_detached([f"--until-gone={pid}" for pid in pids])
+    except OSError as error:
+        _say(f"{len(pids)} of this run go on, and nobody ships for them: {error}")
+        return
+    _say(
+        f"{len(pids)} process{'es' * (len(pids) > 1)} of this run go{'es' * (len(pids) == 1)} on "
+        f"({', '.join(map(str, pids))}); process {shipper} ships for them"
+    )
+
+
+def _say(line: str) -> None:
+    if line:
+        try:
+            click.echo(f"otelsync: {line}", err=True)
+        except OSError:
+            return  # nobody reads it any more

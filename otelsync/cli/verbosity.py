@@ -1,0 +1,81 @@
+"""``otelsync verbosity``: which records the programs that run let through, changed without a restart."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from otelsync import verbosity
+from otelsync.cli import options
+from otelsync.cli.catching_up import journal_directories
+from otelsync.errors import ConfigurationError, OtelsyncError
+from otelsync.settings import Settings, slug
+from otelsync.views.printable import printable
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+@click.command(name="verbosity")
+@click.argument("levels", nargs=-1, metavar="[NAME=LEVEL]...")
+@click.option("--for", "length", metavar="TIME", help="How long: 90s, 10m, 2h, 1d. By default until --reset.")
+@click.option("--service", help="Only of this service. By default of all that record under the home directory.")
+@click.option("--reset", is_flag=True, help="Let the settings hold again.")
+@options.home_option
+def command(levels: tuple[str, ...], length: str | None, service: str | None, reset: bool, home: Path | None) -> None:
+    """Change the least level of records while programs run: sync.pr=DEBUG, or a level alone for all.
+
+    NAME is the beginning of a logger's or an event's name. What was asked for before is forgotten. Programs notice
+    within about a second, with their next record or span. Without an argument: what holds now.
+    """
+    settings = options.settings_of(home)
+    directories = _directories(settings, service)
+    if not directories:
+        raise OtelsyncError(f"nothing is recorded under {printable(settings.home)}; is --service or --home right?")
+    if reset or levels:
+        _write(directories, {} if reset else _parsed(levels), time.time() + _seconds(length) if length else None)
+    for directory in directories:
+        click.echo(f"{printable(directory.name)}: {_said(directory)}")
+
+
+def _directories(settings: Settings, service: str | None) -> list[Path]:
+    if service is None or settings.journal_dir is not None:
+        return journal_directories(settings)
+    directory = settings.journals / slug(service)
+    return [directory] if directory.is_dir() else []
+
+
+def _parsed(levels: tuple[str, ...]) -> dict[str, int]:
+    try:
+        return verbosity.parse(levels)
+    except ValueError as error:
+        raise ConfigurationError("verbosity", " ".join(levels), str(error)) from None
+
+
+def _seconds(length: str) -> float:
+    found = re.fullmatch(r"(?a)(\d{1,6})([smhd])", length.strip())
+    if found is None or not int(found[1]):
+        raise ConfigurationError("--for", length, "write it as 90s, 10m, 2h or 1d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _write(directories: list[Path], levels: dict[str, int], until: float | None) -> None:
+    for directory in directories:
+        try:
+            verbosity.write(directory, levels, until)
+        except OSError as error:
+            raise OtelsyncError(f"{printable(directory)}: the levels cannot be changed: {error}") from error
+
+
+def _said(directory: Path) -> str:
+    try:
+        levels, until = verbosity.read(directory)
+    except ValueError as error:
+        return f"{verbosity.FILE} cannot be read: {printable(error)}"
+    if not levels:
+        return "as its settings say"
+    said = ", ".join(f"{printable(name)}={verbosity.level_name(level)}" for name, level in levels.items())
+    return said + (f" until {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M:%S} UTC" if until is not None else "")

@@ -1,0 +1,186 @@
+"""What waits in journals to be shipped, who ships it, and what was lost before it could be."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from otelsync.doctor.findings import Finding, ok, problem, warning
+from otelsync.doctor.variables import Asked
+from otelsync.recording.journal import HEADER_SIZE
+from otelsync.settings import MIB, Settings
+from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, FileProgress, load
+from otelsync.shipping.ownership import owner
+from otelsync.shipping.reader import JournalError, JournalReader, UnknownVersionError, list_segments, process_alive
+
+_STEP: Final = "backlog"
+_OLD: Final = 60.0
+"""Seconds after which what waits should have been shipped."""
+_MOST_DIRECTORIES: Final = 50
+_DESTINATIONS: Final = "destinations"
+
+
+@dataclass
+class Waiting:
+    """What one journal directory holds."""
+
+    name: str
+    pending_bytes: int = 0
+    oldest: float = 0.0
+    """Seconds since the oldest file with something pending was begun."""
+    dead: bool = True
+    """Whether the processes that wrote what is pending have all ended."""
+    files: int = 0
+    unknown_version: int = 0
+    unreadable: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    """By reason."""
+    owner: int | None = None
+    """The process that ships it."""
+    idle: float = 0.0
+    """Seconds since the shipper last noted progress."""
+    destinations: str = ""
+    """Where the records are for, as the programs that record them say."""
+
+
+def examine(asked: Asked, settings: Settings) -> list[Finding]:
+    """What there is to say of the journals of all services, or of the one that is named."""
+    found: list[Finding] = []
+    for directory in _directories(settings)[:_MOST_DIRECTORIES]:
+        found += _judge(look(directory), asked)
+    if settings.ship == "off" and settings.journal.is_dir() and owner(settings.journal) is None:
+        message = f"OTELSYNC_SHIP is off, and nobody ships {settings.journal} now"
+        found.append(warning(_STEP, "no_shipper", message, "keep `otelsync ship` running with the same OTELSYNC_HOME"))
+    return found or [ok(_STEP, "empty", "nothing waits to be shipped")]
+
+
+def _directories(settings: Settings) -> list[Path]:
+    if settings.journal_dir is not None:
+        return [settings.journal_dir] if settings.journal_dir.is_dir() else []
+    try:
+        return sorted(path for path in settings.journals.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def look(directory: Path) -> Waiting:
+    """What a journal directory holds. Reads headers and the checkpoint, and no records."""
+    waiting = Waiting(directory.name, owner=owner(directory), destinations=_destinations(directory))
+    try:
+        checkpoint = load(directory) or Checkpoint()
+    except CheckpointError:
+        checkpoint = Checkpoint()
+    for signal in SIGNALS:
+        waiting.dropped.update(checkpoint.dropped.get(signal, {}))
+        for sink in checkpoint.sinks:
+            waiting.dropped.update(
+                {what: checkpoint.total(sink, signal, what) for what in ("rejected", "partial_success")}
+            )
+    for segments in list_segments(directory).values():
+        for segment in segments:
+            if segment.name not in checkpoint.retired:
+                _look_at(directory / segment.name, checkpoint, waiting)
+    waiting.dropped = +waiting.dropped
+    waiting.idle = _age(directory / "shipper.json")
+    return waiting
+
+
+def _look_at(path: Path, checkpoint: Checkpoint, waiting: Waiting) -> None:
+    try:
+        reader = JournalReader(path, patience=0)
+    except UnknownVersionError:
+        waiting.unknown_version += 1
+        return
+    except FileNotFoundError:
+        return  # shipped meanwhile
+    except (OSError, JournalError):
+        waiting.unreadable += 1
+        return
+    header = reader.header
+    reader.close()
+    for signal in SIGNALS:
+        waiting.dropped.update(header.dropped[signal])
+    progress = checkpoint.files.get(path.name, FileProgress())
+    taken = min([progress.cursor(sink) for sink in (STAGES, *checkpoint.sinks)])
+    pending = header.committed - (taken if checkpoint.sinks else HEADER_SIZE)
+    if pending > 0:
+        waiting.pending_bytes += pending
+        waiting.files += 1
+        waiting.oldest = max(waiting.oldest, time.time() - header.created / 1e9 if header.created else _age(path))
+        waiting.dead = waiting.dead and not process_alive(header)
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _destinations(directory: Path) -> str:
+    try:
+        with (directory / _DESTINATIONS).open(encoding="utf-8", errors="replace") as file:
+            return ", ".join(file.read(2000).split("\n")).strip(", ")
+    except OSError:
+        return ""
+
+
+def _judge(waiting: Waiting, asked: Asked) -> Iterator[Finding]:
+    name = waiting.name
+    if waiting.pending_bytes:
+        yield _pending(waiting)
+    if waiting.unknown_version:
+        message = f"{name}: {waiting.unknown_version} journal files were written by another version of otelsync"
+        mend = "run `otelsync ship --once` of that version, or remove them if they do not matter"
+        yield problem(_STEP, "other_version", message, mend)
+    if waiting.unreadable:
+        message = f"{name}: {waiting.unreadable} journal files cannot be read by this user, or are none"
+        yield problem(_STEP, "unreadable", message, "run the doctor as the user that records, or look at the files")
+    if waiting.dropped:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(waiting.dropped.items()))
+        message = f"{name}: {waiting.dropped.total():,} records have been dropped so far ({reasons})"
+        yield warning(_STEP, "dropped", message, f"see `otelsync ledger`; {_against(waiting.dropped)}")
+    if waiting.destinations and not asked.endpoints:
+        message = f"{name}: what is recorded there is for {waiting.destinations}, and no endpoint is set here"
+        yield warning(_STEP, "other_destination", message, "run the doctor with the variables of the program")
+
+
+def _pending(waiting: Waiting) -> Finding:
+    how_much = f"{waiting.name}: {max(waiting.pending_bytes / MIB, 0.01):,.2f} MiB in {waiting.files} files wait"
+    since = f"since {waiting.oldest:,.0f} s"
+    if waiting.owner is None and (waiting.dead or waiting.oldest > _OLD):
+        message = f"{how_much}, {since}, and nobody ships them"
+        return problem(_STEP, "nobody_ships", message, "run `otelsync ship`, or `otelsync ship --once`")
+    if waiting.owner is not None and waiting.idle > _OLD and waiting.oldest > _OLD:
+        message = f"{how_much}, {since}, and {_who(waiting.owner)} has shipped nothing for {waiting.idle:,.0f} s"
+        return problem(_STEP, "shipper_stuck", message, "mend what is said of the endpoint or the store below")
+    by = f"{_who(waiting.owner)} ships them" if waiting.owner is not None else "their process is about to ship them"
+    return ok(_STEP, "pending", f"{how_much}, and {by}")
+
+
+def _who(pid: int) -> str:
+    """A process by number and name; its arguments may be secret."""
+    if pid == os.getpid():
+        return "this process"
+    try:
+        return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text(errors='replace').strip()})"
+    except OSError:
+        return f"process {pid}" if pid > 0 else "a process outside this container"
+
+
+def _against(reasons: Iterable[str]) -> str:
+    """How to lose no more."""
+    mends = {
+        "journal_full": "ship sooner, or raise OTELSYNC_JOURNAL_MAX_BYTES and OTELSYNC_JOURNAL_DIR_MAX_BYTES",
+        "disk": "free space on the disk of the journal",
+        "too_large": "record less in one span or record than 4 MiB",
+        "rejected": "see what is said of the endpoint",
+        "partial_success": "see the endpoint's own log",
+    }
+    return "; ".join(mends[reason] for reason in reasons if reason in mends) or "please report it"

@@ -1,0 +1,196 @@
+"""Whether an endpoint takes each signal: an empty request, which leaves nothing behind, and what comes back."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+from urllib.parse import urlsplit
+
+from otelsync.doctor import answers
+from otelsync.doctor.answers import Diagnosis
+from otelsync.doctor.clock import Reading
+from otelsync.doctor.findings import Finding, ok, problem, warning
+from otelsync.doctor.reach import UnreachableError, connect, left, secure, speaks_tls
+from otelsync.shipping.exporter import USER_AGENT
+from otelsync.shipping.otlp_options import OtlpEndpoint
+
+_STEP: Final = "endpoint"
+_PATIENCE: Final = 3.0
+"""Seconds for one endpoint, all in all."""
+_LONGEST_ANSWER: Final = 64 * 1024
+# RFC 9113, section 3.4: the preface, and an empty SETTINGS frame
+_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+
+
+@dataclass
+class Visit:
+    """What came of going to all endpoints."""
+
+    findings: list[Finding] = field(default_factory=list)
+    usable: list[OtlpEndpoint] = field(default_factory=list)
+    """Those that may take records."""
+    readings: list[Reading] = field(default_factory=list)
+
+
+def visit(endpoints: Sequence[OtlpEndpoint]) -> Visit:
+    """Go to each endpoint, for a few seconds at the most."""
+    made = Visit()
+    refused: dict[tuple[str, str], str] = {}
+    for endpoint in endpoints:
+        place = (endpoint.protocol, urlsplit(endpoint.url).netloc)
+        if place in refused:
+            message = f"{_name(endpoint)}: the same"
+            made.findings.append(problem(_STEP, refused[place], message, "see above"))
+            continue
+        try:
+            diagnosis = _ask(endpoint, made, time.monotonic() + _PATIENCE)
+        except UnreachableError as error:
+            diagnosis = Diagnosis(error.code, error.message, error.mend)
+            refused[place] = error.code
+        made.findings.append(_finding(endpoint, diagnosis))
+        if diagnosis is None or not diagnosis.severe:
+            made.usable.append(endpoint)
+    return made
+
+
+def _name(endpoint: OtlpEndpoint) -> str:
+    return f"{endpoint.signal} to {endpoint.place}"
+
+
+def _finding(endpoint: OtlpEndpoint, diagnosis: Diagnosis | None) -> Finding:
+    if diagnosis is None:
+        return ok(_STEP, "answers", f"{_name(endpoint)}: an OTLP receiver answers ({endpoint.protocol})")
+    make = problem if diagnosis.severe else warning
+    return make(_STEP, diagnosis.code, f"{_name(endpoint)}: {diagnosis.message}", diagnosis.mend)
+
+
+def _ask(endpoint: OtlpEndpoint, made: Visit, deadline: float) -> Diagnosis | None:
+    others_work = any(_origin(other) == _origin(endpoint) for other in made.usable)
+    if endpoint.protocol == "grpc":
+        return _ask_grpc(endpoint, deadline, others_work)
+    asked_at = time.time()
+    raw = _exchange(endpoint, _request(endpoint), deadline)
+    answered_at = time.time()
+    answer = answers.parse(raw)
+    if answer is None:
+        return _explain(raw, endpoint, deadline)
+    if "date" in answer.headers:
+        made.readings.append(Reading(endpoint.place, answer.headers["date"], asked_at, answered_at))
+    return answers.diagnose(answer, endpoint, others_work=others_work)
+
+
+def _origin(endpoint: OtlpEndpoint) -> tuple[str, str]:
+    parts = urlsplit(endpoint.url)
+    return parts.scheme, parts.netloc
+
+
+def _request(endpoint: OtlpEndpoint) -> bytes:
+    """An ExportTraceServiceRequest, or one of logs, without any record: that is a body of no bytes."""
+    parts = urlsplit(endpoint.url)
+    target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+    headers = {
+        "host": parts.netloc.rpartition("@")[2],
+        "user-agent": USER_AGENT,
+        **endpoint.headers,
+        "content-type": "application/x-protobuf",
+        "content-length": "0",
+        "connection": "close",
+    }
+    lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    return "\r\n".join(lines).encode("ascii", "replace")
+
+
+def _exchange(endpoint: OtlpEndpoint, request: bytes, deadline: float) -> bytes:
+    """Send, and read what comes back. Raises UnreachableError."""
+    connection = connect(endpoint, deadline)
+    try:
+        if endpoint.url.startswith("https"):
+            connection = secure(connection, endpoint, deadline)
+        return _talk(connection, request, deadline)
+    except TimeoutError:
+        mend = "see the endpoint's own log, and its load; is it the right port?"
+        raise UnreachableError("no_answer", "the connection stands, and no answer comes", mend) from None
+    finally:
+        connection.close()
+
+
+def _talk(connection: socket.socket, request: bytes, deadline: float) -> bytes:
+    """What a peer answers: a whole HTTP answer, or the beginning of anything else. Raises TimeoutError."""
+    received = b""
+    try:
+        connection.settimeout(left(deadline, _PATIENCE))
+        connection.sendall(request)
+        while len(received) < _LONGEST_ANSWER and not _is_whole(received):
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+            connection.settimeout(left(deadline, _PATIENCE))
+            piece = connection.recv(16384)
+            if not piece:
+                break
+            received += piece
+    except TimeoutError:
+        if b"\r\n\r\n" not in received:
+            raise
+    except OSError:
+        pass  # it was closed on us; what came before says more
+    return received
+
+
+def _is_whole(received: bytes) -> bool:
+    if received and not b"HTTP/1."[: len(received)].startswith(received[:7]):
+        return len(received) >= 9  # no HTTP: the first frame says what it is
+    head, end, body = received.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    answer = answers.parse(head)
+    length = answer.headers.get("content-length", "") if answer else ""
+    return length.isdecimal() and len(length) < 10 and len(body) >= int(length)
+
+
+def _explain(raw: bytes, endpoint: OtlpEndpoint, deadline: float) -> Diagnosis:
+    """What an answer that is not HTTP means."""
+    spoken = answers.language(raw)
+    if spoken == "silence" and answers.language(_greeting(endpoint, deadline)) == "http2":
+        spoken = "http2"
+    is_plain = endpoint.url.startswith("http:")
+    return answers.other_language(spoken, endpoint, tls_works=is_plain and speaks_tls(endpoint, deadline))
+
+
+def _greeting(endpoint: OtlpEndpoint, deadline: float, request: bytes = _PREFACE) -> bytes:
+    """What comes back for a beginning of HTTP/2, or of another protocol; nothing if it cannot be had."""
+    try:
+        return _exchange(endpoint, request, deadline)
+    except UnreachableError:
+        return b""
+
+
+def _not_grpc(spoken: answers.Language, endpoint: OtlpEndpoint, deadline: float) -> Diagnosis:
+    """What is there where HTTP/2 was expected."""
+    if spoken == "http" or answers.language(_greeting(endpoint, deadline, _request(endpoint))) == "http":
+        mend = "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or use the receiver's grpc port (4317)"
+        return Diagnosis("http_port", "it is an HTTP port, and the protocol is grpc", mend)
+    if endpoint.insecure and speaks_tls(endpoint, deadline):
+        return Diagnosis("https_port", "it is a port for TLS", "write https:// in the endpoint")
+    return Diagnosis("not_grpc", "it does not speak grpc", "correct the port: the Collector receives grpc on port 4317")
+
+
+def _ask_grpc(endpoint: OtlpEndpoint, deadline: float, others_work: bool) -> Diagnosis | None:
+    spoken = answers.language(_exchange(endpoint, _PREFACE, deadline))
+    if spoken != "http2":
+        return _not_grpc(spoken, endpoint, deadline)
+    try:
+        from otelsync.shipping.otlp_grpc import GrpcTransport
+
+        transport = GrpcTransport(replace(endpoint, compression="none"), user_agent=USER_AGENT)
+    except (ImportError, OSError) as error:
+        return Diagnosis(
+            "no_grpc", f"grpc cannot be used: {error}", "pip install opentelemetry-exporter-otlp-proto-grpc"
+        )
+    try:
+        reply = transport.post(b"", left(deadline, _PATIENCE))
+    finally:
+        transport.close()
+    return None if reply.status == "ok" else answers.grpc_refusal(reply.reason, endpoint, others_work=others_work)

@@ -1,0 +1,59 @@
+"""What the doctor has found: one line a fact, with its status and, where there is something to do, the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Status = Literal["ok", "warning", "problem"]
+
+STEPS: Final = {
+    "settings": "settings",
+    "neighbours": "other tracers and log bridges",
+    "versions": "versions",
+    "directory": "journal directory",
+    "backlog": "what waits to be shipped",
+    "store": "local store",
+    "endpoint": "endpoint",
+    "clock": "clock",
+    "probe": "probe",
+}
+"""The steps in the order in which they are shown, and what they are called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fact."""
+
+    step: str
+    """A key of `STEPS`."""
+    code: str
+    """What was found, as one word that does not change between releases."""
+    status: Status
+    """ok; warning: worth knowing, and nothing is lost by it now; problem: telemetry is lost, late, doubled or wrong."""
+    message: str
+    """For people; free of secrets and printable once it is in a report."""
+    mend: str = ""
+    """What to do, for people. With status ok it is a hint."""
+
+
+def ok(step: str, code: str, message: str, mend: str = "") -> Finding:
+    """A finding that is as it should be."""
+    return Finding(step, code, "ok", message, mend)
+
+
+def warning(step: str, code: str, message: str, mend: str) -> Finding:
+    """A finding that is worth knowing."""
+    return Finding(step, code, "warning", message, mend)
+
+
+def problem(step: str, code: str, message: str, mend: str) -> Finding:
+    """A finding that has to be mended."""
+    return Finding(step, code, "problem", message, mend)
+
+
+def worst(findings: Iterable[Finding]) -> Status:
+    """The status of all of them together."""
+    found = {finding.status for finding in findings}
+    return "problem" if "problem" in found else "warning" if "warning" in found else "ok"

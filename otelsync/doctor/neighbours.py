@@ -1,0 +1,175 @@
+"""Others in the same process: tracers in OpenTelemetry's place, log bridges that double records, grpc in workers.
+
+The doctor is a program like those it looks after: what the environment loads into it (``sitecustomize`` on
+``PYTHONPATH``, `opentelemetry-instrument`) it loads into them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import PurePath
+from typing import Final
+
+from otelsync.doctor.findings import Finding, ok, problem, warning
+
+_STEP: Final = "neighbours"
+_TRACERS: Final = {
+    "ddtrace": ("Datadog's ddtrace", "start the program without ddtrace-run, or take ddtrace off PYTHONPATH"),
+    "newrelic": ("New Relic's agent", "start the program without newrelic-admin, or take it off PYTHONPATH"),
+    "elasticapm": ("Elastic's agent", "start the program without elasticapm-run, or take it off PYTHONPATH"),
+    "sentry_sdk": ("Sentry's SDK", "do not initialise it from sitecustomize, or leave its tracing off"),
+}
+_TRUE: Final = frozenset(("1", "true", "yes", "on"))
+
+
+@dataclass(frozen=True)
+class Company:
+    """What is loaded into a program that is started here."""
+
+    variables: Mapping[str, str]
+    modules: Collection[str]
+    """Names of the modules that are loaded."""
+    provider: str = ""
+    """Module and class of OpenTelemetry's tracer provider; "" if none is set."""
+    bridges: Sequence[str] = ()
+    """Module and class of each handler of the root logger that hands records to OpenTelemetry."""
+    instrumentations: Collection[str] = ()
+    """Names of the installed OpenTelemetry instrumentations."""
+    has_celery: bool = False
+    has_our_celery: bool = True
+
+    def is_on(self, name: str) -> bool:
+        """Whether a variable is set to something true."""
+        return self.variables.get(name, "").strip().lower() in _TRUE
+
+
+def observe(variables: Mapping[str, str]) -> Company:
+    """What is loaded into this process."""
+    from opentelemetry import trace
+
+    handlers = [_class_of(handler) for handler in logging.getLogger().handlers]
+    return Company(
+        variables,
+        modules=set(sys.modules),
+        provider=_class_of(trace._TRACER_PROVIDER) if trace._TRACER_PROVIDER is not None else "",
+        bridges=[name for name in handlers if name.startswith("opentelemetry.")],
+        instrumentations={entry.name for entry in entry_points(group="opentelemetry_instrumentor")},
+        has_celery=find_spec("celery") is not None,
+        has_our_celery=find_spec("otelsync.integrations.celery") is not None,
+    )
+
+
+def examine(company: Company) -> list[Finding]:
+    """Who is in the way."""
+    found = [
+        *_providers(company),
+        *_other_tracers(company),
+        *_log_bridges(company),
+        *_fork_unsafe(company),
+        *_celery(company),
+    ]
+    return found or [ok(_STEP, "alone", "no other tracer and no second log bridge is loaded or asked for")]
+
+
+def _class_of(thing: object) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+def _providers(company: Company) -> Iterator[Finding]:
+    name = company.variables.get("OTEL_PYTHON_TRACER_PROVIDER", "")
+    if name:
+        message = f"OTEL_PYTHON_TRACER_PROVIDER={name!r} puts another tracer provider in place before otelsync can"
+        yield problem(_STEP, "provider_variable", message, "unset OTEL_PYTHON_TRACER_PROVIDER")
+    if company.provider and not company.provider.startswith("otelsync."):
+        yield problem(
+            _STEP,
+            "other_provider",
+            f"{company.provider} is the tracer provider before the program begins: its spans are not journalled",
+            "start the program with `otelsync run` instead of opentelemetry-instrument, or set "
+            "OTEL_PYTHON_DISTRO=otelsync and OTEL_PYTHON_CONFIGURATOR=otelsync",
+        )
+    for variable in ("OTEL_PYTHON_DISTRO", "OTEL_PYTHON_CONFIGURATOR"):
+        value = company.variables.get(variable, "")
+        if value not in ("", "otelsync"):
+            message = f"{variable}={value!r}: under opentelemetry-instrument that one sets up tracing, and not otelsync"
+            yield problem(
+                _STEP, "other_distro", message, f"set {variable}=otelsync, or unset it and use `otelsync run`"
+            )
+    context = company.variables.get("OTEL_PYTHON_CONTEXT", "")
+    if context not in ("", "contextvars_context"):
+        message = f"OTEL_PYTHON_CONTEXT={context!r}: another one keeps the current span"
+        yield warning(_STEP, "other_context", message, "unset OTEL_PYTHON_CONTEXT")
+
+
+def _other_tracers(company: Company) -> Iterator[Finding]:
+    path = [PurePath(entry).parts for entry in company.variables.get("PYTHONPATH", "").split(os.pathsep)]
+    for module, (name, mend) in _TRACERS.items():
+        on_path = any(module in parts and "bootstrap" in parts for parts in path)
+        if on_path or module in company.modules:
+            how = "on PYTHONPATH" if on_path else "loaded at the start of every program"
+            message = f"{name} is {how}: it traces the same libraries, so each call is recorded twice"
+            if module == "ddtrace" and company.is_on("DD_TRACE_OTEL_ENABLED"):
+                message += ", and with DD_TRACE_OTEL_ENABLED it takes the place of OpenTelemetry's provider"
+            yield problem(_STEP, "other_tracer", message, mend)
+
+
+def _log_bridges(company: Company) -> Iterator[Finding]:
+    variable = "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED"
+    if company.is_on(variable):
+        message = f"{variable} puts the SDK's LoggingHandler beside otelsync's: each record is sent twice"
+        yield problem(_STEP, "two_log_bridges", message, f"unset {variable}")
+    for bridge in company.bridges:
+        message = f"{bridge} is on the root logger: each record is sent twice"
+        yield problem(_STEP, "two_log_bridges", message, "take the handler off; otelsync journals every record itself")
+    off = {name.strip() for name in company.variables.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
+    bridging = sorted({"logging", "structlog"} & set(company.instrumentations) - off) if "*" not in off else []
+    if len(bridging) == 2:
+        yield problem(
+            _STEP,
+            "two_log_bridges",
+            "the instrumentations of logging and structlog are both installed: records of structlog pass through both",
+            "set OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=logging,structlog; otelsync journals every record itself",
+        )
+    if company.is_on("OTEL_PYTHON_LOG_CORRELATION"):
+        message = "OTEL_PYTHON_LOG_CORRELATION rewrites the format of log lines to add ids, which otelsync adds already"
+        yield warning(_STEP, "log_correlation", message, "unset OTEL_PYTHON_LOG_CORRELATION")
+
+
+def _fork_unsafe(company: Company) -> Iterator[Finding]:
+    variables = company.variables
+    protocols = {
+        variables.get(f"OTEL_EXPORTER_OTLP_{signal}PROTOCOL", "").strip() for signal in ("", "TRACES_", "LOGS_")
+    }
+    loaded = "opentelemetry.exporter.otlp.proto.grpc.trace_exporter" in company.modules
+    foreign = bool(company.provider) and not company.provider.startswith("otelsync.")
+    if loaded and foreign:
+        yield problem(
+            _STEP,
+            "fork_unsafe_exporter",
+            "a grpc exporter runs in the program's own process: after a fork (prefork workers) it hangs or loses spans",
+            "start the program with `otelsync run`, whose workers have no exporter, or use http/protobuf",
+        )
+    elif "grpc" in protocols:
+        yield ok(
+            _STEP, "grpc_in_shipper", "grpc is used by the shipper alone, and no forked worker inherits its channel"
+        )
+
+
+def _celery(company: Company) -> Iterator[Finding]:
+    if not company.has_celery:
+        return
+    if not company.has_our_celery or "celery" not in company.instrumentations:
+        mend = "pip install --upgrade 'otelsync[celery]'"
+        yield problem(
+            _STEP, "celery_not_traced", "Celery is installed and its integration is not: tasks leave no spans", mend
+        )
+    off = {name.strip() for name in company.variables.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
+    if off & {"celery", "*"}:
+        message = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS switches the tracing of Celery off"
+        yield warning(_STEP, "celery_switched_off", message, "take celery out of it")

@@ -1,0 +1,194 @@
+"""The probe: a span and a log record go the real way, from a forked child that is killed to the endpoint or a store.
+
+They are recorded in a journal directory of their own beside the real one, which is removed afterwards, and carry the
+attribute ``otelsync.probe``. What goes to an endpoint arrives there, as one trace of one span.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from otelsync.doctor.findings import Finding, ok, problem, warning
+from otelsync.errors import OtelsyncError
+from otelsync.settings import Settings
+from otelsync.shipping.ledger import Account, read_ledger
+from otelsync.shipping.otlp_options import OtlpEndpoint
+from otelsync.shipping.reader import list_segments
+
+NAME: Final = "otelsync.probe"
+"""The span's name and the record's event; with a value of true also the attribute of both."""
+_STEP: Final = "probe"
+_RECORDING_SECONDS: Final = 3.0
+_REPORT_IT: Final = "see the journal directory above; if that is well, please report it"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the child has left behind."""
+
+    trace_id: str
+    said: str
+    """What it complained of."""
+
+
+@contextmanager
+def overheard() -> Iterator[list[str]]:
+    """What otelsync's own loggers say at WARNING and above, instead of their saying it."""
+    said: list[str] = []
+    logger = logging.getLogger("otelsync")
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handlers, propagate = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [handler], False
+    try:
+        yield said
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+
+
+def record(settings: Settings, directory: Path) -> tuple[Recorded | None, list[Finding]]:
+    """Let a forked child record into `directory`, and be killed. To be called before anything starts a thread."""
+    try:
+        work = _prepare(settings, directory)
+    except ValueError as error:
+        message = f"the SDK cannot work with what the environment says: {error}"
+        return None, [
+            problem(_STEP, "sdk_refuses", message, "unset the OTEL_ variable that it names, or set it as it says")
+        ]
+    text = in_forked_child(work, _RECORDING_SECONDS)
+    if text is None:
+        message = f"a forked child has not recorded a span within {_RECORDING_SECONDS:.0f} s"
+        return None, [problem(_STEP, "child_failed", message, _REPORT_IT)]
+    recorded = Recorded(**json.loads(text))
+    if not list_segments(directory):
+        message = f"a forked child could not record{': ' if recorded.said else ''}{recorded.said}"
+        return None, [problem(_STEP, "not_recorded", message, _REPORT_IT)]
+    message = "a forked child, killed right after, has left a span and a log record in a journal"
+    return recorded, [ok(_STEP, "recorded", message)]
+
+
+def _prepare(settings: Settings, directory: Path) -> Callable[[], str]:
+    """A provider as the program has it, made before the fork, and what the child does with it."""
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+    from otelsync import logs
+    from otelsync.recording.journal import Journal
+    from otelsync.recording.provider import TracerProvider
+    from otelsync.redaction import Redactor
+
+    redactor = Redactor(settings.redact_keys, settings.redact_patterns)
+    provider = TracerProvider(
+        Journal(directory),
+        redactor=redactor,
+        sampler=ALWAYS_ON,
+        resource=Resource.create({"service.name": settings.service_name}),
+        shutdown_on_exit=False,
+    )
+    path = logs.LogPath(
+        service=settings.service_name, level=logs.INFO, output=logs.Output(io.BytesIO()), redactor=redactor
+    )
+    if settings.journal_logs:
+        path.journal_to(provider)
+    tracer = provider.get_tracer("otelsync.doctor")
+
+    def work() -> str:
+        with overheard() as said:
+            span = tracer.start_span(NAME, attributes={NAME: True})
+            path.emit(logs.INFO, "otelsync.doctor", NAME, {NAME: True}, span)
+            span.end()
+        return json.dumps({"trace_id": f"{span.get_span_context().trace_id:032x}", "said": "; ".join(said)[:1000]})
+
+    return work
+
+
+def in_forked_child(work: Callable[[], str], seconds: float) -> str | None:
+    """What `work` returns in a forked child, which then kills itself; None if it fails or takes longer."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with suppress(BaseException):  # nothing may get out of here into the parent's program
+            os.write(writing, work().encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(writing)
+    try:
+        text = _read(reading, time.monotonic() + seconds)
+    finally:
+        os.close(reading)
+        os.kill(pid, signal.SIGKILL)  # it is ours until it is waited for
+        os.waitpid(pid, 0)
+    return text or None
+
+
+def _read(descriptor: int, deadline: float) -> str:
+    """What comes through a pipe until its end; "" if that is not before `deadline`."""
+    content = b""
+    while select.select([descriptor], [], [], max(deadline - time.monotonic(), 0.0))[0]:
+        piece = os.read(descriptor, 65536)
+        if not piece:
+            return content.decode()
+        content += piece
+    return ""
+
+
+def ship(directory: Path, endpoints: Sequence[OtlpEndpoint], store: Path | None, seconds: float) -> list[Finding]:
+    """Take what was recorded to its destinations, and look what became of it.
+
+    Args:
+        directory: The probe's journal directory.
+        endpoints: Those that may take records.
+        store: A store of the probe's own; None: runs are not stored.
+        seconds: How long it may take.
+    """
+    with overheard() as said:
+        try:
+            _drain(directory, endpoints, store, seconds)
+        except (OtelsyncError, OSError) as error:
+            return [problem(_STEP, "not_shipped", f"the probe cannot be shipped: {error}", _REPORT_IT)]
+    accounts = read_ledger(directory).accounts
+    return [_arrival(account, endpoints, "; ".join(dict.fromkeys(said))) for account in accounts if account.recorded]
+
+
+def _drain(directory: Path, endpoints: Sequence[OtlpEndpoint], store: Path | None, seconds: float) -> None:
+    from otelsync.shipping.exporter import OtlpSink
+    from otelsync.shipping.shipper import Shipper
+    from otelsync.shipping.store import StoreSink
+
+    sink = StoreSink(store) if store is not None else None
+    shipper = Shipper(directory, otlp=[OtlpSink(endpoint) for endpoint in endpoints], store=sink, patience=0)
+    try:
+        shipper.drain(seconds)
+    finally:
+        shipper.close(0.5)
+
+
+def _arrival(account: Account, endpoints: Sequence[OtlpEndpoint], said: str) -> Finding:
+    what = "the span" if account.signal == "span" else "the log record"
+    where = next(
+        (endpoint.place for endpoint in endpoints if endpoint.signal == account.sink), "a store beside the real one"
+    )
+    if account.shipped == account.recorded:
+        return ok(_STEP, "delivered", f"{what} has arrived: {where}")
+    because = f" ({said})" if said else ""
+    if account.pending:
+        message = f"{what} has not arrived in time: {where}{because}"
+        return problem(_STEP, "not_delivered", message, "see the endpoint above, and its own log")
+    reasons = ", ".join(account.dropped) or "lost"
+    message = f"{what} was not accepted ({reasons}): {where}{because}"
+    return problem(_STEP, "rejected", message, "see the endpoint's own log for why it refuses this record")
+
+
+def not_sent() -> Finding:
+    """Where no endpoint would take the probe."""
+    return warning(_STEP, "not_sent", "the probe was not sent, as no endpoint takes it", "mend the endpoint first")

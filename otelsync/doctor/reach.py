@@ -1,0 +1,179 @@
+"""The way to an endpoint, step by step: name, address, connection, TLS. Each failure says which, and the mend."""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import ssl
+import threading
+import time
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from otelsync.shipping.otlp_options import OtlpEndpoint
+
+_NAME_SECONDS: Final = 2.0
+_CONNECT_SECONDS: Final = 2.0
+_LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
+_CERTIFICATE: Final = "set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file with the authority that has signed it"
+_PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
+
+# OpenSSL's X509_V_ERR_*; source: openssl/x509_vfy.h
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_UNKNOWN_AUTHORITY: Final = frozenset((2, 18, 19, 20, 21))
+_OTHER_NAME: Final = frozenset((62, 64))
+
+
+class UnreachableError(Exception):
+    """There is no way to an endpoint."""
+
+    def __init__(self, code: str, message: str, mend: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.mend = mend
+
+
+def left(deadline: float, most: float) -> float:
+    """Seconds until `deadline` (``time.monotonic()``), at most `most`, and never none."""
+    return max(min(deadline - time.monotonic(), most), 0.05)
+
+
+def connect(endpoint: OtlpEndpoint, deadline: float) -> socket.socket:
+    """A TCP connection to an endpoint. Raises UnreachableError."""
+    parts = urlsplit(endpoint.url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    error: OSError = OSError("no address")
+    for family, address in _addresses(host, port, left(deadline, _NAME_SECONDS)):
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        connection.settimeout(left(deadline, _CONNECT_SECONDS))
+        try:
+            connection.connect(address)
+        except OSError as failure:
+            connection.close()
+            error = failure
+        else:
+            return connection
+    raise _not_connected(error, host, port)
+
+
+def _addresses(host: str, port: int, seconds: float) -> list[tuple[int, tuple[str, int]]]:
+    """What a name stands for. The system's resolver has a patience of its own, so it is asked in a thread."""
+    answers: queue.SimpleQueue[list[tuple[int, tuple[str, int]]] | OSError | UnicodeError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answers.put([(family, address) for family, _, _, _, address in found])  # type: ignore[misc]
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="otelsync-doctor-name", daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        message = f"the name {host!r} was not resolved within {seconds:.0f} s"
+        raise UnreachableError("name_timeout", message, "look at the DNS servers in /etc/resolv.conf") from None
+    if isinstance(answer, list):
+        return answer
+    mend = "check the spelling of the host, and whether this machine or container knows it (getent hosts NAME)"
+    raise UnreachableError("unknown_name", f"the name {host!r} is not known", mend)
+
+
+def _not_connected(error: OSError, host: str, port: int) -> UnreachableError:
+    where = f"{host} port {port}"
+    hint = ""
+    if host in _LOOPBACK and in_container():
+        hint = "; this is a container, where localhost is the container itself: use the name of the Collector's service"
+    elif any(os.environ.get(name) for name in _PROXIES):
+        hint = "; the proxy in the environment is not used for telemetry"
+    if isinstance(error, ConnectionRefusedError):
+        return UnreachableError(
+            "refused", f"nothing listens at {where}", f"start the receiver, or correct host and port{hint}"
+        )
+    if isinstance(error, TimeoutError):
+        message = f"no connection to {where} within {_CONNECT_SECONDS:.0f} s"
+        return UnreachableError("connect_timeout", message, f"look at firewalls and network policies on the way{hint}")
+    mend = f"look at the network between this machine and {host}{hint}"
+    return UnreachableError("no_route", f"no connection to {where}: {error.strerror or error}", mend)
+
+
+def in_container() -> bool:
+    """Whether this process seems to run in a container."""
+    marks = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
+    return "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(mark).exists() for mark in marks)
+
+
+def secure(connection: socket.socket, endpoint: OtlpEndpoint, deadline: float) -> socket.socket:
+    """TLS over a connection, with the endpoint's certificate checked. Raises UnreachableError."""
+    host = urlsplit(endpoint.url).hostname or ""
+    try:
+        context = ssl.create_default_context(cafile=endpoint.certificate)
+        if endpoint.client_certificate:
+            context.load_cert_chain(endpoint.client_certificate, endpoint.client_key)
+    except OSError as error:
+        mend = "set OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE and _CLIENT_KEY to PEM files that fit together"
+        raise UnreachableError("certificate_files", f"the certificate files cannot be used: {error}", mend) from error
+    if endpoint.protocol == "grpc":
+        context.set_alpn_protocols(["h2"])
+    connection.settimeout(left(deadline, 2.0))
+    try:
+        return context.wrap_socket(connection, server_hostname=host)
+    except ssl.SSLCertVerificationError as error:
+        raise _not_trusted(error, host) from error
+    except TimeoutError as error:
+        mend = "is it a TLS port? If not, write http://"
+        raise UnreachableError("tls_timeout", "the TLS handshake was not answered", mend) from error
+    except OSError as error:
+        raise _no_tls(error, endpoint) from error
+
+
+def _not_trusted(error: ssl.SSLCertVerificationError, host: str) -> UnreachableError:
+    number = error.verify_code
+    if number == _EXPIRED:
+        mend = "renew the certificate of the endpoint; if it is new, look at this machine's clock"
+        return UnreachableError("certificate_expired", "the endpoint's certificate has expired", mend)
+    if number == _NOT_YET_VALID:
+        message = "the endpoint's certificate is not valid yet"
+        return UnreachableError("certificate_not_yet_valid", message, "look at this machine's clock")
+    if number in _OTHER_NAME:
+        message = f"the endpoint's certificate is not for {host!r}"
+        return UnreachableError(
+            "certificate_name", message, "use the host name that is in the certificate, or renew it for this one"
+        )
+    if number in _UNKNOWN_AUTHORITY:
+        return UnreachableError(
+            "certificate_unknown",
+            "the authority that signed the endpoint's certificate is not known here",
+            _CERTIFICATE,
+        )
+    return UnreachableError(
+        "certificate", f"the endpoint's certificate is not accepted: {error.verify_message}", _CERTIFICATE
+    )
+
+
+def _no_tls(error: OSError, endpoint: OtlpEndpoint) -> UnreachableError:
+    reason = getattr(error, "reason", "") or error.strerror or type(error).__name__
+    if "ALERT" in str(reason) and "VERSION" not in str(reason):
+        mend = "does it want a client certificate? Set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and _CLIENT_KEY"
+        return UnreachableError("tls_refused", f"the endpoint ended the TLS handshake ({reason})", mend)
+    plain = "write http:// if it has no TLS"
+    if endpoint.protocol == "grpc":
+        plain += ", or set OTEL_EXPORTER_OTLP_INSECURE=true for a host and port without a scheme"
+    return UnreachableError("no_tls", f"the endpoint does not speak TLS on this port ({reason})", plain)
+
+
+def speaks_tls(endpoint: OtlpEndpoint, deadline: float) -> bool:
+    """Whether a TLS handshake with the endpoint's port comes to an end, whoever it is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with connect(endpoint, deadline) as connection:
+            connection.settimeout(left(deadline, 1.0))
+            context.wrap_socket(connection, server_hostname=urlsplit(endpoint.url).hostname).close()
+    except (UnreachableError, OSError, ValueError):
+        return False
+    return True

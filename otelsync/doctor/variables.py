@@ -1,0 +1,207 @@
+"""What the environment asks for: settings that cannot work, and variables that contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from otelsync.doctor.findings import Finding, ok, problem, warning
+from otelsync.errors import ConfigurationError
+from otelsync.settings import Settings, names_service
+from otelsync.shipping.otlp_options import OtlpEndpoint, endpoints_from_environment
+
+_STEP: Final = "settings"
+_PREFIX: Final = "OTEL_EXPORTER_OTLP_"
+_GENERAL: Final = f"{_PREFIX}ENDPOINT"
+_SIGNALS: Final = ("traces", "logs")
+_SAMPLERS: Final = frozenset(
+    f"{base}{name}" for base in ("", "parentbased_") for name in ("always_on", "always_off", "traceidratio")
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a program that is started in this environment would do."""
+
+    variables: Mapping[str, str]
+    """The environment, with what the command line put in its place."""
+    settings: Settings | None = None
+    """None: they cannot work."""
+    endpoints: tuple[OtlpEndpoint, ...] = ()
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def wants_store(self) -> bool:
+        """Whether runs go to the local store."""
+        settings = self.settings
+        return settings is not None and (settings.store == "on" or (settings.store == "auto" and not self.endpoints))
+
+
+def read(environment: Mapping[str, str], **overrides: Any) -> Asked:
+    """The settings and endpoints of an environment. What cannot work becomes a finding; nothing is raised."""
+    variables = dict(environment)
+    for option, variable in (("endpoint", _GENERAL), ("service_name", "OTEL_SERVICE_NAME")):
+        if overrides.get(option):
+            variables[variable] = overrides[option]
+    try:
+        settings = Settings.from_environment(environment, **overrides)
+        wanted = variables if settings.journal_logs else {**variables, "OTEL_LOGS_EXPORTER": "none"}
+        asked = Asked(variables, settings, endpoints_from_environment(wanted, endpoint=settings.endpoint))
+    except ConfigurationError as error:
+        asked = Asked(variables)
+        asked.findings.append(
+            problem(_STEP, "wrong_value", f"{error.option}={_shown(error.value)} cannot work", error.mend)
+        )
+    asked.findings.extend(_all(asked))
+    return asked
+
+
+def _shown(value: object) -> str:
+    """A value without user name and password."""
+    text = str(value)
+    scheme, mark, rest = text.rpartition("://")
+    return repr(scheme + mark + rest.rpartition("@")[2])
+
+
+def _all(asked: Asked) -> Iterator[Finding]:
+    if asked.settings is not None:
+        yield from _destination(asked, asked.settings)
+        yield from _service(asked.settings, asked.variables)
+    yield from _urls(asked.variables)
+    yield from _exporters(asked)
+    yield from _timeouts(asked.variables)
+    yield from _sampler(asked.variables)
+
+
+def _destination(asked: Asked, settings: Settings) -> Iterator[Finding]:
+    if settings.disabled:
+        yield problem(_STEP, "disabled", "OTEL_SDK_DISABLED is true: nothing is recorded", "unset OTEL_SDK_DISABLED")
+    places = [f"{each.signal} to {each.place} by {each.protocol}" for each in asked.endpoints]
+    if asked.wants_store:
+        places.append(f"runs to {settings.store_file}")
+    if places:
+        yield ok(_STEP, "destination", f"{settings.service_name}: {', '.join(places)}")
+    else:
+        yield problem(
+            _STEP,
+            "nowhere",
+            "records go nowhere: no endpoint is set and OTELSYNC_STORE is off",
+            f"set {_GENERAL}, or OTELSYNC_STORE=on",
+        )
+
+
+def _service(settings: Settings, variables: Mapping[str, str]) -> Iterator[Finding]:
+    if not names_service(variables) and settings.journal_dir is None:
+        yield ok(
+            _STEP,
+            "no_service",
+            "no service is named here, so each program records under its own name",
+            "say --service NAME, or set OTEL_SERVICE_NAME, to look at the journal of one",
+        )
+
+
+def _urls(variables: Mapping[str, str]) -> Iterator[Finding]:
+    for signal in ("", *_SIGNALS):
+        name = f"{_PREFIX}{signal.upper()}_ENDPOINT" if signal else _GENERAL
+        value = variables.get(name, "").strip()
+        if value:
+            protocol = _protocol(variables, signal)
+            with suppress(ValueError):  # said already, as a value that cannot work
+                parts = urlsplit(value if "://" in value else f"//{value}")
+                yield from _port(name, parts, protocol)
+                if protocol != "grpc":
+                    yield from _path(name, parts, signal)
+                    yield from _scheme(name, parts, variables)
+
+
+def _protocol(variables: Mapping[str, str], signal: str) -> str:
+    own = variables.get(f"{_PREFIX}{signal.upper()}_PROTOCOL", "") if signal else ""
+    return (own or variables.get(f"{_PREFIX}PROTOCOL", "")).strip() or "http/protobuf"
+
+
+def _port(name: str, parts: SplitResult, protocol: str) -> Iterator[Finding]:
+    for port, usual, other in ((4317, "grpc", 4318), (4318, "http/protobuf", 4317)):
+        if parts.port == port and protocol != usual:
+            yield warning(
+                _STEP,
+                "port_of_other_protocol",
+                f"{name} has port {port}, which usually takes {usual}, and the protocol is {protocol}",
+                f"use port {other}, or set {_PREFIX}PROTOCOL={usual}",
+            )
+
+
+def _path(name: str, parts: SplitResult, signal: str) -> Iterator[Finding]:
+    path = parts.path.rstrip("/")
+    ending = next((each for each in _SIGNALS if path.endswith(f"/v1/{each}")), "")
+    if not signal and ending:
+        mend = f"end it before /v1/{ending}, or name it {_PREFIX}{ending.upper()}_ENDPOINT"
+        yield problem(_STEP, "path_twice", f"{name} ends in /v1/{ending}, to which /v1/{ending} is added again", mend)
+    elif signal and not path:
+        message = f"{name} has no path, and none is added to it"
+        yield warning(_STEP, "no_path", message, f"end it in /v1/{signal}, or use {_GENERAL}")
+    elif signal and ending and ending != signal:
+        yield problem(_STEP, "path_of_other_signal", f"{name} ends in /v1/{ending}", f"end it in /v1/{signal}")
+
+
+def _scheme(name: str, parts: SplitResult, variables: Mapping[str, str]) -> Iterator[Finding]:
+    if parts.scheme == "http" and parts.port == 443:
+        yield warning(_STEP, "plain_on_443", f"{name} is http:// with port 443", "write https://")
+    if parts.scheme == "https" and variables.get(f"{_PREFIX}INSECURE", "").strip().lower() == "true":
+        message = f"{_PREFIX}INSECURE=true does nothing, as {name} begins with https://"
+        yield warning(_STEP, "insecure_ignored", message, "write http:// for a connection without TLS, or unset it")
+
+
+def _exporters(asked: Asked) -> Iterator[Finding]:
+    signals = {endpoint.signal for endpoint in asked.endpoints}
+    for signal in _SIGNALS:
+        name = f"OTEL_{signal.upper()}_EXPORTER"
+        value = asked.variables.get(name, "").strip().lower()
+        if value == "none":
+            yield warning(_STEP, f"no_{signal}", f"{name} is none: {signal} are not sent", f"unset {name} to send them")
+        elif value not in ("", "otlp"):
+            message = f"{name}={value!r} is for the SDK's own exporters, and otelsync does not read it"
+            yield warning(_STEP, "exporter_ignored", message, f"unset {name}, or set it to otlp")
+        elif signals and signal not in signals:
+            yield warning(
+                _STEP,
+                f"{signal}_without_endpoint",
+                f"{signal} have no endpoint, while the other signal has one: they are not sent",
+                f"set {_GENERAL}, or {_PREFIX}{signal.upper()}_ENDPOINT, or {name}=none if that is meant",
+            )
+
+
+def _timeouts(variables: Mapping[str, str]) -> Iterator[Finding]:
+    for name in (f"{_PREFIX}TIMEOUT", f"{_PREFIX}TRACES_TIMEOUT", f"{_PREFIX}LOGS_TIMEOUT"):
+        with suppress(ValueError):
+            if float(variables.get(name, "").strip() or 0) >= 600:
+                message = f"{name}={variables[name]} is read in seconds, as Python's SDK does"
+                yield warning(_STEP, "timeout_in_milliseconds", message, f"set {name} to seconds, such as 10")
+
+
+def _sampler(variables: Mapping[str, str]) -> Iterator[Finding]:
+    name = variables.get("OTEL_TRACES_SAMPLER", "").strip().lower()
+    if not name:
+        return
+    if name not in _SAMPLERS:
+        message = (
+            f"OTEL_TRACES_SAMPLER={name!r} is none of the SDK's samplers, which ignores it if it knows no such plug-in"
+        )
+        yield warning(_STEP, "sampler_unknown", message, f"use {', '.join(sorted(_SAMPLERS))}")
+        return
+    share = _share(name, variables)
+    if share <= 0:
+        mend = "unset OTEL_TRACES_SAMPLER, or set it to parentbased_always_on"
+        yield problem(_STEP, "sampler_drops_all", f"OTEL_TRACES_SAMPLER={name} drops every new trace", mend)
+    elif share < 1:
+        yield ok(_STEP, "sampler", f"OTEL_TRACES_SAMPLER={name} keeps {share:.3%} of new traces")
+
+
+def _share(name: str, variables: Mapping[str, str]) -> float:
+    """How much of what has no parent a sampler keeps. A ratio that is no number counts as 1, as for the SDK."""
+    if name.endswith("ratio"):
+        with suppress(ValueError):
+            return float(variables.get("OTEL_TRACES_SAMPLER_ARG", "").strip() or 1)
+    return 0.0 if name.endswith("always_off") else 1.0

@@ -1,0 +1,27 @@
+"""What otelsync does inside another library's call may fail, and the call goes on."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_log = logging.getLogger("otelsync")
+
+
+def harmless(function: Callable[P, R]) -> Callable[P, R | None]:
+    """Decorate work of ours: an exception is logged at DEBUG, and None comes back."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
+        try:
+            return function(*args, **kwargs)
+        except Exception:
+            _log.debug("%s failed; the call that it was part of goes on", function.__qualname__, exc_info=True)
+            return None
+
+    return guarded

@@ -1,0 +1,107 @@
+"""Starts spans under parents of other processes and makes them current, the short way over our own provider."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextvars import Token
+from typing import Any, Final, cast
+
+import opentelemetry.context as context_api
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.celery.version import __version__
+from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanContext, SpanKind, TracerProvider
+from opentelemetry.trace import Tracer as TracerApi
+
+from otelsync.context import SCOPE_KEY, SyncScope
+from otelsync.errors import message_of
+from otelsync.recording.provider import Tracer, leave
+from otelsync.recording.runtime_context import CURRENT, installed
+from otelsync.recording.span import RecordedSpan
+
+log: Final = logging.getLogger("otelsync")
+
+SCOPE_NAME: Final = "opentelemetry.instrumentation.celery"
+SCHEMA: Final = "https://opentelemetry.io/schemas/1.11.0"
+"""What upstream's instrumentation says; source: its ``CeleryInstrumentor._instrument``."""
+
+__all__ = ["Tracers", "activate", "leave", "log", "note_error", "our_tracer", "start", "with_parent"]
+
+
+class Tracers:
+    """The tracer of the provider that is set now, whenever it was set.
+
+    Args:
+        provider: The one to use whatever is set.
+    """
+
+    def __init__(self, provider: TracerProvider | None = None) -> None:
+        self._fixed = provider
+        self._known: tuple[TracerProvider, TracerApi] | None = None
+
+    def current(self) -> TracerApi:
+        """The tracer, under the name of upstream's instrumentation."""
+        provider = self._fixed or trace.get_tracer_provider()
+        known = self._known
+        if known is None or known[0] is not provider:
+            known = self._known = (provider, provider.get_tracer(SCOPE_NAME, __version__, SCHEMA))
+        return known[1]
+
+
+def our_tracer(tracer: TracerApi, parent: SpanContext | None) -> Tracer | None:
+    """The tracer, if it is ours and would record each child of `parent`, so that ids can be chosen."""
+    if type(tracer) is Tracer and tracer.is_simple and (parent is None or parent.trace_flags.sampled):
+        return tracer
+    return None
+
+
+def with_parent(parent: SpanContext | None, scope: SyncScope | None, base: Context | None = None) -> Context:
+    """A context in which the next span is a child of `parent`, or a root, with everything else as in `base`.
+
+    Args:
+        parent: None for a root.
+        scope: What the span and everything below it carry.
+        base: By default the current context.
+    """
+    span = NonRecordingSpan(parent) if parent is not None else INVALID_SPAN
+    return context_api.set_value(SCOPE_KEY, scope, trace.set_span_in_context(span, base))
+
+
+def start(
+    tracer: TracerApi,
+    name: str,
+    kind: SpanKind,
+    context: Context,
+    attributes: dict[str, Any],
+    links: Sequence[Link] = (),
+) -> Span:
+    """Start a span under what `context` holds, over any provider; the scope's fields are its attributes."""
+    span = tracer.start_span(name, context, kind, attributes, links)
+    scope = context.get(SCOPE_KEY)
+    if isinstance(scope, SyncScope) and scope.attributes and not hasattr(span, "scope"):
+        span.set_attributes(scope.attributes)
+    return span
+
+
+def activate(span: Span, scope: SyncScope | None, context: Context | None = None) -> Token[Any]:
+    """Make a span current, with the scope that everything inside carries; :func:`leave` undoes it."""
+    if hasattr(span, "announce") and installed():
+        ours = cast(RecordedSpan, span)
+        ours.scope = scope
+        return CURRENT.set(ours)
+    context = trace.set_span_in_context(span, context)
+    return context_api.attach(context_api.set_value(SCOPE_KEY, scope, context))
+
+
+def note_error(span: Span, error: BaseException) -> None:
+    """Set what says that an exception ended the span for good."""
+    span.set_attribute("error.type", type(error).__qualname__)
+    span.set_status(trace.Status(trace.StatusCode.ERROR, f"{type(error).__name__}: {message_of(error)}"))
+    recorded = error.__dict__.get("__otelsync_recorded_in__") if hasattr(error, "__dict__") else None
+    if recorded == trace.format_trace_id(span.get_span_context().trace_id):
+        return  # a stage inside has its traceback
+    try:
+        span.record_exception(error)
+    except Exception:  # its str() or repr() raises
+        span.add_event("exception", {"exception.type": type(error).__qualname__})

@@ -1,0 +1,111 @@
+"""What publish and run spans say of a task, under the names that users of the upstream instrumentation know.
+
+The names and values are those of ``opentelemetry.instrumentation.celery.utils.set_attributes_from_context``; a test
+holds that. That function sets each on the span, one by one; these build one dict, and tell apart what is the same for
+thousands of messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from celery.utils.time import maybe_iso8601, maybe_make_aware
+from opentelemetry.instrumentation.celery.utils import CELERY_CONTEXT_ATTRIBUTES
+
+ACTION: Final = "celery.action"
+STATE: Final = "celery.state"
+TASK_NAME: Final = "celery.task_name"
+RETRY_REASON: Final = "celery.retry.reason"
+WORKER: Final = "celery.worker"
+"""The worker's node name. Upstream's ``celery.hostname`` is the publisher's, since Celery 4."""
+MESSAGE_ID: Final = "messaging.message.id"
+DESTINATION: Final = "messaging.destination"
+DESTINATION_KIND: Final = "messaging.destination_kind"
+DESTINATION_NAME: Final = "messaging.destination.name"
+OPERATION: Final = "messaging.operation.type"
+SYSTEM: Final = "messaging.system"
+
+SYSTEMS: Final = {"amqp": "rabbitmq", "py-amqp": "rabbitmq", "sqs": "aws_sqs", "gcpubsub": "gcp_pubsub"}
+"""The semantic conventions' names of transports that Celery calls otherwise."""
+
+_RENAMED: Final = {
+    "id": MESSAGE_ID,
+    "correlation_id": "messaging.conversation_id",
+    "routing_key": DESTINATION,
+    "origin": "celery.hostname",
+    "declare": DESTINATION_KIND,
+}
+_NAMES: Final = tuple(
+    (key, _RENAMED.get(key, f"celery.{key}")) for key in CELERY_CONTEXT_ATTRIBUTES if key != "delivery_info"
+)
+_NO_LIMITS: Final = ((None, None), [None, None])
+
+
+def of_context(context: Mapping[str, Any]) -> dict[str, Any]:
+    """What upstream's instrumentation says of a request, or of the arguments of a publish signal."""
+    info = context.get("delivery_info")
+    return {**(of_delivery(info) if info is not None else {}), **of_message(context)}
+
+
+def of_message(context: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of :func:`of_context` that is another one for each message."""
+    found: dict[str, Any] = {}
+    get = context.get
+    for key, name in _NAMES:
+        value = get(key)
+        if value is None or value == "":
+            continue
+        if key == "timelimit":
+            if value not in _NO_LIMITS:
+                found[name] = ["" if limit is None else str(limit) for limit in value] if None in value else value
+        elif key == "declare":
+            kind = _kind(value)
+            if kind is not None:
+                found[name] = kind
+        elif key != "retries" or value != 0:
+            found[name] = value
+    return found
+
+
+def of_delivery(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of :func:`of_context` that says from where a message came."""
+    routing_key = info.get("routing_key")
+    found = {"celery.delivery_info": str(info)}
+    if routing_key is not None:
+        found[DESTINATION] = routing_key
+    return found
+
+
+def _kind(declared: Any) -> str | None:
+    for queue in declared:
+        kind = queue.exchange.type
+        if kind in ("direct", "topic"):
+            return "queue" if kind == "direct" else "topic"
+    return None
+
+
+def planned(eta: object, timezone: Any) -> int:
+    """When a task is to run, in nanoseconds since the epoch; 0 if it is to run at once, or says nothing valid."""
+    if not isinstance(eta, (str, datetime)):
+        return 0
+    try:
+        moment = maybe_iso8601(eta)
+        return int(maybe_make_aware(moment, timezone).timestamp() * 1e9) if moment is not None else 0
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        return 0
+
+
+def waits(published: int, eta: int, start: int) -> dict[str, float]:
+    """How long a task lay in the queue, and how long it was meant to; each time in nanoseconds since the epoch.
+
+    Clocks of two hosts can differ: a wait is never less than 0.
+    """
+    found: dict[str, float] = {}
+    due = max(published, eta)
+    if due:
+        found["sync.queue.wait_seconds"] = max(0, start - due) / 1e9
+    if eta and published:
+        found["sync.queue.planned_delay_seconds"] = max(0, eta - published) / 1e9
+    return found

@@ -1,0 +1,327 @@
+"""Runs that cannot say how they ended: killed, timed out, revoked, expired or lost. The worker's main process says it.
+
+It decides the ids of each run span when the message comes in, and passes them on with the request, so that it can say
+of a span in another process how that ended: before a kill by a verdict, which counts when the process dies without
+having ended the span; and of what never begins by the whole span. A process that dies unexpectedly leaves a span that
+has begun, and the shipper closes it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import wraps
+from signal import Signals
+from typing import Any, Final
+
+from billiard.common import TERM_SIGNAME
+from celery import signals
+from celery.exceptions import WorkerLostError
+from celery.platforms import signals as platform_signals
+from celery.worker.request import Request
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanContext, SpanKind, TraceFlags
+
+from otelsync.integrations.celery import attributes as of
+from otelsync.integrations.celery import task_records
+from otelsync.integrations.celery.activation import Tracers, log, our_tracer, start, with_parent
+from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, dispatch
+from otelsync.integrations.celery.headers import HEADER, NOTHING, Envelope, from_traceparent, read
+from otelsync.integrations.celery.publishing import system_of
+from otelsync.integrations.celery.running import first_attributes
+from otelsync.recording.provider import Tracer
+
+REVOKED_REASON: Final = "celery.revoked.reason"
+TERMINATED_SIGNAL: Final = "celery.terminated.signal"
+_PUT_BACK: Final = "cancelled by Celery"
+"""What Celery itself gives as the reason; source: ``Request._announce_cancelled``."""
+_ATTEMPT: Final = "_otelsync_attempt"
+
+Method = Callable[..., Any]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What the main process knows of a message that it has taken."""
+
+    envelope: Envelope
+    parent: SpanContext | None
+    """The publish span."""
+    own: SpanContext | None
+    """The run span; None if its ids are not ours to decide."""
+    is_put_back: bool = False
+    """Whether the task will be run again: the message goes back to the queue, or another was published."""
+    is_written: bool = False
+    record_span: Span | None = None
+    """Keeps the run span known to what is logged about the task."""
+
+
+class Endings:
+    """Watches over the requests of a worker's main process.
+
+    Args:
+        tracers: Who records.
+    """
+
+    def __init__(self, tracers: Tracers) -> None:
+        self._tracers = tracers
+        self._originals: dict[str, Method] = {}
+
+    def switch_on(self) -> None:
+        """Watch from now on. A worker makes subclasses of ``Request``, which call the methods of their base."""
+        wraps: dict[str, Callable[[Method], Method]] = {
+            "__init__": self._around_init,
+            "on_timeout": self._around_on_timeout,
+            "terminate": self._around_terminate,
+            "cancel": self._around_cancel,
+            "on_failure": self._around_on_failure,
+            "reject": self._around_reject,
+            "_announce_revoked": self._around_announce_revoked,
+            "_retry_worker_lost": self._around_retry_worker_lost,
+        }
+        for name, wrap in wraps.items():
+            original = Request.__dict__.get(name)  # not every version has all of them
+            if original is not None:
+                self._originals[name] = original
+                setattr(Request, name, wrap(original))
+        signals.task_unknown.connect(self._on_unknown, weak=False)
+
+    def switch_off(self) -> None:
+        """Leave everything as it was."""
+        for name, original in self._originals.items():
+            setattr(Request, name, original)
+        self._originals.clear()
+        signals.task_unknown.disconnect(self._on_unknown)
+
+    # Around the methods of a request. Each of ours may fail without harm to Celery's.
+
+    def _around_init(self, init: Method) -> Method:
+        @wraps(init)
+        def initialise(request: Request, *args: Any, **options: Any) -> None:
+            init(request, *args, **options)
+            _safely(self._take, request)
+
+        return initialise
+
+    def _around_on_timeout(self, on_timeout: Method) -> Method:
+        @wraps(on_timeout)
+        def timed_out(request: Request, soft: bool, timeout: float) -> Any:
+            if soft:  # the task is told by an exception, and may go on
+                return on_timeout(request, soft, timeout)
+            _safely(self._judge_timeout, request, timeout)
+            try:
+                return on_timeout(request, soft, timeout)
+            finally:
+                _safely(_tell, request, "failure")
+
+        return timed_out
+
+    def _around_terminate(self, terminate: Method) -> Method:
+        @wraps(terminate)
+        def terminated(request: Request, pool: Any, signal: Any = None) -> Any:
+            if request.time_start:
+                _safely(self._judge_terminated, request, signal)
+            return terminate(request, pool, signal)
+
+        return terminated
+
+    def _around_cancel(self, cancel: Method) -> Method:
+        """Celery cancels what it will be given again, as it has lost its connection to the broker."""
+
+        @wraps(cancel)
+        def cancelled(request: Request, pool: Any, *args: Any, **options: Any) -> Any:
+            if request.time_start:
+                _safely(self._judge_cancelled, request)
+            return cancel(request, pool, *args, **options)
+
+        return cancelled
+
+    def _around_announce_revoked(self, announce_revoked: Method) -> Method:
+        @wraps(announce_revoked)
+        def announced(request: Request, reason: str, terminated: bool, signum: Any, expired: bool) -> Any:
+            try:
+                return announce_revoked(request, reason, terminated, signum, expired)
+            finally:
+                if not terminated:
+                    _safely(self._write, request, reason)
+                _safely(_tell, request, "cancelled")
+
+        return announced
+
+    def _around_on_failure(self, on_failure: Method) -> Method:
+        @wraps(on_failure)
+        def failed(request: Request, exc_info: Any, *args: Any, **options: Any) -> Any:
+            try:
+                return on_failure(request, exc_info, *args, **options)
+            finally:
+                _safely(_tell_if_lost, request, exc_info)
+
+        return failed
+
+    def _around_reject(self, reject: Method) -> Method:
+        @wraps(reject)
+        def rejected(request: Request, requeue: bool = False) -> Any:
+            if requeue and not request.acknowledged:
+                _safely(_put_back, request)
+            return reject(request, requeue=requeue)
+
+        return rejected
+
+    def _around_retry_worker_lost(self, retry_worker_lost: Method) -> Method:
+        """The next attempt is published here, by a process that does not run the task."""
+
+        @wraps(retry_worker_lost)
+        def retried(request: Request, *args: Any, **options: Any) -> Any:
+            attempt = _attempt_of(request)
+            run = Run(
+                request.id,
+                request.request_dict,
+                envelope=attempt.envelope,
+                own=attempt.own,
+                parent=attempt.parent,
+                continues=True,
+            )
+            token = RUN.set(run)
+            try:
+                is_retried = retry_worker_lost(request, *args, **options)
+            finally:
+                RUN.reset(token)
+            if is_retried:
+                attempt.is_put_back = True
+            return is_retried
+
+        return retried
+
+    # What they come to
+
+    def _take(self, request: Request) -> None:
+        """Decide the ids of the run span. What a message says of them itself is nothing to go by."""
+        said = request.request_dict
+        envelope = read(said) or NOTHING
+        parent = from_traceparent(said.get("traceparent"))
+        tracer = our_tracer(self._tracers.current(), parent)
+        own = None
+        if tracer is not None and request.task.name not in HIDDEN:
+            own = _new_span(tracer, parent)
+        if own is not None or envelope.run_span is not None:
+            said[HEADER] = replace(envelope, run_span=own).to_header()
+        record_span = task_records.remember(request.id, own, envelope.sync_scope)
+        request.__dict__[_ATTEMPT] = Attempt(envelope, parent, own, record_span=record_span)
+
+    def _judge_timeout(self, request: Request, seconds: float) -> None:
+        message = f"TimeLimitExceeded: the task took longer than {seconds} s"
+        self._judge(request, "failure", {of.STATE: "FAILURE"}, "TimeLimitExceeded", message)
+
+    def _judge_terminated(self, request: Request, signal: Any) -> None:
+        number = platform_signals.signum(signal or TERM_SIGNAME)
+        said = {of.STATE: "REVOKED", REVOKED_REASON: "terminated", TERMINATED_SIGNAL: Signals(number).name}
+        self._judge(request, "cancelled", said)
+
+    def _judge_cancelled(self, request: Request) -> None:
+        self._judge(request, "retry", {of.STATE: "RETRY", of.RETRY_REASON: _PUT_BACK})
+
+    def _judge(
+        self,
+        request: Request,
+        outcome: str,
+        said: Mapping[str, object],
+        error_type: str | None = None,
+        message: str | None = None,
+    ) -> None:
+        """Give a verdict on the run span, which is open in another process."""
+        attempt = _attempt_of(request)
+        tracer = self._tracers.current()
+        if attempt.own is None or not isinstance(tracer, Tracer):
+            return
+        found = {**_described(request, attempt, request.time_start), **said}
+        if request.time_start:
+            found["sync.run_seconds"] = max(0.0, time.time() - request.time_start)
+        tracer.provider.give_verdict(
+            attempt.own, outcome=outcome, error_type=error_type, message=message, attributes=found
+        )
+
+    def _write(self, request: Request, reason: str) -> None:
+        """Write the whole run span of a task that never began."""
+        attempt = _attempt_of(request)
+        if attempt.is_written or request.task.name in HIDDEN:
+            return
+        attempt.is_written = True
+        name = f"run/{request.task.name}"
+        scope = attempt.envelope.sync_scope
+        found = {
+            **first_attributes(request.task.name, request.id, request.request_dict),
+            **_described(request, attempt, time.time()),
+            of.STATE: "REVOKED",
+            REVOKED_REASON: reason,
+            "sync.outcome": "cancelled",
+        }
+        tracer = self._tracers.current()
+        if attempt.own is not None and isinstance(tracer, Tracer):
+            tracer.start_span_as(
+                attempt.own, name, parent=attempt.parent, kind=SpanKind.CONSUMER, attributes=found, scope=scope
+            ).end()
+        else:
+            start(tracer, name, SpanKind.CONSUMER, with_parent(attempt.parent, scope, Context()), found).end()
+
+    def _on_unknown(self, sender: Any = None, message: Any = None, id: object = None, **_: Any) -> None:  # noqa: A002
+        """A task that this worker does not know will never run; only its tally has to know."""
+        envelope = read(message.headers) if message is not None else None
+        if envelope is not None and envelope.run is not None and isinstance(id, str):
+            dispatch().ended(sender.app, envelope.run, id, "failure")
+
+
+def _safely(work: Callable[..., None], *args: Any) -> None:
+    try:
+        work(*args)
+    except Exception:
+        log.debug("how a task ended was not recorded", exc_info=True)
+
+
+def _new_span(tracer: Tracer, parent: SpanContext | None) -> SpanContext:
+    draw = tracer.id_generator
+    span_id = draw.generate_span_id()
+    if parent is not None:
+        return SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
+    flags = TraceFlags.SAMPLED | (TraceFlags.RANDOM_TRACE_ID if draw.is_trace_id_random() else 0)
+    return SpanContext(draw.generate_trace_id(), span_id, False, TraceFlags(flags))
+
+
+def _attempt_of(request: Request) -> Attempt:
+    """What is known of a request; one that was made before we watched is an attempt of nobody."""
+    found = request.__dict__.get(_ATTEMPT)
+    return found if isinstance(found, Attempt) else Attempt(NOTHING, None, None)
+
+
+def _described(request: Request, attempt: Attempt, began: float | None) -> dict[str, Any]:
+    """What a run span says at its end, as far as that is known here; `began` in seconds since the epoch."""
+    said = request.request_dict
+    found = of.of_context(said)
+    system = system_of(request.task.app)
+    if system is not None:
+        found[of.SYSTEM] = system
+    if began:
+        eta = said.get("eta")
+        due = of.planned(eta, request.task.app.timezone) if eta else 0
+        found.update(of.waits(attempt.envelope.published, due, int(began * 1e9)))
+    return found
+
+
+def _put_back(request: Request) -> None:
+    _attempt_of(request).is_put_back = True
+
+
+def _tell(request: Request, outcome: str) -> None:
+    """Tell the tally of a dispatched pipeline that a task has ended for good, unless it will be run again."""
+    attempt = _attempt_of(request)
+    if attempt.envelope.run is not None and not attempt.is_put_back:
+        dispatch().ended(request.task.app, attempt.envelope.run, request.id, outcome)
+
+
+def _tell_if_lost(request: Request, exc_info: Any) -> None:
+    """Only a process that is gone has not told the tally itself."""
+    error = exc_info.exception
+    error = getattr(error, "exc", error)  # billiard may wrap it, to keep its traceback
+    is_lost = isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt))
+    if is_lost and not (vars(request).get("_already_revoked") or vars(request).get("_already_cancelled")):
+        _tell(request, "interrupted")

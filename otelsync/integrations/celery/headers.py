@@ -1,0 +1,235 @@
+"""What a message carries of ours: where its canvas was first published, when, and the fields of the sync.
+
+It is one header, ``otelsync``, a compact JSON text beside the standard ``traceparent``. Whoever can write to the broker
+can write it, so what is read is checked field by field, and what does not fit is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final
+
+import orjson
+from opentelemetry.trace import SpanContext, TraceFlags
+
+from otelsync.context import SyncScope
+
+HEADER: Final = "otelsync"
+"""The header's key, and the key under which a task's request holds it."""
+
+CHORD_HEADER: Final = "otelsync_chord"
+"""In the signature of a chord's body: what its headers' spans can be found by. It does not go into messages."""
+
+LONGEST: Final = 16_384
+"""Characters in the longest header that is read."""
+LONGEST_SCOPE: Final = 8_192
+MOST_FIELDS: Final = 64
+LONGEST_KEY: Final = 128
+LONGEST_VALUE: Final = 1_024
+MOST_LINKS: Final = 128
+"""The SDK's default limit of links a span."""
+_LATEST: Final = 2**63
+_TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
+_SEED: Final = re.compile("([0-9a-f]{16}):([0-9]{1,9})").fullmatch
+_CACHED: Final = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What the header says.
+
+    Args:
+        origin: The span under which everything of this canvas hangs; None if it is not known.
+        published: Nanoseconds since the epoch; 0 if it is not known.
+        sync_scope: What every span and record of the task carries.
+        run: The key of the dispatched pipeline that the task is a part of.
+        run_span: The run span, if its ids were decided before the task began.
+        chord: What finds the spans of the chord's headers, if the task is a chord's body.
+    """
+
+    origin: SpanContext | None = None
+    published: int = 0
+    sync_scope: SyncScope | None = None
+    run: str | None = None
+    run_span: SpanContext | None = None
+    chord: Chord | None = None
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        """The fields of :attr:`sync_scope`, by attribute name."""
+        return self.sync_scope.attributes if self.sync_scope else {}
+
+    def to_header(self) -> str:
+        """The header's value; :func:`parse` reads it."""
+        said: dict[str, Any] = {}
+        if self.origin is not None and self.origin.is_valid:
+            said["origin"] = to_traceparent(self.origin)
+        if self.published:
+            said["published"] = self.published
+        if self.sync_scope is not None and self.sync_scope.attributes:
+            said["scope"] = _scope_text(self.sync_scope)
+        if self.run is not None:
+            said["run"] = self.run
+        if self.run_span is not None:
+            said["run_span"] = to_traceparent(self.run_span)
+        if self.chord is not None:
+            said["chord"] = self.chord.to_text()
+        return orjson.dumps(said).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Chord:
+    """What finds the publish spans of a chord's headers: their ids are drawn from a seed, so that no store is needed.
+
+    Args:
+        seed: 16 lower-case hex digits.
+        count: How many headers there are.
+    """
+
+    seed: str
+    count: int
+
+    def span_id(self, index: int) -> int:
+        """The id of the span that publishes the header of that ``group_index`` for the first time."""
+        digest = blake2b(f"{self.seed}|{index}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") or 1
+
+    def to_text(self) -> str:
+        """The text that :meth:`of` reads."""
+        return f"{self.seed}:{self.count}"
+
+    @classmethod
+    def of(cls, text: object) -> Chord | None:
+        """What a text says; None if it is none of ours."""
+        found = _SEED(text) if isinstance(text, str) else None
+        return cls(found[1], int(found[2])) if found is not None else None
+
+
+NOTHING: Final = Envelope()
+"""The envelope of a message that has none."""
+
+
+def read(headers: object) -> Envelope | None:
+    """The envelope in a message's headers, or in a task's request; None if there is none that can be read.
+
+    Args:
+        headers: A mapping, or an object with the header as an attribute, as Celery's ``Context``.
+    """
+    text = headers.get(HEADER) if isinstance(headers, dict) else getattr(headers, HEADER, None)
+    return parse(text) if text is not None else None
+
+
+def parse(text: object) -> Envelope | None:
+    """What a header says, as far as it is valid; None if it is no header of ours. Never raises."""
+    if not isinstance(text, str) or len(text) > LONGEST:
+        return None
+    try:
+        said = orjson.loads(text)
+    except ValueError:
+        return None
+    if type(said) is not dict:
+        return None
+    get = said.get
+    published, run, run_span, chord = get("published"), get("run"), get("run_span"), get("chord")
+    return Envelope(
+        from_traceparent(get("origin")),
+        published if type(published) is int and 0 < published < _LATEST else 0,
+        _scope_of(get("scope")),
+        run if isinstance(run, str) and 0 < len(run) <= LONGEST_KEY else None,
+        from_traceparent(run_span) if run_span is not None else None,
+        Chord.of(chord) if chord is not None else None,
+    )
+
+
+def to_traceparent(context: SpanContext) -> str:
+    """A span context in W3C's form; source: www.w3.org/TR/trace-context, "traceparent header"."""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 0xFF:02x}"
+
+
+def from_traceparent(text: object) -> SpanContext | None:
+    """What a ``traceparent`` of version 00 says; None if it is not a valid one."""
+    found = _TRACEPARENT(text) if isinstance(text, str) else None
+    if found is None:
+        return None
+    trace_id, span_id, flags = found.groups()
+    context = SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16)))
+    return context if context.is_valid else None
+
+
+# A worker runs many tasks of few scopes, and encoding one costs more than all the rest of the header.
+_scope_texts: dict[bytes, str] = {}
+_scopes: dict[str, SyncScope | None] = {}
+
+
+def _scope_text(scope: SyncScope) -> str:
+    key = scope.span_bytes
+    text = _scope_texts.get(key)
+    if text is None:
+        text = _bounded(scope.attributes)
+        _remember(_scope_texts, key, text)
+    return text
+
+
+def _bounded(attributes: Mapping[str, Any]) -> str:
+    """The fields that fit, in their order."""
+    kept: dict[str, Any] = {}
+    room = LONGEST_SCOPE - 2
+    for key, value in attributes.items():
+        if not _is_field(key, value) or len(kept) == MOST_FIELDS:
+            continue
+        room -= len(orjson.dumps({key: value})) - 1
+        if room < 0:
+            break
+        kept[key] = value
+    return orjson.dumps(kept).decode()
+
+
+def _scope_of(text: object) -> SyncScope | None:
+    if not isinstance(text, str) or len(text) > LONGEST_SCOPE:
+        return None
+    try:
+        return _scopes[text]
+    except KeyError:
+        scope = _new_scope(text)
+        _remember(_scopes, text, scope)
+        return scope
+
+
+def _new_scope(text: str) -> SyncScope | None:
+    try:
+        said = orjson.loads(text)
+    except ValueError:
+        return None
+    if type(said) is not dict or len(said) > MOST_FIELDS:
+        return None
+    fields = {key: value for key, value in said.items() if _is_field(key, value)}
+    return SyncScope(fields) if fields else None
+
+
+def _is_field(key: object, value: object) -> bool:
+    if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY or not _is_text(key):
+        return False
+    if isinstance(value, str):
+        return len(value) <= LONGEST_VALUE and _is_text(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, bool) or (isinstance(value, int) and -_LATEST <= value < _LATEST)
+
+
+def _is_text(text: str) -> bool:
+    """Whether it has no half of a surrogate pair, which neither JSON nor protobuf can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _remember(cache: dict[Any, Any], key: object, value: object) -> None:
+    if len(cache) >= _CACHED:
+        cache.clear()
+    cache[key] = value

@@ -1,0 +1,300 @@
+"""One publish, one span: open and current while ``Celery.send_task`` runs, ended when it returns or raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
+from functools import wraps
+from time import time_ns
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+from celery.utils import uuid
+from opentelemetry import propagate, trace
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind
+from opentelemetry.trace import Tracer as TracerApi
+
+from otelsync.context import SyncScope, current_scope
+from otelsync.integrations.celery import attributes as of
+from otelsync.integrations.celery.activation import (
+    Tracers,
+    activate,
+    leave,
+    log,
+    note_error,
+    our_tracer,
+    start,
+    with_parent,
+)
+from otelsync.integrations.celery.canvas import CANVAS, chord_of_body, decided_span_id
+from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, dispatch, passes_along
+from otelsync.integrations.celery.headers import CHORD_HEADER, HEADER, Chord, Envelope
+
+_TASK_ID_POSITION: Final = 5
+"""Among the arguments of ``send_task``."""
+
+
+class Place(NamedTuple):
+    """Where a publish belongs.
+
+    Args:
+        parent: The parent of its span; None for a root.
+        scope: What the span carries.
+        own: The ids that its span is to have, if they are decided.
+        is_here: Whether that is also what is current.
+    """
+
+    parent: SpanContext | None
+    scope: SyncScope | None
+    own: SpanContext | None = None
+    is_here: bool = False
+
+
+class Member(NamedTuple):
+    """A task that is a part of a dispatched pipeline.
+
+    Args:
+        key: The pipeline's.
+        task_id: The task's.
+        is_new: Whether the tally did not know of it.
+    """
+
+    key: str
+    task_id: str
+    is_new: bool
+
+
+class Publisher:
+    """Puts a span around each publish.
+
+    Args:
+        tracers: Who starts it.
+    """
+
+    def __init__(self, tracers: Tracers) -> None:
+        self._tracers = tracers
+
+    def wrap(self, send_task: Callable[..., Any]) -> Callable[..., Any]:
+        """``Celery.send_task`` in a span."""
+
+        @wraps(send_task)
+        def sent(app: Any, /, *args: Any, **options: Any) -> Any:
+            publish = self._begin(app, args[0] if args else options.get("name"), args, options)
+            if publish is None:
+                return send_task(app, *args, **options)
+            try:
+                return send_task(app, *args, **options)
+            except BaseException as error:
+                publish.fail(error)
+                raise
+            finally:
+                publish.end()
+
+        return sent
+
+    def _begin(self, app: Any, name: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Publish | None:
+        try:
+            run = RUN.get()
+            cause = run if run is not None and run.is_continued_by(options) else None
+            if cause is not None and passes_along(cause, name):
+                return None
+            key = run.envelope.run if run is not None else None
+            member = _count_in(app, key, args, options) if key is not None else None
+            if name in HIDDEN:
+                return self._hidden(app, name, cause, member)
+            return self._visible(app, str(name), options, cause, member)
+        except Exception:
+            log.debug("a publish of %r will not be traced", name, exc_info=True)
+            return None
+
+    def _visible(
+        self, app: Any, name: str, options: Mapping[str, Any], cause: Run | None, member: Member | None
+    ) -> Publish:
+        place = _place(cause)
+        decided = _decided(options, place, cause)
+        span = self._start(name, place, decided, cause)
+        context = span.get_span_context()
+        origin = place.parent or (context if context.is_valid else None)
+        canvas = CANVAS.get()
+        if canvas is not None and canvas.origin is None:
+            canvas.origin = origin
+        chord = chord_of_body(options.get("headers"), options) or _chord_again(cause, options)
+        key = member.key if member is not None else None
+        return Publish(app, name, Envelope(origin, time_ns(), place.scope, key, None, chord), member, span)
+
+    def _start(self, name: str, place: Place, own: SpanContext | None, cause: Run | None) -> Span:
+        tracer = self._tracers.current()
+        span_name = f"apply_async/{name}"
+        attributes = {of.ACTION: "apply_async", of.TASK_NAME: name, of.OPERATION: "send"}
+        links = [Link(cause.own)] if cause is not None and cause.own is not None else []
+        if place.is_here and own is None:
+            return tracer.start_span(span_name, None, SpanKind.PRODUCER, attributes, links)
+        ours = our_tracer(tracer, place.parent)
+        own = own or _random(tracer, place.parent)
+        if ours is None or own is None:
+            elsewhere = with_parent(place.parent, place.scope)
+            return start(tracer, span_name, SpanKind.PRODUCER, elsewhere, attributes, links)
+        return ours.start_span_as(
+            own,
+            span_name,
+            parent=place.parent,
+            kind=SpanKind.PRODUCER,
+            attributes=attributes,
+            links=links,
+            scope=place.scope,
+        )
+
+    def _hidden(self, app: Any, name: str, cause: Run | None, member: Member | None) -> Publish:
+        """A publish that nobody asked for has no span, but what will be published by its task belongs somewhere."""
+        canvas = CANVAS.get() if cause is None else None
+        parent, scope = (canvas.origin, current_scope()) if canvas is not None else _place(cause)[:2]
+        return Publish(app, name, Envelope(parent, time_ns(), scope, member.key if member else None), member)
+
+
+class Publish:
+    """A publish that is going on.
+
+    Args:
+        app: Whose it is.
+        name: The task's name.
+        envelope: What our header will say.
+        member: What the tally of a dispatched pipeline knows it by, if it is a part of one.
+        span: Its span, which becomes current; None if it has none.
+    """
+
+    __slots__ = ("_app", "_before", "_member", "_token", "envelope", "name", "span")
+
+    def __init__(
+        self, app: Any, name: str, envelope: Envelope, member: Member | None = None, span: Span | None = None
+    ) -> None:
+        self._app = app
+        self.name = name
+        self.envelope = envelope
+        self.span = span
+        self._member = member
+        self._token: Token[Any] | None = activate(span, envelope.sync_scope) if span is not None else None
+        self._before = PUBLISH.set(self)
+
+    def fail(self, error: BaseException) -> None:
+        """Say that an exception ended it."""
+        try:
+            if self._member is not None and self._member.is_new:
+                dispatch().unpublished(self._app, self._member.key, self._member.task_id)
+            if self.span is not None and isinstance(error, Exception):
+                note_error(self.span, error)
+        except Exception:
+            log.debug("the failure of a publish was not recorded", exc_info=True)
+
+    def end(self) -> None:
+        """End its span, and restore what was current before."""
+        try:
+            PUBLISH.reset(self._before)
+            if self.span is not None and self._token is not None:
+                leave(self._token)
+                self.span.end()
+        except Exception:
+            log.debug("the span of a publish did not end", exc_info=True)
+
+    def fill(self, headers: dict[str, Any], arguments: Mapping[str, Any]) -> None:
+        """Put into a message's headers what it carries, and into the span what is known only now."""
+        headers.pop(CHORD_HEADER, None)
+        if self.span is not None:
+            if self.span.get_span_context().is_valid:
+                headers.pop("tracestate", None)  # a retry passes on that of the attempt before
+            propagate.inject(headers)
+            if self.span.is_recording():
+                self.span.set_attributes(self._attributes(headers, arguments))
+        headers[HEADER] = self.envelope.to_header()
+
+    def _attributes(self, headers: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+        exchange, routing_key = arguments.get("exchange"), arguments.get("routing_key")
+        found = of.of_context({**arguments, "exchange": getattr(exchange, "name", exchange)})
+        found[of.MESSAGE_ID] = headers.get("id")
+        found[of.SYSTEM] = system_of(self._app)
+        found[of.DESTINATION_NAME] = routing_key
+        retries = headers.get("retries")
+        if retries:
+            found["sync.attempt"] = retries + 1
+        return {key: value for key, value in found.items() if value is not None}
+
+
+PUBLISH: Final[ContextVar[Publish | None]] = ContextVar("otelsync_celery_publish", default=None)
+"""The publish that is going on here."""
+
+
+def on_before_publish(sender: object = None, headers: object = None, **arguments: Any) -> None:
+    """Receive Celery's signal ``before_task_publish``, which shows a message as it will be sent. Never raises."""
+    try:
+        publish = PUBLISH.get()
+        if publish is not None and publish.name == sender and isinstance(headers, dict) and headers:
+            publish.fill(headers, arguments)
+    except Exception:
+        log.debug("a message of %r goes without our header", sender, exc_info=True)
+
+
+def _place(cause: Run | None) -> Place:
+    if cause is not None:
+        return Place(cause.origin, cause.scope)
+    current = trace.get_current_span().get_span_context()
+    if current.is_valid:
+        return Place(current, current_scope(), is_here=True)
+    canvas = CANVAS.get()
+    if canvas is None:
+        return Place(None, current_scope(), is_here=True)
+    own, canvas.first = canvas.first, None
+    return Place(canvas.origin if own is None else None, current_scope(), own)
+
+
+def _decided(options: Mapping[str, Any], place: Place, cause: Run | None) -> SpanContext | None:
+    """The ids that a publish span is to have: as the first of a canvas, or as the header of a chord."""
+    if cause is not None and (cause.request.get("delivery_info") or {}).get("redelivered"):
+        return place.own  # the delivery before may have published the same
+    span_id = decided_span_id(options)
+    parent = place.parent
+    if place.own is not None or span_id is None or parent is None:
+        return place.own
+    return SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
+
+
+def _random(tracer: TracerApi, parent: SpanContext | None) -> SpanContext | None:
+    ours = our_tracer(tracer, parent)
+    if ours is None or parent is None:
+        return None
+    span_id = ours.id_generator.generate_span_id()
+    return SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
+
+
+def _chord_again(cause: Run | None, options: Mapping[str, Any]) -> Chord | None:
+    """The next attempt of a chord's body is still its body."""
+    if cause is None or cause.task_id != options.get("task_id"):
+        return None
+    return cause.envelope.chord
+
+
+def _count_in(app: Any, key: str, args: tuple[Any, ...], options: dict[str, Any]) -> Member:
+    """Tell the tally of a dispatched pipeline of a task, before anybody can run it."""
+    if len(args) > _TASK_ID_POSITION:
+        task_id = args[_TASK_ID_POSITION]
+    else:
+        task_id = options["task_id"] = options.get("task_id") or uuid()
+    return Member(key, task_id, is_new=dispatch().published(app, key, task_id))
+
+
+_systems: Final[WeakKeyDictionary[Any, str | None]] = WeakKeyDictionary()
+
+
+def system_of(app: Any) -> str | None:
+    """What the semantic conventions call an app's transport, such as ``redis`` or ``rabbitmq``."""
+    try:
+        return _systems[app]
+    except KeyError:
+        system = _systems[app] = _new_system(app)
+        return system
+
+
+def _new_system(app: Any) -> str | None:
+    try:
+        driver = app.connection_for_write().transport.driver_type
+    except Exception:
+        return None
+    return of.SYSTEMS.get(driver, str(driver))

@@ -1,0 +1,373 @@
+"""One run of a task, one span: current from the first to the last line of the function that Celery traces it with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import Token
+from functools import wraps
+from time import perf_counter, time_ns
+from typing import Any, Final, cast
+
+from billiard import common
+from celery.exceptions import Ignore, Reject, Retry
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind
+
+from otelsync.context import EMPTY, SyncScope, current_scope
+from otelsync.integrations.celery import attributes as of
+from otelsync.integrations.celery.activation import (
+    Tracers,
+    activate,
+    leave,
+    log,
+    note_error,
+    our_tracer,
+    start,
+    with_parent,
+)
+from otelsync.integrations.celery.canvas import links_to_headers
+from otelsync.integrations.celery.constants import constants, scope_of_run
+from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, dispatch
+from otelsync.integrations.celery.headers import NOTHING, Envelope, from_traceparent, read
+from otelsync.integrations.celery.publishing import system_of
+from otelsync.recording.provider import Tracer
+from otelsync.recording.span import RecordedSpan
+
+SUCCESS: Final = "SUCCESS"
+_OUTCOMES: Final = {
+    SUCCESS: "success",
+    "RETRY": "retry",
+    "FAILURE": "failure",
+    "IGNORED": "cancelled",
+    "REJECTED": "cancelled",
+}
+_STOPPED: Final = frozenset(("GreenletExit", "CancelledError", "GeneratorExit"))
+"""Exceptions, besides those of a dying process, by which somebody stops a task that runs in a thread or greenlet."""
+_EMPTY: Final[dict[str, Any]] = {}
+
+
+class _RequestGetter(Getter[Mapping[str, Any]]):
+    """Reads a request as upstream's getter reads Celery's ``Context``."""
+
+    def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
+        value = carrier.get(key)
+        return [value] if isinstance(value, str) else None
+
+    def keys(self, carrier: Mapping[str, Any]) -> list[str]:
+        return [key for key in carrier if isinstance(key, str)]
+
+
+_GETTER: Final = _RequestGetter()
+
+
+class Runner:
+    """Puts a span around each run of a task.
+
+    Args:
+        tracers: Who starts it.
+        record_seconds: Told the seconds of each run, with the labels of upstream's histogram.
+    """
+
+    def __init__(self, tracers: Tracers, record_seconds: Callable[[float, dict[str, Any]], None]) -> None:
+        self._tracers = tracers
+        self._record_seconds = record_seconds
+
+    def wrap_builder(self, build_tracer: Callable[..., Any]) -> Callable[..., Any]:
+        """``celery.app.trace.build_tracer``, so that what it builds traces in a span."""
+
+        @wraps(build_tracer)
+        def build(name: str, task: Any, *args: Any, **options: Any) -> Any:
+            return self.wrap(build_tracer(name, task, *args, **options), task, eager=bool(options.get("eager")))
+
+        return build
+
+    def wrap(self, tracer: Callable[..., Any], task: Any, *, eager: bool = False) -> Callable[..., Any]:
+        """The function that Celery calls to run `task`, in a span; :func:`unwrapped` gives back the original."""
+        if unwrapped(tracer) is not tracer:
+            return tracer
+        traced = self._hidden(tracer, task) if task.name in HIDDEN else self._visible(tracer, task, eager)
+        traced.__dict__[_ORIGINAL] = tracer
+        return traced
+
+    def _visible(self, tracer: Callable[..., Any], task: Any, eager: bool) -> Callable[..., Any]:
+        begin = self._begin
+
+        def trace_task(uuid: Any, args: Any, kwargs: Any, request: Any = None) -> Any:
+            execution = begin(task, uuid, request or _EMPTY, eager)
+            if execution is None:
+                return tracer(uuid, args, kwargs, request)
+            try:
+                result = tracer(uuid, args, kwargs, request)
+            except BaseException as error:
+                execution.end_raising(error)
+                raise
+            execution.end_returning(result)
+            return result
+
+        return trace_task
+
+    def _hidden(self, tracer: Callable[..., Any], task: Any) -> Callable[..., Any]:
+        def trace_task(uuid: Any, args: Any, kwargs: Any, request: Any = None) -> Any:
+            run = Run(uuid, request or _EMPTY, continues=True)
+            token = RUN.set(run)
+            info = None
+            try:
+                result = tracer(uuid, args, kwargs, request)
+                info = result[1]
+            finally:
+                RUN.reset(token)
+                if run.envelope.run is not None and getattr(info, "state", None) != "RETRY":
+                    dispatch().unpublished(task.app, run.envelope.run, uuid)
+            return result
+
+        return trace_task
+
+    def _begin(self, task: Any, uuid: Any, request: Mapping[str, Any], eager: bool) -> Execution | None:
+        try:
+            if eager:
+                return self._start_eager(task, uuid, request)
+            return self._start(task, uuid, request, read(request) or NOTHING)
+        except Exception:
+            log.debug("a run of %r will not be traced", uuid, exc_info=True)
+            return None
+
+    def _start(self, task: Any, uuid: Any, request: Mapping[str, Any], envelope: Envelope) -> Execution:
+        collector = dispatch().Collector() if envelope.run is not None else None
+        scope = envelope.sync_scope
+        if collector is not None:
+            scope = (scope or EMPTY).with_stage(collector)
+        name = f"run/{task.name}"
+        tracer = self._tracers.current()
+        context, parent = _parent_of(request)
+        links = _links(envelope, parent)
+        decided = envelope.run_span
+        ours = our_tracer(tracer, parent) if context is None or decided is not None else None
+        span: Span
+        whole: SyncScope | None = None
+        if ours is not None and (parent is not None or decided is not None):
+            whole = scope_of_run(scope, task.name, request, system_of(task.app))
+            span = ours.start_span_as(
+                _own(ours, parent, decided),
+                name,
+                parent=parent,
+                kind=SpanKind.CONSUMER,
+                attributes={of.MESSAGE_ID: uuid},
+                links=links,
+                scope=whole,
+                context=context,
+            )
+        else:
+            context = with_parent(parent, scope, context or Context())
+            span = start(tracer, name, SpanKind.CONSUMER, context, _attributes(task, uuid, request), links)
+        _announce(span)
+        run = Run(uuid, request, envelope=envelope, own=_valid(span.get_span_context()), parent=parent)
+        return Execution(self, task, run, activate(span, scope, context), span, whole, collector)
+
+    def _start_eager(self, task: Any, uuid: Any, request: Mapping[str, Any]) -> Execution:
+        """Begin a run that is a call: below whatever is current, with no message."""
+        outer = RUN.get()
+        envelope = Envelope(run=outer.envelope.run if outer is not None else None)
+        parent = _valid(trace.get_current_span().get_span_context())
+        scope = current_scope()
+        attributes = _attributes(task, uuid, request)
+        span = self._tracers.current().start_span(f"run/{task.name}", None, SpanKind.CONSUMER, attributes)
+        _announce(span)
+        run = Run(uuid, request, envelope=envelope, own=_valid(span.get_span_context()), parent=parent)
+        collector = None
+        if envelope.run is not None and outer is not None and outer.task_id is None:
+            # A part of what a pipeline dispatches. Its stages count where they are called, and not here.
+            dispatch().published(task.app, envelope.run, uuid)
+            collector = dispatch().Collector()
+        return Execution(self, task, run, activate(span, scope), span, None, collector)
+
+    def record(self, task: Any, seconds: float, worker: object) -> None:
+        """Count the run in upstream's histogram."""
+        self._record_seconds(seconds, {"task": task.name, "worker": worker})
+
+
+class Execution:
+    """A run that is going on; its span is current from now until its end.
+
+    Args:
+        runner: Whose it is.
+        task: What runs.
+        run: Which message of it.
+        token: What undoes that the span is current.
+        span: The run span.
+        whole: What the span carries besides its attributes, if that is more than everything inside carries.
+        collector: What counts for a dispatched pipeline, if it is a part of one.
+    """
+
+    __slots__ = ("_began", "_clock", "_collector", "_outer", "_runner", "_span", "_task", "_token", "_whole", "run")
+
+    def __init__(
+        self,
+        runner: Runner,
+        task: Any,
+        run: Run,
+        token: Token[Any],
+        span: Span,
+        whole: SyncScope | None,
+        collector: Any,
+    ) -> None:
+        self._runner = runner
+        self._task = task
+        self.run = run
+        self._token = token
+        self._span = span
+        self._whole = whole
+        self._collector = collector
+        self._outer = RUN.set(run)
+        self._began = time_ns()
+        self._clock = perf_counter()
+
+    def end_returning(self, result: Any) -> None:
+        """End it as Celery's result says: ``(retval, info, runtime, retstr)``, where info is None after a success."""
+        try:
+            info = result[1]
+            if info is None:
+                self._end(SUCCESS, None)
+            else:
+                self._end(info.state, info.retval)
+        except Exception:
+            log.debug("a run span did not end", exc_info=True)
+
+    def end_raising(self, error: BaseException) -> None:
+        """End it by an exception that Celery lets through: eager tasks propagate theirs; or the process is to die."""
+        try:
+            if isinstance(error, Retry):
+                self._end("RETRY", error)
+            elif isinstance(error, (Ignore, Reject)):
+                self._end("IGNORED" if isinstance(error, Ignore) else "REJECTED", error)
+            elif isinstance(error, Exception):
+                self._end("FAILURE", error)
+            else:
+                self._end(None, error)
+        except Exception:
+            log.debug("a run span did not end", exc_info=True)
+
+    def _end(self, state: str | None, error: BaseException | None) -> None:
+        seconds = perf_counter() - self._clock
+        RUN.reset(self._outer)
+        leave(self._token)
+        if is_dying() and state != SUCCESS:
+            return  # whoever sent the signal knows why, and has said so: see endings.py
+        span, request = self._span, self.run.request
+        outcome = self._outcome(state, error)
+        try:
+            if span.is_recording():
+                self._describe(state, error, outcome, seconds)
+        finally:
+            if self._whole is not None:
+                cast(RecordedSpan, span).scope = self._whole
+            span.end()
+        self._runner.record(self._task, seconds, request.get("hostname"))
+        if self._collector is not None and self._is_final(state, error):
+            key, figures = self.run.envelope.run, self._collector.figures()
+            dispatch().ended(self._task.app, key, self.run.task_id, outcome, figures)
+
+    def _describe(self, state: str | None, error: BaseException | None, outcome: str, seconds: float) -> None:
+        span = self._span
+        span.set_attributes(self._last_attributes(state, outcome, seconds))
+        if state == "RETRY":
+            span.set_attribute(of.RETRY_REASON, str(error))
+        elif error is not None and outcome in ("failure", "interrupted"):
+            self._note(error, outcome)
+
+    def _is_final(self, state: str | None, error: BaseException | None) -> bool:
+        """Whether nothing more will come of the task. Where Celery did not see an end, the main process knows."""
+        if state is None or state == "RETRY" or self.run.replaced:
+            return False
+        return not (isinstance(error, Reject) and vars(error).get("requeue"))
+
+    def _outcome(self, state: str | None, error: BaseException | None) -> str:
+        if self.run.replaced and state == "IGNORED":
+            return "success"
+        if state is not None:
+            return _OUTCOMES.get(state, "failure")
+        return "cancelled" if type(error).__name__ in _STOPPED else "interrupted"
+
+    def _note(self, error: BaseException, outcome: str) -> None:
+        throws = getattr(self._task, "throws", None) or ()
+        if outcome == "failure" and not isinstance(error, throws):
+            note_error(self._span, error)
+        else:
+            self._span.set_attribute("error.type", type(error).__qualname__)
+
+    def _last_attributes(self, state: str | None, outcome: str, seconds: float) -> dict[str, Any]:
+        run = self.run
+        found = of.of_message(run.request)
+        if state is not None:
+            found[of.STATE] = state
+        found["sync.outcome"] = outcome
+        found["sync.run_seconds"] = seconds
+        if run.replaced:
+            found["sync.replaced"] = True
+        eta = run.request.get("eta")
+        planned = of.planned(eta, self._task.app.timezone) if eta else 0
+        found.update(of.waits(run.envelope.published, planned, self._began))
+        return found
+
+
+def first_attributes(name: str, uuid: Any, request: Mapping[str, Any], system: str | None = None) -> dict[str, Any]:
+    """What a span says even if nobody is left to end it."""
+    return {**constants(name, request, system), of.MESSAGE_ID: uuid}
+
+
+def _attributes(task: Any, uuid: Any, request: Mapping[str, Any]) -> dict[str, Any]:
+    return first_attributes(task.name, uuid, request, system_of(task.app))
+
+
+def _announce(span: Span) -> None:
+    """Let its start be known, over our own provider."""
+    announce = getattr(span, "announce", None)
+    if announce is not None:
+        announce()
+
+
+def _parent_of(request: Mapping[str, Any]) -> tuple[Context | None, SpanContext | None]:
+    """The publish span that a request names, and a context if it names more than that: baggage, or a trace state."""
+    text = request.get("traceparent")
+    if text is not None and "baggage" not in request and "tracestate" not in request:
+        parent = from_traceparent(text)
+        if parent is not None:
+            return None, parent
+    context = propagate.extract(request, Context(), _GETTER)
+    return (context or None), _valid(trace.get_current_span(context).get_span_context())
+
+
+def _valid(context: SpanContext) -> SpanContext | None:
+    return context if context.is_valid else None
+
+
+def _own(tracer: Tracer, parent: SpanContext | None, decided: SpanContext | None) -> SpanContext:
+    """The ids of a run span: those that the worker's main process has decided, if they fit the parent."""
+    if decided is not None and parent is None:
+        return decided
+    assert parent is not None
+    fits = decided is not None and decided.trace_id == parent.trace_id
+    span_id = decided.span_id if decided is not None and fits else tracer.id_generator.generate_span_id()
+    return SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
+
+
+def _links(envelope: Envelope, parent: SpanContext | None) -> list[Link]:
+    """To the headers of the chord whose body this is."""
+    if envelope.chord is None or parent is None:
+        return []
+    return links_to_headers(envelope.chord, parent.trace_id)
+
+
+def is_dying() -> bool:
+    """Whether this pool process was told to end by a signal, and what it runs is being unwound."""
+    return bool(vars(common)["_should_have_exited"][0])
+
+
+_ORIGINAL: Final = "__otelsync_original__"
+
+
+def unwrapped(tracer: Callable[..., Any]) -> Callable[..., Any]:
+    """What `tracer` was before :meth:`Runner.wrap`; itself if it was never wrapped."""
+    original: Callable[..., Any] = getattr(tracer, _ORIGINAL, tracer)
+    return original

@@ -1,0 +1,206 @@
+"""The catalogue of metrics: each one's name, kind, unit and labels, and what it says.
+
+``make docs`` makes the table of the documentation from it. Names and units are OpenTelemetry's way of writing them
+(https://opentelemetry.io/docs/specs/semconv/general/metrics/); Prometheus' own are made from these by its rules
+(https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+SERVICE: Final = "service.name"
+"""What every metric has in addition: in OTLP on the resource, for Prometheus as a label."""
+PIPELINE: Final = "sync.pipeline"
+REPO: Final = "sync.repo"
+OUTCOME: Final = "sync.outcome"
+STAGE: Final = "sync.stage"
+ACTION: Final = "sync.action"
+OPERATION: Final = "sync.api.operation"
+STATUS: Final = "http.response.status_code"
+RESOURCE: Final = "sync.rate_limit.resource"
+TASK: Final = "celery.task_name"
+SIGNAL, SINK, REASON = "otelsync.signal", "otelsync.sink", "otelsync.drop.reason"
+
+_UNITS: Final = {"s": "seconds"}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric."""
+
+    name: str
+    kind: Kind
+    unit: str
+    """As UCUM writes it: ``s``, or what is counted, in braces."""
+    labels: tuple[str, ...]
+    says: str
+
+    @property
+    def prometheus_unit(self) -> str:
+        """The unit in Prometheus' words; empty for a plain number."""
+        return _UNITS.get(self.unit, "")
+
+    @property
+    def family(self) -> str:
+        """The name for Prometheus, without the ``_total`` of a counter."""
+        name = prometheus_name(self.name)
+        unit = self.prometheus_unit
+        return f"{name}_{unit}" if unit else name
+
+    @property
+    def sample(self) -> str:
+        """The name that a query for Prometheus begins with."""
+        suffixes = {"counter": "_total", "gauge": "", "histogram": "_bucket"}
+        return self.family + suffixes[self.kind]
+
+
+def prometheus_name(name: str) -> str:
+    """A name of OpenTelemetry's as Prometheus takes it."""
+    return name.replace(".", "_")
+
+
+STAGE_DURATION: Final = Metric(
+    "sync.stage.duration",
+    "histogram",
+    "s",
+    (STAGE, PIPELINE, REPO, OUTCOME),
+    "How long stages took: `pipeline`, `repo`, `api`, `pr`, `rate_limit.wait`, `retry.wait`, or another's own name.",
+)
+API_DURATION: Final = Metric(
+    "sync.api.duration",
+    "histogram",
+    "s",
+    (PIPELINE, OPERATION, OUTCOME),
+    "How long API calls took, by operation, with all their repetitions and waits; the count is the number of calls.",
+)
+API_REQUESTS: Final = Metric(
+    "sync.api.requests",
+    "counter",
+    "{request}",
+    (PIPELINE, OPERATION, STATUS),
+    "HTTP requests, by the API call they were part of and the status or type of error they ended with.",
+)
+ITEMS: Final = Metric(
+    "sync.items",
+    "counter",
+    "{item}",
+    (PIPELINE, REPO, ACTION),
+    "Items, by what became of them: created, updated, unchanged, skipped, failed, or what else was counted.",
+)
+RETRIES: Final = Metric(
+    "sync.retries",
+    "counter",
+    "{retry}",
+    (PIPELINE, "sync.retry.of", "sync.retry.name"),
+    "Further attempts: of an `api` call or `http` request (by operation), or of a `task` (by its name).",
+)
+WAIT_TIME: Final = Metric(
+    "sync.wait.time",
+    "counter",
+    "s",
+    (PIPELINE, "sync.wait.for", "sync.wait.kind"),
+    "Seconds waited: for a `rate_limit` (primary, secondary, ...) or before a `retry` (server, connection, ...).",
+)
+RATE_LIMIT: Final = Metric(
+    "sync.rate_limit.limit", "gauge", "{request}", (RESOURCE,), "How many requests the limit allows, as last seen."
+)
+RATE_REMAINING: Final = Metric(
+    "sync.rate_limit.remaining", "gauge", "{request}", (RESOURCE,), "How many of them were left, as last seen."
+)
+RATE_RESET: Final = Metric(
+    "sync.rate_limit.reset.timestamp", "gauge", "s", (RESOURCE,), "When the limit is reset, in Unix time."
+)
+DONE: Final = Metric(
+    "sync.progress.done", "gauge", "{item}", (PIPELINE, REPO), "Items of the run that were done, as last said."
+)
+EXPECTED: Final = Metric(
+    "sync.progress.expected",
+    "gauge",
+    "{item}",
+    (PIPELINE, REPO),
+    "Items of the run that there are in all.",
+)
+REPO_SUCCESS: Final = Metric(
+    "sync.repo.last_success.timestamp",
+    "gauge",
+    "s",
+    (PIPELINE, REPO),
+    "When the repo last ended with outcome `success`, in Unix time. It outlives a restart.",
+)
+PIPELINE_SUCCESS: Final = Metric(
+    "sync.pipeline.last_success.timestamp",
+    "gauge",
+    "s",
+    (PIPELINE,),
+    "When the pipeline last ended with outcome `success`, in Unix time. It outlives a restart.",
+)
+TASKS: Final = Metric("sync.tasks", "counter", "{task}", (TASK, OUTCOME), "Celery tasks that ended, or were put back.")
+TASK_DURATION: Final = Metric(
+    "sync.task.duration", "histogram", "s", (TASK, OUTCOME), "How long runs of Celery tasks took (`sync.run_seconds`)."
+)
+QUEUE_WAIT: Final = Metric(
+    "sync.task.queue.wait",
+    "histogram",
+    "s",
+    (TASK,),
+    "How long Celery tasks waited in their queue beyond a delay that was asked for (`sync.queue.wait_seconds`).",
+)
+RECORDED: Final = Metric(
+    "otelsync.ledger.recorded", "counter", "{record}", (SIGNAL,), "Records (`span`, `log`) that were recorded."
+)
+SHIPPED: Final = Metric(
+    "otelsync.ledger.shipped", "counter", "{record}", (SIGNAL, SINK), "Records that have arrived, by destination."
+)
+FOLDED: Final = Metric(
+    "otelsync.ledger.folded", "counter", "{record}", (SIGNAL, SINK), "Records summed up in others, by destination."
+)
+DROPPED: Final = Metric(
+    "otelsync.ledger.dropped", "counter", "{record}", (SIGNAL, SINK, REASON), "Records that were lost, and why."
+)
+PENDING: Final = Metric(
+    "otelsync.ledger.pending", "gauge", "{record}", (SIGNAL, SINK), "Records that have been read and not yet arrived."
+)
+UNREADABLE: Final = Metric(
+    "otelsync.metrics.unreadable", "counter", "{record}", (SIGNAL,), "Records that no metric could be made of."
+)
+
+CATALOGUE: Final = (
+    STAGE_DURATION,
+    API_DURATION,
+    API_REQUESTS,
+    ITEMS,
+    RETRIES,
+    WAIT_TIME,
+    RATE_LIMIT,
+    RATE_REMAINING,
+    RATE_RESET,
+    DONE,
+    EXPECTED,
+    REPO_SUCCESS,
+    PIPELINE_SUCCESS,
+    TASKS,
+    TASK_DURATION,
+    QUEUE_WAIT,
+    RECORDED,
+    SHIPPED,
+    FOLDED,
+    DROPPED,
+    PENDING,
+    UNREADABLE,
+)
+"""In the order of the documentation."""
+
+
+def markdown() -> str:
+    """The table of all metrics, for the documentation."""
+    lines = ["| metric | for Prometheus | kind | unit | labels | |", "|---|---|---|---|---|---|"]
+    for metric in CATALOGUE:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(
+            f"| `{metric.name}` | `{metric.sample}` | {metric.kind} | {metric.unit} | {labels} | {metric.says} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,205 @@
+"""A trace as text: an indented tree of its spans, with what a test wants to see of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict
+
+from otelsync.logs import printable
+from otelsync.testing.reading import spans_in
+from otelsync.testing.records import Span
+from otelsync.views.quantities import duration
+
+
+class HasSpans(Protocol):
+    """What spans can be asked of, such as a :class:`~otelsync.testing.Recorded`."""
+
+    @property
+    def spans(self) -> Iterable[Span]:
+        """The spans."""
+
+
+Source: TypeAlias = HasSpans | Path | Iterable[Span]
+"""Where the spans of a tree come from: what has recorded them, a home (``OTELSYNC_HOME``), or the spans themselves."""
+
+Shown: TypeAlias = Iterable[str] | Mapping[str, str]
+"""Attributes to show, by name; with a mapping also what to call each, where empty is nothing but its value."""
+
+
+class Drawn(TypedDict, total=False):
+    """The options of :func:`span_tree`."""
+
+    attributes: Shown
+    events: bool
+    times: bool
+    durations: bool
+    in_order: bool
+    roll: int
+
+
+class Row(NamedTuple):
+    """A line of a tree."""
+
+    depth: int
+    name: str
+    about: str
+
+
+def span_tree(
+    source: Source,
+    *,
+    attributes: Shown = (),
+    events: bool = False,
+    times: bool = False,
+    durations: bool = False,
+    in_order: bool = True,
+    roll: int = 3,
+) -> str:
+    """The spans as an indented tree, of any number of traces.
+
+    Behind each name stand the outcome in brackets, or else the status; ``open``, if it has not ended; the id of its
+    parent, if that was not recorded (``<-``); the spans that it is linked to (``->``); and its attributes.
+
+    Args:
+        source: Where the spans come from.
+        attributes: What to show of each, such as ``["sync.api.page"]``, which gives ``page=1``;
+            ``{"http.response.status_code": ""}`` gives ``200``.
+        events: Show span events, each on a line of its own behind a ``*``.
+        times: Number the moments in which spans begin and end, and show ``t=2..7``: who was inside whom, or beside.
+        durations: Show how long each took; different every time, so for people, not for tests.
+        in_order: Siblings as they began. Otherwise by what is shown of them, for those that work at the same time.
+        roll: From this many on, siblings of one name that have no children are one line: ``x100 (2 failed)``.
+    """
+    spans = sorted(_spans_of(source), key=lambda span: span.start)
+    drawing = _Drawing(spans, _labels(attributes), events=events, durations=durations, roll=roll)
+    if times:
+        drawing.moments = _moments(spans)
+    rows = list(drawing.rows("", 0))
+    return text_of(rows if in_order else in_any_order(rows))
+
+
+def text_of(rows: Sequence[Row]) -> str:
+    """The rows as text, in two columns."""
+    names = ["  " * row.depth + row.name for row in rows]
+    width = max(map(len, names), default=0) + 2
+    return "\n".join(f"{name:{width}}{row.about}".rstrip() for name, row in zip(names, rows, strict=True))
+
+
+def rows_of(text: str) -> list[Row]:
+    """The rows of a tree that somebody has written: what stands behind two spaces or more is not the name.
+
+    Indentation may be of any width, as long as what is deeper is indented more.
+    """
+    rows: list[Row] = []
+    indents: list[int] = []
+    for line in filter(str.strip, text.splitlines()):
+        indent = len(line) - len(line.lstrip())
+        while indents and indents[-1] >= indent:
+            indents.pop()
+        name, *about = re.split(r" {2,}", line.strip(), maxsplit=1)
+        rows.append(Row(len(indents), name, re.sub(r" {2,}", " ", "".join(about))))
+        indents.append(indent)
+    return rows
+
+
+def in_any_order(rows: Sequence[Row]) -> list[Row]:
+    """The rows with siblings sorted by what they and those below them say."""
+    branches: list[list[Row]] = []
+    for row in rows:
+        if row.depth == rows[0].depth:
+            branches.append([row])
+        else:
+            branches[-1].append(row)
+    ordered = sorted([branch[0], *in_any_order(branch[1:])] for branch in branches)
+    return [row for branch in ordered for row in branch]
+
+
+class _Drawing:
+    """The spans of a tree, by their places in it, and what is shown of them."""
+
+    def __init__(
+        self, spans: Sequence[Span], labels: Mapping[str, str], *, events: bool, durations: bool, roll: int
+    ) -> None:
+        self._names = {span.span_id: span.name for span in spans}
+        self._children: dict[str, dict[str, list[Span]]] = {}
+        """By the parent's id, then by name: families."""
+        self._order: dict[str, list[Span]] = {}
+        for span in spans:
+            parent = span.parent_id if span.parent_id in self._names else ""
+            self._children.setdefault(parent, {}).setdefault(span.name, []).append(span)
+            self._order.setdefault(parent, []).append(span)
+        self._labels = labels
+        self._events = events
+        self._durations = durations
+        self._roll = roll
+        self.moments: Mapping[tuple[str, bool], int] = {}
+
+    def rows(self, parent: str, depth: int) -> Iterator[Row]:
+        """What stands below a span, or the roots."""
+        families = self._children.get(parent, {})
+        rolled = {name for name, family in families.items() if self._is_rolled(family)}
+        for span in self._order.get(parent, []):
+            name = printable(span.name)
+            if span.name in rolled:
+                if span is families[span.name][0]:
+                    yield Row(depth, name, _summary(families[span.name]))
+                continue
+            yield Row(depth, name, self._about(span))
+            if self._events:
+                for event, attributes in span.events:
+                    yield Row(depth + 1, f"* {printable(event)}", self._said(attributes))
+            yield from self.rows(span.span_id, depth + 1)
+
+    def _is_rolled(self, family: Sequence[Span]) -> bool:
+        return len(family) >= self._roll and not any(span.span_id in self._children for span in family)
+
+    def _about(self, span: Span) -> str:
+        parts = [f"[{span.outcome}]" if span.outcome else span.status]
+        if not span.ended:
+            parts.append("open")
+        if span.parent_id and span.parent_id not in self._names:
+            parts.append(f"<- {span.parent_id}")
+        parts += [f"-> {printable(self._names.get(link, link))}" for link in span.links]
+        parts.append(self._said(span.attributes))
+        if self.moments:
+            ends = self.moments.get((span.span_id, True), "")
+            parts.append(f"t={self.moments[span.span_id, False]}..{ends}")
+        if self._durations and span.end is not None:
+            parts.append(duration(span.end - span.start))
+        return " ".join(filter(None, parts))
+
+    def _said(self, attributes: Mapping[str, Any]) -> str:
+        return " ".join(
+            f"{label}{printable(str(attributes[key]))}" for key, label in self._labels.items() if key in attributes
+        )
+
+
+def _spans_of(source: Source) -> Iterable[Span]:
+    if isinstance(source, Path):
+        return spans_in(source)
+    return source if isinstance(source, Iterable) else source.spans
+
+
+def _labels(shown: Shown) -> dict[str, str]:
+    """What to write before the value of each attribute."""
+    names = shown if isinstance(shown, Mapping) else {key: key.rpartition(".")[2] for key in shown}
+    return {key: f"{name}=" if name else "" for key, name in names.items()}
+
+
+def _moments(spans: Iterable[Span]) -> dict[tuple[str, bool], int]:
+    """The number of each start and each end, from 1: a clock that goes on by one whenever somebody looks at it.
+
+    Real clocks stay as they are, in this process and in others; so the numbers are given when the trace is read.
+    """
+    starts = [(span.start, False, span.span_id) for span in spans]
+    ends = [(span.end, True, span.span_id) for span in spans if span.end is not None]
+    moments = sorted(starts + ends, key=lambda moment: moment[:2])
+    return {(span_id, is_end): number for number, (_, is_end, span_id) in enumerate(moments, 1)}
+
+
+def _summary(family: Sequence[Span]) -> str:
+    failed, running = sum(span.failed for span in family), sum(not span.ended for span in family)
+    notes = [f"{failed} failed"] * bool(failed) + [f"{running} open"] * bool(running)
+    return f"x{len(family)} ({', '.join(notes)})" if notes else f"x{len(family)}"

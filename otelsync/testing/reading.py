@@ -1,0 +1,248 @@
+"""What was recorded, read back from where it is: the journals of a directory, a local store, or a home with both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ScopeLogs
+from opentelemetry.proto.trace.v1 import trace_pb2 as wire
+
+from otelsync.errors import RunNotFoundError
+from otelsync.shipping.batch import Batch
+from otelsync.shipping.reader import JournalError, JournalReader, list_segments
+from otelsync.testing.records import Kind, Log, Span
+from otelsync.views.runs import open_store
+
+STATUSES: Final = {0: "", 1: "OK", 2: "ERROR"}
+
+_SPANS: Final = (
+    "SELECT spans.name, trace_id, span_id, parent_span_id, start_ns, end_ns, kind, status, status_message,"
+    " spans.attributes, events, links, trace_state, flags, scopes.name, resources.attributes FROM spans"
+    " LEFT JOIN scopes ON scopes.id = scope LEFT JOIN resources ON resources.id = resource ORDER BY spans.rowid"
+)
+_LOGS: Final = (
+    "SELECT level, logger, event, trace_id, span_id, time_ns, logs.attributes, resources.attributes FROM logs"
+    " LEFT JOIN resources ON resources.id = resource ORDER BY time_ns, logs.id"
+)
+
+
+def spans_in(home: Path) -> list[Span]:
+    """All spans of a home (``OTELSYNC_HOME``), by their start: in the journals of every service, and in the store.
+
+    Raises:
+        JournalError: A journal is damaged.
+        StoreError: The store cannot be read.
+    """
+    # The journals first: what a shipper takes away from them meanwhile is in the store by then.
+    found: dict[tuple[str, str], Span] = {}
+    for span in (*_in_journals(home, spans_in_journal), *spans_in_store(home / "store.db")):
+        known = found.get((span.trace_id, span.span_id))
+        if known is None or not known.ended:
+            found[span.trace_id, span.span_id] = span
+    return sorted(found.values(), key=lambda span: span.start)
+
+
+def logs_in(home: Path) -> list[Log]:
+    """All log records of a home, by time. Raises as :func:`spans_in` does."""
+    found = {
+        (log.time, log.trace_id, log.span_id, log.logger, log.event): log
+        for log in (*_in_journals(home, logs_in_journal), *logs_in_store(home / "store.db"))
+    }
+    return sorted(found.values(), key=lambda log: log.time)
+
+
+def spans_in_journal(directory: Path) -> list[Span]:
+    """The spans of all journals in a directory, as they ended; then those that have begun and not ended.
+
+    Raises:
+        JournalError: A journal is damaged.
+    """
+    ended: list[Span] = []
+    begun: list[Span] = []
+    for batch in batches(directory):
+        for group in batch.groups:
+            resource, scope = resource_of(group.resource), scope_of(group.scope)
+            for bodies, into in ((group.spans, ended), (group.started, begun)):
+                message = wire.ScopeSpans.FromString(b"".join(bodies))
+                into += [_span(span, scope, resource) for span in message.spans]
+    ids = {span.span_id for span in ended}
+    if len(ids) != len(ended):
+        raise JournalError(f"a span in {directory} was recorded twice")
+    return ended + [span for span in begun if span.span_id not in ids]
+
+
+def logs_in_journal(directory: Path) -> list[Log]:
+    """The log records of all journals in a directory, by time. Raises as :func:`spans_in_journal` does."""
+    logs = [
+        log_of(record, scope_of(group.scope), resource_of(group.resource))
+        for batch in batches(directory)
+        for group in batch.groups
+        for record in ScopeLogs.FromString(b"".join(group.logs)).log_records
+    ]
+    return sorted(logs, key=lambda log: log.time)
+
+
+def spans_in_store(path: Path) -> list[Span]:
+    """The spans of a local store, as they came in; none if there is no store yet.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    try:
+        with open_store(path) as store:
+            return [_stored_span(*row) for row in store.execute(_SPANS)]
+    except RunNotFoundError:
+        return []
+
+
+def logs_in_store(path: Path) -> list[Log]:
+    """The log records of a local store, by time. As :func:`spans_in_store`."""
+    try:
+        with open_store(path) as store:
+            return [
+                Log(level, logger, event, trace_id, span_id, when, json.loads(said), json.loads(resource or "{}"))
+                for level, logger, event, trace_id, span_id, when, said, resource in store.execute(_LOGS)
+            ]
+    except RunNotFoundError:
+        return []
+
+
+def batches(directory: Path) -> Iterator[Batch]:
+    """Everything that the journals in `directory` hold. One that is taken away meanwhile was shipped, and is left out.
+
+    Raises:
+        JournalError: Something in them is damaged.
+    """
+    for segments in list_segments(directory).values():
+        for segment in segments:
+            try:
+                reader = JournalReader(directory / segment.name)
+            except FileNotFoundError:
+                continue
+            try:
+                position = 0
+                while batch := reader.read(position):
+                    if batch.corrupted_bytes:
+                        raise JournalError(f"{segment.name} is damaged at {batch.start}")
+                    yield batch
+                    position = batch.end
+            finally:
+                reader.close()
+
+
+def plain(value: AnyValue) -> Any:
+    """What an AnyValue stands for."""
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    if kind == "array_value":
+        return [plain(item) for item in value.array_value.values]
+    if kind == "kvlist_value":
+        return fields(value.kvlist_value.values)
+    return getattr(value, kind)
+
+
+def fields(pairs: Iterable[KeyValue]) -> dict[str, Any]:
+    """Attributes as a dictionary.
+
+    Raises:
+        JournalError: A key comes twice.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        if pair.key in found:
+            raise JournalError(f"the attribute {pair.key} stands there twice")
+        found[pair.key] = plain(pair.value)
+    return found
+
+
+def log_of(record: LogRecord, scope: str, resource: Mapping[str, Any]) -> Log:
+    """A log record of OTLP."""
+    return Log(
+        level=record.severity_text,
+        logger=scope,
+        event=record.body.string_value,
+        trace_id=record.trace_id.hex(),
+        span_id=record.span_id.hex(),
+        time=record.time_unix_nano,
+        attributes=fields(record.attributes),
+        resource=resource,
+    )
+
+
+def resource_of(body: bytes) -> dict[str, Any]:
+    """The attributes of a group's resource."""
+    return fields(wire.ResourceSpans.FromString(body).resource.attributes)
+
+
+def scope_of(body: bytes) -> str:
+    """The name of a group's scope."""
+    return wire.ScopeSpans.FromString(body).scope.name
+
+
+def _in_journals(home: Path, read: Any) -> Iterator[Any]:
+    for directory in sorted((home / "journals").glob("*/")):
+        yield from read(directory)
+
+
+def _span(span: wire.Span, scope: str, resource: Mapping[str, Any]) -> Span:
+    return Span(
+        name=span.name,
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_id=span.parent_span_id.hex(),
+        start=span.start_time_unix_nano,
+        end=span.end_time_unix_nano or None,
+        kind=Kind(span.kind),
+        status=STATUSES[span.status.code],
+        message=span.status.message,
+        attributes=fields(span.attributes),
+        events=[(event.name, fields(event.attributes)) for event in span.events],
+        links=[link.span_id.hex() for link in span.links],
+        scope=scope,
+        resource=resource,
+        trace_state=span.trace_state,
+        flags=span.flags,
+    )
+
+
+def _stored_span(
+    name: str,
+    trace_id: str,
+    span_id: str,
+    parent_id: str,
+    start: int,
+    end: int | None,
+    kind: int,
+    status: int,
+    message: str | None,
+    attributes: str,
+    events: str | None,
+    links: str | None,
+    trace_state: str | None,
+    flags: int,
+    scope: str | None,
+    resource: str | None,
+) -> Span:
+    return Span(
+        name=name,
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_id=parent_id,
+        start=start,
+        end=end,
+        kind=Kind(kind),
+        status=STATUSES[status],
+        message=message or "",
+        attributes=json.loads(attributes),
+        events=[(event["name"], event.get("attributes", {})) for event in json.loads(events or "[]")],
+        links=[link["spanId"] for link in json.loads(links or "[]")],
+        scope=scope or "",
+        resource=json.loads(resource or "{}"),
+        trace_state=trace_state or "",
+        flags=flags,
+    )

@@ -1,0 +1,470 @@
+"""Runs in flight: which there are, what each is at in which process, how far it is, what it waits for, what is stuck.
+
+The journals of the living processes say so, and the local store what of a run is not in any journal any more.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from otelsync.errors import OtelsyncError
+from otelsync.views.living_journals import LivingJournals
+from otelsync.views.process_now import (
+    PIPELINE,
+    EndedRun,
+    LastItem,
+    LimitLeft,
+    OpenSpan,
+    ProcessNow,
+    Progress,
+    read_progress,
+    text,
+)
+from otelsync.views.runs import open_store
+from otelsync.views.task_traces import RUN
+
+RUNNING, WAITING, STUCK = "running", "waiting", "stuck"
+STUCK_AFTER: Final = 300.0
+"""Seconds without a record after which a run whose process lives counts as stuck."""
+REPO: Final = "sync.repo "
+WAIT: Final = "sync.rate_limit.wait"
+_SECOND: Final = 1_000_000_000
+_FORGOTTEN: Final = 24 * 3600 * _SECOND
+"""A dispatched run of which nothing was heard for so long is not listed any more. Nanoseconds."""
+_MOST_RUNS: Final = 200
+_MOST_EVENTS: Final = 20_000
+"""Log records of a run in which the store is searched for progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """How long the rest takes, from now: seconds."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A wait for a rate limit that is going on."""
+
+    kind: str
+    since_ns: int
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageNow:
+    """An open stage: the span's name, when it began, and how far it is."""
+
+    name: str
+    since_ns: int
+    progress: Progress | None
+    remaining: Remaining | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a process is at for a run: its open stages below the pipeline, the outermost first."""
+
+    pid: int
+    stages: tuple[StageNow, ...]
+    task: str
+    """The Celery task that it runs; empty for none."""
+    repo: str
+    last_item: LastItem | None
+    """The pull request that ended last in this process. The present one is not known before it ends."""
+    wait: Wait | None
+    parallel: int
+    """How many stages below the outermost go on at the same time, in threads or coroutines."""
+    last_record_ns: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunNow:
+    """A run in flight. Times are unix nanoseconds."""
+
+    sync_id: str
+    pipeline: str
+    service: str
+    trace_id: str
+    started_ns: int
+    dispatched: bool
+    """Whether its body is in tasks, and whoever ends the last of them ends it."""
+    pid: int | None
+    """Of the process that holds the pipeline open; None where it is dispatched."""
+    phase: str
+    progress: Progress | None
+    """The pipeline's own, or else the sum over its repositories."""
+    remaining: Remaining | None
+    places: tuple[Place, ...]
+    limits: tuple[LimitLeft, ...]
+    last_record_ns: int
+    state: str
+    """``running``, ``waiting`` (for a rate limit, everywhere) or ``stuck`` (no record for too long)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What the store knows of a run."""
+
+    sync_id: str
+    pipeline: str
+    service: str
+    trace_id: str
+    root_span_id: str
+    start_ns: int
+    last_ns: int
+
+
+class InFlight:
+    """The runs in flight, as often as one looks.
+
+    Args:
+        directories: Which journal directories there are at each moment.
+        store: The local store's file, which may be missing.
+        stuck_after: Seconds without a record after which a run counts as stuck.
+    """
+
+    def __init__(
+        self, directories: Callable[[], Sequence[Path]], store: Path, *, stuck_after: float = STUCK_AFTER
+    ) -> None:
+        self._journals = LivingJournals(directories)
+        self._store = store
+        self._stuck_after = int(stuck_after * _SECOND)
+        self._progress: dict[str, dict[str, Progress]] = {}
+        self._ended: dict[str, EndedRun] = {}
+
+    def close(self) -> None:
+        """Close all files."""
+        self._journals.close()
+
+    def look(self, now_ns: int | None = None) -> list[RunNow]:
+        """The runs in flight, those that began first first."""
+        now_ns = time.time_ns() if now_ns is None else now_ns
+        processes = self._journals.look()
+        stored = self._look_into_store(processes, now_ns)
+        for process in processes:
+            self._ended.update({ended.sync_id: ended for ended in process.ended.values() if ended.sync_id})
+        roots = _roots(processes, stored)
+        for span_id in {span_id for process in processes for span_id in process.ended}:
+            roots.pop(span_id, None)
+        runs = [self._run(root, processes, now_ns) for root in _one_a_run(roots.values())]
+        self._forget_others({run.sync_id for run in runs})
+        return sorted((run for run in runs if not self._is_forgotten(run, now_ns)), key=lambda run: run.started_ns)
+
+    def how_ended(self, sync_id: str) -> EndedRun | None:
+        """How a run ended that was in flight; None if that is not known, at least not yet."""
+        return self._ended.get(sync_id) or self._stored_end(sync_id)
+
+    def _stored_end(self, sync_id: str) -> EndedRun | None:
+        try:
+            with open_store(self._store) as store:
+                row = store.execute(
+                    "SELECT outcome, end_ns FROM runs WHERE sync_id = ? AND end_ns IS NOT NULL", (sync_id,)
+                ).fetchone()
+        except (OtelsyncError, OSError):
+            return None
+        return EndedRun(sync_id, text(row[0]), row[1]) if row is not None else None
+
+    def _forget_others(self, sync_ids: set[str]) -> None:
+        for sync_id in self._progress.keys() - sync_ids:
+            del self._progress[sync_id]
+        while len(self._ended) > _MOST_RUNS:
+            del self._ended[next(iter(self._ended))]
+
+    def _is_forgotten(self, run: RunNow, now_ns: int) -> bool:
+        return run.dispatched and not run.places and now_ns - run.last_record_ns > _FORGOTTEN
+
+    def _run(self, root: _Root, processes: list[ProcessNow], now_ns: int) -> RunNow:
+        parts = [process for process in processes if process.alive and _spans_of(process, root.sync_id)]
+        told = [process for process in processes if root.trace_id in process.life]
+        for process in processes:
+            self._remember(root, process)
+        progress = self._progress.get(root.sync_id, {})
+        places = tuple(place for process in parts for place in _places(process, root, now_ns, self._stuck_after))
+        last = max([root.last_ns, *(process.life[root.trace_id] for process in told)])
+        state = _state(places, last, now_ns, self._stuck_after)
+        whole = progress.get(root.span_id) or _summed(progress.values())
+        wait = next((place.wait for place in places if place.wait), None) if state == WAITING else None
+        is_own = whole is not None and whole.span_id == root.span_id
+        return RunNow(
+            sync_id=root.sync_id,
+            pipeline=root.pipeline,
+            service=root.service,
+            trace_id=root.trace_id,
+            started_ns=root.started_ns,
+            dispatched=root.dispatched,
+            pid=root.pid,
+            phase=next((process.phases[root.trace_id] for process in told if root.trace_id in process.phases), ""),
+            progress=whole,
+            remaining=remaining(whole, wait, now_ns) if is_own else None,
+            places=places,
+            limits=_limits(told, root.trace_id, now_ns),
+            last_record_ns=last,
+            state=state,
+        )
+
+    def _remember(self, root: _Root, process: ProcessNow) -> None:
+        """Keep the progress of a run's stages, as they end and their journals go."""
+        known = self._progress.setdefault(root.sync_id, {})
+        for span_id, progress in process.progress.items():
+            before = known.get(span_id)
+            if progress.trace_id == root.trace_id and (before is None or before.time_ns <= progress.time_ns):
+                known[span_id] = progress
+
+    # The store
+
+    def _look_into_store(self, processes: list[ProcessNow], now_ns: int) -> list[_Stored]:
+        """The runs that go on for all that the store knows; and the progress of those that are dispatched."""
+        try:
+            with open_store(self._store) as store:
+                self._note_ends(store, processes)
+                found = _running(store, now_ns)
+                held = {span_id for process in processes for span_id in process.open}
+                elsewhere = [run for run in found if run.root_span_id not in held]
+                for run in elsewhere:
+                    self._read_progress(store, run)
+                return elsewhere
+        except (OtelsyncError, OSError):
+            return []  # there is none, or it is for others to say what is wrong with it
+
+    def _note_ends(self, store: sqlite3.Connection, processes: list[ProcessNow]) -> None:
+        for process in processes:
+            for span_id, span in list(process.released.items()):
+                row = store.execute(
+                    "SELECT outcome, end_ns FROM runs WHERE trace_id = ? AND end_ns IS NOT NULL", (span.trace_id,)
+                ).fetchone()
+                if row is not None:
+                    process.ended[span_id] = EndedRun(span.sync_id, text(row[0]), int(row[1]))
+
+    def _read_progress(self, store: sqlite3.Connection, run: _Stored) -> None:
+        known = self._progress.setdefault(run.sync_id, {})
+        since = max((progress.time_ns for progress in known.values()), default=0)
+        rows = store.execute(
+            "SELECT span_id, event, time_ns, attributes FROM (SELECT * FROM logs WHERE trace_id = ? AND time_ns > ?"
+            " ORDER BY time_ns DESC LIMIT ?) WHERE event LIKE 'sync.%.progress' ORDER BY time_ns",
+            (run.trace_id, since, _MOST_EVENTS),
+        )
+        for span_id, event, time_ns, attributes in rows:
+            told = json.loads(attributes)
+            known[span_id] = read_progress(run.trace_id, span_id, event, told, time_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    """A pipeline that has not ended."""
+
+    sync_id: str
+    span_id: str
+    trace_id: str
+    pipeline: str
+    service: str
+    started_ns: int
+    last_ns: int
+    dispatched: bool
+    pid: int | None
+
+
+def _roots(processes: list[ProcessNow], stored: Iterable[_Stored]) -> dict[str, _Root]:
+    """By span id: the pipelines of the living, those that were handed over, and those that only the store knows."""
+    dead = {span_id for process in processes if not process.alive for span_id in process.open}
+    roots = {
+        run.root_span_id: _Root(
+            sync_id=run.sync_id,
+            span_id=run.root_span_id,
+            trace_id=run.trace_id,
+            pipeline=run.pipeline,
+            service=run.service,
+            started_ns=run.start_ns,
+            last_ns=run.last_ns,
+            dispatched=True,
+            pid=None,
+        )
+        for run in stored
+        if run.root_span_id not in dead
+    }
+    for process in processes:
+        for span in process.released.values():
+            roots[span.span_id] = _root(process, span, dispatched=True)
+        if process.alive:
+            for span in process.open.values():
+                if span.name.startswith(PIPELINE) and span.sync_id:
+                    roots[span.span_id] = _root(process, span, dispatched=False)
+    return roots
+
+
+def _root(process: ProcessNow, span: OpenSpan, *, dispatched: bool) -> _Root:
+    return _Root(
+        sync_id=span.sync_id,
+        span_id=span.span_id,
+        trace_id=span.trace_id,
+        pipeline=text(span.attributes.get("sync.pipeline")) or span.name.removeprefix(PIPELINE),
+        service=process.service,
+        started_ns=span.start_ns,
+        last_ns=span.start_ns,
+        dispatched=dispatched,
+        pid=None if dispatched else process.pid,
+    )
+
+
+def _one_a_run(roots: Iterable[_Root]) -> list[_Root]:
+    """Of pipelines inside pipelines, which share a sync id, the outermost."""
+    first: dict[str, _Root] = {}
+    for root in sorted(roots, key=lambda root: root.started_ns):
+        first.setdefault(root.sync_id, root)
+    return list(first.values())
+
+
+def _running(store: sqlite3.Connection, now_ns: int) -> list[_Stored]:
+    rows = store.execute(
+        "SELECT sync_id, pipeline, service, trace_id, root_span_id, start_ns, last_ns FROM runs"
+        " WHERE sync_id IS NOT NULL AND end_ns IS NULL AND root_span_id IS NOT NULL AND last_ns > ?"
+        " AND root_name LIKE 'sync.pipeline %' ORDER BY start_ns DESC LIMIT ?",
+        (now_ns - _FORGOTTEN, _MOST_RUNS),
+    )
+    return [
+        _Stored(text(sync_id), text(pipeline), text(service), trace_id, root_span_id, start_ns, last_ns)
+        for sync_id, pipeline, service, trace_id, root_span_id, start_ns, last_ns in rows
+    ]
+
+
+# What a process is at
+
+
+def _spans_of(process: ProcessNow, sync_id: str) -> dict[str, OpenSpan]:
+    return {key: span for key, span in process.open.items() if span.sync_id == sync_id}
+
+
+def _places(process: ProcessNow, root: _Root, now_ns: int, stuck_after: int) -> list[Place]:
+    """One for each repository, task or other stage that is open directly below the pipeline in this process."""
+    spans = {key: span for key, span in _spans_of(process, root.sync_id).items() if not span.name.startswith(PIPELINE)}
+    parents = {span.parent_id for span in spans.values()}
+    by_top: dict[str, list[list[OpenSpan]]] = {}
+    for span in spans.values():
+        if span.span_id not in parents:
+            chain = _chain(span, spans)
+            by_top.setdefault(chain[0].span_id, []).append(chain)
+    return [_place(process, root, chains, now_ns, stuck_after) for chains in by_top.values()]
+
+
+def _chain(span: OpenSpan, spans: Mapping[str, OpenSpan]) -> list[OpenSpan]:
+    """The span and the open ones around it, the outermost first."""
+    chain = [span]
+    while (parent := spans.get(chain[-1].parent_id)) is not None and len(chain) < 64:
+        chain.append(parent)
+    return chain[::-1]
+
+
+def _place(process: ProcessNow, root: _Root, chains: list[list[OpenSpan]], now_ns: int, stuck_after: int) -> Place:
+    # What works says more than what waits, and what began last more than what hangs around it.
+    chain = max(chains, key=lambda chain: (chain[-1].name != WAIT, chain[-1].start_ns))
+    wait = _wait(chain[-1])
+    stages = tuple(_stage(span, process, wait, now_ns) for span in chain if span.name != WAIT)
+    repo = next((span.name.removeprefix(REPO) for span in chain if span.name.startswith(REPO)), "")
+    task = next((span.name.removeprefix(RUN) for span in reversed(chain) if span.name.startswith(RUN)), "")
+    last_item = process.last_items.get(root.trace_id)
+    last_record = max(process.life.get(root.trace_id, 0), *(span.start_ns for span in chain))
+    return Place(
+        pid=process.pid,
+        stages=stages,
+        task=task,
+        repo=repo,
+        last_item=last_item if last_item is not None and last_item.repo == repo else None,
+        wait=wait,
+        parallel=len(chains),
+        last_record_ns=last_record,
+        state=_state_of(wait, last_record, now_ns, stuck_after),
+    )
+
+
+def _stage(span: OpenSpan, process: ProcessNow, wait: Wait | None, now_ns: int) -> StageNow:
+    progress = process.progress.get(span.span_id)
+    page = span.attributes.get("sync.api.page")
+    name = f"{span.name} page={page}" if isinstance(page, int) else span.name
+    return StageNow(name, span.start_ns, progress, remaining(progress, wait, now_ns))
+
+
+def _wait(span: OpenSpan) -> Wait | None:
+    if span.name != WAIT:
+        return None
+    planned = span.attributes.get("sync.rate_limit.planned_seconds")
+    seconds = min(max(float(planned), 0.0), 1e9) if isinstance(planned, int | float) else 0.0
+    kind = text(span.attributes.get("sync.rate_limit.kind"))
+    return Wait(kind, span.start_ns, span.start_ns + int(seconds * _SECOND))
+
+
+def _state(places: Sequence[Place], last_ns: int, now_ns: int, stuck_after: int) -> str:
+    if places and all(place.state == WAITING for place in places):
+        return WAITING
+    if places and all(place.state == STUCK for place in places):
+        return STUCK
+    return STUCK if not places and now_ns - last_ns >= stuck_after else RUNNING
+
+
+def _state_of(wait: Wait | None, last_ns: int, now_ns: int, stuck_after: int) -> str:
+    """A wait is stuck when it is over for as long as anything else may be silent."""
+    if wait is not None:
+        return WAITING if now_ns < wait.until_ns + stuck_after else STUCK
+    return STUCK if now_ns - last_ns >= stuck_after else RUNNING
+
+
+# How far it is
+
+
+def remaining(progress: Progress | None, wait: Wait | None, now_ns: int) -> Remaining | None:
+    """How long the rest takes from now on; None if that is not known, or it takes longer than was foreseen.
+
+    While a rate limit is waited for, its end is known, and stands in for the waits that were foreseen.
+    """
+    if progress is None or progress.eta_low is None or progress.eta_high is None:
+        return None
+    low, high = progress.eta_low, max(progress.eta_low, progress.eta_high)
+    if wait is not None:
+        passed = max(0, wait.since_ns - progress.time_ns) / _SECOND
+        to_come = max(0, wait.until_ns - now_ns) / _SECOND
+        low, high = max(0.0, low - progress.waits_ahead - passed), max(0.0, high - progress.waits_ahead - passed)
+        return Remaining(low + to_come, high + to_come)
+    passed = max(0, now_ns - progress.time_ns) / _SECOND
+    if passed > high:
+        return None
+    return Remaining(max(0.0, low - passed), high - passed)
+
+
+def _summed(parts: Iterable[Progress]) -> Progress | None:
+    """The progress of all repositories together, each as it was told last; None if there is but one."""
+    latest: dict[str, Progress] = {}
+    for part in parts:
+        if part.kind == REPO.strip() and part.time_ns >= latest.get(part.repo, part).time_ns:
+            latest[part.repo] = part
+    if len(latest) < 2:
+        return None
+    counts: dict[str, int] = {}
+    for part in latest.values():
+        for name, count in part.counts.items():
+            counts[name] = counts.get(name, 0) + count
+    totals = [part.total for part in latest.values()]
+    total = None if None in totals else sum(total or 0 for total in totals)
+    done = sum(part.done for part in latest.values())
+    percent = min(100.0, math.floor(1000 * done / total) / 10) if total else None
+    newest = max(latest.values(), key=lambda part: part.time_ns)
+    return Progress(newest.trace_id, "", newest.kind, "", done, total, percent, None, None, 0.0, counts, newest.time_ns)
+
+
+def _limits(processes: Iterable[ProcessNow], trace_id: str, now_ns: int) -> tuple[LimitLeft, ...]:
+    """What remained of each limit when it was last seen, as long as its window lasts."""
+    latest: dict[str, LimitLeft] = {}
+    for process in processes:
+        for (trace, resource), left in process.limits.items():
+            is_over = left.reset is not None and left.reset * _SECOND <= now_ns
+            if trace == trace_id and not is_over and left.seen_ns >= latest.get(resource, left).seen_ns:
+                latest[resource] = left
+    return tuple(latest.values())

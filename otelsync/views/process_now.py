@@ -1,0 +1,355 @@
+"""What one process is doing now, as its journal says: its open stages, how far they are, and its last records.
+
+Only what matters is decoded: a journal's end holds thousands of records. All of it is somebody else's text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Final, TypeVar
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from otelsync.shipping.batch import Batch, Group
+from otelsync.shipping.checkpoint import OpenSeries, decode
+from otelsync.shipping.orphans import span_id, untagged
+from otelsync.shipping.rows import resource_attributes
+
+PIPELINE: Final = "sync.pipeline "
+PROGRESS: Final = ".progress"
+_PHASE: Final = "sync.pipeline.phase_changed"
+_MOST: Final = 10_000
+"""Of anything that is kept: open stages, trackers, runs."""
+_MOST_TRACES: Final = 100
+"""Runs whose last record is kept, for each process."""
+_MOST_SEARCHED: Final = 20
+"""Runs whose last log record is looked for."""
+_LONGEST: Final = 1_000
+"""Characters of a text that are kept; the rest is not shown anyway."""
+
+_OWN: Final = frozenset(("done", "total", "percent", "eta_low_seconds", "eta_high_seconds", "waits_ahead_seconds"))
+"""Fields of a progress event that are no counts of items."""
+
+# What the bytes of a record hold that is worth decoding.
+_PIPELINE: Final = PIPELINE.encode()
+_PROGRESS: Final = PROGRESS.encode()
+_PHASE_CHANGED: Final = _PHASE.encode()
+_OF_A_RUN: Final = b"sync.id"
+_PULL_REQUEST: Final = b"\x2a\x07sync.pr"
+"""Span field 5, the name."""
+_REMAINING: Final = b"sync.rate_limit.remaining"
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSpan:
+    """A span that has begun and not ended. `attributes` are those of its beginning."""
+
+    span_id: str
+    parent_id: str
+    trace_id: str
+    name: str
+    start_ns: int
+    attributes: Mapping[str, object]
+
+    @property
+    def sync_id(self) -> str:
+        """Of the run that it belongs to; empty if it belongs to none."""
+        return text(self.attributes.get("sync.id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The last progress event of a stage; see `otelsync.progress`. Seconds count from `time_ns`."""
+
+    trace_id: str
+    span_id: str
+    kind: str
+    """The stage's: ``sync.repo``."""
+    repo: str
+    done: int
+    total: int | None
+    percent: float | None
+    eta_low: float | None
+    eta_high: float | None
+    waits_ahead: float
+    counts: Mapping[str, int]
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastItem:
+    """The pull request that ended last."""
+
+    number: str
+    repo: str
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitLeft:
+    """What remained of a rate limit when it was last seen; `reset` in epoch seconds."""
+
+    resource: str
+    limit: int | None
+    remaining: int
+    reset: float | None
+    seen_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """How a run ended."""
+
+    sync_id: str
+    outcome: str
+    end_ns: int
+
+
+@dataclass(slots=True)
+class ProcessNow:
+    """What one process is doing. Kept up with `begin_with` and `take`."""
+
+    pid: int
+    service: str = ""
+    alive: bool = True
+    open: dict[str, OpenSpan] = field(default_factory=dict)
+    released: dict[str, OpenSpan] = field(default_factory=dict)
+    """Pipelines that began here and are ended elsewhere."""
+    ended: dict[str, EndedRun] = field(default_factory=dict)
+    """Pipelines whose end was written here, by span id."""
+    progress: dict[str, Progress] = field(default_factory=dict)
+    """By span id."""
+    last_items: dict[str, LastItem] = field(default_factory=dict)
+    """By trace id."""
+    limits: dict[tuple[str, str], LimitLeft] = field(default_factory=dict)
+    """By trace id and resource."""
+    phases: dict[str, str] = field(default_factory=dict)
+    """By trace id."""
+    life: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    """Trace id to its last record here, unix nanoseconds."""
+
+    def begin_with(self, series: OpenSeries) -> None:
+        """Take over what a shipper has put down as open."""
+        for body, resource, _ in series.stages.values():
+            self._begin(decode(body))
+            self._name_service(decode(resource))
+
+    def take(self, batch: Batch) -> None:
+        """Take note of further records of its journal."""
+        for group in batch.groups:
+            self._name_service(group.resource)
+            self._note_beginnings(group)
+            self._note_last_records(group)
+            self._note_events(group.logs)
+            self._note_ends(group)
+
+    def _note_beginnings(self, group: Group) -> None:
+        over = {span_id(body) for body in group.ended}
+        for body in group.started:
+            if span_id(body) not in over:
+                self._begin(body)
+
+    def _note_ends(self, group: Group) -> None:
+        for body in group.spans:
+            if _PIPELINE in body:
+                self._end_pipeline(body)
+        for body in group.ended:
+            self.open.pop(span_id(body) or "", None)
+        for body in group.released:
+            self._release(span_id(body) or "")
+
+    def _begin(self, body: bytes) -> None:
+        span = _span(body)
+        if span is not None and len(self.open) < _MOST:
+            self.open[span.span_id.hex()] = _open_span(span)
+
+    def _release(self, key: str) -> None:
+        span = self.open.pop(key, None)
+        if span is not None and span.name.startswith(PIPELINE):
+            _keep(self.released, key, span)
+
+    def _end_pipeline(self, body: bytes) -> None:
+        span = _span(body)
+        if span is not None and span.name.startswith(PIPELINE):
+            told = _told(span.attributes)
+            ended = EndedRun(text(told.get("sync.id")), text(told.get("sync.outcome")), span.end_time_unix_nano)
+            _keep(self.ended, span.span_id.hex(), ended)
+
+    def _note_events(self, logs: Iterable[bytes]) -> None:
+        for body in logs:
+            if _PROGRESS in body or _PHASE_CHANGED in body:
+                record = _record(body)
+                if record is not None:
+                    self._note_event(record)
+
+    def _note_event(self, record: LogRecord) -> None:
+        name, told = record.event_name, _told(record.attributes)
+        trace_id = record.trace_id.hex()
+        if name == _PHASE:
+            _keep(self.phases, trace_id, text(told.get("phase")))
+        elif name.startswith("sync.") and name.endswith(PROGRESS) and _is_number(told.get("done")):
+            progress = read_progress(trace_id, record.span_id.hex(), name, told, record.time_unix_nano)
+            _keep(self.progress, progress.span_id, progress)
+
+    def _note_last_records(self, group: Group) -> None:
+        """The last record of each run; of its pull requests; of those that say what is left of a limit."""
+        spans: dict[bytes, bytes] = {}
+        pulls: dict[bytes, bytes] = {}
+        limits: dict[bytes, bytes] = {}
+        for body in chain(group.started, group.spans):
+            if _OF_A_RUN in body:
+                trace_id = _trace_id(body)
+                spans[trace_id] = body
+                if _PULL_REQUEST in body:
+                    pulls[trace_id] = body
+                elif _REMAINING in body:
+                    limits[trace_id] = body
+        for span in _spans(spans.values()):
+            self._live(span.trace_id.hex(), max(span.start_time_unix_nano, span.end_time_unix_nano))
+        for span in _spans(pulls.values()):
+            told = _told(span.attributes)
+            item = LastItem(text(told.get("vcs.change.id")), text(told.get("sync.repo")), span.end_time_unix_nano)
+            _keep(self.last_items, span.trace_id.hex(), item)
+        for span in _spans(limits.values()):
+            self._note_limit(span)
+        self._note_last_logs(group.logs)
+
+    def _note_last_logs(self, logs: list[bytes]) -> None:
+        open_runs = dict.fromkeys(span.trace_id for span in self.open.values() if span.sync_id)
+        for trace_id in islice(open_runs, _MOST_SEARCHED):
+            raw = bytes.fromhex(trace_id)
+            last = next((body for body in reversed(logs) if raw in body), None)
+            record = _record(last) if last is not None else None
+            if record is not None and record.trace_id == raw:
+                self._live(trace_id, record.time_unix_nano)
+
+    def _live(self, trace_id: str, time_ns: int) -> None:
+        self.life[trace_id] = max(self.life.pop(trace_id, 0), time_ns)
+        while len(self.life) > _MOST_TRACES:
+            self.life.popitem(last=False)
+
+    def _note_limit(self, span: Span) -> None:
+        told = _told(span.attributes)
+        limit, remaining = told.get("sync.rate_limit.limit"), told.get("sync.rate_limit.remaining")
+        reset = told.get("sync.rate_limit.reset")
+        if isinstance(remaining, int):
+            left = LimitLeft(
+                text(told.get("sync.rate_limit.resource")),
+                limit if isinstance(limit, int) else None,
+                remaining,
+                float(reset) if isinstance(reset, int | float) else None,
+                max(span.start_time_unix_nano, span.end_time_unix_nano),
+            )
+            _keep(self.limits, (span.trace_id.hex(), left.resource), left)
+
+    def _name_service(self, resource: bytes) -> None:
+        if not self.service and resource:
+            try:
+                self.service = text(resource_attributes(resource).get("service.name"))
+            except (DecodeError, ValueError):
+                self.service = ""
+
+
+def read_progress(trace_id: str, span: str, event: str, told: Mapping[str, object], time_ns: int) -> Progress:
+    """A progress event; fields that are not what they should be are as if they were not there."""
+    total, percent = told.get("total"), told.get("percent")
+    counts = {
+        key: value
+        for key, value in told.items()
+        if isinstance(value, int) and not isinstance(value, bool) and key not in _OWN and "." not in key
+    }
+    return Progress(
+        trace_id=trace_id,
+        span_id=span,
+        kind=event.removesuffix(PROGRESS),
+        repo=text(told.get("sync.repo")),
+        done=_whole(told.get("done")) or 0,
+        total=_whole(total),
+        percent=min(100.0, max(0.0, float(percent))) if _is_number(percent) else None,  # type: ignore[arg-type]
+        eta_low=_seconds(told.get("eta_low_seconds")),
+        eta_high=_seconds(told.get("eta_high_seconds")),
+        waits_ahead=_seconds(told.get("waits_ahead_seconds")) or 0.0,
+        counts=counts,
+        time_ns=time_ns,
+    )
+
+
+def text(value: object) -> str:
+    """A text, not too long; empty for anything else."""
+    return value[:_LONGEST] if isinstance(value, str) else ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _seconds(value: object) -> float | None:
+    """A span of time that can be; None for anything else."""
+    return float(value) if _is_number(value) and 0 <= value < 1e12 else None  # type: ignore[operator, arg-type]
+
+
+def _keep(kept: dict[Key, Value], key: Key, value: Value) -> None:
+    """Put the newest last, and forget the oldest if there are too many."""
+    kept.pop(key, None)
+    kept[key] = value
+    if len(kept) > _MOST:
+        del kept[next(iter(kept))]
+
+
+def _told(pairs: Iterable[KeyValue]) -> dict[str, object]:
+    """Attributes that are plain values."""
+    told: dict[str, object] = {}
+    for pair in pairs:
+        kind = pair.value.WhichOneof("value")
+        if kind in ("string_value", "int_value", "double_value", "bool_value"):
+            told[pair.key] = getattr(pair.value, kind)
+    return told
+
+
+def _open_span(span: Span) -> OpenSpan:
+    return OpenSpan(
+        span.span_id.hex(),
+        span.parent_span_id.hex(),
+        span.trace_id.hex(),
+        text(span.name),
+        span.start_time_unix_nano,
+        _told(span.attributes),
+    )
+
+
+def _trace_id(body: bytes) -> bytes:
+    """The 16 bytes of a span's trace id, with which our spans begin: behind tag and length, and their own."""
+    at = 4 if body[1] < 0x80 else 5 if body[2] < 0x80 else 6
+    return body[at : at + 16]
+
+
+def _spans(bodies: Iterable[bytes]) -> Iterator[Span]:
+    return filter(None, map(_span, bodies))
+
+
+def _span(body: bytes) -> Span | None:
+    try:
+        return Span.FromString(untagged(body))
+    except DecodeError:
+        return None
+
+
+def _record(body: bytes) -> LogRecord | None:
+    try:
+        return LogRecord.FromString(untagged(body))
+    except DecodeError:
+        return None
