@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from brokers import RabbitServer, RedisServer, rabbitmq_server, redis_server
 from recorded import Recorded
 
 import otelsync
@@ -40,3 +41,17 @@ def record(tmp_path: Path) -> Iterator[Callable[..., Recorded]]:
 def recorded(record: Callable[..., Recorded]) -> Recorded:
     """An otelsync that is configured in the ordinary way."""
     return record()
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis for all tests that want one."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """A RabbitMQ for all tests that want one."""
+    with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server

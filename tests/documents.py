@@ -1,6 +1,7 @@
 """The documentation as tests see it: its code blocks, and what the README says that a program prints.
 
-``python tests/documents.py`` puts what the README's program prints now into the README.
+``python tests/documents.py`` puts what the README's program prints now into the README, and the metrics that there are
+into their page.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from otelsync.shipping import metric_catalogue
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+METRICS = ROOT / "docs" / "metrics.md"
 PAGES = (README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -92,7 +96,16 @@ def shown(home: Path) -> str:
     return run(home, "-m", "otelsync.cli", "show")
 
 
+def metrics_page() -> str:
+    """docs/metrics.md with the table of metrics as the catalogue has it."""
+    before, begin, rest = METRICS.read_text(encoding="utf-8").partition("<!-- made by make docs -->")
+    _, end, after = rest.partition("<!-- until here -->")
+    assert end, "the page has lost the marks around its table"
+    return f"{before}{begin}\n\n{metric_catalogue.markdown()}\n\n{end}{after}"
+
+
 def _refresh() -> None:
+    METRICS.write_text(metrics_page(), encoding="utf-8")
     with tempfile.TemporaryDirectory() as home:
         now = shown(Path(home))
     if normalised(now) != normalised(printed()):

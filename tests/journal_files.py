@@ -12,7 +12,18 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otelsync.recording.journal import LOG, RESOURCE, SCOPE, SPAN, SPAN_END, SPAN_START, boot_id, start_ticks
+from otelsync.recording.journal import (
+    LOG,
+    RESOURCE,
+    SCOPE,
+    SPAN,
+    SPAN_END,
+    SPAN_RELEASED,
+    SPAN_START,
+    SPAN_VERDICT,
+    boot_id,
+    start_ticks,
+)
 
 TRACE_ID = bytes(range(16))
 BEGIN = 1_700_000_000_000_000_000
@@ -133,6 +144,19 @@ class JournalFile:
     def finish(self, number: int, *, name: str = "sync.repo", parent: int = 0) -> JournalFile:
         """Append the end of span `number`."""
         self.add(SPAN_END, 0, span(number, name=name, parent=parent))
+        return self
+
+    def judge(self, number: int, outcome: str = "failure", *, trace_id: bytes = TRACE_ID) -> JournalFile:
+        """Append a verdict on span `number`, which ended 5,000 ns after it began."""
+        end = Span(end_time_unix_nano=BEGIN + number + 5000)
+        end.attributes.append(KeyValue(key="sync.outcome", value=AnyValue(string_value=outcome)))
+        ids = field(0x0A, trace_id) + field(0x12, number.to_bytes(8, "big"))
+        self.add(SPAN_VERDICT, 0, field(0x12, ids + end.SerializeToString()))
+        return self
+
+    def release(self, number: int) -> JournalFile:
+        """Append that span `number` is ended by another process."""
+        self.add(SPAN_RELEASED, 0, field(0x12, field(0x0A, TRACE_ID) + field(0x12, number.to_bytes(8, "big"))))
         return self
 
     def header(self) -> bytes:

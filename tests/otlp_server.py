@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
 )
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -71,6 +72,10 @@ class OtlpServer(ThreadingHTTPServer):
         """Requests with more records than this are answered with 413."""
         self.received: list[Received] = []
         self.accepted: list[Received] = []
+        self.metrics: list[ExportMetricsServiceRequest] = []
+        """Requests for metrics: not among those received, as they come when they come."""
+        self.metrics_answer = Answer()
+        """How all of them are answered."""
         self.ended = threading.Event()
         self.lock = threading.Lock()
         self.connections: list[socket.socket] = []
@@ -139,6 +144,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(size)
         if self.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
+        if "metrics" in self.path:
+            self.server.metrics.append(ExportMetricsServiceRequest.FromString(body))
+            self._answer(self.server.metrics_answer)
+            return
         kind = ExportTraceServiceRequest if "trace" in self.path else ExportLogsServiceRequest
         headers = {name.lower(): value for name, value in self.headers.items()}
         message = kind.FromString(body)
@@ -186,7 +195,7 @@ def records_of(message: ExportTraceServiceRequest | ExportLogsServiceRequest) ->
 
 
 def _response(path: str, rejects: int) -> bytes:
-    if not rejects:
+    if not rejects or "metrics" in path:
         return b""
     if "trace" in path:
         traces = ExportTraceServiceResponse()

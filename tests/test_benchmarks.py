@@ -15,7 +15,8 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from benchmarks import msgpack, report
+from benchmarks import celery_worker, msgpack, report
+from benchmarks.celery_worker import Cpu, Round
 from benchmarks.measurement import WARM_UP_PRS, Measurement, measure, missing, quantiles
 from benchmarks.sink import Counts, Sink, SinkServer, sink_process
 from benchmarks.variants import VARIANTS
@@ -214,3 +215,32 @@ def test_a_round_proves_that_its_records_arrived(variant: str) -> None:
     assert measurement.missing == ""
     assert spans == (0 if variant == "empty" else 300 + WARM_UP_PRS)
     assert set(measurement.latency_us) == ({"p50", "p99", "p99.9", "max"} if variant == "otelsync" else set())
+
+
+@pytest.mark.slow
+def test_a_round_of_a_worker_proves_that_its_spans_arrived() -> None:
+    """A bare worker and a traced one do the same tasks; each has its CPU counted, and the spans of the one are all
+    there."""
+    results = celery_worker.interleaved(["bare", "otelsync"], rounds=1, tasks=100)
+
+    assert celery_worker.invalid(results) == ""
+    (bare,), (traced,) = results["bare"], results["otelsync"]
+    assert min(bare.start.worker, bare.tasks.worker, traced.tasks.worker, traced.start.supervisor) > 0
+    assert bare.tasks.supervisor == 0
+
+
+def test_the_table_of_workers_gives_what_is_added() -> None:
+    """A way's line has what it adds to the bare worker, a task, and the ratio of that to what the peer adds."""
+    seconds = {"bare": Cpu(1.0), "otel": Cpu(1.6), "otelsync": Cpu(1.1, 0.2), "otel-logs": Cpu(2.0)}
+    results = {name: [Round(Cpu(0.5), cpu)] for name, cpu in seconds.items()}
+    lines = celery_worker.table(results, tasks=1000).splitlines()
+
+    assert lines[4].split() == ["otelsync", "run", "1100.0", "100.0", "200.0", "300.0", "0.17", "0.50"]
+    assert lines[3].split()[1:] == ["1600.0", "600.0", "0.0", "600.0"]
+
+
+def test_a_round_that_lost_spans_is_invalid() -> None:
+    """Spans of a worker that did not arrive are named."""
+    results = {"otel": [Round(Cpu(1.0), Cpu(1.0)), Round(Cpu(1.0), Cpu(1.0), missing="9 of 10 spans")]}
+
+    assert celery_worker.invalid(results) == "INVALID otel, round 2: 9 of 10 spans"

@@ -84,6 +84,17 @@ def test_list_all_shows_other_traces(filled: Path) -> None:
     assert len(lines) == 4
 
 
+def test_list_shows_tasks_where_there_is_no_pipeline(home: Path) -> None:
+    """A worker without any pipeline is not an empty list: its tasks' traces are shown, and how they went."""
+    published = span("apply_async/proj.add", 1, 0, 0, 2, kind=4, sync=None)
+    ran = span("run/proj.add", 2, 1, 500, 1500, kind=5, sync=None, sync__outcome="success")
+    store(home / "store.db", batch(published, ran, span("GET /", 9, 0, 5000, 5001, sync=None, trace="ee" * 16)))
+    assert run("list", home=home).output.splitlines()[1:] == [
+        f"{TRACE}  proj.add  github-sync  2025-08-02 20:27:00  1.50s  success      2       0"
+    ]
+    assert run("show", home=home).output.startswith(f"proj.add  {TRACE}\nsuccess after 1.50s")
+
+
 def test_list_says_when_there_is_more(filled: Path) -> None:
     """A limited list ends with how to see the rest."""
     assert run("list", "-n", "1", home=filled).output.splitlines()[2:] == ["and older ones: --limit 10"]

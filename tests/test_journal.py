@@ -31,7 +31,9 @@ from otelsync.recording.journal import (
     SEALED,
     SPAN,
     SPAN_END,
+    SPAN_RELEASED,
     SPAN_START,
+    SPAN_VERDICT,
     Journal,
     boot_id,
     start_ticks,
@@ -148,12 +150,11 @@ def test_closing_is_no_end(journal: Journal) -> None:
     assert journal.dropped == {}
 
 
+KINDS = (SPAN, SPAN_START, LOG, SPAN_VERDICT, SPAN_RELEASED)
+
+
 @settings(max_examples=30, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([SPAN, SPAN_START, LOG]), st.integers(0, 3), st.integers(0, 90_000)), max_size=40
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 3), st.integers(0, 90_000)), max_size=40))
 def test_any_sequence_of_records_is_read_back(script: list[tuple[int, int, int]]) -> None:
     """Whatever kinds, scopes and sizes follow one another, each scope's records come back whole and in order."""
     with tempfile.TemporaryDirectory() as directory:
@@ -170,7 +171,8 @@ def test_any_sequence_of_records_is_read_back(script: list[tuple[int, int, int]]
         found: dict[tuple[int, int], list[bytes]] = {}
         for batch in trace_tree.batches(Path(directory)):
             for group in batch.groups:
-                for kind, bodies in ((SPAN, group.spans), (SPAN_START, group.started), (LOG, group.logs)):
+                held = (group.spans, group.started, group.logs, group.verdicts, group.released)
+                for kind, bodies in zip(KINDS, held, strict=True):
                     if bodies:
                         found.setdefault((kind, names[group.scope]), []).extend(bodies)
         assert found == expected
@@ -296,7 +298,7 @@ def test_what_is_over_the_bound_is_dropped_and_counted(tmp_path: Path, caplog: p
     assert journal.dropped == {"journal_full": (dropped, 7)}
     assert trace_tree.dropped(tmp_path) == {"span": {"journal_full": dropped}, "log": {"journal_full": 7}}
     assert [record.message for record in caplog.records] == [
-        f"the journal in {tmp_path} is full; records are dropped and counted until some are shipped"
+        f"recording: the journal in {tmp_path} is full; records are dropped and counted until some are shipped"
     ]
     sorted(tmp_path.iterdir())[0].unlink()  # as the shipper does
     write_until(journal, lambda: any("000002" in path.name for path in tmp_path.iterdir()), 1000)

@@ -23,7 +23,8 @@ from recorded import Recorded
 from trace_tree import Line
 
 import otelsync
-from otelsync.logs import RecordHandler, printable
+from otelsync.log_takeover import RecordHandler
+from otelsync.logs import active, printable
 
 OWN = ["timestamp", "level", "service", "logger", "event"]
 SECRET = "ghp_" + "a1B2" * 9
@@ -123,10 +124,10 @@ def test_what_is_journalled_is_what_is_rendered(
 def test_levels_have_their_otlp_numbers(recorded: Recorded) -> None:
     """Levels become OTLP severities; those between the named ones count as the one below."""
     logger = logging.getLogger("app")
-    for level in (10, 20, 25, 30, 40, 50):
+    for level in (10, 20, 27, 30, 40, 50):
         logger.log(level, "said")
     assert [line.wire.severity_number for line in recorded.logs] == [5, 9, 9, 13, 17, 21]
-    assert [line["level"] for line in recorded.lines] == ["debug", "info", "level 25", "warning", "error", "critical"]
+    assert [line["level"] for line in recorded.lines] == ["debug", "info", "level 27", "warning", "error", "critical"]
 
 
 def test_an_event_s_name_is_told_from_a_sentence(recorded: Recorded) -> None:
@@ -520,3 +521,26 @@ def test_structlog_s_configuration_is_restored(record: Callable[..., Recorded]) 
         assert structlog.get_config()["processors"] is own
     finally:
         structlog.reset_defaults()
+
+
+def test_a_log_path_may_be_moved_to_a_file(record: Callable[..., Recorded], capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard output can be exchanged for another stream, more than once; one that the program has named cannot."""
+    first, second = io.BytesIO(), io.BytesIO()
+    recorded = record(log_stream=None)
+    path = active()
+    assert path is not None
+    otelsync.get_logger().info("shown")
+    for stream in (first, second):
+        path.write_to(stream)
+        otelsync.get_logger().info("moved")
+    assert json.loads(capsys.readouterr().out)["event"] == "shown"
+    assert [json.loads(stream.getvalue())["event"] for stream in (first, second)] == ["moved", "moved"]
+    assert len(recorded.logs) == 3
+    otelsync.shutdown()
+    named = Recorded(recorded.home, log_stream=(stream := io.BytesIO()))
+    path = active()
+    assert path is not None
+    path.write_to(first)
+    otelsync.get_logger().info("stays")
+    assert json.loads(stream.getvalue())["event"] == "stays"
+    assert named.settings.log_format == "json"

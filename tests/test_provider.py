@@ -19,13 +19,14 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, sampling
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 from recorded import Recorded
 from trace_tree import Node, draw, spans_in_journal
 
 import otelsync
+from otelsync.context import SyncScope
 from otelsync.recording.journal import Journal
-from otelsync.recording.provider import IdGenerator, TracerProvider
+from otelsync.recording.provider import IdGenerator, Tracer, TracerProvider
 
 REMOTE = SpanContext(0xABCDEF, 0x123456, True, TraceFlags(1), TraceState([("vendor", "v1"), ("other", "x")]))
 
@@ -424,6 +425,43 @@ def test_forked_children_draw_ids_of_their_own(bench: Bench) -> None:
     assert len({node.span_id for node in nodes}) == 401
     assert len({node.trace_id for node in nodes}) == 201
     assert {node.resource["process.pid"] for node in nodes} == {os.getpid(), *pids}
+
+
+def test_a_span_takes_ids_that_were_decided_elsewhere(bench: Bench) -> None:
+    """A span can be given its ids, its parent, its scope and its start; children, announcement and end go with them."""
+    own = SpanContext(0xFEED, 0xBEEF, True, TraceFlags(3), TraceState([("vendor", "v1")]))
+    parent = SpanContext(0xFEED, 0xCAFE, True, TraceFlags(3))
+    tracer = bench.provider().get_tracer("t")
+    assert isinstance(tracer, Tracer)
+    span = tracer.start_span_as(
+        own,
+        "run/task",
+        parent=parent,
+        kind=SpanKind.CONSUMER,
+        attributes={"a": 1},
+        links=[Link(REMOTE)],
+        start_time=17,
+        scope=SyncScope({"sync.id": "S"}),
+    )
+    span.announce()
+    with trace.use_span(span), tracer.start_as_current_span("child"):
+        pass
+    span.end(42)
+    shown = bench.tree("a", "sync.id")
+    assert shown == f"\nrun/task  <- {parent.span_id:016x} -> {REMOTE.span_id:016x} a=1 id=S\n  child   id=S"
+    node = next(node for node in bench.spans if node.name == "run/task")
+    assert (node.trace_id, node.span_id) == (f"{own.trace_id:032x}", f"{own.span_id:016x}")
+    assert node.start == 17
+
+
+def test_a_given_span_that_is_not_sampled_is_not_recorded(bench: Bench) -> None:
+    """Whether a span with given ids is recorded stands in their flags."""
+    tracer = bench.provider().get_tracer("t")
+    assert isinstance(tracer, Tracer)
+    quiet = SpanContext(0xFEED, 0xBEEF, True, TraceFlags(0))
+    tracer.start_span_as(quiet, "quiet", parent=None, kind=SpanKind.CONSUMER).end()
+    tracer.start_span_as(REMOTE, "heard", parent=None, kind=SpanKind.CONSUMER).end()
+    assert [node.name for node in bench.spans] == ["heard"]
 
 
 def test_random_ids_are_flagged(bench: Bench) -> None:

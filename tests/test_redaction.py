@@ -51,6 +51,32 @@ CREDENTIALS = [
     ('{\\"password\\": \\"hunter2\\"}', '{\\"password\\": \\"[redacted]\\"}'),
     ("DB_PASSWORD=hunter2 make", "DB_PASSWORD=[redacted] make"),
     ("client-secret: 'hunter2'", "client-secret: '[redacted]'"),
+    ("PGPASSWORD=hunter2 psql", "PGPASSWORD=[redacted] psql"),
+    (repr(repr(repr({"token": "hunter2"}))), repr(repr(repr({"token": "[redacted]"})))),
+    ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG", "aws_secret_access_key = [redacted]"),
+    ('{"SecretAccessKey": "wJalrXUtnFEMI/K7MDENG"}', '{"SecretAccessKey": "[redacted]"}'),
+    ("{b'Authorization': b'Bearer hunter2'}", "{b'Authorization': b'Bearer [redacted]'}"),
+    ("[('Authorization', 'token hunter2'), ('x', 'y')]", "[('Authorization', 'token [redacted]'), ('x', 'y')]"),
+    ("{'password': b'hunter2', 'a': 1}", "{'password': b'[redacted]', 'a': 1}"),
+    (
+        "PUT https://b.s3.amazonaws.com/k?X-Amz-Date=20260101&X-Amz-Signature=ab12cd&X-Amz-Expires=60 failed",
+        "PUT https://b.s3.amazonaws.com/k?X-Amz-Date=20260101&X-Amz-Signature=[redacted]&X-Amz-Expires=60 failed",
+    ),
+    ("https://h/?X-Amz-Credential=me%2F2026%2Fs3", "https://h/?X-Amz-Credential=[redacted]"),
+    ("https://h/?X-Amz-Security-Token=IQoJb3JpZ2lu", "https://h/?X-Amz-Security-Token=[redacted]"),
+    (
+        "https://a/?to=https%3A%2F%2Fh%2F%3FX-Amz-Signature%3Dab12cd",
+        "https://a/?to=https%3A%2F%2Fh%2F%3FX-Amz-Signature%3D[redacted]",
+    ),
+    ("https://h/?X-Goog-Signature=ab12cd", "https://h/?X-Goog-Signature=[redacted]"),
+    (
+        "https://x.blob.core.windows.net/c?sv=2022&sig=ab%2Bcd%3D&se=1",
+        "https://x.blob.core.windows.net/c?sv=2022&sig=[redacted]&se=1",
+    ),
+    (
+        "https://d.cloudfront.net/k?Expires=1&Signature=ab12cd",
+        "https://d.cloudfront.net/k?Expires=1&Signature=[redacted]",
+    ),
 ]
 
 INNOCENT = [
@@ -73,6 +99,9 @@ INNOCENT = [
     "keyboard=qwerty, monkey: 1",
     "secretary: Ann",
     "AKIA and ASIA",
+    "significant: design=good, signal=5, sig=x",
+    "the signature: def f(a=1), credentials were renewed",
+    "https://github.com/search?q=signature&design=1",
     "a sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
 ]
 
@@ -97,6 +126,22 @@ def test_credentials_go_and_their_names_stay(text: str, clean: str) -> None:
 @pytest.mark.parametrize("text", [clean for _, clean in CREDENTIALS])
 def test_redacting_twice_changes_nothing(text: str) -> None:
     """What was redacted is left as it is, as the same object."""
+    assert REDACTOR.redact(text) is text
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("iban=DE89370400440532013000", "iban=[redacted]"),
+        ("{'customer_number': 'x4711'}", "{'customer_number': '[redacted]'}"),
+        ('{"customerNumber": "x4711"}', '{"customerNumber": "[redacted]"}'),
+        ("GET /a?customer-number=x4711&page=2", "GET /a?customer-number=[redacted]&page=2"),
+        ("Customer Number: x4711 is late", "Customer Number: [redacted] is late"),
+    ],
+)
+def test_keys_of_the_user_count_in_text_too(text: str, clean: str) -> None:
+    """What stands behind a name of the user's goes, however that is spelled; without it the text is as it was."""
+    assert Redactor(keys=["IBAN", "customer_number"]).redact(text) == clean
     assert REDACTOR.redact(text) is text
 
 
@@ -141,6 +186,8 @@ def test_hostile_text_takes_no_quadratic_time() -> None:
     long = 30_000
     for text in ("a." * long + "://@", "a-" * long + "token", "basic " * long, "bearer " * long, "://a:" * long + "@"):
         assert REDACTOR.redact(text) is text
+    for piece in ("X-Amz-Signature", "sig=", "&sig=", "token" + "\\" * 20 + '"', "x-goog-credential", "token,'"):
+        assert len(REDACTOR.redact(piece * (long // len(piece)))) <= 2 * long
     for piece in ("-----BEGIN ", "authorization", "token ", "eyJ", "eyJaaaaaaaa.", "sk-a", "Authorization: a=b,"):
         assert len(REDACTOR.redact(piece * (long // len(piece)))) <= 2 * long
 

@@ -16,11 +16,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from journal_files import BEGIN, JournalFile, log, resource, scope, span
-from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from journal_files import JournalFile, log, resource, scope, span
 from otlp_server import Answer, OtlpServer, eventually, otlp_server
 
-from otelsync.recording.journal import CLOSED, LOG, SEALED, SPAN, SPAN_START, Journal
+from otelsync.recording.journal import CLOSED, LOG, SEALED, SPAN, Journal
 from otelsync.shipping.batch import Batch
 from otelsync.shipping.checkpoint import NAME, load
 from otelsync.shipping.exporter import OtlpSink
@@ -406,41 +405,6 @@ def test_segments_of_a_series_are_shipped_in_order(tmp_path: Path, shippers: lis
     assert shipper.drain(20)
     assert len(shelf.spans) == 501
     assert list_segments(tmp_path) == {}
-
-
-def test_open_stages_of_a_dead_process_are_closed(tmp_path: Path, server: OtlpServer, shippers: list[Shipper]) -> None:
-    """A stage that was open when its process died becomes a span with the same ids that says so."""
-    file = JournalFile(tmp_path, alive=False).begin(1, name="sync.pipeline x").begin(2, parent=1)
-    file.finish(2, parent=1).begin(3, parent=1).spans(1, first=1_000_000).logs(1).write()
-    shippers.append(shipper := Shipper(tmp_path, otlp=sinks(server)))
-    assert shipper.drain(20)
-    found = {int.from_bytes(s.span_id, "big"): s for s in server.spans}
-    assert len(server.spans) == 4
-    for number in (1, 3):
-        closed = found[number]
-        assert closed.status.code == Status.STATUS_CODE_ERROR
-        assert closed.attributes[-1].key == "sync.outcome"
-        assert closed.attributes[-1].value.string_value == "interrupted"
-        assert closed.start_time_unix_nano == BEGIN + number
-        assert closed.end_time_unix_nano == BEGIN + 1_000_000 + 1000
-    assert int.from_bytes(found[3].parent_span_id, "big") == 1
-    assert found[1].name == "sync.pipeline x"
-    assert account(tmp_path, "traces") == {"recorded": 4, "shipped": 4, "dropped": {}, "pending": 0}
-    assert list_segments(tmp_path) == {}
-
-
-def test_open_stages_of_a_living_process_stay_open(tmp_path: Path, shippers: list[Shipper]) -> None:
-    """As long as its process lives, nobody closes a stage; and it is remembered by the next shipper."""
-    journal = Journal(tmp_path)
-    number = journal.scope(journal.resource(resource()), scope())
-    journal.append(SPAN_START, number, span(1, ended=False), time.time_ns())
-    shippers.append(shipper := Shipper(tmp_path, store=(shelf := Shelf())))
-    assert shipper.drain(20)
-    assert shelf.spans == []
-    checkpoint = load(tmp_path)
-    assert checkpoint is not None
-    assert [list(series.stages) for series in checkpoint.open.values()] == [[f"{1:016x}"]]
-    journal.close()
 
 
 def test_a_killed_process_loses_nothing(tmp_path: Path, server: OtlpServer, shippers: list[Shipper]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import re
@@ -18,7 +19,7 @@ from opentelemetry import trace
 from recorded import Recorded
 
 import otelsync
-from otelsync.stages import Stage, new_sync_id
+from otelsync.stages import Stage, new_sync_id, no_failure
 
 STAGES: list[Callable[[], Stage]] = [
     lambda: otelsync.pipeline("p"),
@@ -179,6 +180,46 @@ sync.pipeline p  [cancelled] outcome=cancelled
   sync.pr        [cancelled] outcome=cancelled"""
     )
     assert not any(span.failed for span in recorded.spans)
+
+
+class PutBackError(Exception):
+    """What some library raises to say that it will try again."""
+
+
+def test_an_exception_may_be_no_failure(recorded: Recorded) -> None:
+    """An exception that was declared harmless gives its stages an outcome; one that is retried is not yet a part."""
+    no_failure(PutBackError, "retry")
+    with otelsync.pipeline("p"):
+        for error in (PutBackError(), None):
+            with contextlib.suppress(PutBackError), otelsync.repo("acme/api"), otelsync.pull_request(1) as pr:
+                if error is not None:
+                    raise error
+                pr.set(action="created")
+    no_failure(PutBackError, None)
+    with pytest.raises(PutBackError), otelsync.repo("acme/web"):
+        raise PutBackError
+    assert (
+        recorded.tree("sync.action")
+        == """
+sync.pipeline p       [success]
+  sync.repo acme/api  [retry]
+    sync.pr           [retry]
+  sync.repo acme/api  [success]
+    sync.pr           action=created
+sync.repo acme/web    [failure]"""
+    )
+    assert [span.name for span in recorded.spans if span.failed] == ["sync.repo acme/web"]
+    assert [line["event"] for line in recorded.lines if line.get("level") == "error"] == ["sync.repo.failed"]
+
+
+def test_a_stage_that_failed_before_stays_failed(recorded: Recorded) -> None:
+    """What the program itself called a failure is one, whatever leaves the stage then."""
+    no_failure(PutBackError, "retry")
+    with contextlib.suppress(PutBackError), otelsync.repo("acme/api") as repo:
+        repo.fail("no access")
+        raise PutBackError
+    no_failure(PutBackError, None)
+    assert recorded.span("sync.repo acme/api").message == "no access"
 
 
 def test_partial_is_not_failure(recorded: Recorded) -> None:
@@ -343,7 +384,7 @@ sync.pipeline p                  [success] phase=saving
 
 
 def test_milestones_are_logged(recorded: Recorded) -> None:
-    """Pipelines and repos log start and end at INFO, api calls and pull requests their end at DEBUG."""
+    """Pipelines and repos log start and end at INFO; api calls, and of pull requests the end, at DEBUG."""
     with (
         otelsync.pipeline("p", team_id=7),
         otelsync.repo("acme/api"),
@@ -355,6 +396,7 @@ def test_milestones_are_logged(recorded: Recorded) -> None:
     assert said == [
         ("info", "sync.pipeline.started", None, None),
         ("info", "sync.repo.started", None, None),
+        ("debug", "sync.api.request", None, None),
         ("debug", "sync.pr.processed", "success", None),
         ("debug", "sync.api.completed", "success", 1),
         ("info", "sync.repo.completed", "success", 1),

@@ -17,7 +17,7 @@ from otelsync.errors import RunNotFoundError, StoreError
 from otelsync.views.outline import outline, outline_json, unrolled
 from otelsync.views.printable import cells, cut, pad, printable
 from otelsync.views.quantities import duration, timestamp
-from otelsync.views.runs import Run, find_run, open_store, recent_runs
+from otelsync.views.runs import Run, find_run, open_store, recent_runs, recent_tasks
 from otelsync.views.spans import json_line, otlp_json, otlp_texts, read
 from otelsync.views.tree import RunTree
 from otelsync.views.waterfall import render_run
@@ -469,6 +469,111 @@ def test_runs_are_listed_latest_first(path: Path) -> None:
         assert names(recent_runs(opened)) == ["sync.pipeline b", "sync.pipeline a"]
         assert names(recent_runs(opened, most=1)) == ["sync.pipeline b"]
         assert names(recent_runs(opened, every_trace=True)) == ["GET /", "sync.pipeline b", "sync.pipeline a"]
+
+
+def attempts(*, trace: str = TRACE, sync: str | None = None) -> list[bytes]:
+    """A task that was published, and tried four times: twice put back, once killed, then redelivered and done."""
+
+    def of(number: int, outcome: str, start: float, *, error: str | None = None, **more: Any) -> bytes:
+        given: dict[str, Any] = {"sync__outcome": outcome, "sync__attempt": number, **more}
+        return span(
+            "run/proj.add",
+            0x20 + number,
+            0x10 + number,
+            start,
+            start + 50,
+            kind=5,
+            error=error,
+            trace=trace,
+            sync=sync,
+            **given,
+        )
+
+    publishes = [
+        span(
+            "apply_async/proj.add",
+            0x10 + n,
+            0x11 if n > 1 else 0,
+            100 * n - 90,
+            100 * n - 88,
+            kind=4,
+            trace=trace,
+            sync=sync,
+        )
+        for n in range(1, 5)
+    ]
+    return [
+        *publishes,
+        of(1, "retry", 12, celery__retry__reason="ConnectionError: no"),
+        of(2, "retry", 120, sync__queue__wait_seconds=3.25),
+        of(3, "interrupted", 215, error="the process was killed"),
+        of(4, "success", 320, sync__redelivered=True, sync__queue__wait_seconds=0.004),
+    ]
+
+
+def test_attempts_of_a_task(path: Path) -> None:
+    """Each attempt has a line that says which it is, how it went, and how long it has waited in the queue."""
+    store(path, batch(*attempts()))
+    assert drawn(path).startswith(f"proj.add  {TRACE}\nsuccess after 360ms, started 2025-08-02 20:27:00 UTC")
+    assert tree_of(path) + "\n" == (
+        """\
+apply_async/proj.add                         |#                   |  2.00ms
+  run/proj.add                               |###                 |  50.0ms  retry  because ConnectionError: no
+  apply_async/proj.add                       |     #              |  2.00ms
+    run/proj.add                             |      ###           |  50.0ms  retry  attempt 2, queued 3.25s
+  apply_async/proj.add                       |           #        |  2.00ms
+    run/proj.add                             |           ####     |  50.0ms  interrupted  attempt 3
+      ! the process was killed
+  apply_async/proj.add                       |                #   |  2.00ms
+    run/proj.add                             |                 ###|  50.0ms  success  attempt 4, redelivered
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("spans", "state"),
+    [
+        ([span("apply_async/x", 1, kind=4, sync=None)], "published"),
+        ([span("run/x", 1, kind=5, sync=None, error="no")], "failure"),
+        ([span("apply_async/x", 1, kind=4, sync=None), span("run/x", 2, 1, 2, 9, sync=None, error="no")], "failure"),
+        ([span("apply_async/x", 1, kind=4, sync=None), span("run/x", 2, 1, 2, 9, sync=None)], "success"),
+        ([span("run/x", 1, sync=None, sync__outcome="retry")], "running"),
+        ([span("run/x", n, sync=None, sync__outcome=o) for n, o in enumerate(("retry", "failure"), 1)], "failure"),
+        ([span("run/x", n, sync=None, sync__outcome=o) for n, o in enumerate(("success", "failure"), 1)], "partial"),
+        (
+            [span("run/x", n, sync=None, sync__outcome=o) for n, o in enumerate(("interrupted", "success"), 1)],
+            "success",
+        ),
+        ([span("run/x", 1, sync=None, sync__outcome="cancelled")], "cancelled"),
+        ([span("run/x", 1, sync=None, sync__outcome="interrupted", error="killed")], "interrupted"),
+    ],
+)
+def test_how_a_task_went(path: Path, spans: list[bytes], state: str) -> None:
+    """Without a pipeline the runs of a trace say how it went, and not the publish at its root."""
+    store(path, batch(*spans))
+    with open_store(path) as opened:
+        (run,) = recent_tasks(opened)
+        assert (run.title, run.state, find_run(opened)) == ("x", state, run)
+
+
+def test_a_task_that_is_running(path: Path) -> None:
+    """A trace whose task has begun and not ended is running, though its root has ended."""
+    published = span("apply_async/x", 1, kind=4, sync=None)
+    store(path, batch(published, started=[span("run/x", 2, 1, 5, None, sync=None)]))
+    with open_store(path) as opened:
+        assert [run.state for run in recent_tasks(opened)] == ["running"]
+        assert [run.state for run in recent_runs(opened, every_trace=True)] == ["running"]
+
+
+def test_a_pipeline_goes_before_tasks(path: Path) -> None:
+    """The latest run is a pipeline if there is one, however many tasks came later."""
+    store(
+        path,
+        batch(span(PIPELINE, 1, sync__pipeline="nightly"), span("run/x", 1, 0, 50, 60, trace="ab" * 16, sync=None)),
+    )
+    with open_store(path) as opened:
+        assert find_run(opened).title == "nightly"
+        assert [run.title for run in recent_tasks(opened)] == ["x"]
 
 
 def test_a_store_that_is_none_is_an_error(path: Path) -> None:

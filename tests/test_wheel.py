@@ -27,7 +27,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         documents.ROOT / "otelsync", source / "otelsync", ignore=shutil.ignore_patterns("*.so", "__pycache__")
     )
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "pytest_otelsync.py"):
         shutil.copy(documents.ROOT / name, source)
     _pip(Path(sys.executable), "wheel", "--no-deps", "--wheel-dir", str(directory), str(source))
     (found,) = directory.glob("*.whl")
@@ -45,7 +45,7 @@ def bare_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """Every module, the mark of typed packages, the licence and the command; no tests, no examples and no C source.
+    """Every module, pytest's plugin, the mark of typed packages, licence and command; no tests, examples or C source.
 
     The extension is there where it could be built.
     """
@@ -61,7 +61,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     }
     extension = {name for name in names if re.fullmatch(r"otelsync/recording/_native\.[\w.-]+\.so", name)}
     assert len(extension) <= 1
-    assert names - extension == modules | info | {"otelsync/py.typed", "otelsync/recording/_native.pyi"}
+    others = {"py.typed", "recording/_native.pyi", "views/report/page.css", "views/report/page.js"}
+    assert names - extension == modules | {"pytest_otelsync.py"} | info | {f"otelsync/{name}" for name in others}
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
     assert "otelsync = otelsync.cli:main" in commands

@@ -116,7 +116,9 @@ class Host:
 def environment(home: Path, **options: object) -> dict[str, str]:
     """The environment of a host, or of a command, with its data in `home`."""
     given = {name if name.startswith("OTEL_") else f"OTELSYNC_{name}": str(value) for name, value in options.items()}
-    return {**os.environ, "OTELSYNC_HOME": str(home), "OTELSYNC_STORE": "on", **given}
+    # What arrives is compared span by span with what was recorded.
+    ours = {"OTELSYNC_HOME": str(home), "OTELSYNC_STORE": "on", "OTELSYNC_FOLD": "off"}
+    return {**os.environ, **ours, **given}
 
 
 @contextmanager
@@ -239,13 +241,15 @@ def found_at_endpoint(server: OtlpServer) -> Found:
 
 
 class GrpcService(GenericRpcHandler):  # type: ignore[misc]  # grpcio has no stubs
-    """An OTLP/grpc endpoint for both signals that keeps what it gets."""
+    """An OTLP/grpc endpoint for spans and logs that keeps what it gets; metrics are not implemented."""
 
     def __init__(self) -> None:
         self.requests: list[ExportTraceServiceRequest | ExportLogsServiceRequest] = []
 
     def service(self, handler_call_details: Any) -> Any:
         """How a call is to be answered."""
+        if "Metrics" in handler_call_details.method:
+            return None
         kind = ExportTraceServiceRequest if "Trace" in handler_call_details.method else ExportLogsServiceRequest
         return unary_unary_rpc_method_handler(self._keep, request_deserializer=kind.FromString)
 

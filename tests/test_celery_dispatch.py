@@ -1,0 +1,255 @@
+"""Handing over a pipeline: what its dispatcher may rely on, whatever is missing or broken."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery, chain, group
+from opentelemetry import trace
+from opentelemetry.sdk import trace as sdk
+from recorded import Recorded
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+import otelsync
+from otelsync.errors import DispatchError
+from otelsync.integrations.celery import dispatch as dispatching
+from otelsync.integrations.celery.tally import Claim, RedisTally
+from otelsync.integrations.celery.tally_store import TALLIES, forget_failures
+
+
+def make_app(**options: Any) -> Celery:
+    app = Celery("t", set_as_current=False)
+    app.conf.update({"broker_url": "memory://", "result_backend": None, **options})
+
+    @app.task(name="repo", ignore_result=True, shared=False)
+    def repo(name: str, created: int = 1) -> None:
+        with otelsync.repo(name) as repo:
+            repo.count(created=created)
+
+    @app.task(name="broken", ignore_result=True, shared=False)
+    def broken() -> None:
+        raise ValueError("no")
+
+    return app
+
+
+@pytest.fixture(autouse=True)
+def _reachable() -> None:
+    """No test depends on what another could not reach."""
+    forget_failures()
+
+
+@pytest.fixture
+def app(recorded: Recorded) -> Iterator[Celery]:
+    """An app without a worker, and the integration switched on."""
+    assert recorded
+    otelsync.instrument("celery")
+    with make_app() as app:
+        yield app
+    otelsync.uninstrument("celery")
+
+
+def test_the_dispatcher_writes_no_end(app: Celery, recorded: Recorded) -> None:
+    """After dispatch() the block ends nothing: its span is open, and no event says that it has ended."""
+    with otelsync.pipeline("p") as run:
+        run.dispatch(app.tasks["repo"].s("acme/api"))
+    node = recorded.span("sync.pipeline p")
+    assert not node.ended
+    assert [e for line in recorded.lines if (e := line["event"]).startswith("sync.")] == ["sync.pipeline.started"]
+
+
+def test_whoever_ends_the_last_task_ends_the_pipeline(app: Celery, recorded: Recorded) -> None:
+    """The end is written once, with the original ids, and with the event that says so."""
+    with otelsync.pipeline("p", team_id=7) as run:
+        result = run.dispatch(app.tasks["repo"].s("acme/api"))
+    (key,) = _open_tallies(recorded)
+    for _ in range(2):
+        dispatching.ended(app, key, str(result.id), "success", {"items.created": 3})
+    node = recorded.span("sync.pipeline p")
+    assert node.ended
+    assert (node.span_id, node.trace_id) == (run.span_id, run.trace_id)
+    assert node.attributes["team_id"] == 7
+    assert node.attributes["sync.id"] == run.sync_id
+    assert node.attributes["sync.items.created"] == 3
+    line = recorded.line("sync.pipeline.completed")
+    assert (line["span_id"], line["trace_id"], line["sync_id"]) == (run.span_id, run.trace_id, run.sync_id)
+    assert line["created"] == 3
+
+
+def _open_tallies(recorded: Recorded) -> list[str]:
+    import sqlite3
+
+    with closing(sqlite3.connect(recorded.home / TALLIES)) as connection:
+        return [run for (run,) in connection.execute("SELECT run FROM runs")]
+
+
+def test_nothing_to_run(app: Celery, recorded: Recorded) -> None:
+    """An empty group has run at once."""
+    with otelsync.pipeline("p") as run:
+        run.dispatch(group(app=app))
+    assert recorded.tree() == "\nsync.pipeline p  [success]"
+
+
+def test_eager_tasks(recorded: Recorded) -> None:
+    """Where tasks are mere calls, the pipeline has ended with the call, with their counts and what failed."""
+    otelsync.instrument("celery")
+    with make_app(task_always_eager=True) as app:
+        tasks = app.tasks
+        for canvas in (
+            group([tasks["repo"].si("acme/a"), tasks["broken"].si()], app=app),
+            chain(tasks["repo"].si("acme/b"), tasks["repo"].si("acme/c")),
+        ):
+            with otelsync.pipeline("p") as run:
+                run.dispatch(canvas)
+    otelsync.uninstrument("celery")
+    assert (
+        recorded.tree("sync.items.created")
+        == """
+sync.pipeline p       [partial] created=1
+  run/repo            [success]
+    sync.repo acme/a  [success] created=1
+  run/broken          [failure]
+sync.pipeline p       [success] created=2
+  run/repo            [success]
+    sync.repo acme/b  [success] created=1
+  run/repo            [success]
+    sync.repo acme/c  [success] created=1"""
+    )
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])
+
+
+@pytest.mark.parametrize("kind", ["redis", "file"])
+def test_a_store_that_cannot_be_reached(recorded: Recorded, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    """The canvas goes out all the same, the pipeline ends with its block, and one warning says why."""
+    otelsync.instrument("celery")
+    with make_app() as app:
+        if kind == "file":
+            (recorded.home / TALLIES).mkdir(parents=True)
+        else:
+            app.__dict__["_otelsync_tally"] = RedisTally(redis.Redis(port=_free_port(), retry=Retry(NoBackoff(), 0)))
+        for _ in range(3):
+            with otelsync.pipeline("p") as run:
+                run.dispatch(app.tasks["repo"].s("acme/a"))
+                run.count(created=1)
+    otelsync.uninstrument("celery")
+    assert (
+        recorded.tree("sync.items.created")
+        == """
+sync.pipeline p     [success] created=1
+  apply_async/repo
+sync.pipeline p     [success] created=1
+  apply_async/repo
+sync.pipeline p     [success] created=1
+  apply_async/repo"""
+    )
+    said = [record for record in caplog.records if record.name == "otelsync" and "tally" in record.getMessage()]
+    assert [record.levelname for record in said] == ["WARNING"]
+
+
+def test_a_broker_that_cannot_be_reached(app: Celery, recorded: Recorded) -> None:
+    """The exception of apply_async passes, the pipeline fails by it, and nothing is left open."""
+    app.conf.update(broker_url="amqp://127.0.0.1:1//", broker_transport_options={"max_retries": 0})
+    with pytest.raises(Exception, match="refused"), otelsync.pipeline("p") as run:
+        run.dispatch(app.tasks["repo"].s("acme/api"), retry=False)
+    node = recorded.span("sync.pipeline p")
+    assert (node.ended, node.failed) == (True, True)
+    assert _open_tallies(recorded) == []
+
+
+def test_dispatch_needs_a_run(app: Celery) -> None:
+    """A pipeline can be dispatched inside its block, once, and with a canvas; each error says what to do."""
+    canvas = app.tasks["repo"].s("acme/api")
+    with pytest.raises(DispatchError, match="Did you forget `with"):
+        otelsync.pipeline("p").dispatch(canvas)
+    with otelsync.pipeline("p") as run:
+        with pytest.raises(DispatchError, match="a signature, chain, group or chord"):
+            run.dispatch("repo")  # type: ignore[arg-type]
+        run.dispatch(canvas)
+        with pytest.raises(DispatchError, match="dispatched already"):
+            run.dispatch(canvas)
+    with pytest.raises(DispatchError, match="dispatched already"):
+        run.dispatch(canvas)
+
+
+def test_dispatch_needs_the_integration(recorded: Recorded) -> None:
+    """Without the integration nobody would end the pipeline, so nothing is published."""
+    with make_app() as app, otelsync.pipeline("p") as run, pytest.raises(DispatchError, match="instrument"):
+        run.dispatch(app.tasks["repo"].s("acme/api"))
+    assert recorded.tree() == "\nsync.pipeline p  [success]"
+
+
+def test_dispatch_needs_celery(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Celery is not installed, the error says how to install it."""
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **options: Any) -> Any:
+        if name == "otelsync.integrations.celery.dispatch":
+            raise ModuleNotFoundError("No module named 'celery'")
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with otelsync.pipeline("p") as run, pytest.raises(DispatchError, match=r"otelsync\[celery\]"):
+        run.dispatch(None)  # type: ignore[arg-type]
+    assert recorded.spans
+
+
+def test_what_comes_after_dispatch_is_said_to_be_lost(app: Celery, caplog: pytest.LogCaptureFixture) -> None:
+    """Counting after dispatch(), or an exception, changes the run no more, and is warned of."""
+    with otelsync.pipeline("p") as run:
+        run.dispatch(app.tasks["repo"].s("acme/api"))
+        run.count(created=1)
+    assert "after dispatch() is lost" in caplog.text
+    with contextlib.suppress(ValueError), otelsync.pipeline("q") as run:
+        run.dispatch(app.tasks["repo"].s("acme/api"))
+        raise ValueError("late")
+    assert "'q' goes on, though ValueError left its block" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        "",
+        "[]",
+        "{",
+        "null",
+        json.dumps({"name": "p"}),
+        json.dumps({"name": 1, "own": "00-" + "1" * 32 + "-" + "1" * 16 + "-01", "start": 1}),
+        json.dumps(
+            {"name": "p", "own": "00-x", "start": 1, "attributes": {}, "scope": {}},
+        ),
+        "x" * 2_000_000,
+    ],
+)
+def test_a_store_that_lies_harms_nobody(recorded: Recorded, details: str) -> None:
+    """What a tally's details say is checked; rubbish ends no pipeline, and raises nothing."""
+    dispatching._finish(Claim(details, {"items.created": 1}))
+    assert recorded.spans == []
+
+
+def test_other_providers_keep_their_spans(
+    record: Callable[..., Recorded], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A span that is not ours cannot be ended elsewhere: the canvas goes out, and it ends with its block."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", sdk.TracerProvider(shutdown_on_exit=False))
+    recorded = record()
+    otelsync.instrument("celery")
+    with make_app() as app, otelsync.pipeline("p") as run:
+        run.dispatch(app.tasks["repo"].s("acme/api"))
+    otelsync.uninstrument("celery")
+    assert not run.span.is_recording()
+    assert recorded.line("sync.pipeline.completed")["trace_id"] == run.trace_id
+    assert "after dispatch" not in caplog.text

@@ -1,0 +1,147 @@
+"""Sending metrics: where the environment says, never longer than allowed, and not to those who take none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]  # it has no stubs
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
+from otlp_server import Answer, OtlpServer, eventually, otlp_server
+
+from otelsync.errors import ConfigurationError
+from otelsync.shipping.metric_export import MetricExport
+from otelsync.shipping.otlp_options import OtlpEndpoint, metrics_from_environment
+
+REQUEST = ExportMetricsServiceRequest().SerializeToString() + b"\x0a\x00"
+
+
+@pytest.fixture
+def server() -> Iterator[OtlpServer]:
+    with otlp_server() as running:
+        yield running
+
+
+def export_to(url: str, *, interval: float = 60.0, **options: Any) -> MetricExport:
+    return MetricExport(OtlpEndpoint("metrics", url, **options), lambda: [REQUEST], interval=interval)
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("environment", "url"),
+    [
+        ({}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, "http://c:4318/v1/metrics"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4318/v1/traces"}, None),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://m:1/x"}, "http://m:1/x"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_METRICS_EXPORTER": "none"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_METRICS_EXPORTER": "prometheus"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_METRICS_EXPORTER": "prometheus, OTLP"}, "http://c:4318/v1/metrics"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "http://c:4317"),
+    ],
+)  # fmt: skip
+def test_metrics_go_where_the_environment_says(environment: dict[str, str], url: str | None) -> None:
+    """They are on wherever they have an endpoint, unless another exporter, or none, is asked for."""
+    found = metrics_from_environment(environment)
+    assert (found[0].url if found else None) == url
+
+
+def test_the_interval_is_in_milliseconds() -> None:
+    """As OpenTelemetry specifies; a minute by default."""
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}
+    found = [metrics_from_environment(environment | more) for more in ({}, {"OTEL_METRIC_EXPORT_INTERVAL": "1500"})]
+    assert [each[1] for each in found if each] == [60.0, 1.5]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "99999999999", "٣"])
+def test_an_interval_that_cannot_be_is_named(value: str) -> None:
+    """The error names the variable, the value and the mend."""
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_METRIC_EXPORT_INTERVAL": value}
+    with pytest.raises(ConfigurationError, match=r"OTEL_METRIC_EXPORT_INTERVAL.*milliseconds"):
+        metrics_from_environment(environment)
+
+
+# Sending
+
+
+def test_the_last_export_comes_at_the_end(server: OtlpServer) -> None:
+    """However long the interval, closing sends once more; closing what was not begun sends nothing."""
+    export_to(server.url + "/v1/metrics").close(5)
+    assert server.metrics == []
+    export = export_to(server.url + "/v1/metrics", compression="gzip", headers={"x-key": "1"})
+    export.start()
+    export.close(20)
+    assert len(server.metrics) == 1
+
+
+def test_closing_takes_no_longer_than_it_may(server: OtlpServer) -> None:
+    """An endpoint that says nothing is left alone when time is up."""
+    server.metrics_answer = Answer(hang=True)
+    export = export_to(server.url + "/v1/metrics", timeout=3600)  # longer than a test may take
+    export.start()
+    export.close(0.2)
+    assert not server.ended.is_set()
+    assert len(server.metrics) <= 1
+
+
+def test_points_that_are_rejected_are_said_once(server: OtlpServer, caplog: pytest.LogCaptureFixture) -> None:
+    """With what the endpoint says of it, made safe to print."""
+    response = ExportMetricsServiceResponse()
+    response.partial_success.rejected_data_points = 3
+    response.partial_success.error_message = "too \x1b[31mold"
+    server.metrics_answer = Answer(body=response.SerializeToString())
+    export = export_to(server.url + "/v1/metrics", interval=0.01)
+    export.start()
+    eventually(lambda: len(server.metrics) > 2)
+    export.close(20)
+    assert [message.partition(": ")[2] for message in caplog.messages] == [
+        "some metrics were rejected (3 points: too  [31mold); the next ones say the same and more"
+    ]
+
+
+def test_an_endpoint_that_is_back_is_asked_again(server: OtlpServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A request that failed is not repeated; the next one comes at its time."""
+    server.metrics_answer = Answer(503)
+    export = export_to(server.url + "/v1/metrics", interval=0.01)
+    export.start()
+    eventually(lambda: caplog.messages)
+    seen = len(server.metrics)
+    server.metrics_answer = Answer()
+    eventually(lambda: len(server.metrics) > seen + 2)
+    export.close(20)
+    assert len(caplog.messages) == 1
+
+
+class _Service(grpc.GenericRpcHandler):  # type: ignore[misc]
+    def __init__(self) -> None:
+        self.methods: list[str] = []
+
+    def service(self, handler_call_details: Any) -> Any:
+        self.methods.append(handler_call_details.method)
+        return None
+
+
+def test_a_grpc_endpoint_without_metrics_is_asked_once(caplog: pytest.LogCaptureFixture) -> None:
+    """UNIMPLEMENTED is how a Collector without a metrics pipeline answers."""
+    caplog.set_level(logging.INFO, "otelsync.shipping")
+    service = _Service()
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[service])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        export = export_to(f"http://127.0.0.1:{port}", interval=0.01, protocol="grpc", insecure=True)
+        export.start()
+        eventually(lambda: caplog.messages)
+        export.close(20)
+    finally:
+        server.stop(0).wait()
+    assert service.methods == ["/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"]
+    assert "it takes none (UNIMPLEMENTED" in caplog.messages[0]

@@ -1,0 +1,211 @@
+"""Orphans: spans whose process died are closed, as whoever knows best says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from journal_files import BEGIN, TRACE_ID, JournalFile, resource, scope, span
+from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+from trace_tree import Node, draw, spans_in_store
+
+from otelsync.recording.journal import CLOSED, SPAN_START, Journal
+from otelsync.recording.provider import Tracer, TracerProvider
+from otelsync.shipping import orphans
+from otelsync.shipping.checkpoint import Checkpoint, load
+from otelsync.shipping.ledger import read_ledger
+from otelsync.shipping.reader import list_segments
+from otelsync.shipping.shipper import Shipper
+from otelsync.shipping.store import StoreSink
+
+TASK = SpanContext(0xFEED, 0xBEEF, True, TraceFlags(1))
+
+
+class Shop:
+    """A journal directory, and shippers from it to one store."""
+
+    def __init__(self, path: Path) -> None:
+        self.journal = path / "journal"
+        self.journal.mkdir()
+        self._store = path / "store.db"
+
+    def shipper(self, records: int = 4096) -> Shipper:
+        return Shipper(self.journal, store=StoreSink(self._store), max_batch_records=records)
+
+    def drain(self, records: int = 4096) -> list[Node]:
+        """Ship everything with a shipper of its own; returns what the store holds then."""
+        shipper = self.shipper(records)
+        assert shipper.drain(20)
+        shipper.close()
+        return spans_in_store(self._store)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        found = load(self.journal)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+@pytest.fixture
+def provider(shop: Shop) -> Iterator[TracerProvider]:
+    """A provider that writes to the shop's journal."""
+    journal = Journal(shop.journal)
+    yield TracerProvider(journal, shutdown_on_exit=False)
+    journal.close()
+
+
+def found(nodes: list[Node], number: int) -> Node:
+    (node,) = [node for node in nodes if node.span_id == f"{number:016x}"]
+    return node
+
+
+def test_open_stages_of_a_dead_process_are_closed(shop: Shop) -> None:
+    """A stage that was open when its process died becomes a span with the same ids that says so."""
+    file = JournalFile(shop.journal, alive=False).begin(1, name="sync.pipeline x").begin(2, parent=1)
+    file.finish(2, parent=1).begin(3, parent=1).spans(1, first=1_000_000).logs(1).write()
+    nodes = shop.drain()
+    assert len(nodes) == 4
+    for number in (1, 3):
+        node = found(nodes, number)
+        assert (node.status, node.attributes) == ("ERROR", {"sync.outcome": "interrupted"})
+        assert node.start == BEGIN + number
+        assert node.ended
+    assert found(nodes, 3).parent_id == found(nodes, 1).span_id
+    assert found(nodes, 1).name == "sync.pipeline x"
+    ledger = read_ledger(shop.journal)
+    assert ledger.reconciles
+    assert [(account.recorded, account.shipped) for account in ledger.accounts if account.signal == "span"] == [(4, 4)]
+    assert list_segments(shop.journal) == {}
+
+
+def test_open_stages_of_a_living_process_stay_open(shop: Shop) -> None:
+    """As long as its process lives, nobody closes a stage; and it is remembered by the next shipper."""
+    journal = Journal(shop.journal)
+    number = journal.scope(journal.resource(resource()), scope())
+    journal.append(SPAN_START, number, span(1, ended=False), time.time_ns())
+    assert [node.ended for node in shop.drain()] == [False]
+    assert [list(series.stages) for series in shop.checkpoint.open.values()] == [[f"{1:016x}"]]
+    journal.close()
+
+
+@pytest.mark.parametrize("nonce", ["00000000", "ffffffff"])
+@pytest.mark.parametrize("records", [1, 7, 4096])
+def test_a_verdict_says_how_an_orphan_ended(shop: Shop, nonce: str, records: int) -> None:
+    """A verdict in another process's journal is used, whichever is read first, however far behind it stands."""
+    JournalFile(shop.journal, alive=False, nonce="77777777").begin(1, name="run/task").begin(2, parent=1).write()
+    JournalFile(shop.journal, nonce=nonce).spans(50, first=100).judge(1, "cancelled").write()
+    nodes = shop.drain(records)
+    assert found(nodes, 1).attributes == {"sync.outcome": "cancelled"}
+    assert found(nodes, 1).status == ""
+    assert found(nodes, 2).attributes == {"sync.outcome": "interrupted"}
+    assert shop.checkpoint.verdicts == {}
+
+
+def test_a_verdict_outlives_its_shipper(shop: Shop) -> None:
+    """A verdict that one shipper has read is used by the next, which reads the orphan's journal."""
+    JournalFile(shop.journal, alive=False, nonce="00000000", state=CLOSED).judge(1).write()
+    shop.drain()
+    assert list_segments(shop.journal) == {}
+    JournalFile(shop.journal, alive=False, nonce="77777777").begin(1).write()
+    assert found(shop.drain(), 1).attributes == {"sync.outcome": "failure"}
+
+
+def test_a_span_that_ended_by_itself_needs_no_verdict(shop: Shop) -> None:
+    """A verdict on a span that was quicker than its killer changes nothing, and is forgotten."""
+    JournalFile(shop.journal, nonce="00000000").judge(1).write()
+    shop.drain()
+    JournalFile(shop.journal, alive=False, nonce="77777777").begin(1).finish(1).write()
+    (node,) = shop.drain()
+    assert node.attributes == {}
+    assert shop.checkpoint.verdicts == {}
+
+
+def test_a_verdict_on_another_trace_is_ignored(shop: Shop) -> None:
+    """A verdict counts for the span with its trace id and span id alone."""
+    JournalFile(shop.journal, alive=False, nonce="77777777").begin(1).write()
+    JournalFile(shop.journal, nonce="00000000").judge(1, trace_id=TRACE_ID[::-1]).write()
+    (node,) = shop.drain()
+    assert node.attributes == {"sync.outcome": "interrupted"}
+
+
+def test_verdicts_are_bounded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verdicts on spans that never show up are forgotten: the oldest when there are too many, all after a while."""
+    monkeypatch.setattr(orphans, "MOST_VERDICTS", 3)
+    file = JournalFile(shop.journal)
+    for number in range(1, 11):
+        file.judge(number)
+    file.write()
+    shop.drain()
+    assert list(shop.checkpoint.verdicts) == [f"{number:016x}" for number in (8, 9, 10)]
+    monkeypatch.setattr(orphans, "VERDICT_HOURS", 0)
+    file.spans(1).write()
+    shop.drain()
+    assert shop.checkpoint.verdicts == {}
+
+
+def test_a_released_span_is_nobody_s_orphan(shop: Shop) -> None:
+    """A span that another process ends is not closed when the process in which it began is gone."""
+    JournalFile(shop.journal, alive=False).begin(1).begin(2, parent=1).release(1).write()
+    nodes = shop.drain()
+    assert [node.ended for node in (found(nodes, 1), found(nodes, 2))] == [False, True]
+
+
+def test_whoever_kills_says_why(shop: Shop, provider: TracerProvider) -> None:
+    """The verdict that a process gives before it kills another becomes the end of the span that was open there."""
+    ready, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        tracer = provider.get_tracer("t")
+        assert isinstance(tracer, Tracer)
+        first = {"celery.state": "STARTED", "celery.action": "run"}
+        tracer.start_span_as(TASK, "run/task", parent=None, kind=SpanKind.CONSUMER, attributes=first).announce()
+        os.write(write, b"1")
+        signal.pause()
+    assert os.read(ready, 1) == b"1"
+    os.close(ready)
+    os.close(write)
+
+    provider.give_verdict(
+        TASK,
+        outcome="failure",
+        error_type="TimeLimitExceeded",
+        message="after 2 s",
+        attributes={"celery.state": "FAILURE"},
+    )
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    (node,) = shop.drain()
+    assert node.attributes == {
+        "celery.action": "run",
+        "celery.state": "FAILURE",
+        "sync.outcome": "failure",
+        "error.type": "TimeLimitExceeded",
+    }
+    assert (node.status, node.message, node.trace_id) == ("ERROR", "after 2 s", f"{TASK.trace_id:032x}")
+
+
+def test_a_span_that_was_handed_over_is_written_once(shop: Shop, provider: TracerProvider) -> None:
+    """A span that is released here, and ended elsewhere under the same ids, is one span."""
+    tracer = provider.get_tracer("t")
+    assert isinstance(tracer, Tracer)
+    child = os.fork()
+    if child == 0:
+        begun = tracer.start_span_as(TASK, "sync.pipeline p", parent=None, kind=SpanKind.INTERNAL)
+        begun.announce()
+        begun.release()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    shop.drain()
+    tracer.start_span_as(TASK, "sync.pipeline p", parent=None, kind=SpanKind.INTERNAL).end()
+    nodes = shop.drain()
+    assert draw(nodes) == "sync.pipeline p"
+    assert [node.ended for node in nodes] == [True]

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import html
+from html.parser import HTMLParser
+
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from runs_to_report import HOSTILE
+
+from otelsync.views.printable import printable
+from otelsync.views.report import html_text, markdown_text
+
+marked = st.text("\\`*_{}[]()<>#+-.!|~&$@:/\n\r\t\x1b wéb1", max_size=40)
+texts = st.text(max_size=60) | st.sampled_from(HOSTILE) | marked
+markdown = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+
+
+class _Elements(HTMLParser):
+    """The start tags of a document, and its text."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(document)
+        self.close()
+
+    def handle_starttag(self, tag: str, _: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@given(texts)
+def test_markdown_text_reads_as_it_stands(value: str) -> None:
+    """In a heading, a paragraph and a list it is text, to the letter, and nothing else."""
+    escaped = markdown_text.text(value)
+    for before, tags in (("# x ", ["h1"]), ("x ", ["p"]), ("- x ", ["ul", "li"])):
+        rendered = _Elements(markdown.render(f"{before}{escaped} x"))
+        assert rendered.tags == tags
+        assert " ".join(rendered.text.split()) == " ".join(f"x {printable(value, 200)} x".split())
+
+
+@given(st.lists(texts, min_size=2, max_size=4))
+def test_markdown_text_stays_in_its_cell(values: list[str]) -> None:
+    """A table keeps its columns, whatever its cells hold."""
+    cells = [markdown_text.text(value) for value in values]
+    rendered = markdown.render("\n".join(markdown_text.table(["a"] * len(cells), [cells])))
+    row = rendered.split("<tbody>")[1]
+    assert row.count("<td>") == len(cells)
+    assert _Elements(rendered).tags.count("tr") == 2
+    found = [html.unescape(cell.split("</td>")[0]) for cell in row.split("<td>")[1:]]
+    assert found == [printable(value, 200).strip() for value in values]
+
+
+@given(texts)
+def test_markdown_text_is_no_link(value: str) -> None:
+    """Neither a web address nor a mention is left as GitHub would find it."""
+    escaped = markdown_text.text(f"http://a.example www.b.example {value}")
+    assert "://" not in escaped.replace("\\://", "")
+    assert "www." not in escaped.lower().replace("www\\.", "")
+
+
+@given(texts)
+def test_html_text_reads_as_it_stands(value: str) -> None:
+    """In an element and in an attribute's value it is text, to the letter, and nothing else."""
+    escaped = html_text.text(value)
+    rendered = _Elements(f'<p title="{escaped}">{escaped}</p>')
+    assert rendered.tags == ["p"]
+    assert rendered.text == printable(value, 200)
+
+
+def test_text_is_bounded() -> None:
+    """A megabyte becomes as much as a line holds."""
+    assert len(markdown_text.text("*" * 1_000_000)) <= 400
+    assert len(html_text.text("<" * 1_000_000)) <= 800
