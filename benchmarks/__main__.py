@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks [cpu | latency | pieces]``."""
+"""The command line: ``python -m benchmarks [cpu | latency | pieces | celery]``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ def main() -> int:
     if asked.what == "pieces":
         print(pieces.table())
         return 0
+    if asked.what == "celery":
+        return _celery(asked)
     timed = asked.what == "latency"
     names = asked.only or (LATENCY_VARIANTS if timed else list(VARIANTS))
     results = interleaved(names, rounds=asked.rounds, prs=asked.prs, timed=timed, progress=_say)
@@ -38,11 +40,23 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("cpu", "latency", "pieces"), default="cpu")
+    parser.add_argument("what", nargs="?", choices=("cpu", "latency", "pieces", "celery"), default="cpu")
     parser.add_argument("--rounds", type=int, default=5, help="how often each variant runs (default: 5)")
     parser.add_argument("--prs", type=int, default=30_000, help="pull requests a round (default: 30,000)")
+    parser.add_argument("--tasks", type=int, default=10_000, help="with celery: tasks a round (default: 10,000)")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="VARIANT", help=f"of {', '.join(VARIANTS)}")
     return parser
+
+
+def _celery(asked: argparse.Namespace) -> int:
+    from benchmarks import celery_worker
+
+    results = celery_worker.interleaved(list(celery_worker.WAYS), rounds=asked.rounds, tasks=asked.tasks, progress=_say)
+    missing = celery_worker.invalid(results)
+    versions = f"CPython {platform.python_version()}, {asked.rounds} rounds of {asked.tasks:,} tasks"
+    tables = [celery_worker.table(results, asked.tasks), celery_worker.start_table(results)]
+    print("\n\n".join(part for part in (versions, *tables, missing) if part))
+    return 1 if missing else 0
 
 
 def _say(line: str) -> None:

@@ -98,4 +98,5 @@ def _configure(setting: Setting, *, otlp_logs: bool) -> None:
         log_format="json",
         log_stream=setting.log_file.open("ab"),
         journal_logs=otlp_logs,
+        fold=False,  # the sink counts every span
     )

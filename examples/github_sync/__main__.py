@@ -31,6 +31,7 @@ def _sync(options: argparse.Namespace) -> int:
     # A file: on a terminal, records would break up the progress display.
     with options.log.open("a", encoding="utf-8") as log:
         otelsync.configure(service_name="github-sync", log_stream=log)
+        otelsync.instrument("requests")
         try:
             with (
                 connect(options.database) as engine,

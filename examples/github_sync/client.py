@@ -119,10 +119,7 @@ class GithubClient:
             time.sleep(wait.seconds)
             return
         self._on_wait(wait)
-        with otelsync.stage("sync.rate_limit.wait") as stage:
-            stage.set(
-                **{"sync.rate_limit.kind": wait.reason, "sync.rate_limit.planned_seconds": round(wait.seconds, 3)}
-            )
+        with otelsync.rate_limit_wait(wait.seconds, kind=wait.reason):
             time.sleep(wait.seconds)
 
 

@@ -6,7 +6,8 @@ A pull request is one transaction. One that fails is recorded as failed and the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -106,25 +107,26 @@ class GithubSync:
         with otelsync.pipeline("github.onboarding", repositories=len(names)) as run:
             summary = Summary(run.sync_id, run.trace_id)
             run.phase("syncing")
-            for name in names:
-                summary.repositories.append(self._repository(name))
+            for name in run.track(names):
+                summary.repositories.append(self.repository(name))
             run.phase("finishing")
             if summary.outcome == "failure":
                 run.fail("no repository could be synced")
         return summary
 
-    def _repository(self, name: str) -> Tally:
+    def repository(self, name: str) -> Tally:
+        """Sync one repository. What goes wrong with it is in the tally, and raises nothing."""
         tally = Tally(name)
         try:
-            with otelsync.repo(name):
-                self._pull_requests(name, tally)
+            with otelsync.repo(name) as stage:
+                self._pull_requests(stage, name, tally)
         except Exception as error:
             # The stage has recorded it; the other repositories are not to suffer.
             tally.error = _reason(error)
         self.display.repository_done(name, str(tally))
         return tally
 
-    def _pull_requests(self, name: str, tally: Tally) -> None:
+    def _pull_requests(self, stage: Stage, name: str, tally: Tally) -> None:
         repository = self.client.repository(name)
         record = repository_record(repository)
         repository_id = record.id
@@ -134,17 +136,20 @@ class GithubSync:
         listing = repository.get_pulls(state="all", sort="created", direction="asc")
         total = self.client.size("count_pull_requests", listing)
         self.display.repository(name, total)
-        for number in count():
-            size = self._page(listing, number, repository_id, tally)
-            if size < PER_PAGE or tally.fetched >= total:
-                break
-
-    def _page(self, listing: PaginatedList[GithubPullRequest], number: int, repository_id: int, tally: Tally) -> int:
-        with self.client.page("list_pull_requests", listing, number) as page:
-            for pull in page:
+        with closing(self._listed(listing, total)) as pulls:
+            for pull in stage.track(pulls, total=total):
                 self._pull_request(pull, repository_id, tally)
                 self.display.advance()
-        return len(page)
+
+    def _listed(
+        self, listing: PaginatedList[GithubPullRequest], total: int
+    ) -> Generator[GithubPullRequest, None, None]:
+        """Page after page; what happens to a pull request belongs to the API call that has brought it."""
+        for number in count():
+            with self.client.page("list_pull_requests", listing, number) as page:
+                yield from page
+            if len(page) < PER_PAGE or (number + 1) * PER_PAGE >= total:
+                return
 
     def _pull_request(self, pull: GithubPullRequest, repository_id: int, tally: Tally) -> None:
         number, state = _identity(pull)
