@@ -122,6 +122,9 @@ sync.stage caller       [success]
     reconciled(home / "journals" / "worker")
 
 
+@pytest.mark.xfail(
+    reason="known defect: now and then both runs have the id that the main process decided; see docs/celery.md"
+)
 @pytest.mark.slow
 def test_children_killed_at_once(tmp_path: Path, redis: RedisServer) -> None:
     """A child that is killed before the worker knows that it has begun: the worker may give its task to another child
