@@ -51,6 +51,12 @@ spendings = st.lists(
 )
 
 
+@pytest.fixture(autouse=True)
+def _no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tests have seen of rate limits is not ahead of anybody here."""
+    monkeypatch.setattr(rate_limits, "observed", rate_limits.RateLimits())
+
+
 class Clock:
     """A clock that goes on when it is told to."""
 
