@@ -388,6 +388,24 @@ def test_ship_goes_on_until_it_is_stopped(record: Callable[..., Recorded], home:
     assert len(json.loads(run("show", sync_id, "--json", home=home).output)) == 3
 
 
+def test_ship_ends_however_often_it_is_told_to(home: Path) -> None:
+    """A second signal may come in the middle of the first one's handling, and must not lock the daemon up."""
+    for _ in range(5):
+        with subprocess.Popen(
+            [sys.executable, "-m", "otelsync.cli", "ship", "--home", str(home)],
+            env={**os.environ, "OTELSYNC_SHIP_INTERVAL": "0.001"},
+            stderr=subprocess.PIPE,
+        ) as daemon:
+            assert daemon.stderr is not None
+            daemon.stderr.readline()
+            for _ in range(300):
+                daemon.send_signal(signal.SIGTERM)
+            try:
+                assert daemon.wait(30) in {0, -signal.SIGTERM}  # the last may come when Python is gone already
+            finally:
+                daemon.kill()
+
+
 def test_records_for_an_endpoint_are_shown_and_left_where_they_are(home: Path) -> None:
     """A process that was killed before its shipper began had an endpoint: whoever looks does not take them away."""
     code = (

@@ -6,9 +6,10 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 import click
@@ -57,15 +58,15 @@ def command(
     )
     if service is not None:
         settings = replace(settings, journal_dir=settings.journal)
-    stopping = threading.Event()
+    told: SimpleQueue[int] = SimpleQueue()  # an Event's lock may be held by the very code that a signal interrupts
     metrics = _metrics(settings, is_successor=bool(until_gone))
     stations: dict[Path, _Station] = {}
     if not once:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, frame: _stop(stopping, number, frame))
+            signal.signal(number, lambda number, _: told.put(number))
         click.echo(f"otelsync: shipping {settings.journal_dir or settings.journals}", err=True)
         awaited = [Writer(pid, start_ticks(pid), boot_id()) for pid in until_gone]
-        _ship_until(stopping, settings, stations, metrics, awaited)
+        _ship_until(told, settings, stations, metrics, awaited)
     _take_up(settings, stations, metrics)
     deadline = time.monotonic() + timeout
     try:
@@ -135,16 +136,18 @@ class _Station:
 
 
 def _ship_until(
-    stopping: threading.Event,
+    told: SimpleQueue[int],
     settings: Settings,
     stations: dict[Path, _Station],
     metrics: MetricsService | None,
     awaited: Sequence[Writer],
 ) -> None:
     """Ship until told to stop; or, if processes are awaited, until they have ended and nobody records any more."""
-    while not stopping.is_set():
+    while True:
         _take_up(settings, stations, metrics)
-        stopping.wait(settings.ship_interval)
+        with suppress(Empty):
+            told.get(timeout=settings.ship_interval)
+            return
         if awaited and not any(writer.alive() for writer in awaited) and not any(map(anyone_writing, stations)):
             return
 
@@ -168,7 +171,3 @@ def _drain(stations: list[_Station], timeout: float) -> None:
             f"not everything was shipped within {timeout:g} s: {', '.join(left)}; the rest stays in the journal,"
             " and `otelsync ledger` says how much it is"
         )
-
-
-def _stop(stopping: threading.Event, number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    stopping.set()
