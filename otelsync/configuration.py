@@ -251,7 +251,11 @@ def configured() -> Settings | None:
 
 
 def make_shipper(
-    settings: Settings, *, store: bool | None = None, metrics: MetricsService | None = None
+    settings: Settings,
+    *,
+    store: bool | None = None,
+    metrics: MetricsService | None = None,
+    within_program: bool = False,
 ) -> Callable[[], Shipper]:
     """What makes the shipper of the journal that `settings` name, in the thread or process that will use it.
 
@@ -259,6 +263,7 @@ def make_shipper(
         settings: Which journal, and where its records go.
         store: Whether they go to the local store; by default as the settings say.
         metrics: Where records are counted, if not only for this shipper.
+        within_program: Whether a thread of the program itself will use it, which counts nothing unasked.
     """
     # Here and not in the thread, where they would hold up the host's first records.
     from otelsync.shipping.exporter import OtlpSink
@@ -274,7 +279,8 @@ def make_shipper(
         slow_seconds=settings.fold_slow,
     )
     to_store = wants_store(settings) if store is None else store
-    counted = metrics is not None or wants_metrics(settings)
+    asked = not within_program or _asks_for_metrics(settings)
+    counted = metrics is not None or (asked and wants_metrics(settings))
     if counted:
         from otelsync.shipping.metrics_outlet import MetricsOutlet
 
@@ -318,6 +324,12 @@ def make_metrics(settings: Settings, *, served: bool = True) -> MetricsService:
 def wants_metrics(settings: Settings) -> bool:
     """Whether anybody reads metrics: by default, if they can be sent."""
     return settings.metrics_port is not None or _metrics_endpoint(settings) is not None
+
+
+def _asks_for_metrics(settings: Settings) -> bool:
+    """Whether metrics are named, and do not merely follow from where spans go: counting costs more than recording."""
+    named = ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    return settings.metrics_port is not None or any(os.environ.get(name) for name in named)
 
 
 def wants_store(settings: Settings) -> bool:
@@ -467,7 +479,8 @@ def _start(running: _Running, endpoints: tuple[OtlpEndpoint, ...]) -> None:
     if settings.ship == "thread" and has_destination(settings):
         from otelsync.shipping.shipper_thread import ShipperThread
 
-        running.thread = ShipperThread(settings.journal, make_shipper(settings), interval=settings.ship_interval)
+        make = make_shipper(settings, within_program=True)
+        running.thread = ShipperThread(settings.journal, make, interval=settings.ship_interval)
         running.thread.start()
 
 

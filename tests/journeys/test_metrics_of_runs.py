@@ -196,6 +196,7 @@ def test_metrics_are_sent_at_the_end_of_a_script(
 ) -> None:
     """Where spans go by OTLP, metrics go too: a last time at the end, with all that was recorded."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.url)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
     record(ship="thread")
     a_run(12)
     assert otelsync.shutdown(20)
@@ -238,6 +239,7 @@ def test_an_endpoint_without_metrics_is_asked_once(
     """Jaeger answers 404: that is said once, no more are sent, and spans arrive as ever."""
     server.metrics_answer = Answer(404)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.url)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "20")
     recorded = record(ship="thread")
     a_run(5)
@@ -257,6 +259,7 @@ def test_failing_metrics_do_not_hold_up_spans(
     """Whatever the endpoint says of metrics, what is shipped is shipped, and the trouble is said once."""
     server.metrics_answer = Answer(status)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.url)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "20")
     recorded = record(ship="thread")
     a_run(5)
@@ -264,6 +267,18 @@ def test_failing_metrics_do_not_hold_up_spans(
     assert otelsync.shutdown(20)
     assert len(server.spans) == 8
     assert len([line for line in recorded.lines if f"HTTP {status}" in line["event"]]) == 1
+
+
+def test_a_program_that_ships_itself_counts_only_when_told(
+    record: Callable[..., Recorded], server: OtlpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only the endpoint of spans is known, its own thread spends no time on metrics."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.url)
+    record(ship="thread")
+    a_run(3)
+    assert otelsync.shutdown(20)
+    assert len(server.spans) == 6
+    assert server.metrics == []
 
 
 @pytest.mark.parametrize("variables", [{}, {"OTEL_METRICS_EXPORTER": "none"}, {"OTEL_METRICS_EXPORTER": "prometheus"}])
@@ -306,6 +321,7 @@ def test_metrics_count_what_folding_sums_up(
 ) -> None:
     """50 repos of 1,000 pull requests: a trace within its budget, and metrics of all 50,000 items."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.url)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
     record(log_level="WARNING")
     with otelsync.pipeline("nightly"):
         for number in range(50):
