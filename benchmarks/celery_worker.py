@@ -1,8 +1,10 @@
 """What tracing costs a Celery worker: bare, under ``opentelemetry-instrument`` and under ``otelsync run``.
 
-A prefork worker with two children does small tasks from a Redis of its own, with spans, and with log records where a
-line says so, delivered to a sink in another process. The figure is the CPU time of the worker's processes from when it
-is ready to its end, and that of the process that supervises it.
+Prefork workers with two children each do small tasks from a Redis of their own, with spans, and with log records where
+a line says so, delivered to a sink in another process. All workers of a round are there from its begin to its end and
+take turns, a portion of the tasks each: the speed of a shared machine drifts by more than tracing adds. The figure is the
+CPU time of a worker's processes from when all are ready to its end, waiting for its turn included, and that of the
+process that supervises it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -29,9 +31,8 @@ from benchmarks.report import draw
 from benchmarks.sink import Sink, sink_process
 
 TASKS: Final = 10_000
-QUEUE: Final = "celery"
-PREPARED: Final = "prepared"
-"""Messages, to be copied into the queue once a worker is ready."""
+PORTION: Final = 200
+"""Tasks that a worker does before it is another's turn."""
 _LONGEST_S: Final = 600
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _FOREIGN: Final = ("OTEL_", "OTELSYNC_", "LOG_", "SERVICE_NAME", "BENCH_", "CELERY_")
@@ -119,15 +120,10 @@ def interleaved(
         RuntimeError: A worker failed, or there is no Redis; the message says more.
     """
     results: Results = {name: [] for name in names}
-    with (
-        tempfile.TemporaryDirectory(prefix="otelsync-bench-") as scratch,
-        sink_process() as sink,
-        redis_process(Path(scratch)) as (redis, url),
-    ):
-        prepare(url, tasks)
+    with tempfile.TemporaryDirectory(prefix="otelsync-bench-") as scratch, redis_process(Path(scratch)) as (redis, url):
+        portions = prepare(url, tasks)
         for number in range(1, rounds + 1):
-            for name in names:
-                one = measure(WAYS[name], tasks, redis, url, sink, Path(scratch) / f"{number}-{name}")
+            for name, one in measure(names, tasks, portions, redis, url, Path(scratch) / str(number)).items():
                 results[name].append(one)
                 progress(
                     f"round {number}/{rounds}  {name:<14} worker {one.tasks.worker:6.2f} s"
@@ -161,52 +157,96 @@ def _is_up(client: Redis) -> bool:
     return False
 
 
-def prepare(url: str, tasks: int) -> None:
-    """Publish the messages of one round, with the header of a trace, where no worker takes them."""
+def prepare(url: str, tasks: int) -> list[str]:
+    """Publish the messages of one round, each with the header of a trace, in queues from which no worker takes them."""
     from celery import Celery
 
+    portions = [f"prepared-{first}" for first in range(0, tasks, PORTION)]
     with Celery("benchmark", broker=url) as app, app.producer_pool.acquire(block=True) as producer:
         for number in range(tasks):
             parent = f"00-{number + 1:032x}-{number + 1:016x}-01"
             app.send_task(
                 "small",
                 (number, 1),
-                queue=PREPARED,
+                queue=portions[number // PORTION],
                 producer=producer,
                 headers={"traceparent": parent},
                 ignore_result=True,
             )
+    return portions
 
 
-def measure(way: Way, tasks: int, redis: Redis, url: str, sink: Sink, home: Path) -> Round:
-    """Let one worker do all tasks, and compare what it did with what arrived."""
-    home.mkdir()
-    sink.reset()
-    redis.delete(QUEUE)
-    log = home / "worker.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            _command(way),
-            env=_environment(way, url, sink, home),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        _wait_for(lambda: b" ready." in log.read_bytes(), "the worker is ready", process)
-        start = cpu_of(process.pid, supervised=way.supervised)
-        redis.copy(PREPARED, QUEUE)
-        _wait_for(lambda: not redis.exists(QUEUE, "unacked"), "the tasks are done", process)
-        process.send_signal(signal.SIGTERM)
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # its figures stay until it is reaped
-        end = cpu_of(process.pid, supervised=way.supervised)
-        if process.wait() != 0:
-            raise RuntimeError(f"{way.title} ended with {process.returncode}:\n{log.read_text()[-2000:]}")
-    finally:
-        process.kill()
-    arrived = sink.counts().spans["run/small"]
-    missing = f"{arrived:,} of {tasks:,} spans" if way.traced and arrived != tasks else ""
-    return Round(start, end - start, missing)
+def measure(
+    names: Sequence[str], tasks: int, portions: Sequence[str], redis: Redis, url: str, directory: Path
+) -> dict[str, Round]:
+    """Let one worker of each way do all tasks, by turns, and compare what it did with what arrived."""
+    with ExitStack() as running:
+        workers = {name: running.enter_context(_Worker.started(name, url, directory / name)) for name in names}
+        for worker in workers.values():
+            worker.wait_until_ready()
+        begins = {name: worker.cpu() for name, worker in workers.items()}
+        for portion in portions:
+            for worker in workers.values():
+                worker.work_off(portion, redis)
+        rounds = {}
+        for name, worker in workers.items():
+            end = worker.end()
+            arrived = worker.sink.counts().spans["run/small"]
+            missing = f"{arrived:,} of {tasks:,} spans" if worker.way.traced and arrived != tasks else ""
+            rounds[name] = Round(begins[name], end - begins[name], missing)
+        return rounds
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """A worker that runs: how, for which queue, into what file it logs, and where its spans go."""
+
+    way: Way
+    queue: str
+    log: Path
+    process: subprocess.Popen[bytes]
+    sink: Sink
+
+    @classmethod
+    @contextmanager
+    def started(cls, name: str, url: str, home: Path) -> Iterator[_Worker]:
+        way = WAYS[name]
+        home.mkdir(parents=True)
+        log = home / "worker.log"
+        with sink_process() as sink, log.open("wb") as output:
+            process = subprocess.Popen(
+                [*_command(way), "-Q", name],
+                env=_environment(way, url, sink, home),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                yield cls(way, name, log, process, sink)
+            finally:
+                process.kill()
+                process.wait()
+
+    def wait_until_ready(self) -> None:
+        _wait_for(lambda: b" ready." in self.log.read_bytes(), "the worker is ready", self.process)
+
+    def work_off(self, portion: str, redis: Redis) -> None:
+        redis.copy(portion, self.queue)
+        _wait_for(lambda: not redis.exists(self.queue, "unacked"), "the tasks are done", self.process)
+
+    def cpu(self) -> Cpu:
+        return cpu_of(self.process.pid, supervised=self.way.supervised)
+
+    def end(self) -> Cpu:
+        """End the worker in good order, and say what it has taken in all."""
+        self.process.send_signal(signal.SIGTERM)
+        os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)  # its figures stay until it is reaped
+        taken = self.cpu()
+        if self.process.wait() != 0:
+            raise RuntimeError(
+                f"{self.way.title} ended with {self.process.returncode}:\n{self.log.read_text()[-2000:]}"
+            )
+        return taken
 
 
 def _command(way: Way) -> list[str]:
@@ -273,7 +313,7 @@ def _wait_for(condition: Callable[[], bool], what: str, process: subprocess.Pope
             raise RuntimeError(f"the process ended with {process.returncode} before {what}")
         if time.monotonic() > deadline:
             raise RuntimeError(f"waited {_LONGEST_S} s in vain until {what}")
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def table(results: Results, tasks: int) -> str:
