@@ -34,6 +34,10 @@ OWN_NAMES: Final = frozenset(("timestamp", "level", "service", "logger", "event"
 _SPECIAL: Final = OWN_NAMES | {"exc_info", "stack_info"}
 
 
+_span_encoder: Final = AttributeEncoder(SPAN_TAG)
+_log_encoder: Final = AttributeEncoder(LOG_TAG)
+
+
 class SyncScope:
     """The fields that spans and records inside carry, free of secrets, and the stage that collects their counts.
 
@@ -50,8 +54,8 @@ class SyncScope:
         }
         self.stage = stage
         self.keys = frozenset(attributes)
-        self.span_bytes = AttributeEncoder(SPAN_TAG).encode(self.attributes)
-        self.log_bytes = AttributeEncoder(LOG_TAG).encode(self.attributes)
+        self.span_bytes = _span_encoder.encode_once(self.attributes)
+        self.log_bytes = _log_encoder.encode_once(self.attributes)
         self.rendered = {RENDERED_NAMES.get(key, key): value for key, value in self.attributes.items()}
         self.reserved = _SPECIAL | self.keys | self.rendered.keys()
         """Names that a record's own fields cannot have if it is to be rendered as it stands."""
@@ -75,6 +79,8 @@ class SyncScope:
 
 def _plain(value: object) -> object:
     """The value itself where both JSON and OTLP have a form for it, else its text."""
+    if (type(value) is str and value.isascii()) or type(value) is bool or (type(value) is int and abs(value) < _LARGE):
+        return value
     try:
         orjson.dumps(value)
         any_value(value)
@@ -83,6 +89,7 @@ def _plain(value: object) -> object:
     return value
 
 
+_LARGE: Final = 2**63
 _redactor = Redactor()
 
 

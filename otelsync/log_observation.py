@@ -26,7 +26,7 @@ from otelsync.patching import Patch
 from otelsync.recording import otlp
 from otelsync.recording.journal import ENCODE_ERROR, LOG
 from otelsync.redaction import Redactor
-from otelsync.stdlib_records import event_of, fields_of, span_about
+from otelsync.stdlib_records import event_of, fields_of, span_named_in
 from otelsync.structlog_observation import rendered
 from otelsync.verbosity import Levels
 from otelsync.when_imported import when_imported
@@ -99,14 +99,14 @@ class JournalPath(LogPath):
         One that comes a second time was handed from logger to logger, or from process to process, and is left alone.
         """
         try:
-            if self._has_seen(record):
+            if "otelServiceName" in record.__dict__ and self._has_seen(record):
                 return
             trace_id, span_id, ids, scope = ids_in(None)
-            if not trace_id and (span := span_about(record)) is not None:
+            if not trace_id and (span := span_named_in(record)) is not None:
                 trace_id, span_id, ids, scope = ids_in(span)
             fields = fields_of(record)
             if self.adds_ids:
-                self._add_ids(record, trace_id, span_id, bool(ids and ids[1] & _SAMPLED))
+                self._add_ids(record, trace_id, span_id, bool(ids and ids[1] & _SAMPLED), scope)
             if _looking.get():
                 self._write(record.name, self._head(record.levelno, _plain_event_of(record)), {}, ids, scope, None)
                 return
@@ -118,6 +118,11 @@ class JournalPath(LogPath):
         except Exception:
             self._lose()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether records are neither journalled nor given ids, so that nobody need look at them."""
+        return self._provider is None and not self.adds_ids
+
     def _has_seen(self, record: logging.LogRecord) -> bool:
         service = record.__dict__.get("otelServiceName")
         if type(service) is not str:
@@ -125,12 +130,15 @@ class JournalPath(LogPath):
         is_from_elsewhere = record.process is not None and record.process != os.getpid()
         return service is self._mark or (is_from_elsewhere and service == self._mark)
 
-    def _add_ids(self, record: logging.LogRecord, trace_id: str, span_id: str, is_sampled: bool) -> None:
+    def _add_ids(
+        self, record: logging.LogRecord, trace_id: str, span_id: str, is_sampled: bool, scope: SyncScope
+    ) -> None:
         state = record.__dict__
         state["otelTraceID"] = trace_id or "0"
         state["otelSpanID"] = span_id or "0"
         state["otelTraceSampled"] = is_sampled
         state["otelServiceName"] = self._mark
+        state["otelSyncID"] = scope.attributes.get("sync.id", "0")
 
     def _take_closely(
         self, record: logging.LogRecord, fields: Mapping[str, Any], ids: bytes, scope: SyncScope, trace_id: str
@@ -228,6 +236,8 @@ def _complete(fields: Mapping[str, Any], error: ExcInfo | None, *, has_id: bool)
 def observe(path: LogPath) -> Callable[[], None]:
     """Journal what the program logs from now on; what is returned ends it, and leaves the original behind."""
     assert isinstance(path, JournalPath)
+    if path.is_idle:
+        return lambda: None
     ends = [_observe_standard_library(path)]
 
     def observe_structlog(structlog: ModuleType) -> None:

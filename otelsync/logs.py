@@ -20,6 +20,7 @@ from struct import Struct
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
+import opentelemetry.context as context_api
 import orjson
 from opentelemetry.trace import Span, format_span_id, format_trace_id, get_current_span
 
@@ -455,12 +456,17 @@ def _bound_in_context() -> Mapping[str, Any]:
     return structlog_contextvars.get_contextvars() if structlog_contextvars else {}
 
 
+_NOWHERE: Final = ("", "", b"", EMPTY)
+
+
 def ids_in(span: Span | None) -> tuple[str, str, bytes, SyncScope]:
     """Trace id, span id and scope of the current span, or of `span`: as text, and as fields of a LogRecord."""
     current: Any = CURRENT.get() if span is None else span
     trace = getattr(current, "trace", None)
     if trace is not None:
         return trace.hex, current.id_bytes.hex(), trace.log_head + current.id_bytes, current.scope or EMPTY
+    if current is None and not context_api.get_current():
+        return _NOWHERE
     context = (span or get_current_span()).get_span_context()
     scope: SyncScope = getattr(span, "scope", None) or current_scope()
     if not context.is_valid:

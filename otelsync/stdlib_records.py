@@ -10,8 +10,8 @@ from opentelemetry.trace import Span, get_current_span
 
 from otelsync import events
 
-ID_NAMES: Final = ("otelTraceID", "otelSpanID", "otelTraceSampled", "otelServiceName")
-"""Attributes that ``opentelemetry-instrumentation-logging`` gives to records, and formats refer to."""
+ID_NAMES: Final = ("otelTraceID", "otelSpanID", "otelTraceSampled", "otelServiceName", "otelSyncID")
+"""Attributes that formats refer to: those of ``opentelemetry-instrumentation-logging``, and one of our own."""
 
 _PLAIN: Final = frozenset(logging.makeLogRecord({}).__dict__)
 _NO_FIELDS: Final = _PLAIN | {"message", "asctime", "taskName", *ID_NAMES}
@@ -26,7 +26,16 @@ def span_about(record: logging.LogRecord) -> Span | None:
     """The span that a record is about, if it is written outside any and somebody knows."""
     if not finders or get_current_span().get_span_context().is_valid:
         return None
-    return next((span for find in finders if (span := find(record)) is not None), None)
+    return span_named_in(record)
+
+
+def span_named_in(record: logging.LogRecord) -> Span | None:
+    """The same for a record of which it is known that no span is current."""
+    for find in finders:
+        span = find(record)
+        if span is not None:
+            return span
+    return None
 
 
 def event_of(record: logging.LogRecord) -> str:
@@ -44,8 +53,13 @@ def fields_of(record: logging.LogRecord) -> Mapping[str, Any]:
     and whole tracebacks in it. A message whose format stands in a catalogue has its id as a field.
     """
     state = record.__dict__
+    further = len(state) - len(_PLAIN)
+    if further == 1 and record.args:
+        last = next(reversed(state))
+        if state[last] is record.args and last not in _PLAIN:
+            further = 0
     known = events.known.get(record.msg) if record.args and type(record.msg) is str else None
-    if len(state) == len(_PLAIN) and record.stack_info is None:  # nearly every record
+    if not further and record.stack_info is None:  # nearly every record
         return {events.ID: known.id} if known is not None else {}
     arguments = record.args or _NO_ARGUMENTS
     fields = {key: value for key, value in state.items() if key not in _NO_FIELDS and value is not arguments}

@@ -42,7 +42,6 @@ envelopes = st.builds(
     published=st.integers(0, 2**63 - 1),
     sync_scope=st.none() | scopes,
     run=st.none() | st.text("0123456789abcdef", min_size=1, max_size=32),
-    run_span=st.none() | span_contexts,
     chord=st.none() | chords,
 )
 json = st.recursive(
@@ -50,7 +49,7 @@ json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-KEYS = ("origin", "published", "scope", "run", "run_span", "chord")
+KEYS = ("origin", "published", "scope", "run", "chord")
 
 
 @given(envelopes)
@@ -59,7 +58,7 @@ def test_what_is_written_is_read(envelope: Envelope) -> None:
     got = parse(envelope.to_header())
     assert got is not None
     assert got.scope == envelope.scope
-    for name in ("origin", "published", "run", "run_span", "chord"):
+    for name in ("origin", "published", "run", "chord"):
         assert getattr(got, name) == getattr(envelope, name), name
 
 

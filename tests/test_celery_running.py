@@ -140,6 +140,7 @@ def test_a_run_has_begun_before_it_ends(app: Celery, recorded: Recorded) -> None
     assert span.attributes == {
         "celery.action": "run",
         "celery.delivery_info": info,
+        "celery.hostname": "w@host",
         "celery.task_name": "look",
         "celery.worker": "w@host",
         "messaging.destination": "q",
@@ -158,6 +159,26 @@ def test_a_redelivery_says_so(app: Celery, recorded: Recorded) -> None:
     span = recorded.span("run/add")
     assert span.attributes["sync.redelivered"] is True
     assert span.attributes["sync.attempt"] == 3
+
+
+def test_a_run_that_a_killed_child_had_begun(app: Celery, recorded: Recorded) -> None:
+    """Handed to another child with the ids that were decided for it, it is a sibling of its own, and says so."""
+    ids = f"{PARENT[:36]}{7:016x}-01"
+    for _ in range(3):
+        run(app, "add", 1, traceparent=PARENT, otelsync_run_span=ids)
+    spans = [span for span in recorded.spans if span.name == "run/add"]
+    assert spans[0].span_id == f"{7:016x}"
+    assert len({span.span_id for span in spans}) == 3
+    assert {span.parent_id for span in spans} == {PARENT[36:52]}
+    assert [span.attributes.get("sync.redelivered") for span in spans] == [None, True, True]
+
+
+@pytest.mark.parametrize("ids", ["rubbish", 7, None, f"00-{7:032x}-{7:016x}-01"])
+def test_ids_that_nobody_has_decided(app: Celery, recorded: Recorded, ids: object) -> None:
+    """What a message says of its run's ids leads into no other trace."""
+    run(app, "add", 1, traceparent=PARENT, otelsync_run_span=ids)
+    span = recorded.span("run/add")
+    assert (span.trace_id, span.parent_id) == (PARENT[3:35], PARENT[36:52])
 
 
 def test_a_plain_producer(app: Celery, recorded: Recorded) -> None:

@@ -100,7 +100,7 @@ class RecordedSpan(Span):
         trace: Trace,
         id_bytes: bytes,
         head: bytes,
-        parent: RecordedSpan | SpanContext | None,
+        parent: RecordedSpan | SpanContext | Callable[[], SpanContext | None] | None,
         scope: SyncScope | None,
         base: Context | None,
         start_time: int,
@@ -160,7 +160,9 @@ class RecordedSpan(Span):
     def parent(self) -> SpanContext | None:
         """The parent's span context; None for a root."""
         parent = self._parent
-        return parent.get_span_context() if isinstance(parent, RecordedSpan) else parent
+        if isinstance(parent, RecordedSpan):
+            return parent.get_span_context()
+        return parent() if callable(parent) else parent
 
     @property
     def start_time(self) -> int:
@@ -505,8 +507,8 @@ class RecordedSpan(Span):
         """What follows the id in the bytes of spans of this kind, by name."""
         tracer = self._tracer
         if self.is_below_remote:
-            return tracer.remote_names[self._kind]
-        return tracer.internal_names if self._kind is _INTERNAL else tracer.names[self._kind]
+            return tracer.remote_names[self._kind._value_]
+        return tracer.internal_names if self._kind is _INTERNAL else tracer.names[self._kind._value_]
 
     def _end_with_processors(self, end_time: int | None) -> None:
         processor = self._tracer.span_processor

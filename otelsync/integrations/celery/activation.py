@@ -42,7 +42,7 @@ class Tracers:
 
     def current(self) -> TracerApi:
         """The tracer, under the name of upstream's instrumentation."""
-        provider = self._fixed or trace.get_tracer_provider()
+        provider = self._fixed or trace._TRACER_PROVIDER or trace.get_tracer_provider()
         known = self._known
         if known is None or known[0] is not provider:
             known = self._known = (provider, provider.get_tracer(SCOPE_NAME, __version__, SCHEMA))

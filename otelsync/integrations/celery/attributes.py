@@ -21,6 +21,7 @@ RETRY_REASON: Final = "celery.retry.reason"
 WORKER: Final = "celery.worker"
 """The worker's node name. Upstream's ``celery.hostname`` is the publisher's, since Celery 4."""
 MESSAGE_ID: Final = "messaging.message.id"
+CONVERSATION_ID: Final = "messaging.conversation_id"
 DESTINATION: Final = "messaging.destination"
 DESTINATION_KIND: Final = "messaging.destination_kind"
 DESTINATION_NAME: Final = "messaging.destination.name"
@@ -32,7 +33,7 @@ SYSTEMS: Final = {"amqp": "rabbitmq", "py-amqp": "rabbitmq", "sqs": "aws_sqs", "
 
 _RENAMED: Final = {
     "id": MESSAGE_ID,
-    "correlation_id": "messaging.conversation_id",
+    "correlation_id": CONVERSATION_ID,
     "routing_key": DESTINATION,
     "origin": "celery.hostname",
     "declare": DESTINATION_KIND,
@@ -40,20 +41,40 @@ _RENAMED: Final = {
 _NAMES: Final = tuple(
     (key, _RENAMED.get(key, f"celery.{key}")) for key in CELERY_CONTEXT_ATTRIBUTES if key != "delivery_info"
 )
+_OWN: Final = frozenset(("id", "correlation_id", "eta", "expires", "countdown", "timelimit"))
+"""What is another one for each message, or has no hash."""
+_NAMES_OF_MESSAGE: Final = tuple(pair for pair in _NAMES if pair[0] in _OWN)
+_NAMES_ALIKE: Final = tuple(pair for pair in _NAMES if pair[0] not in _OWN)
+KEYS_ALIKE: Final = tuple(key for key, _ in _NAMES_ALIKE)
 _NO_LIMITS: Final = ((None, None), [None, None])
+_UNLIMITED: Final = (*_NO_LIMITS, None)
 
 
 def of_context(context: Mapping[str, Any]) -> dict[str, Any]:
     """What upstream's instrumentation says of a request, or of the arguments of a publish signal."""
     info = context.get("delivery_info")
-    return {**(of_delivery(info) if info is not None else {}), **of_message(context)}
+    return {**(of_delivery(info) if info is not None else {}), **_named(context, _NAMES)}
 
 
 def of_message(context: Mapping[str, Any]) -> dict[str, Any]:
     """The part of :func:`of_context` that is another one for each message."""
+    get = context.get
+    task_id, correlation_id = get("id"), get("correlation_id")
+    is_like_most = task_id and correlation_id and not (get("eta") or get("expires"))
+    if is_like_most and get("timelimit") in _UNLIMITED and get("countdown") is None:
+        return {MESSAGE_ID: task_id, CONVERSATION_ID: correlation_id}
+    return _named(context, _NAMES_OF_MESSAGE)
+
+
+def alike(context: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of :func:`of_context` that thousands of messages share; it goes by :data:`KEYS_ALIKE` alone."""
+    return _named(context, _NAMES_ALIKE)
+
+
+def _named(context: Mapping[str, Any], names: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     get = context.get
-    for key, name in _NAMES:
+    for key, name in names:
         value = get(key)
         if value is None or value == "":
             continue

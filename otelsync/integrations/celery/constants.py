@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from otelsync.context import EMPTY, SyncScope
 from otelsync.integrations.celery import attributes as of
+from otelsync.integrations.celery.publishing import system_of
 
 _EMPTY: Final[dict[str, Any]] = {}
 _MOST: Final = 1_024
@@ -26,6 +27,7 @@ def constants(name: str, request: Mapping[str, Any], system: str | None) -> dict
         of.WORKER: request.get("hostname"),
         of.DESTINATION_NAME: info.get("routing_key"),
         **(of.of_delivery(info) if info else _EMPTY),
+        **of.alike(request),
         "process.pid": os.getpid(),
         "sync.attempt": (request.get("retries") or 0) + 1,
         "sync.redelivered": bool(info.get("redelivered")) or None,
@@ -37,7 +39,7 @@ def scope_of_run(scope: SyncScope | None, name: str, request: Mapping[str, Any],
     """A scope that carries the run's constants besides what `scope` carries. It is for the run span alone."""
     info = request.get("delivery_info") or _EMPTY
     inherited = scope or EMPTY
-    key = (inherited.span_bytes, name, request.get("hostname"), request.get("retries"), os.getpid(), *info.values())
+    key = (inherited.span_bytes, name, os.getpid(), *info.values(), *map(request.get, of.KEYS_ALIKE))
     try:
         found = _scopes.get(key)
     except TypeError:  # something in the delivery info has no hash
@@ -49,3 +51,29 @@ def scope_of_run(scope: SyncScope | None, name: str, request: Mapping[str, Any],
                 _scopes.clear()
             _scopes[key] = found
     return found
+
+
+class RunsOf:
+    """What the runs of one task in this process have in common; what the last one had is at hand.
+
+    Args:
+        task: The task.
+    """
+
+    __slots__ = ("_last", "_task", "name", "span_name")
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+        self.name: str = task.name
+        self.span_name = f"run/{task.name}"
+        self._last: tuple[SyncScope | None, int, object, object, SyncScope] | None = None
+
+    def scope(self, inherited: SyncScope | None, request: Mapping[str, Any]) -> SyncScope:
+        """The same as :func:`scope_of_run`."""
+        info, alike, pid = request.get("delivery_info"), [*map(request.get, of.KEYS_ALIKE)], os.getpid()
+        last = self._last
+        if last is not None and last[0] is inherited and last[1] == pid and last[2] == alike and last[3] == info:
+            return last[4]
+        whole = scope_of_run(inherited, self.name, request, system_of(self._task.app))
+        self._last = inherited, pid, alike, dict(info or _EMPTY), whole  # at once, since there may be threads
+        return whole

@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import cache, wraps
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from celery.app.task import Context
 from opentelemetry.trace import SpanContext
 
 from otelsync.context import SyncScope
 from otelsync.integrations.celery.headers import HEADER, NOTHING, Envelope, from_traceparent, read
+from otelsync.integrations.celery.run_spans import decided
 
 HIDDEN: Final = frozenset(
     (
@@ -32,17 +33,20 @@ HIDDEN: Final = frozenset(
 """Celery's own tasks that do nothing a user asked for. The others run the user's: map, starmap and chunks."""
 
 
+Ids: TypeAlias = SpanContext | Callable[[], SpanContext | None] | None
+
+
 class Run:
     """A task that runs here.
 
     Args:
         task_id: The task's id.
         request: What came with the message; its header is read when it is first needed.
-        own: Its run span; None if it has none here.
-        parent: The parent of its run span; None if there is none.
+        own: Its run span, or what makes its span context; None if it has none here.
+        parent: The parent of its run span, the same way; None if there is none.
     """
 
-    __slots__ = ("_envelope", "_own", "continues", "parent", "replaced", "request", "task_id")
+    __slots__ = ("_envelope", "_own", "_parent", "continues", "replaced", "request", "task_id")
 
     def __init__(
         self,
@@ -50,14 +54,14 @@ class Run:
         request: Mapping[str, Any],
         *,
         envelope: Envelope | None = None,
-        own: SpanContext | None = None,
-        parent: SpanContext | None = None,
+        own: Ids = None,
+        parent: Ids = None,
         continues: bool = False,
     ) -> None:
         self.task_id = task_id
         self.request = request
         self._own = own
-        self.parent = parent
+        self._parent = parent
         self.continues = continues
         """Whether everything that is published now is a continuation."""
         self.replaced = False
@@ -74,7 +78,16 @@ class Run:
     @property
     def own(self) -> SpanContext | None:
         """Its run span, though it may run in another process."""
-        return self._own or self.envelope.run_span
+        if callable(self._own):
+            self._own = self._own()
+        return self._own or decided(self.request)
+
+    @property
+    def parent(self) -> SpanContext | None:
+        """The parent of its run span."""
+        if callable(self._parent):
+            self._parent = self._parent()
+        return self._parent
 
     @property
     def scope(self) -> SyncScope | None:

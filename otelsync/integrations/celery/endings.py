@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import wraps
 from signal import Signals
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from billiard.common import TERM_SIGNAME
 from celery import signals
@@ -21,15 +20,16 @@ from celery.exceptions import WorkerLostError
 from celery.platforms import signals as platform_signals
 from celery.worker.request import Request
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import SpanContext, SpanKind
 
 from otelsync.integrations.celery import attributes as of
-from otelsync.integrations.celery import task_records
+from otelsync.integrations.celery import run_spans, task_records
 from otelsync.integrations.celery.activation import Tracers, log, our_tracer, start, with_parent
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, dispatch
-from otelsync.integrations.celery.headers import HEADER, NOTHING, Envelope, from_traceparent, read
+from otelsync.integrations.celery.headers import NOTHING, Envelope, from_traceparent, read
 from otelsync.integrations.celery.publishing import system_of
 from otelsync.integrations.celery.running import first_attributes
+from otelsync.integrations.celery.task_records import RunSpan
 from otelsync.recording.provider import Tracer
 
 REVOKED_REASON: Final = "celery.revoked.reason"
@@ -41,20 +41,54 @@ _ATTEMPT: Final = "_otelsync_attempt"
 Method = Callable[..., Any]
 
 
-@dataclass(slots=True)
 class Attempt:
-    """What the main process knows of a message that it has taken."""
+    """What the main process knows of a message that it has taken; most of it is read when it is first needed.
 
-    envelope: Envelope
-    parent: SpanContext | None
-    """The publish span."""
-    own: SpanContext | None
-    """The run span; None if its ids are not ours to decide."""
-    is_put_back: bool = False
-    """Whether the task will be run again: the message goes back to the queue, or another was published."""
-    is_written: bool = False
-    record_span: Span | None = None
-    """Keeps the run span known to what is logged about the task."""
+    Args:
+        request: What goes to the process that runs the task.
+        ids: Those of the run span, as `run_spans.decide` gave them; None if they are not ours to decide.
+    """
+
+    __slots__ = ("__weakref__", "_envelope", "_ids", "_record_span", "_request", "is_put_back", "is_written")
+
+    def __init__(self, request: Mapping[str, Any], ids: str | None) -> None:
+        self._request = request
+        self._ids = ids
+        self._envelope: Envelope | None = None
+        self._record_span: RunSpan | None = None
+        self.is_put_back = False
+        """Whether the task will be run again: the message goes back to the queue, or another was published."""
+        self.is_written = False
+
+    @property
+    def envelope(self) -> Envelope:
+        """What our header of the message says."""
+        if self._envelope is None:
+            self._envelope = read(self._request) or NOTHING
+        return self._envelope
+
+    @property
+    def parent(self) -> SpanContext | None:
+        """The publish span."""
+        return from_traceparent(self._request.get("traceparent"))
+
+    @property
+    def own(self) -> SpanContext | None:
+        """The run span that was begun last."""
+        own = from_traceparent(self._whole_ids(), is_remote=False)
+        if own is None or run_spans.begun is None:
+            return own
+        return SpanContext(own.trace_id, run_spans.begun.last(own.span_id), False, own.trace_flags, own.trace_state)
+
+    @property
+    def record_span(self) -> RunSpan | None:
+        """The run span, as records about the task belong to it."""
+        if self._record_span is None and (ids := self._whole_ids()) is not None:
+            self._record_span = RunSpan(ids, self.envelope.sync_scope)
+        return self._record_span
+
+    def _whole_ids(self) -> str | None:
+        return run_spans.whole(self._ids, self._request.get("traceparent")) if self._ids is not None else None
 
 
 class Endings:
@@ -86,6 +120,7 @@ class Endings:
                 self._originals[name] = original
                 setattr(Request, name, wrap(original))
         signals.task_unknown.connect(self._on_unknown, weak=False)
+        run_spans.watch_children()
 
     def switch_off(self) -> None:
         """Leave everything as it was."""
@@ -198,16 +233,15 @@ class Endings:
     def _take(self, request: Request) -> None:
         """Decide the ids of the run span. What a message says of them itself is nothing to go by."""
         said = request.request_dict
-        envelope = read(said) or NOTHING
-        parent = from_traceparent(said.get("traceparent"))
-        tracer = our_tracer(self._tracers.current(), parent)
-        own = None
-        if tracer is not None and request.task.name not in HIDDEN:
-            own = _new_span(tracer, parent)
-        if own is not None or envelope.run_span is not None:
-            said[HEADER] = replace(envelope, run_span=own).to_header()
-        record_span = task_records.remember(request.id, own, envelope.sync_scope)
-        request.__dict__[_ATTEMPT] = Attempt(envelope, parent, own, record_span=record_span)
+        tracer = self._tracers.current()
+        ids = None
+        if our_tracer(tracer, None) is not None and request.task.name not in HIDDEN:
+            ids = run_spans.decide(said, cast(Tracer, tracer).id_generator)
+        else:
+            run_spans.forget(said)
+        attempt = request.__dict__[_ATTEMPT] = Attempt(said, ids)
+        if ids is not None:
+            task_records.remember(request.id, attempt)
 
     def _judge_timeout(self, request: Request, seconds: float) -> None:
         message = f"TimeLimitExceeded: the task took longer than {seconds} s"
@@ -278,19 +312,10 @@ def _safely(work: Callable[..., None], *args: Any) -> None:
         log.debug("how a task ended was not recorded", exc_info=True)
 
 
-def _new_span(tracer: Tracer, parent: SpanContext | None) -> SpanContext:
-    draw = tracer.id_generator
-    span_id = draw.generate_span_id()
-    if parent is not None:
-        return SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
-    flags = TraceFlags.SAMPLED | (TraceFlags.RANDOM_TRACE_ID if draw.is_trace_id_random() else 0)
-    return SpanContext(draw.generate_trace_id(), span_id, False, TraceFlags(flags))
-
-
 def _attempt_of(request: Request) -> Attempt:
     """What is known of a request; one that was made before we watched is an attempt of nobody."""
     found = request.__dict__.get(_ATTEMPT)
-    return found if isinstance(found, Attempt) else Attempt(NOTHING, None, None)
+    return found if isinstance(found, Attempt) else Attempt({}, None)
 
 
 def _described(request: Request, attempt: Attempt, began: float | None) -> dict[str, Any]:

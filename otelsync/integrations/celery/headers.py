@@ -33,7 +33,14 @@ LONGEST_VALUE: Final = 1_024
 MOST_LINKS: Final = 128
 """The SDK's default limit of links a span."""
 _LATEST: Final = 2**63
-_TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
+TRACE_ID: Final = slice(3, 35)
+SPAN_ID: Final = slice(36, 52)
+"""Where the ids stand in a ``traceparent``."""
+_TRACEPARENT: Final = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+_NO_TRACE: Final = "0" * 32
+_NO_SPAN: Final = "0" * 16
+FLAGS: Final = tuple(TraceFlags(number) for number in range(256))
+"""All trace flags, by their number."""
 _SEED: Final = re.compile("([0-9a-f]{16}):([0-9]{1,9})").fullmatch
 _CACHED: Final = 1_024
 
@@ -47,7 +54,6 @@ class Envelope:
         published: Nanoseconds since the epoch; 0 if it is not known.
         sync_scope: What every span and record of the task carries.
         run: The key of the dispatched pipeline that the task is a part of.
-        run_span: The run span, if its ids were decided before the task began.
         chord: What finds the spans of the chord's headers, if the task is a chord's body.
     """
 
@@ -55,7 +61,6 @@ class Envelope:
     published: int = 0
     sync_scope: SyncScope | None = None
     run: str | None = None
-    run_span: SpanContext | None = None
     chord: Chord | None = None
 
     @property
@@ -74,8 +79,6 @@ class Envelope:
             said["scope"] = _scope_text(self.sync_scope)
         if self.run is not None:
             said["run"] = self.run
-        if self.run_span is not None:
-            said["run_span"] = to_traceparent(self.run_span)
         if self.chord is not None:
             said["chord"] = self.chord.to_text()
         return orjson.dumps(said).decode()
@@ -134,13 +137,12 @@ def parse(text: object) -> Envelope | None:
     if type(said) is not dict:
         return None
     get = said.get
-    published, run, run_span, chord = get("published"), get("run"), get("run_span"), get("chord")
+    published, run, chord = get("published"), get("run"), get("chord")
     return Envelope(
         from_traceparent(get("origin")),
         published if type(published) is int and 0 < published < _LATEST else 0,
         _scope_of(get("scope")),
         run if isinstance(run, str) and 0 < len(run) <= LONGEST_KEY else None,
-        from_traceparent(run_span) if run_span is not None else None,
         Chord.of(chord) if chord is not None else None,
     )
 
@@ -150,14 +152,16 @@ def to_traceparent(context: SpanContext) -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 0xFF:02x}"
 
 
-def from_traceparent(text: object) -> SpanContext | None:
+def from_traceparent(text: object, *, is_remote: bool = True) -> SpanContext | None:
     """What a ``traceparent`` of version 00 says; None if it is not a valid one."""
-    found = _TRACEPARENT(text) if isinstance(text, str) else None
-    if found is None:
+    if not isinstance(text, str) or not is_traceparent(text):
         return None
-    trace_id, span_id, flags = found.groups()
-    context = SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16)))
-    return context if context.is_valid else None
+    return SpanContext(int(text[TRACE_ID], 16), int(text[SPAN_ID], 16), is_remote, FLAGS[int(text[53:], 16)])
+
+
+def is_traceparent(text: str) -> bool:
+    """Whether it is a valid ``traceparent`` of version 00."""
+    return _TRACEPARENT(text) is not None and text[TRACE_ID] != _NO_TRACE and text[SPAN_ID] != _NO_SPAN
 
 
 # A worker runs many tasks of few scopes, and encoding one costs more than all the rest of the header.

@@ -17,14 +17,13 @@ from celery.app.log import Logging, TaskFormatter
 from celery.utils.log import ColorFormatter
 
 from otelsync import log_takeover, logs, stdlib_records
-from otelsync.context import current_scope
 from otelsync.integrations.celery import task_records, worker_logging
 from otelsync.log_observation import JournalPath
 
 _FORMATTERS: Final = (ColorFormatter, TaskFormatter)
 _SIGNALS: Final = (signals.after_setup_logger, signals.after_setup_task_logger)
 _LOGGERS: Final = ("", "celery", "celery.task", "celery.redirected")
-_NO_TRACE: Final = "0"
+_NONE: Final = "0"
 
 _appending: WeakSet[logging.Handler] = WeakSet()
 _unwatch: Callable[[], None] | None = None
@@ -87,13 +86,13 @@ def _takes_ids(formatter: logging.Formatter | None) -> bool:
 
 def _with_ids(line: str, record: logging.LogRecord) -> str:
     """The line with the ids behind its first line, so that a traceback stays as it is."""
-    trace_id = getattr(record, "otelTraceID", _NO_TRACE)
-    if trace_id == _NO_TRACE:
+    said = record.__dict__.get
+    trace_id = said("otelTraceID", _NONE)
+    if trace_id == _NONE:
         return line
-    ids = f" trace_id={trace_id} span_id={getattr(record, 'otelSpanID', _NO_TRACE)}"
-    scope = getattr(stdlib_records.span_about(record), "scope", None) or current_scope()
-    sync_id = scope.attributes.get("sync.id")
-    if sync_id is not None:
+    ids = f" trace_id={trace_id} span_id={said('otelSpanID', _NONE)}"
+    sync_id = said("otelSyncID", _NONE)
+    if sync_id != _NONE:
         ids += f" sync_id={sync_id}"
     first, newline, rest = line.partition("\n")
     return f"{first}{ids}{newline}{rest}"

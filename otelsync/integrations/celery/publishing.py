@@ -16,6 +16,7 @@ from opentelemetry.trace import Tracer as TracerApi
 
 from otelsync.context import SyncScope, current_scope
 from otelsync.integrations.celery import attributes as of
+from otelsync.integrations.celery import run_spans
 from otelsync.integrations.celery.activation import (
     Tracers,
     activate,
@@ -120,7 +121,7 @@ class Publisher:
             canvas.origin = origin
         chord = chord_of_body(options.get("headers"), options) or _chord_again(cause, options)
         key = member.key if member is not None else None
-        return Publish(app, name, Envelope(origin, time_ns(), place.scope, key, None, chord), member, span)
+        return Publish(app, name, Envelope(origin, time_ns(), place.scope, key, chord), member, span)
 
     def _start(self, name: str, place: Place, own: SpanContext | None, cause: Run | None) -> Span:
         tracer = self._tracers.current()
@@ -198,9 +199,10 @@ class Publish:
     def fill(self, headers: dict[str, Any], arguments: Mapping[str, Any]) -> None:
         """Put into a message's headers what it carries, and into the span what is known only now."""
         headers.pop(CHORD_HEADER, None)
+        run_spans.forget(headers)  # a retry passes on that of the attempt before
         if self.span is not None:
             if self.span.get_span_context().is_valid:
-                headers.pop("tracestate", None)  # a retry passes on that of the attempt before
+                headers.pop("tracestate", None)
             propagate.inject(headers)
             if self.span.is_recording():
                 self.span.set_attributes(self._attributes(headers, arguments))
