@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from otelsync.recording.provider import TracerProvider
     from otelsync.shipping.metrics_service import MetricsService
     from otelsync.shipping.otlp_options import OtlpEndpoint
+    from otelsync.shipping.run_reports import RunReports
     from otelsync.shipping.shipper import Shipper
     from otelsync.shipping.shipper_thread import ShipperThread
 
@@ -41,6 +42,7 @@ class _Running:
     journal: Journal | None = None
     provider: TracerProvider | None = None
     thread: ShipperThread | None = None
+    reports: RunReports | None = None
     is_provisional: bool = False
     """Whether `otelsync run` or a test made it, so that the program's own configure() still has its say."""
     is_for_test: bool = False
@@ -229,7 +231,7 @@ def flush(timeout: float = 5.0) -> bool:
 def shutdown(timeout: float | None = None) -> bool:
     """Ship what is left, within `timeout` seconds (default: the setting ``shutdown_timeout``), and undo configure().
 
-    What setup_logging() has set up is undone too.
+    Within them, too, runs that have ended get their reports. What setup_logging() has set up is undone too.
 
     Returns:
         Whether everything was shipped. What was not stays in the journal, and is shipped later.
@@ -255,6 +257,7 @@ def make_shipper(
     *,
     store: bool | None = None,
     metrics: MetricsService | None = None,
+    reports: RunReports | None = None,
     within_program: bool = False,
 ) -> Callable[[], Shipper]:
     """What makes the shipper of the journal that `settings` name, in the thread or process that will use it.
@@ -263,6 +266,7 @@ def make_shipper(
         settings: Which journal, and where its records go.
         store: Whether they go to the local store; by default as the settings say.
         metrics: Where records are counted, if not only for this shipper.
+        reports: What makes the reports of runs. It is for its owner to close.
         within_program: Whether a thread of the program itself will use it, which counts nothing unasked.
     """
     # Here and not in the thread, where they would hold up the host's first records.
@@ -288,7 +292,10 @@ def make_shipper(
         sink = None
         if to_store:
             sink = StoreSink(
-                settings.store_file, max_bytes=settings.store_max_bytes, max_age=settings.store_max_days * 86_400
+                settings.store_file,
+                max_bytes=settings.store_max_bytes,
+                max_age=settings.store_max_days * 86_400,
+                watch=reports,
             )
         return Shipper(
             settings.journal,
@@ -303,9 +310,24 @@ def make_shipper(
             )
             if counted
             else None,
+            reports=reports,
         )
 
     return make
+
+
+def make_reports(settings: Settings) -> RunReports | None:
+    """What makes the reports of runs at their end, for one process that ships; None if there are to be none."""
+    if settings.reports == "off":
+        return None
+    if not wants_store(settings):
+        if settings.reports == "on":
+            _log.warning("no reports are made, as runs are not kept in the local store: set OTELSYNC_STORE=on")
+        return None
+    from otelsync.shipping.run_reports import RunReports
+    from otelsync.supervision.environment import environment_of_report
+
+    return RunReports(settings.reports_dir, environment_of_report(settings, os.environ))
 
 
 def make_metrics(settings: Settings, *, served: bool = True) -> MetricsService:
@@ -393,8 +415,8 @@ def _install_logging(settings: Settings, stream: IO[Any] | None, running: _Runni
         )
     else:
         path = _log_path(settings, stream, redactor, journal_level)
-    _connect(path)
     path.journal_to(provider)
+    _connect(path)
     if running is not None and running.journal is not None:
         watch = Watch(running.journal.directory, path.ask_for)
         watch.look()
@@ -479,7 +501,8 @@ def _start(running: _Running, endpoints: tuple[OtlpEndpoint, ...]) -> None:
     if settings.ship == "thread" and has_destination(settings):
         from otelsync.shipping.shipper_thread import ShipperThread
 
-        make = make_shipper(settings, within_program=True)
+        running.reports = make_reports(settings)
+        make = make_shipper(settings, reports=running.reports, within_program=True)
         running.thread = ShipperThread(settings.journal, make, interval=settings.ship_interval)
         running.thread.start()
 
@@ -506,6 +529,8 @@ def _stop(running: _Running, deadline: float) -> bool:
         running.journal.close()
     if running.thread is not None:
         shipped = running.thread.stop(max(0.0, deadline - time.monotonic()))
+    if running.reports is not None:
+        running.reports.close(deadline)
     _uninstall_logging()
     if path is not None and running.settings.journal_logs:
         path.journal_to(running.provider)  # what cached loggers still say is shipped next time

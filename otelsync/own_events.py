@@ -154,6 +154,12 @@ _configuration.event(
     says="No journal file could be made, so no ledger knows of them.",
 )
 _configuration.event(5, "shutdown at exit failed", level="debug", says="What is left stays in the journal.")
+_configuration.event(
+    6,
+    "no reports are made, as runs are not kept in the local store: set OTELSYNC_STORE=on",
+    level="warning",
+    says="OTELSYNC_REPORTS=on asks for them, and they are made from the local store.",
+)
 
 _bootstrap = Catalogue("bs", source="otelsync.bootstrap")
 _bootstrap.event(
@@ -297,6 +303,20 @@ _store = Catalogue("lo", source="otelsync.shipping.store")
 _store.event(1, "%s records of %s could not be decoded", level="warning", says="They are not in the local store.")
 _store.event(2, "%s; it was moved to %s and a new store begun", level="warning", says="The local store was damaged.")
 _store.event(3, "cannot delete old runs: %s", level="warning", says="The local store grows beyond its bound.")
+_run_reports = Catalogue("rr", source="otelsync.shipping.run_reports")
+_run_reports.event(
+    1,
+    "a report could not be made: %s; `otelsync report` makes it by hand, OTELSYNC_REPORTS_DIR names another"
+    " place for all of them, and with OTELSYNC_REPORTS=off there are none",
+    level="warning",
+    says="The run itself is in the local store. Of further ones that fail nothing is said.",
+)
+_run_reports.event(
+    2,
+    "%d runs wait for their reports; of older ones none is made but by `otelsync report`",
+    level="warning",
+    says="Runs end faster than reports are made.",
+)
 _metric_export = Catalogue("me", source="otelsync.shipping.metric_export")
 _metric_export.event(
     1, "metrics are not sent any more, after an unexpected error", level="error", says="An error of ours."

@@ -20,6 +20,8 @@ from otelsync.errors import ConfigurationError
 from otelsync.verbosity import parse
 
 MIB: Final = 1024 * 1024
+REPORTS: Final = Path("reports/sync")
+"""Where reports go unless told otherwise, below the current directory."""
 _LOG_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "critical": 50, "fatal": 50}
 _TRUE: Final = frozenset(("1", "true", "yes", "on"))
 _FALSE: Final = frozenset(("0", "false", "no", "off"))
@@ -143,6 +145,10 @@ def _port(value: object) -> int:
 
 def _many(value: object) -> int:
     return _whole(value, 1, 100_000)
+
+
+def _most_kept(value: object) -> int:
+    return _whole(value, 0, 1_000_000)
 
 
 def _days(value: object) -> float:
@@ -347,6 +353,24 @@ class Settings:
         "2GiB",
     )
     store_max_days: float = _option(30.0, "OTELSYNC_STORE_MAX_DAYS", _days, "How long a run is kept.", "days", "30")
+    reports: str = _option(
+        "auto",
+        "OTELSYNC_REPORTS",
+        _one_of("auto", "on", "off"),
+        "Whether whoever ships writes the report of each run at its end, from the local store; `on` warns where there"
+        " is none.",
+        "auto, on, off",
+    )
+    reports_dir: Path = _option(
+        REPORTS, "OTELSYNC_REPORTS_DIR", _path, "Where the reports' folders go.", "path", f"`{REPORTS}`"
+    )
+    reports_keep: int = _option(
+        100,
+        "OTELSYNC_REPORTS_KEEP",
+        _most_kept,
+        "How many reports stay there when another is written at the end of a run; 0 keeps all.",
+        "0 to 1000000",
+    )
     ship: str = _option(
         "thread",
         "OTELSYNC_SHIP",
@@ -361,7 +385,8 @@ class Settings:
         5.0,
         "OTELSYNC_SHUTDOWN_TIMEOUT",
         _seconds,
-        "How long the end of the process may wait for the shipper. What is left stays in the journal.",
+        "How long the end of the process may wait for the shipper and for reports. What is left stays in the journal,"
+        " and a report is finished by itself.",
         "seconds",
         "5",
     )
@@ -369,7 +394,8 @@ class Settings:
         10.0,
         "OTELSYNC_DRAIN_TIMEOUT",
         _seconds,
-        "How long `otelsync run` goes on shipping after its program has ended. What is left stays in the journal.",
+        "How long `otelsync run` goes on shipping, and waits for reports, after its program has ended. What is left"
+        " stays in the journal, and a report is finished by itself.",
         "seconds",
         "10",
     )

@@ -13,15 +13,17 @@ from recorded import Recorded
 
 import otelsync
 
+os.environ["OTELSYNC_REPORTS"] = "off"  # they would go where pytest was started
 _OURS = ("OTEL_", "OTELSYNC_", "LOG_", "SERVICE_NAME", "XDG_STATE_HOME", "NO_COLOR", "FORCE_COLOR")
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test depends on the variables of whoever runs it, and none leaves otelsync configured."""
+    """No test depends on the variables of whoever runs it, makes reports unasked, or leaves otelsync configured."""
     for name in list(os.environ):
         if name.startswith(_OURS):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("OTELSYNC_REPORTS", "off")
     yield
     otelsync.shutdown(1)
 

@@ -77,7 +77,7 @@ def run(home: Path, *arguments: str, python: Path = Path(sys.executable)) -> str
     finished = subprocess.run(
         [str(python), "-W", "error", *arguments],
         cwd=home,
-        env=environment | {"OTELSYNC_HOME": str(home), "HOME": str(home)},
+        env=environment | {"OTELSYNC_HOME": str(home), "HOME": str(home), "OTELSYNC_REPORTS": "off"},
         capture_output=True,
         text=True,
         timeout=120,

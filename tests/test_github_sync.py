@@ -401,12 +401,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 class TestDemo:
     def test_it_ends_with_what_one_wants_to_know(self, demo: tuple[Path, str]) -> None:
-        """The waterfall with the wait and the failed part, the ledger, the logs' place; nothing moves a cursor."""
+        """The waterfall with wait and failed part, the ledger, where report and logs are; nothing moves a cursor."""
         home, out = demo
         assert "sync.rate_limit.wait" in out
         assert "acme/billing-api #23 " in out.partition("where the time went")[2]
         assert out.partition("ledger\n")[2].count("0 dropped + 0 pending") == 2
         assert str(home / "github-sync.log") in out
+        (report,) = (home / "reports" / "sync").iterdir()
+        assert f"\nreport\n  {report}/_SYNC_SUMMARY.md\n  {report}/waterfall.html\n" in out
         assert not [line for line in out.splitlines() if not line.isprintable()]
 
     def test_the_trace_has_every_pull_request_and_its_counts_reconcile(self, demo: tuple[Path, str]) -> None:

@@ -8,7 +8,7 @@ import random
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -641,3 +641,61 @@ def test_the_schema_explains_itself(path: Path, sink: StoreSink) -> None:
     for name, text in rows(path, "SELECT name, sql FROM sqlite_schema WHERE type = 'table'"):
         assert "--" in text or name in ("resources", "scopes"), name
     assert sink.path == path
+
+
+class Told:
+    """Somebody who is told of runs, and looks into the store at that moment."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ends: list[tuple[str, str, int]] = []
+        self.records: list[set[str]] = []
+
+    def ended(self, sync_id: str, trace_id: str) -> None:
+        """A run has ended."""
+        ((count,),) = rows(self.path, "SELECT count(*) FROM runs WHERE trace_id = ? AND end_ns IS NOT NULL", trace_id)
+        self.ends.append((sync_id, trace_id, count))
+
+    def recorded(self, sync_ids: Collection[str]) -> None:
+        """There are records of these runs."""
+        self.records.append(set(sync_ids))
+
+
+def test_whoever_watches_is_told_of_ends_that_are_stored(path: Path) -> None:
+    """Of a pipeline's end, once it is committed, and of every further one; of no other end, and of nothing twice."""
+    told = Told(path)
+    sink = StoreSink(path, watch=told)
+    root = span("sync.pipeline p", 1)
+    sink.deliver(batch(span("sync.repo a", 2, 1), started=[span("sync.pipeline p", 1, end=None)], end=1))
+    sink.deliver(batch(span("sync.pipeline inner", 3, 1, start=0.5), start=1, end=2))
+    assert told.ends == []
+    sink.deliver(batch(root, start=2, end=3))
+    sink.deliver(batch(root, start=2, end=3))
+    assert told.ends == [(SYNC_ID, TRACE, 1)]
+    sink.deliver(batch(root, start=3, end=4))
+    assert told.ends == [(SYNC_ID, TRACE, 1)] * 2
+    other = "1" * 32
+    sink.deliver(
+        batch(span("run/task", 9, trace=other), span("sync.pipeline q", 8, trace="2" * 32, sync=None), start=4, end=5)
+    )
+    sink.close()
+    assert len(told.ends) == 2
+    assert told.records == [{SYNC_ID}, {SYNC_ID}, {SYNC_ID}, set(), {SYNC_ID}]
+
+
+def test_whoever_watches_is_told_nothing_of_what_is_not_stored(path: Path) -> None:
+    """A batch that cannot be stored has not come; when it is stored at last, its end is told once."""
+    told = Told(path)
+    sink = StoreSink(path, watch=told)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TRIGGER refuse BEFORE INSERT ON logs BEGIN SELECT raise(ABORT, 'refused'); END")
+        other.commit()
+        ended = batch(span("sync.pipeline p", 1), logs=[log("said", 1)])
+        with pytest.raises(StoreError):
+            sink.deliver(ended)
+        assert (told.ends, told.records) == ([], [])
+        other.execute("DROP TRIGGER refuse")
+        other.commit()
+    sink.deliver(ended)
+    sink.close()
+    assert told.ends == [(SYNC_ID, TRACE, 1)]

@@ -39,6 +39,7 @@ def main(home: Path = HOME, *, repositories: int = 4) -> int:
                 "GITHUB_API_URL": double.url,
                 "OTELSYNC_HOME": str(home / "otelsync"),
                 "OTELSYNC_STORE": "on",
+                "OTELSYNC_REPORTS_DIR": str(home / "reports" / "sync"),
             }
             with _worker(home, environment):
                 _run([*RUN, sys.executable, "-m", "examples.celery_sync.dispatch", *largest], environment)
@@ -46,7 +47,10 @@ def main(home: Path = HOME, *, repositories: int = 4) -> int:
         print(error, file=sys.stderr)
         return 1
     print()
-    return _run([*OTELSYNC, "show"], environment)
+    code = _run([*OTELSYNC, "show"], environment)
+    for report in (home / "reports").glob("sync/*/_SYNC_SUMMARY.md"):
+        print(f"\nreport\n  {report}")
+    return code
 
 
 @contextmanager

@@ -61,6 +61,8 @@ def _sync(url: str, names: list[str], home: Path) -> Summary:
             journal_dir=home / "journals" / SERVICE,
             store="on",
             store_path=home / "store.db",
+            reports="on",
+            reports_dir=home / "reports" / "sync",
             log_format="json",
             log_stream=log,
         )
@@ -83,6 +85,9 @@ def _show(summary: Summary, home: Path) -> None:
     print("\nledger")
     for account in read_ledger(home / "journals" / SERVICE).accounts:
         print(f"  {account}")
+    report = home / "reports" / "sync" / summary.sync_id
+    if report.exists():
+        print(f"\nreport\n  {_short(report / '_SYNC_SUMMARY.md')}\n  {_short(report / 'waterfall.html')}")
     print(f"\nlogs\n  {_short(home / 'github-sync.log')} (the server's: {_short(home / 'github-double.log')})")
     print("\nlook further, in this directory")
     at = f"--home {_short(home)}"

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from otelsync.cli import options
 from otelsync.cli.catching_up import catch_up, journal_directories
+from otelsync.errors import OtelsyncError
 
 if TYPE_CHECKING:
+    from otelsync.settings import Settings
+    from otelsync.shipping.ledger import Ledger
     from otelsync.views.report import Summary
+
+_NICE: Final = 10
+"""By how much making reports in the background stands back behind all else; nice(1)."""
 
 
 @click.command(name="report")
@@ -21,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the run's folder goes.  [default: reports/sync]",
+    help="Where the run's folder goes. [OTELSYNC_REPORTS_DIR; reports/sync]",
 )
 @click.option(
     "--group-by",
@@ -30,10 +39,17 @@ if TYPE_CHECKING:
     metavar="ATTRIBUTE",
     help="What has a file of its own: repo, or an attribute such as customer.",
 )
+@click.option("--in-background", multiple=True, hidden=True, help="The runs, where whoever ships calls.")
 @options.json_option("The figures as JSON, as in summary.json.")
 @options.home_option
 def command(
-    sync_id: str | None, last: bool, output: Path | None, group_by: str, as_json: bool, home: Path | None
+    sync_id: str | None,
+    last: bool,
+    output: Path | None,
+    group_by: str,
+    in_background: tuple[str, ...],
+    as_json: bool,
+    home: Path | None,
 ) -> None:
     """Write the report of a run: the latest, or the one that SYNC_ID names.
 
@@ -41,21 +57,48 @@ def command(
     """
     if last and sync_id is not None:
         raise click.UsageError("either SYNC_ID or --last")
-    from otelsync.shipping.ledger import read_ledger
-    from otelsync.views.report import DIRECTORY, make_report
+    from otelsync.views.report import make_report
 
     settings = options.settings_of(home)
+    output = output or settings.reports_dir
+    if in_background:
+        _make_in_background(settings, in_background, output)
+        return
     catch_up(settings)
-    ledgers = {directory.name: read_ledger(directory) for directory in journal_directories(settings)}
-    report = make_report(
-        settings.store_file, sync_id, output or DIRECTORY, group_by=group_by or "repo", ledgers=ledgers
-    )
+    report = make_report(settings.store_file, sync_id, output, group_by=group_by or "repo", ledgers=_ledgers(settings))
     if as_json:
         from otelsync.views.report import summary_json
 
         click.echo(json.dumps(summary_json(report.summary), indent=2).replace("\x7f", "\\u007f"))
         return
     _tell(report.folder, report.summary)
+
+
+def _make_in_background(settings: Settings, names: Sequence[str], output: Path) -> None:
+    """Make reports from what is in the store, as whoever called is the one that ships; then remove what is too many.
+
+    Raises:
+        OtelsyncError: One of them cannot be made; the others have been.
+    """
+    from otelsync.views.report import remove_oldest, write_report
+
+    os.nice(_NICE)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a supervisor has blocked what it waits for
+    failures: list[OtelsyncError] = []
+    for name in names:
+        try:
+            write_report(settings.store_file, name, output, ledgers=_ledgers(settings))
+        except OtelsyncError as error:
+            failures.append(error)
+    remove_oldest(output, settings.reports_keep)
+    if failures:
+        raise failures[0]
+
+
+def _ledgers(settings: Settings) -> dict[str, Ledger]:
+    from otelsync.shipping.ledger import read_ledger
+
+    return {directory.name: read_ledger(directory) for directory in journal_directories(settings)}
 
 
 def _tell(folder: Path, summary: Summary) -> None:

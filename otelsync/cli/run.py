@@ -87,7 +87,7 @@ def _supervise(command: tuple[str, ...], settings: Settings, environment: dict[s
     status = child.wait()
     if attendance is not None:
         _say(attendance.end(settings.drain_timeout))
-        _leave_to_another(settings)
+        _leave_to_another(settings, attendance)
     end_like(status)
 
 
@@ -104,9 +104,9 @@ def _attend(settings: Settings) -> Attendance | None:
         return None
 
 
-def _leave_to_another(settings: Settings) -> None:
+def _leave_to_another(settings: Settings, attendance: Attendance) -> None:
     """What outlives the program goes on being shipped, unless all ends with us."""
-    pids = [] if os.getpid() == 1 else survivors(settings.journal)
+    pids = [] if os.getpid() == 1 else survivors(settings.journal, besides=attendance.reporting)
     if not pids:
         return
     try:

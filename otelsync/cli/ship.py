@@ -16,6 +16,7 @@ import click
 
 from otelsync.cli import options
 from otelsync.cli.catching_up import journal_directories
+from otelsync.configuration import make_reports
 from otelsync.errors import ConfigurationError, OtelsyncError
 from otelsync.recording.journal import boot_id, start_ticks
 from otelsync.settings import Settings
@@ -24,6 +25,7 @@ from otelsync.supervision.survivors import anyone_writing
 
 if TYPE_CHECKING:
     from otelsync.shipping.metrics_service import MetricsService
+    from otelsync.shipping.run_reports import RunReports
     from otelsync.shipping.shipper import Shipper
 
 _LAST_METRICS = 1.0
@@ -60,18 +62,21 @@ def command(
         settings = replace(settings, journal_dir=settings.journal)
     told: SimpleQueue[int] = SimpleQueue()  # an Event's lock may be held by the very code that a signal interrupts
     metrics = _metrics(settings, is_successor=bool(until_gone))
+    reports = make_reports(settings)
     stations: dict[Path, _Station] = {}
     if not once:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: told.put(number))
         click.echo(f"otelsync: shipping {settings.journal_dir or settings.journals}", err=True)
         awaited = [Writer(pid, start_ticks(pid), boot_id()) for pid in until_gone]
-        _ship_until(told, settings, stations, metrics, awaited)
-    _take_up(settings, stations, metrics)
+        _ship_until(told, settings, stations, metrics, reports, awaited)
+    _take_up(settings, stations, metrics, reports)
     deadline = time.monotonic() + timeout
     try:
         _drain(list(stations.values()), timeout)
     finally:
+        if reports is not None:
+            reports.close(deadline)
         if metrics is not None:
             metrics.close(max(_LAST_METRICS, deadline - time.monotonic()))
 
@@ -98,13 +103,13 @@ def _metrics(settings: Settings, *, is_successor: bool) -> MetricsService | None
 class _Station:
     """The shipper of one directory, in a thread of its own, which ends with the process whatever it is waiting for."""
 
-    def __init__(self, settings: Settings, metrics: MetricsService | None) -> None:
+    def __init__(self, settings: Settings, metrics: MetricsService | None, reports: RunReports | None) -> None:
         from otelsync.configuration import make_shipper
 
         self.directory = settings.journal
         self.drained = False
         self._settings = settings
-        self._make = make_shipper(settings, metrics=metrics)
+        self._make = make_shipper(settings, metrics=metrics, reports=reports)
         self._shipper: Shipper | None = None
         self._stopping = threading.Event()
         self._stop_by = 0.0
@@ -140,11 +145,12 @@ def _ship_until(
     settings: Settings,
     stations: dict[Path, _Station],
     metrics: MetricsService | None,
+    reports: RunReports | None,
     awaited: Sequence[Writer],
 ) -> None:
     """Ship until told to stop; or, if processes are awaited, until they have ended and nobody records any more."""
     while True:
-        _take_up(settings, stations, metrics)
+        _take_up(settings, stations, metrics, reports)
         with suppress(Empty):
             told.get(timeout=settings.ship_interval)
             return
@@ -152,11 +158,16 @@ def _ship_until(
             return
 
 
-def _take_up(settings: Settings, stations: dict[Path, _Station], metrics: MetricsService | None) -> None:
+def _take_up(
+    settings: Settings,
+    stations: dict[Path, _Station],
+    metrics: MetricsService | None,
+    reports: RunReports | None,
+) -> None:
     """Begin with the directories that are new."""
     for directory in journal_directories(settings):
         if directory not in stations:
-            stations[directory] = _Station(replace(settings, journal_dir=directory), metrics)
+            stations[directory] = _Station(replace(settings, journal_dir=directory), metrics, reports)
 
 
 def _drain(stations: list[_Station], timeout: float) -> None:

@@ -29,6 +29,7 @@ from otelsync.shipping.trace_budget import Limits
 
 if TYPE_CHECKING:
     from otelsync.shipping.metrics_outlet import MetricsOutlet
+    from otelsync.shipping.run_reports import RunReports
 
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_BATCH_RECORDS = 4096
@@ -53,6 +54,7 @@ class Shipper:
         limits: What a trace may be on its way to OTLP; None: it goes as it was recorded.
         debug_logs: Whether all DEBUG records go to OTLP, or only those of stages that failed or were slow.
         metrics: What counts the records. It is closed with the shipper.
+        reports: What makes the reports of runs whose end the store has. It is looked at, and not closed.
         backoff: How long a failing sink is left alone.
         patience: Seconds that an unreadable record of a living process may take to become readable.
     """
@@ -66,6 +68,7 @@ class Shipper:
         limits: Limits | None = None,
         debug_logs: bool = True,
         metrics: MetricsOutlet | None = None,
+        reports: RunReports | None = None,
         backoff: Backoff | None = None,
         patience: float = 1.0,
         max_batch_bytes: int = MAX_BATCH_BYTES,
@@ -77,6 +80,7 @@ class Shipper:
         if store is not None:
             self._outlets.append(StoreOutlet(store, backoff))
         self._metrics = metrics
+        self._reports = reports
         if metrics is not None:
             self._outlets.append(metrics)
         if len({outlet.name for outlet in self._outlets}) < len(self._outlets):
@@ -110,6 +114,8 @@ class Shipper:
     def step(self) -> bool:
         """Look at the directory once and move what can be moved; True if anything was. Does nothing for a non-owner."""
         moved = self._collect(0.0)
+        if self._reports is not None:
+            self._reports.look()
         if not self.own():
             return moved
         self._backlog.scan()

@@ -8,19 +8,19 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from operator import sub
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from otelsync.errors import StoreError
 from otelsync.recording.journal import make_private
 from otelsync.shipping import rows, schema
 from otelsync.shipping.batch import Batch
 from otelsync.shipping.histogram import buckets
-from otelsync.shipping.kinship import Kinship, Known, SpanId, Spans, SumKey
+from otelsync.shipping.kinship import PIPELINE, Kinship, Known, SpanId, Spans, SumKey
 from otelsync.shipping.rows import LARGEST, Decoder, Detailed, Log, Plain
 from otelsync.shipping.run_summary import RunSummary, summarize
 
@@ -89,6 +89,16 @@ class _Records:
     logs: list[Log] = field(default_factory=list)
 
 
+class RunWatch(Protocol):
+    """Who is told of runs, once what is told is in the store."""
+
+    def ended(self, sync_id: str, trace_id: str) -> None:
+        """A run has ended, or a further end of it has come."""
+
+    def recorded(self, sync_ids: Collection[str]) -> None:
+        """Further records of these runs have come."""
+
+
 class StoreSink:
     """Writes batches into the store at `path`, made if it is missing (directory 0700, file 0600).
 
@@ -96,12 +106,20 @@ class StoreSink:
         path: The SQLite file.
         max_bytes: Above this size the oldest runs are deleted, whole, but never the latest one. None: no bound.
         max_age: Seconds after which a run without any further record is deleted. None: never.
+        watch: Who is told of runs.
 
     Every method raises StoreError if the store cannot be read or written; then nothing of the batch is stored. A
     damaged file is moved aside, which is logged once, and a new one begun. For one thread at a time.
     """
 
-    def __init__(self, path: Path | str, max_bytes: int | None = None, max_age: float | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        max_bytes: int | None = None,
+        max_age: float | None = None,
+        *,
+        watch: RunWatch | None = None,
+    ) -> None:
         self.path = Path(path)
         self.max_bytes = max_bytes
         self.max_age = max_age
@@ -112,6 +130,9 @@ class StoreSink:
         self._services: dict[int, str] = {}
         self._scopes: dict[bytes, int] = {}
         self._delivered = 0
+        self._watch = watch
+        self._recorded: set[str] = set()
+        """The sync ids of a batch."""
         with self._guarded():
             pass
         self._make_room()
@@ -153,11 +174,13 @@ class StoreSink:
                 connection.close()
 
     def _deliver(self, batch: Batch) -> None:
+        self._recorded.clear()
         with self._guarded() as connection, _transaction(connection):
             position = _position(connection, batch.journal)
             if batch.end <= position:
                 return
             records = self._decode(connection, batch)
+            pipelines = set() if self._watch is None else _pipelines(records)
             if batch.start < position:
                 _forget_known_logs(connection, records)
             if batch.start < position or not self._store_spans(connection, records):
@@ -166,6 +189,8 @@ class StoreSink:
             connection.executemany(_INSERT_OPEN, records.started)
             connection.executemany(_INSERT_LOG, records.logs)
             connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (batch.journal, batch.end))
+            ended = _ended_runs(connection, pipelines)
+        self._tell(ended)
         if self._decoder.undecodable:
             _log.warning("%s records of %s could not be decoded", self._decoder.undecodable, batch.journal)
             self._decoder.undecodable = 0
@@ -220,7 +245,15 @@ class StoreSink:
             if known is not None:
                 summary = RunSummary(*known).merged(summary)
             merged.append(summary.row())
+            if summary.sync_id is not None:
+                self._recorded.add(summary.sync_id)
         connection.executemany(f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * 14)})", merged)
+
+    def _tell(self, ended: Sequence[tuple[str, str]]) -> None:
+        if self._watch is not None:
+            self._watch.recorded(self._recorded)
+            for sync_id, trace_id in ended:
+                self._watch.ended(sync_id, trace_id)
 
     def _resource(self, connection: sqlite3.Connection, body: bytes) -> int:
         number = self._resources.get(body)
@@ -445,6 +478,23 @@ def _known(connection: sqlite3.Connection, traces: Iterable[str]) -> Known:
         ):
             running[trace_id, span_id] = parent
     return Known(frozenset(awaited), running)
+
+
+def _pipelines(records: _Records) -> set[str]:
+    """The traces in which a pipeline has ended."""
+    return {span[0] for spans in (records.plain, records.detailed) for span in spans if span[3].startswith(PIPELINE)}
+
+
+def _ended_runs(connection: sqlite3.Connection, traces: Iterable[str]) -> list[tuple[str, str]]:
+    """Those of the traces that are runs whose pipeline has ended: sync id and trace id of each."""
+    found: list[tuple[str, str]] = []
+    for trace_id in traces:
+        found += connection.execute(
+            "SELECT sync_id, trace_id FROM runs WHERE trace_id = ? AND sync_id IS NOT NULL AND end_ns IS NOT NULL"
+            " AND substr(root_name, 1, ?) = ?",
+            (trace_id, len(PIPELINE), PIPELINE),
+        )
+    return found
 
 
 def _forget_known_spans(connection: sqlite3.Connection, records: _Records) -> None:

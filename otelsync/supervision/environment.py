@@ -1,9 +1,10 @@
-"""The environment of a program under ``otelsync run``: what makes Python set it up before its first line."""
+"""The environments of what is started: a program under ``otelsync run``, set up before its first line; a report."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +45,28 @@ def environment_of_program(
         "OTEL_PYTHON_CONFIGURATOR": "otelsync",
     }
     return {**unless_set, **environment, **ours}
+
+
+def environment_of_report(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
+    """What the process that makes reports finds in its environment: where the data is, and nothing to record or ship.
+
+    Args:
+        settings: Of whoever ships; no other option of the environment has a say.
+        environment: What it is made from.
+    """
+    options = {variable for option in fields(Settings) for variable in option.metadata["variables"]}
+    others = {name: value for name, value in without_bootstrap(environment).items() if name not in options}
+    ours = {
+        "OTELSYNC_HOME": str(settings.home),
+        "OTELSYNC_STORE_PATH": str(settings.store_file),
+        "OTELSYNC_REPORTS_KEEP": str(settings.reports_keep),
+        "OTELSYNC_REPORTS": "off",
+        "OTELSYNC_SHIP": "off",
+        "OTEL_SDK_DISABLED": "true",  # also for another tool that sets up every Python
+    }
+    if settings.journal_dir is not None:
+        ours["OTELSYNC_JOURNAL_DIR"] = str(settings.journal_dir)
+    return {**others, **ours}
 
 
 def without_bootstrap(environment: Mapping[str, str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,10 +25,13 @@ def adopt_orphans() -> None:
         return  # then daemons of this run are not noticed
 
 
-def survivors(directory: Path) -> list[int]:
-    """Our own children that may still record: they run Python, or write a journal in the directory."""
+def survivors(directory: Path, *, besides: Collection[int] = ()) -> list[int]:
+    """Our own children that may still record: they run Python, or write a journal in the directory.
+
+    `besides`: the processes of which it is known that they record nothing.
+    """
     writing = {segment.pid for segments in list_segments(directory).values() for segment in segments}
-    return [pid for pid in _children() if pid in writing or _runs_python(pid)]
+    return [pid for pid in _children() if pid not in besides and (pid in writing or _runs_python(pid))]
 
 
 def ship_detached(arguments: Sequence[str]) -> int:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from otelsync import settings
 from otelsync.shipping.ledger import Ledger
 from otelsync.version import __version__
 from otelsync.views.quantities import timestamp
 from otelsync.views.report.comparison import compare, previous_run
+from otelsync.views.report.earlier import PAGE, SUMMARY, TEXT, files_of_earlier, remove_oldest
 from otelsync.views.report.figures import Summary
 from otelsync.views.report.folder import ReportError, write_folder
 from otelsync.views.report.markdown import group_markdown, summary_markdown
@@ -22,16 +23,22 @@ from otelsync.views.report.selection import select
 from otelsync.views.report.summary import REPO, summarize
 from otelsync.views.runs import find_run, open_store
 
-__all__ = ["DIRECTORY", "REPO", "Report", "ReportError", "Summary", "make_report", "summary_json", "write_report"]
+__all__ = [
+    "DIRECTORY",
+    "REPO",
+    "Report",
+    "ReportError",
+    "Summary",
+    "make_report",
+    "remove_oldest",
+    "summary_json",
+    "write_report",
+]
 
-DIRECTORY: Final = Path("reports/sync")
+DIRECTORY: Final = settings.REPORTS
 """Where reports go, below the current directory, unless told otherwise."""
-SUMMARY: Final = "summary.json"
 FORMAT: Final = 1
 """Of `summary.json`: a change that readers would stumble over needs another number."""
-
-_OURS: Final = re.compile(r"[a-z0-9][a-z0-9._-]*\.md", re.ASCII)
-"""Names that files of groups have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +96,10 @@ def make_report(
         nodes = select(store, run, summary.traces)
     folder = Path(directory) / folder_name(run.sync_id, run.trace_id)
     texts: dict[str, Iterable[str]] = {group.file: [group_markdown(summary, group)] for group in summary.groups}
-    texts["waterfall.html"] = page(summary, nodes)
-    texts["_SYNC_SUMMARY.md"] = [summary_markdown(summary)]
+    texts[PAGE] = page(summary, nodes)
+    texts[TEXT] = [summary_markdown(summary)]
     texts[SUMMARY] = [json.dumps(summary_json(summary), indent=2).replace("\x7f", "\\u007f"), "\n"]
-    write_folder(folder, texts, stale=_files_of_earlier(folder))
+    write_folder(folder, texts, stale=files_of_earlier(folder))
     return Report(folder, summary)
 
 
@@ -127,13 +134,3 @@ def _field(key: str, value: Any) -> tuple[str, Any]:
 
 def _seconds(nanoseconds: int) -> float:
     return round(nanoseconds / 1e9, 6)
-
-
-def _files_of_earlier(folder: Path) -> list[str]:
-    """The files of groups that an earlier report has left. What else is there is not ours."""
-    try:
-        groups = json.loads((folder / SUMMARY).read_text("utf-8"))["groups"]
-        names = [group["file"] for group in groups]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [name for name in names if isinstance(name, str) and _OURS.fullmatch(name)]

@@ -23,9 +23,14 @@ _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin|conout|clock)
 
 def folder_name(sync_id: str | None, trace_id: str) -> str:
     """The folder of a run: its sync id, if it has the form of one."""
-    if sync_id and _SYNC_ID.fullmatch(sync_id):
+    if sync_id and is_sync_id(sync_id):
         return sync_id
     return _with_digest(_slug(sync_id), sync_id) if sync_id else _slug(trace_id)
+
+
+def is_sync_id(name: str) -> bool:
+    """Whether a name has the form of a sync id."""
+    return _SYNC_ID.fullmatch(name) is not None
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:

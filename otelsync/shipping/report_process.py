@@ -1,0 +1,97 @@
+"""The process that makes reports: started beside the program, asked how it went, left to itself at the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_PYTHON: Final = re.compile(r"python|pypy")
+_MOST_SAID: Final = 4096
+_LONGEST_CAUSE: Final = 300
+_OURS: Final = "otelsync: "
+"""What a command's own message begins with."""
+
+
+class ReportProcess:
+    """An ``otelsync report`` of low priority that says nothing unless it fails.
+
+    It is in a session of its own, so no signal for the program's group or terminal ends it.
+
+    Args:
+        names: What names each run.
+        directory: Where the folders go.
+        environment: All of its environment.
+
+    Raises:
+        OSError: It cannot be started.
+        ValueError: A name, or the directory, cannot be an argument.
+    """
+
+    def __init__(self, names: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
+        # -P: no module is taken from wherever the program happens to be
+        command = [_python(), "-P", "-m", "otelsync.cli", "report", f"--output={directory}"]
+        self._process = _Child(
+            [*command, *(f"--in-background={name}" for name in names)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def failure(self) -> str | None:
+        """Why it has failed; empty if it has not, and None while it goes on."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        lines = self._said().strip().splitlines()
+        self._close()
+        # The exit code is 0 too if the program, or its supervisor, has waited for every child that there was.
+        if code == 0 and not any(line.startswith(_OURS) for line in lines):
+            return ""
+        how = f"its process was ended by signal {-code}" if code < 0 else f"its process ended with {code}"
+        return lines[-1].removeprefix(_OURS)[:_LONGEST_CAUSE] if lines else how
+
+    def leave(self) -> None:
+        """Let it go on by itself. It is only waited for so that nothing of it stays in the table of processes."""
+        self._close()
+        with suppress(RuntimeError):  # no thread to be had, such as at the end of the interpreter
+            threading.Thread(target=self._process.wait, name="otelsync-report", daemon=True).start()
+
+    def _said(self) -> str:
+        """What there is to be read: another child of the program may hold the pipe open, so there may be no end."""
+        assert self._process.stderr is not None
+        number = self._process.stderr.fileno()
+        try:
+            os.set_blocking(number, False)
+            return os.read(number, _MOST_SAID).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def _close(self) -> None:
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+
+class _Child(subprocess.Popen[bytes]):
+    def __del__(self) -> None:
+        """That it outlives us is no mistake, and nothing to be warned of."""
+
+
+def _python() -> str:
+    """The interpreter. Where Python is embedded, or the program was frozen, this would be the program itself."""
+    if getattr(sys, "frozen", False) or not _PYTHON.match(Path(sys.executable or "").name):
+        raise OSError(f"{sys.executable or 'sys.executable'} is no Python that could be started")
+    return sys.executable
