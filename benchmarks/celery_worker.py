@@ -2,8 +2,8 @@
 
 Prefork workers with two children each do small tasks from a Redis of their own, with spans, and with log records where
 a line says so, delivered to a sink in another process. All workers of a round are there from its begin to its end and
-take turns, a portion of the tasks each: the speed of a shared machine drifts by more than tracing adds. The figure is the
-CPU time of a worker's processes from when all are ready to its end, waiting for its turn included, and that of the
+take turns, a portion of the tasks each: the speed of a shared machine drifts by more than tracing adds. The figure is
+the CPU time of a worker's processes from when all are ready to its end, waiting for its turn included, and that of the
 process that supervises it.
 """
 
