@@ -97,11 +97,12 @@ class Cpu:
 
 @dataclass(frozen=True)
 class Round:
-    """What one worker took: up to when it was ready, and from then to its end; and what did not arrive."""
+    """What one worker took: up to when it was ready, and from then to its end; what did not arrive, and what did."""
 
     start: Cpu
     tasks: Cpu
     missing: str = ""
+    log_records: int = 0
 
 
 Results = dict[str, list[Round]]
@@ -191,9 +192,10 @@ def measure(
         rounds = {}
         for name, worker in workers.items():
             end = worker.end()
-            arrived = worker.sink.counts().spans["run/small"]
+            counts = worker.sink.counts()
+            arrived = counts.spans["run/small"]
             missing = f"{arrived:,} of {tasks:,} spans" if worker.way.traced and arrived != tasks else ""
-            rounds[name] = Round(begins[name], end - begins[name], missing)
+            rounds[name] = Round(begins[name], end - begins[name], missing, counts.logs.total())
         return rounds
 
 
@@ -320,6 +322,7 @@ def table(results: Results, tasks: int) -> str:
     """One line a way: medians over the rounds, and what is added to bare Celery, with the ratio to the peer's."""
     bare = _medians(results.get("bare", []))
     header = ["CPU a task, us", "worker", "added", "supervisor", "added in all", "added, against the peer's", "in all"]
+    header.append("log records a task")
     rows = [header]
     for name, rounds in results.items():
         own = _medians(rounds)
@@ -329,6 +332,7 @@ def table(results: Results, tasks: int) -> str:
         peer = _medians(results.get("otel-logs" if name.endswith("-logs") else "otel", [])) - bare
         for ours, theirs in ((added.worker, peer.worker), (added.total, peer.total)):
             row.append(f"{ours / theirs:.2f}" if name.startswith("otelsync") and theirs > 0 else "")
+        row.append(f"{median(one.log_records for one in rounds) / tasks:.1f}")
         rows.append(row)
     return draw(rows)
 

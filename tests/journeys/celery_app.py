@@ -76,6 +76,13 @@ def fail(message: str) -> None:
     raise ValueError(message)
 
 
+@shared_task(name="leak")
+def leak(text: str, *, token: str) -> None:
+    """Log what it was given, and fail with it."""
+    log.info("given %s and %s", text, {"token": token})
+    raise ValueError(text, {"api_key": token})
+
+
 @shared_task(name="give_up")
 def give_up(how: str) -> None:
     """End without a result: by "ignore" or by "reject"."""

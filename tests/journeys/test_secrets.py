@@ -6,6 +6,8 @@ What is looked for is the bare secret, in the bytes of files and of requests as 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,11 +16,13 @@ from typing import Any, Final
 import pytest
 import requests
 import structlog
+from brokers import RedisServer
 from celery_here import make_app, outcome, working
 from click.testing import CliRunner
 from otlp_server import OtlpServer, otlp_server
 from plain_servers import http, speaking
 from recorded import Recorded
+from workers import publishing_app, worker
 
 import otelsync
 from otelsync.cli import main
@@ -50,7 +54,7 @@ SECRETS: Final = {
     "a key of the user's": ("iban7hunter" + TAIL, "iban: {}, and so on"),
     "a pattern of the user's": ("cust-7007007", "customer {} is late"),
 }
-USERS: Final = {"redact_keys": ["iban"], "redact_patterns": [r"cust-\d+"]}
+USERS: Final[dict[str, list[str]]] = {"redact_keys": ["iban"], "redact_patterns": [r"cust-\d+"]}
 UNTOUCHED: Final = "author=octocat, authority=high, tokenizer=bpe, design=signature"
 
 
@@ -136,11 +140,20 @@ def through_celery(texts: list[tuple[str, str]]) -> None:
                 outcome(task.delay(text, token=secret))
 
 
-def everything(folder: Path) -> bytes:
-    """All bytes of all files of a folder, and their names."""
-    return b"\n".join(
-        str(path).encode() + b"\n" + path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
-    )
+def everything(folder: Path, *, besides: str = "/") -> bytes:
+    """All bytes of all files of a folder, and their names; those whose names begin with `besides` are left out."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(besides))
+    return b"\n".join(str(path).encode() + b"\n" + path.read_bytes() for path in files)
+
+
+def leaks_in(places: dict[str, bytes]) -> list[tuple[str, str, bytes]]:
+    """Which secret is where, and what stands around it."""
+    return [
+        (name, place, _around(content, secret))
+        for place, content in places.items()
+        for name, (secret, _) in SECRETS.items()
+        if secret.encode() in content
+    ]
 
 
 def _around(content: bytes, secret: str) -> bytes:
@@ -197,14 +210,36 @@ def test_no_secret_leaves_the_process(
     places["terminal"] = b"".join(shown(command) for command in ("list", "show", "logs", "ledger"))
     places["home"] = everything(recorded.home)
 
-    leaks = [
-        (name, place)
-        for place, content in places.items()
-        for name, (secret, _) in SECRETS.items()
-        if secret.encode() in content
-    ]
-    assert leaks == [], [_around(places[place], SECRETS[name][0]) for name, place in leaks[:5]]
+    assert leaks_in(places) == []
     wanted = (
         ("journal", "export", "store") if options.get("logging") == "keep" else ("journal", "export", "store", "stdout")
     )
     assert [place for place in wanted if places[place].count(UNTOUCHED.encode()) < len(SECRETS)] == []
+
+
+@pytest.mark.slow
+def test_no_secret_leaves_a_worker(tmp_path: Path, redis: RedisServer, endpoint: OtlpServer) -> None:
+    """The same for the processes of a prefork worker under `otelsync run`, one of which is killed while it has them."""
+    home, broker = tmp_path / "home", redis.broker()
+    begun = tmp_path / "begun"
+    environment = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.url,
+        "OTELSYNC_REDACT_KEYS": ",".join(USERS["redact_keys"]),
+        "OTELSYNC_REDACT_PATTERNS": "\n".join(USERS["redact_patterns"]),
+    }
+    texts = [(form.format(secret) + f" ({UNTOUCHED})", secret) for secret, form in SECRETS.values()]
+    with worker(home, broker, environment=environment) as running, publishing_app(broker) as app:
+        for text, secret in texts:
+            outcome(app.tasks["leak"].delay(text, token=secret))
+        app.tasks["hold"].delay(str(begun), texts[0][0])
+        running.wait_until(begun.exists)
+        os.kill(int(begun.read_text()), signal.SIGKILL)
+        running.wait_until(lambda: "WorkerLostError" in running.log)
+        assert running.end() == 0, running.log
+    places = {
+        "home": everything(home, besides="output-"),
+        "export": b"\n".join(request.message.SerializeToString() for request in endpoint.accepted),
+        "metrics": b"\n".join(request.SerializeToString() for request in endpoint.metrics),
+    }
+    assert leaks_in(places) == []
+    assert places["export"].count(UNTOUCHED.encode()) >= len(SECRETS)
