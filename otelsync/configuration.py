@@ -16,8 +16,9 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 
-from otelsync import context, logs, trace_headers
+from otelsync import context, logs
 from otelsync.errors import ConfigurationError
+from otelsync.http import trace_headers
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 from otelsync.verbosity import Levels, Watch

@@ -104,8 +104,8 @@ _rate_limits.event(
     5, "sync.retry.waiting", level="debug", fields=("reason", "planned_seconds"), says="The next try is waited for."
 )
 
-_http_calls = Catalogue("hc", source="otelsync.http_calls")
-_http_calls.event(
+_calls = Catalogue("hc", source="otelsync.http.calls")
+_calls.event(
     1,
     "sync.api.retry",
     level="info",
@@ -204,7 +204,7 @@ _when_imported.event(
 _attendance = Catalogue("at", source="otelsync.supervision.attendance")
 _attendance.event(1, "the run could not be closed in order", level="debug", says="Its records stay in the journal.")
 
-_trace_headers = Catalogue("th", source="otelsync.trace_headers")
+_trace_headers = Catalogue("th", source="otelsync.http.trace_headers")
 _trace_headers.event(
     1,
     "the host of %r cannot be told, so it gets no trace headers",

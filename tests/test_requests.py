@@ -462,7 +462,7 @@ class TestSwitching:
         def fail(*_: Any, **__: Any) -> None:
             raise RuntimeError("ours")
 
-        monkeypatch.setattr("otelsync.http_calls._routes.route", fail)
+        monkeypatch.setattr("otelsync.http.calls._routes.route", fail)
         monkeypatch.setattr("otelsync.rate_limits.read_response", fail)
         assert requests.get(f"{listener.url}/x", timeout=5).status_code == 200
         assert [span.name for span in recorded.spans] == ["GET"]

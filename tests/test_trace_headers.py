@@ -22,10 +22,10 @@ from recorded import Recorded
 
 import otelsync
 from otelsync.errors import ConfigurationError
+from otelsync.http.trace_headers import GuardedPropagator, TrustedHosts, install
+from otelsync.http.urls import host_of, is_loopback, plain_host, without_secrets
 from otelsync.integrations.httpx import Instrumentor as HttpxInstrumentor
 from otelsync.integrations.requests import Instrumentor as RequestsInstrumentorOfOurs
-from otelsync.trace_headers import GuardedPropagator, TrustedHosts, install
-from otelsync.urls import host_of, is_loopback, plain_host, without_secrets
 
 FOREIGN = "api.foreign.example"
 

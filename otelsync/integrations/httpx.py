@@ -12,9 +12,9 @@ from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor, Request
 from opentelemetry.trace import Span
 
 from otelsync.harmless import harmless
-from otelsync.http_calls import Call
+from otelsync.http.calls import Call
+from otelsync.http.conventions import stable_http_conventions
 from otelsync.patching import Patch
-from otelsync.stable_conventions import stable_http_conventions
 
 
 class Sends:

@@ -17,12 +17,13 @@ from github.Requester import Requester
 from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
-from otelsync import rate_limits, retry_waits
+from otelsync import rate_limits
 from otelsync.context import current_scope
 from otelsync.harmless import harmless
-from otelsync.http_calls import speaking_github
+from otelsync.http import retry_waits
+from otelsync.http.calls import speaking_github
+from otelsync.http.routes import github_route
 from otelsync.patching import Patch
-from otelsync.routes import github_route
 from otelsync.stages import ApiCall, Stage, api_call
 
 _REQUESTS: Final = (

@@ -12,11 +12,11 @@ from opentelemetry.trace import Span
 from requests import PreparedRequest, Response, Session
 from requests.utils import resolve_proxies
 
-from otelsync import http_calls, retry_waits
 from otelsync.harmless import harmless
-from otelsync.http_calls import Call
+from otelsync.http import calls, retry_waits
+from otelsync.http.calls import Call
+from otelsync.http.conventions import stable_http_conventions
 from otelsync.patching import Patch
-from otelsync.stable_conventions import stable_http_conventions
 
 _APPLIED: Final = "opentelemetry_instrumentation_requests_applied"
 """What OpenTelemetry's instrumentation marks its own ``Session.send`` with."""
@@ -129,12 +129,12 @@ def _sent(traced: Any, session: Session, request: PreparedRequest, kwargs: dict[
     if redirects is None or redirects.session is not session:
         redirects = None
     call = _call(request, redirects.sends if redirects else 0)
-    token = http_calls.CURRENT.set(call)
+    token = calls.CURRENT.set(call)
     try:
         response: Response = traced(session, request, **kwargs)
         return response
     finally:
-        http_calls.CURRENT.reset(token)
+        calls.CURRENT.reset(token)
         if redirects is not None:
             redirects.sends += call.sends if call is not None else 1
 
@@ -148,13 +148,13 @@ def _call(request: PreparedRequest, resends: int) -> Call:
 
 
 def _begun(span: Span, _request: PreparedRequest) -> None:
-    call = http_calls.CURRENT.get()
+    call = calls.CURRENT.get()
     if call is not None:
         call.begun(span)
 
 
 def _answered(span: Span, _request: PreparedRequest, response: Response) -> None:
-    call = http_calls.CURRENT.get()
+    call = calls.CURRENT.get()
     if call is not None:
         body = response._content
         call.answered(

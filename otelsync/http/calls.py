@@ -19,10 +19,10 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from otelsync import logs, rate_limits
 from otelsync.context import current_scope
 from otelsync.harmless import harmless
+from otelsync.http.routes import Routes
+from otelsync.http.urls import host_of, without_secrets
 from otelsync.rate_limit_fields import read_response
-from otelsync.routes import Routes
 from otelsync.stages import ApiCall, current_tracer
-from otelsync.urls import host_of, without_secrets
 
 CURRENT: Final[ContextVar[Call | None]] = ContextVar("otelsync_http_call", default=None)
 """The call that is being made now."""

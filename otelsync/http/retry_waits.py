@@ -15,8 +15,9 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
-from otelsync import http_calls, rate_limits
+from otelsync import rate_limits
 from otelsync.harmless import harmless
+from otelsync.http import calls
 from otelsync.patching import Patch
 from otelsync.rate_limit_fields import read_response
 
@@ -51,7 +52,7 @@ def _visible_sleep(patch: Patch, original: Any) -> Any:
         else:
             with wait:
                 original(self, response)
-        call = http_calls.CURRENT.get()
+        call = calls.CURRENT.get()
         if call is not None:
             call.sent_again()
 
@@ -91,7 +92,7 @@ def _visible_increment(patch: Patch, original: Any) -> Any:
         *rest: Any,
         **named: Any,
     ) -> Retry:
-        call = http_calls.CURRENT.get() if patch.is_on else None
+        call = calls.CURRENT.get() if patch.is_on else None
         is_last = True
         try:
             retry: Retry = original(self, method, url, response, error, *rest, **named)

@@ -19,7 +19,7 @@ from opentelemetry.propagators.textmap import (
 )
 from opentelemetry.trace import Span, SpanKind, format_trace_id
 
-from otelsync.urls import host_of, is_loopback, plain_host
+from otelsync.http.urls import host_of, is_loopback, plain_host
 
 _log = logging.getLogger("otelsync")
 
