@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from recorded import Recorded
 
 import otelsync
 
+for number in (signal.SIGHUP, signal.SIGQUIT):  # a shell lets what it starts in the background ignore them
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["OTELSYNC_REPORTS"] = "off"  # they would go where pytest was started
 _OURS = ("OTEL_", "OTELSYNC_", "LOG_", "SERVICE_NAME", "XDG_STATE_HOME", "NO_COLOR", "FORCE_COLOR")
 

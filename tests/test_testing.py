@@ -484,8 +484,11 @@ def outcomes(pytester: pytest.Pytester, source: str, **expected: int) -> str:
     return run(pytester, **expected)
 
 
-def test_a_suite_that_asks_for_nothing_does_not_load_otelsync(pytester: pytest.Pytester) -> None:
+def test_a_suite_that_asks_for_nothing_does_not_load_otelsync(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The plugin alone imports neither otelsync nor OpenTelemetry, and leaves the environment as it is."""
+    monkeypatch.delenv("OTELSYNC_REPORTS")
     outcomes(
         pytester,
         """
