@@ -12,7 +12,7 @@ import opentelemetry.context as context_api
 import orjson
 
 from otelsync.events import ID
-from otelsync.recording.otlp import AttributeEncoder, any_value
+from otelsync.recording.otlp import any_value, field, key_value
 from otelsync.recording.runtime_context import CURRENT
 from otelsync.redaction import Redactor
 
@@ -34,10 +34,6 @@ OWN_NAMES: Final = frozenset(("timestamp", "level", "service", "logger", "event"
 _SPECIAL: Final = OWN_NAMES | {"exc_info", "stack_info"}
 
 
-_span_encoder: Final = AttributeEncoder(SPAN_TAG)
-_log_encoder: Final = AttributeEncoder(LOG_TAG)
-
-
 class SyncScope:
     """The fields that spans and records inside carry, free of secrets, and the stage that collects their counts.
 
@@ -54,8 +50,9 @@ class SyncScope:
         }
         self.stage = stage
         self.keys = frozenset(attributes)
-        self.span_bytes = _span_encoder.encode_once(self.attributes)
-        self.log_bytes = _log_encoder.encode_once(self.attributes)
+        pairs = _encoded(self.attributes)
+        self.span_bytes = b"".join([field(SPAN_TAG, pair) for pair in pairs])
+        self.log_bytes = b"".join([field(LOG_TAG, pair) for pair in pairs])
         self.rendered = {RENDERED_NAMES.get(key, key): value for key, value in self.attributes.items()}
         self.reserved = _SPECIAL | self.keys | self.rendered.keys()
         """Names that a record's own fields cannot have if it is to be rendered as it stands."""
@@ -75,6 +72,13 @@ class SyncScope:
             setattr(scope, name, getattr(self, name))
         scope.stage = stage
         return scope
+
+
+def _encoded(attributes: Mapping[str, Any]) -> list[bytes]:
+    """Each as a ``KeyValue``, made for this once: an encoder would learn the keys, which costs more than encoding."""
+    if not all(type(key) is str and key for key in attributes):
+        raise TypeError("an attribute's key is a string that is not empty")
+    return [key_value(key, value) for key, value in attributes.items()]
 
 
 def _plain(value: object) -> object:

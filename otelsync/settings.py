@@ -521,6 +521,15 @@ class Settings:
         """Where the journals of all services are, unless they have a directory of their own."""
         return self.home / "journals"
 
+    def journal_directories(self) -> list[Path]:
+        """The journal directory that was named, or else those of all services; as far as they are there."""
+        if self.journal_dir is not None:
+            return [self.journal_dir] if self.journal_dir.is_dir() else []
+        try:
+            return sorted(path for path in self.journals.iterdir() if path.is_dir())
+        except OSError:
+            return []
+
     @property
     def store_file(self) -> Path:
         """The local store."""

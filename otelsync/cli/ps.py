@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from otelsync.cli import options
-from otelsync.cli.catching_up import journal_directories
 from otelsync.settings import Settings
 from otelsync.views.in_flight import STUCK_AFTER, InFlight
 from otelsync.views.in_flight_text import NOTHING, document, lines_of
@@ -29,7 +28,7 @@ stuck_option = click.option(
 
 def in_flight(settings: Settings, stuck_minutes: float) -> InFlight:
     """What is in flight below the home directory, or in the journal directory that was named."""
-    return InFlight(lambda: journal_directories(settings), settings.store_file, stuck_after=stuck_minutes * 60)
+    return InFlight(settings.journal_directories, settings.store_file, stuck_after=stuck_minutes * 60)
 
 
 @click.command(name="ps")

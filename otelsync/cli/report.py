@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from otelsync.cli import options
-from otelsync.cli.catching_up import catch_up, journal_directories
+from otelsync.cli.catching_up import catch_up
 from otelsync.errors import OtelsyncError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _make_in_background(settings: Settings, names: Sequence[str], output: Path) 
 def _ledgers(settings: Settings) -> dict[str, Ledger]:
     from otelsync.shipping.ledger import read_ledger
 
-    return {directory.name: read_ledger(directory) for directory in journal_directories(settings)}
+    return {directory.name: read_ledger(directory) for directory in settings.journal_directories()}
 
 
 def _tell(folder: Path, summary: Summary) -> None:

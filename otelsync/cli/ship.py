@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import click
 
 from otelsync.cli import options
-from otelsync.cli.catching_up import journal_directories
 from otelsync.configuration import make_reports
 from otelsync.errors import ConfigurationError, OtelsyncError
 from otelsync.recording.journal import boot_id, start_ticks
@@ -165,7 +164,7 @@ def _take_up(
     reports: RunReports | None,
 ) -> None:
     """Begin with the directories that are new."""
-    for directory in journal_directories(settings):
+    for directory in settings.journal_directories():
         if directory not in stations:
             stations[directory] = _Station(replace(settings, journal_dir=directory), metrics, reports)
 

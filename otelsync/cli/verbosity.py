@@ -11,7 +11,6 @@ import click
 
 from otelsync import verbosity
 from otelsync.cli import options
-from otelsync.cli.catching_up import journal_directories
 from otelsync.errors import ConfigurationError, OtelsyncError
 from otelsync.settings import Settings, slug
 from otelsync.views.printable import printable
@@ -43,7 +42,7 @@ def command(levels: tuple[str, ...], length: str | None, service: str | None, re
 
 def _directories(settings: Settings, service: str | None) -> list[Path]:
     if service is None or settings.journal_dir is not None:
-        return journal_directories(settings)
+        return settings.journal_directories()
     directory = settings.journals / slug(service)
     return [directory] if directory.is_dir() else []
 

@@ -51,21 +51,12 @@ class Waiting:
 def examine(asked: Asked, settings: Settings) -> list[Finding]:
     """What there is to say of the journals of all services, or of the one that is named."""
     found: list[Finding] = []
-    for directory in _directories(settings)[:_MOST_DIRECTORIES]:
+    for directory in settings.journal_directories()[:_MOST_DIRECTORIES]:
         found += _judge(look(directory), asked)
     if settings.ship == "off" and settings.journal.is_dir() and owner(settings.journal) is None:
         message = f"OTELSYNC_SHIP is off, and nobody ships {settings.journal} now"
         found.append(warning(_STEP, "no_shipper", message, "keep `otelsync ship` running with the same OTELSYNC_HOME"))
     return found or [ok(_STEP, "empty", "nothing waits to be shipped")]
-
-
-def _directories(settings: Settings) -> list[Path]:
-    if settings.journal_dir is not None:
-        return [settings.journal_dir] if settings.journal_dir.is_dir() else []
-    try:
-        return sorted(path for path in settings.journals.iterdir() if path.is_dir())
-    except OSError:
-        return []
 
 
 def look(directory: Path) -> Waiting:

@@ -132,16 +132,6 @@ class AttributeEncoder:
         self.extend(parts, attributes)
         return b"".join(parts)
 
-    def encode_once(self, attributes: Mapping[str, object]) -> bytes:
-        """The same where nothing of it is likely to come again: learning a key costs more than encoding it.
-
-        Raises:
-            TypeError: A key is no string, or empty.
-        """
-        if not all(type(key) is str and key for key in attributes):
-            raise TypeError("an attribute's key is a string that is not empty")
-        return b"".join([self.other(key, value) for key, value in attributes.items()])
-
     def extend(self, parts: list[bytes], attributes: Mapping[str, Any]) -> None:
         """Append all attributes to `parts`."""
         strings, ints, other = self.strings, self.ints, self.other
