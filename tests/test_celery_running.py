@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ from otelsync.integrations.celery.headers import Envelope
 from otelsync.integrations.celery.running import unwrapped
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+SPAN_IDS = count(1000)
+"""Each is decided once in a process, or it would be taken for a run that has begun before."""
 
 
 @pytest.fixture(scope="module")
@@ -163,14 +166,47 @@ def test_a_redelivery_says_so(app: Celery, recorded: Recorded) -> None:
 
 def test_a_run_that_a_killed_child_had_begun(app: Celery, recorded: Recorded) -> None:
     """Handed to another child with the ids that were decided for it, it is a sibling of its own, and says so."""
-    ids = f"{PARENT[:36]}{7:016x}-01"
+    span_id = f"{next(SPAN_IDS):016x}"
+    ids = f"{PARENT[:36]}{span_id}-01"
     for _ in range(3):
         run(app, "add", 1, traceparent=PARENT, otelsync_run_span=ids)
     spans = [span for span in recorded.spans if span.name == "run/add"]
-    assert spans[0].span_id == f"{7:016x}"
+    assert spans[0].span_id == span_id
     assert len({span.span_id for span in spans}) == 3
     assert {span.parent_id for span in spans} == {PARENT[36:52]}
     assert [span.attributes.get("sync.redelivered") for span in spans] == [None, True, True]
+
+
+@pytest.mark.parametrize(("name", "args"), [("add", (1,)), ("stop", ("reject",)), ("stop", ("late",))])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"correlation_id": "the-id", "reply_to": "here", "origin": "gen1@host", "timelimit": [None, None]},
+        {"otelsync": Envelope(published=1, sync_scope=SyncScope({"sync.id": "S", "n": 7})).to_header()},
+        {"retries": 2, "eta": "2026-08-01T12:00:00+00:00", "expires": "2036-08-01T12:00:00+00:00"},
+        {"delivery_info": {"exchange": "", "routing_key": "q", "redelivered": True}, "timelimit": [30, 20]},
+    ],
+)
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_short_way_says_the_same(
+    app: Celery, recorded: Recorded, name: str, args: tuple[object, ...], request_: dict[str, Any], times: int
+) -> None:
+    """Whether a run begins the short way or the general one, which whole ids ask for, its span is the same."""
+    found = []
+    for ids in ("{}", PARENT[:36] + "{}-01"):
+        span_id = f"{next(SPAN_IDS):016x}"
+        before = len(recorded.spans)
+        for _ in range(times):
+            run(app, name, *args, traceparent=PARENT, otelsync_run_span=ids.format(span_id), **request_)
+        span = recorded.spans[-1] if times == 1 else recorded.spans[before + 1]
+        said = {key: value for key, value in span.attributes.items() if not key.endswith("_seconds")}
+        times_said = {key for key in span.attributes if key.endswith("_seconds")}
+        found.append(
+            (span.name, span.trace_id, span.parent_id, span.kind, span.status, span.flags, span.scope, said, times_said)
+        )
+        assert (span.span_id == span_id) == (times == 1)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("ids", ["rubbish", 7, None, f"00-{7:032x}-{7:016x}-01"])
