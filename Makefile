@@ -46,7 +46,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "otelsync needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml requirements-dev.txt constraints.txt otelsync/recording/_native.c
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml requirements-dev.txt constraints.txt otelsync/journal/_native.c
 	$(PIP) install -c constraints.txt -r requirements-dev.txt -e '.[examples,celery,httpx,pygithub,requests]'
 	touch $@
 

@@ -21,10 +21,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from otelsync.recording.otlp import AttributeEncoder, field, scope, text
-from otelsync.recording.otlp import resource as encode_resource
-from otelsync.shipping.batch import Batch, Group
-from otelsync.shipping.store import StoreSink
+from otelsync.journal.batch import Batch, Group
+from otelsync.otlp.encoding import AttributeEncoder, field, scope, text
+from otelsync.otlp.encoding import resource as encode_resource
+from otelsync.store.writing import StoreSink
 
 REPOS, CALLS = 50, 200
 BATCH = 4096

@@ -21,13 +21,13 @@ import otelsync
 from benchmarks import report
 from benchmarks.placement import pin_to_measured_core
 from benchmarks.workload import PR_SPAN, REPO_SPAN
+from otelsync.journal.reader import JournalReader, list_segments
+from otelsync.journal.writer import SPAN, Journal
+from otelsync.otlp.encoding import AttributeEncoder, varint
+from otelsync.otlp.exporter import encode_request, runs_of
 from otelsync.recording import runtime_context
-from otelsync.recording.journal import SPAN, Journal
-from otelsync.recording.otlp import AttributeEncoder, varint
 from otelsync.recording.provider import TracerProvider
 from otelsync.redaction import Redactor
-from otelsync.shipping.exporter import encode_request, runs_of
-from otelsync.shipping.reader import JournalReader, list_segments
 
 Piece = Callable[[], object]
 Pieces = Iterator[tuple[str, Piece, int]]

@@ -17,22 +17,14 @@ import typing
 
 from otelsync.configuration import configure, flush, setup_logging, shutdown
 from otelsync.errors import ConfigurationError, DispatchError, OtelsyncError, RunNotFoundError, StoreError
-from otelsync.events import Catalogue
-from otelsync.logs import get_logger
-from otelsync.stages import (
-    api_call,
-    pipeline,
-    pull_request,
-    repo,
-    stage,
-    sync_context,
-    timed_operation,
-)
+from otelsync.logs.events import Catalogue
+from otelsync.logs.path import get_logger
+from otelsync.stages.stage import api_call, pipeline, pull_request, repo, stage, sync_context, timed_operation
 from otelsync.version import __version__
 
 if typing.TYPE_CHECKING:
-    from otelsync.instrumentation import instrument, uninstrument
-    from otelsync.rate_limits import rate_limit_wait
+    from otelsync.integrations.instrumentation import instrument, uninstrument
+    from otelsync.stages.rate_limits import rate_limit_wait
 
 __all__ = [
     "Catalogue",
@@ -61,9 +53,9 @@ __all__ = [
 
 
 _LATER = {
-    "instrument": "otelsync.instrumentation",
-    "rate_limit_wait": "otelsync.rate_limits",
-    "uninstrument": "otelsync.instrumentation",
+    "instrument": "otelsync.integrations.instrumentation",
+    "rate_limit_wait": "otelsync.stages.rate_limits",
+    "uninstrument": "otelsync.integrations.instrumentation",
 }
 """What only some programs use, and where it is."""
 

@@ -16,19 +16,20 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 
-from otelsync import context, logs
 from otelsync.errors import ConfigurationError
-from otelsync.http import trace_headers
+from otelsync.integrations.http import trace_headers
+from otelsync.logs import path as logs
+from otelsync.logs.verbosity import Levels, Watch
+from otelsync.recording import scope as context
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
-from otelsync.verbosity import Levels, Watch
 
 if TYPE_CHECKING:
-    from otelsync.recording.journal import Journal
+    from otelsync.journal.writer import Journal
+    from otelsync.otlp.options import OtlpEndpoint
     from otelsync.recording.provider import TracerProvider
-    from otelsync.shipping.metrics_service import MetricsService
-    from otelsync.shipping.otlp_options import OtlpEndpoint
-    from otelsync.shipping.run_reports import RunReports
+    from otelsync.reports.automatic import RunReports
+    from otelsync.shipping.metrics.service import MetricsService
     from otelsync.shipping.shipper import Shipper
     from otelsync.shipping.shipper_thread import ShipperThread
 
@@ -271,10 +272,10 @@ def make_shipper(
         within_program: Whether a thread of the program itself will use it, which counts nothing unasked.
     """
     # Here and not in the thread, where they would hold up the host's first records.
-    from otelsync.shipping.exporter import OtlpSink
+    from otelsync.otlp.exporter import OtlpSink
+    from otelsync.shipping.folding.budget import Limits
     from otelsync.shipping.shipper import Shipper
-    from otelsync.shipping.store import StoreSink
-    from otelsync.shipping.trace_budget import Limits
+    from otelsync.store.writing import StoreSink
 
     endpoints = _endpoints(settings)
     limits = Limits(
@@ -287,7 +288,7 @@ def make_shipper(
     asked = not within_program or _asks_for_metrics(settings)
     counted = metrics is not None or (asked and wants_metrics(settings))
     if counted:
-        from otelsync.shipping.metrics_outlet import MetricsOutlet
+        from otelsync.shipping.metrics.outlet import MetricsOutlet
 
     def make() -> Shipper:
         sink = None
@@ -325,15 +326,15 @@ def make_reports(settings: Settings) -> RunReports | None:
         if settings.reports == "on":
             _log.warning("no reports are made, as runs are not kept in the local store: set OTELSYNC_STORE=on")
         return None
-    from otelsync.shipping.run_reports import RunReports
-    from otelsync.supervision.environment import environment_of_report
+    from otelsync.reports.automatic import RunReports
+    from otelsync.run.environment import environment_of_report
 
     return RunReports(settings.reports_dir, environment_of_report(settings, os.environ))
 
 
 def make_metrics(settings: Settings, *, served: bool = True) -> MetricsService:
     """Where records are counted, and how that is read. `served`: on a port too, if the settings name one."""
-    from otelsync.shipping.metrics_service import MetricsService
+    from otelsync.shipping.metrics.service import MetricsService
 
     port = settings.metrics_port if served else None
     return MetricsService(
@@ -366,7 +367,7 @@ def has_destination(settings: Settings) -> bool:
 
 
 def _endpoints(settings: Settings) -> tuple[OtlpEndpoint, ...]:
-    from otelsync.shipping.otlp_options import endpoints_from_environment
+    from otelsync.otlp.options import endpoints_from_environment
 
     environment = dict(os.environ)
     if not settings.journal_logs:
@@ -375,7 +376,7 @@ def _endpoints(settings: Settings) -> tuple[OtlpEndpoint, ...]:
 
 
 def _metrics_endpoint(settings: Settings) -> tuple[OtlpEndpoint, float] | None:
-    from otelsync.shipping.otlp_options import metrics_from_environment
+    from otelsync.otlp.options import metrics_from_environment
 
     return metrics_from_environment(os.environ, endpoint=settings.endpoint)
 
@@ -408,7 +409,7 @@ def _install_logging(settings: Settings, stream: IO[Any] | None, running: _Runni
     journal_level = logs.DEBUG if provider is not None and settings.debug_logs != "off" else None
     path: logs.LogPath
     if settings.logging == "keep":
-        from otelsync.log_observation import JournalPath
+        from otelsync.logs.observation import JournalPath
 
         levels = Levels(settings.log_level, settings.log_levels)
         path = JournalPath(
@@ -427,11 +428,11 @@ def _install_logging(settings: Settings, stream: IO[Any] | None, running: _Runni
 def _connect(path: logs.LogPath) -> None:
     """Let records go through `path`: all of them if it renders, else what the program itself shows."""
     if path.renders:
-        from otelsync.log_takeover import take_over
+        from otelsync.logs.takeover import take_over
 
         logs.install(path, take_over)
     else:
-        from otelsync.log_observation import observe
+        from otelsync.logs.observation import observe
 
         logs.install(path, observe)
     context.redact_with(path.redactor)
@@ -445,7 +446,7 @@ def _uninstall_logging() -> None:
 def _recorder(settings: Settings) -> _Running:
     from opentelemetry.sdk.resources import Resource
 
-    from otelsync.recording.journal import Journal
+    from otelsync.journal.writer import Journal
     from otelsync.recording.provider import TracerProvider
 
     journal = Journal(
@@ -471,7 +472,7 @@ def _of_the_sdk(error: ValueError) -> ConfigurationError:
 
 
 def _name_destinations(directory: Path, endpoints: Sequence[OtlpEndpoint]) -> None:
-    from otelsync.recording.journal import make_private
+    from otelsync.journal.writer import make_private
 
     with contextlib.suppress(OSError):  # the journal will say that it cannot be written
         make_private(directory)

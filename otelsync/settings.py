@@ -2,7 +2,7 @@
 
 ``make docs`` makes the table of the documentation from it. The OpenTelemetry SDK's own variables
 (``OTEL_TRACES_SAMPLER``, ``OTEL_RESOURCE_ATTRIBUTES``, span limits, propagators) work as they do there, and all of
-``OTEL_EXPORTER_OTLP_*`` is read by :mod:`otelsync.shipping.otlp_options`.
+``OTEL_EXPORTER_OTLP_*`` is read by :mod:`otelsync.otlp.options`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from otelsync.errors import ConfigurationError
-from otelsync.verbosity import parse
+from otelsync.logs.verbosity import parse
 
 MIB: Final = 1024 * 1024
 REPORTS: Final = Path("reports/sync")

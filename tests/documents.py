@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from otelsync.shipping import metric_catalogue
+from otelsync.shipping.metrics import catalogue as metric_catalogue
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

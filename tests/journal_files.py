@@ -12,7 +12,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otelsync.recording.journal import (
+from otelsync.journal.writer import (
     LOG,
     RESOURCE,
     SCOPE,

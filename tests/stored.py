@@ -10,8 +10,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ScopeLogs
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from otelsync.shipping.batch import Batch, Group
-from otelsync.shipping.store import StoreSink
+from otelsync.journal.batch import Batch, Group
+from otelsync.store.writing import StoreSink
 
 TRACE = "765151e9" + "0" * 23 + "1"
 SYNC_ID = "202508022027-SYNC-765151E9"

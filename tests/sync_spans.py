@@ -12,8 +12,8 @@ from journal_files import field as encoded
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
 
-from otelsync.recording.journal import SPAN, SPAN_END, SPAN_START
-from otelsync.shipping.batch import Batch, Group
+from otelsync.journal.batch import Batch, Group
+from otelsync.journal.writer import SPAN, SPAN_END, SPAN_START
 
 TRACE = bytes.fromhex("765151e9000000000000000000000001")
 MS = 1_000_000

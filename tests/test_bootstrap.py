@@ -11,8 +11,8 @@ import pytest
 from supervised import PATIENCE, environment, script
 from trace_tree import draw, logs_in_journal, spans_in_journal
 
+from otelsync.run.environment import BOOTSTRAP, environment_of_program, without_bootstrap
 from otelsync.settings import Settings
-from otelsync.supervision.environment import BOOTSTRAP, environment_of_program, without_bootstrap
 
 SPAN = """
 from opentelemetry import trace

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from otelsync.context import SyncScope
 from otelsync.integrations.celery.headers import (
     LONGEST,
     MOST_FIELDS,
@@ -22,6 +21,7 @@ from otelsync.integrations.celery.headers import (
     read,
     to_traceparent,
 )
+from otelsync.recording.scope import SyncScope
 
 span_contexts = st.builds(
     SpanContext,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from otelsync import events, verbosity
 from otelsync.cli import main
+from otelsync.logs import events, verbosity
 from otelsync.views.catalogue import markdown
 
 APP = """
@@ -46,7 +46,7 @@ def test_events_for_programs() -> None:
         "fields": ["phase"],
         "open": False,
         "says": "The run is in another phase.",
-        "source": "otelsync.stages",
+        "source": "otelsync.stages.stage",
     }
 
 

@@ -12,7 +12,7 @@ from opentelemetry import baggage, trace
 from recorded import Recorded
 
 import otelsync
-from otelsync.context import EMPTY, SyncScope, current_scope
+from otelsync.recording.scope import EMPTY, SyncScope, current_scope
 
 SECRET = "ghp_" + "x1" * 20
 

@@ -19,8 +19,8 @@ from recorded import Recorded
 
 import otelsync
 from otelsync.configuration import make_shipper
-from otelsync.shipping import debug_logs
-from otelsync.shipping.debug_logs import Choice
+from otelsync.shipping.folding import debug_logs
+from otelsync.shipping.folding.debug_logs import Choice
 from otelsync.shipping.ledger import read_ledger
 from otelsync.shipping.shipper import Shipper
 
@@ -125,7 +125,7 @@ def test_a_stage_that_is_partly_done_or_marked_failed_is_sent(recording: Recorde
 def test_what_was_slow_is_sent(recording: Recorded, endpoint: OtlpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage that took far longer than others of its name is sent in detail."""
     monkeypatch.setattr(debug_logs, "SLOW_FLOOR", 1)
-    tracer = otelsync.stages.current_tracer()
+    tracer = otelsync.stages.stage.current_tracer()
     with otelsync.pipeline("p"), otelsync.repo("acme/api"), otelsync.api_call("list"):
         for number in range(40):
             span = tracer.start_span("sync.pr", start_time=10**18)

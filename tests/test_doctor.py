@@ -18,7 +18,7 @@ from plain_servers import closed_port, http, silent, speaking
 
 from otelsync.doctor import probe
 from otelsync.doctor.findings import STEPS
-from otelsync.views.runs import open_store, recent_runs
+from otelsync.store.runs import open_store, recent_runs
 
 
 class Said:

@@ -25,7 +25,7 @@ from plain_servers import certificate, closed_port, http, server_context, silent
 from otelsync.doctor import answers
 from otelsync.doctor.endpoint import Visit, visit
 from otelsync.doctor.findings import Finding
-from otelsync.shipping.otlp_options import endpoints_from_environment
+from otelsync.otlp.options import endpoints_from_environment
 
 PAGE = b"<!DOCTYPE html><html><head><title>Grafana \x1b[31m\n</title></head></html>"
 

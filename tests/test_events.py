@@ -14,10 +14,11 @@ import structlog
 from recorded import Recorded
 
 import otelsync
-from otelsync import events, logs
 from otelsync.errors import CatalogueError
-from otelsync.events import Catalogue
-from otelsync.logged_events import check
+from otelsync.logs import events
+from otelsync.logs import path as logs
+from otelsync.logs.events import Catalogue
+from otelsync.logs.logged_events import check
 from otelsync.views.catalogue import markdown, own
 
 

@@ -30,9 +30,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 from otlp_server import Answer, OtlpServer, otlp_server
 
 from otelsync.errors import ConfigurationError
-from otelsync.shipping.batch import Batch, Group
-from otelsync.shipping.exporter import OtlpSink, Outcome, Run, encode_request
-from otelsync.shipping.otlp_options import OtlpEndpoint, endpoints_from_environment
+from otelsync.journal.batch import Batch, Group
+from otelsync.otlp.exporter import OtlpSink, Outcome, Run, encode_request
+from otelsync.otlp.options import OtlpEndpoint, endpoints_from_environment
 
 
 @pytest.fixture
@@ -570,7 +570,7 @@ def test_an_endpoint_shows_no_secrets() -> None:
 
 def test_a_journal_goes_through_unchanged(server: OtlpServer, tmp_path: Path) -> None:
     """From a journal file to the endpoint, a log record's bytes stay what they were."""
-    from otelsync.shipping.reader import JournalReader
+    from otelsync.journal.reader import JournalReader
 
     file = JournalFile(tmp_path).logs(2).spans(1).write()
     reader = JournalReader(file.path)

@@ -13,14 +13,14 @@ from recorded import Recorded
 from sync_spans import attributes_of, body
 
 import otelsync
-from otelsync.shipping.exporter import OtlpSink
-from otelsync.shipping.fan_out import MOST_TRACES, FanOut, FanOuts, divided, moved
+from otelsync.otlp.exporter import OtlpSink
+from otelsync.otlp.options import OtlpEndpoint, Signal
+from otelsync.shipping.folding.budget import Limits
+from otelsync.shipping.folding.fan_out import MOST_TRACES, FanOut, FanOuts, divided, moved
 from otelsync.shipping.ledger import read_ledger
-from otelsync.shipping.otlp_options import OtlpEndpoint, Signal
 from otelsync.shipping.outlet import Backoff
-from otelsync.shipping.rows import lean_spans
 from otelsync.shipping.shipper import Shipper
-from otelsync.shipping.trace_budget import Limits
+from otelsync.store.rows import lean_spans
 
 LIMITS = Limits(max_spans=100)
 """Enough for ten spans to stay whole; the trace is full with its ninetieth span."""

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from sync_spans import TRACE, Sync, attributes_of, batch, number_of, read
 
-from otelsync.shipping import folding
-from otelsync.shipping.batch import Batch
-from otelsync.shipping.fan_out import FanOuts
-from otelsync.shipping.fold_state import FoldStateError, dump_fold, load_fold
-from otelsync.shipping.folding import PATIENCE, Fold
-from otelsync.shipping.trace_budget import Limits
+from otelsync.journal.batch import Batch
+from otelsync.shipping.folding import calls as folding
+from otelsync.shipping.folding.budget import Limits
+from otelsync.shipping.folding.calls import PATIENCE, Fold
+from otelsync.shipping.folding.fan_out import FanOuts
+from otelsync.shipping.folding.state import FoldStateError, dump_fold, load_fold
 
 
 class Endpoint:

@@ -13,8 +13,8 @@ import requests
 from supervised import PATIENCE, environment
 
 import otelsync
-from otelsync import instrumentation
-from otelsync.instrumentation import instrumented, known
+from otelsync.integrations import instrumentation
+from otelsync.integrations.instrumentation import instrumented, known
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +110,7 @@ def test_importing_otelsync_loads_no_instrumentation(tmp_path: Path) -> None:
     """The names are there without the module behind them; what does not exist is an AttributeError as ever."""
     code = """
 import sys, otelsync
-print("otelsync.instrumentation" in sys.modules, "instrument" in otelsync.__all__)
+print("otelsync.integrations.instrumentation" in sys.modules, "instrument" in otelsync.__all__)
 try:
     otelsync.instruments
 except AttributeError as error:

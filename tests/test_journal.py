@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from journal_files import log, resource, scope, span
 
-from otelsync.recording.journal import (
+from otelsync.journal.reader import JournalReader, list_segments
+from otelsync.journal.writer import (
     CLOSED,
     ENCODE_ERROR,
     LARGEST_RECORD,
@@ -38,7 +39,6 @@ from otelsync.recording.journal import (
     boot_id,
     start_ticks,
 )
-from otelsync.shipping.reader import JournalReader, list_segments
 
 
 def opened(directory: Path, *, max_bytes: int = 1 << 28, max_directory_bytes: int = 1 << 30) -> Journal:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from journal_files import JournalFile
 
-from otelsync.recording.journal import SEALED, SPAN, STATE_AT, Journal
+from otelsync.journal.writer import SEALED, SPAN, STATE_AT, Journal
 from otelsync.shipping import checkpoint as checkpoints
 from otelsync.shipping.checkpoint import STAGES, Checkpoint, FileProgress
 from otelsync.shipping.ledger import Account, Ledger, read_ledger

@@ -23,8 +23,8 @@ from recorded import Recorded
 from trace_tree import Line
 
 import otelsync
-from otelsync.log_takeover import RecordHandler
-from otelsync.logs import active, printable
+from otelsync.logs.path import active, printable
+from otelsync.logs.takeover import RecordHandler
 
 OWN = ["timestamp", "level", "service", "logger", "event"]
 SECRET = "ghp_" + "a1B2" * 9

@@ -16,8 +16,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from otlp_server import Answer, OtlpServer, eventually, otlp_server
 
 from otelsync.errors import ConfigurationError
-from otelsync.shipping.metric_export import MetricExport
-from otelsync.shipping.otlp_options import OtlpEndpoint, metrics_from_environment
+from otelsync.otlp.options import OtlpEndpoint, metrics_from_environment
+from otelsync.shipping.metrics.export import MetricExport
 
 REQUEST = ExportMetricsServiceRequest().SerializeToString() + b"\x0a\x00"
 

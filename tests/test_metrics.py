@@ -22,20 +22,20 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 from recorded import Recorded
 
 import otelsync
-from otelsync import logs
-from otelsync.shipping import metric_catalogue as catalogue
-from otelsync.shipping import orphans, prometheus_text
-from otelsync.shipping.batch import Batch, Group
-from otelsync.shipping.bounded_label import LONGEST, OTHER, BoundedLabel
+from otelsync.journal.batch import Batch, Group
+from otelsync.logs import path as logs
+from otelsync.shipping import orphans
 from otelsync.shipping.checkpoint import Checkpoint, OpenSeries
-from otelsync.shipping.durations import CLASSIC, MOST_BUCKETS, Durations, Exemplar
-from otelsync.shipping.item_counts import MOST_OPEN, ItemCounts
 from otelsync.shipping.ledger import Account, Ledger
-from otelsync.shipping.ledger_metrics import count_ledger
-from otelsync.shipping.metric_catalogue import CATALOGUE, Metric
-from otelsync.shipping.metric_series import Labels, MetricSeries
-from otelsync.shipping.metrics import Metrics
-from otelsync.shipping.otlp_metrics import MOST_POINTS, encode
+from otelsync.shipping.metrics import catalogue, prometheus_text
+from otelsync.shipping.metrics.bounded_label import LONGEST, OTHER, BoundedLabel
+from otelsync.shipping.metrics.catalogue import CATALOGUE, Metric
+from otelsync.shipping.metrics.counting import Metrics
+from otelsync.shipping.metrics.durations import CLASSIC, MOST_BUCKETS, Durations, Exemplar
+from otelsync.shipping.metrics.item_counts import MOST_OPEN, ItemCounts
+from otelsync.shipping.metrics.ledger import count_ledger
+from otelsync.shipping.metrics.otlp import MOST_POINTS, encode
+from otelsync.shipping.metrics.series import Labels, MetricSeries
 
 SECOND = 1_000_000_000
 

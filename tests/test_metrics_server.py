@@ -16,10 +16,10 @@ from otlp_server import eventually
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
-from otelsync.shipping import metric_catalogue as catalogue
-from otelsync.shipping import metrics_server
-from otelsync.shipping.metric_series import MetricSeries
-from otelsync.shipping.metrics_server import MOST_REQUESTS, MetricsServer
+from otelsync.shipping.metrics import catalogue
+from otelsync.shipping.metrics import server as metrics_server
+from otelsync.shipping.metrics.series import MetricSeries
+from otelsync.shipping.metrics.server import MOST_REQUESTS, MetricsServer
 
 
 @pytest.fixture

@@ -28,13 +28,13 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
-from otelsync import logs
-from otelsync.context import SyncScope
-from otelsync.recording import native as loaded
+from otelsync.journal import native as loaded
+from otelsync.journal.writer import LOG, SPAN, Journal
+from otelsync.logs import path as logs
 from otelsync.recording import provider as provider_module
-from otelsync.recording.journal import LOG, SPAN, Journal
 from otelsync.recording.provider import TracerProvider
 from otelsync.recording.runtime_context import CURRENT
+from otelsync.recording.scope import SyncScope
 from otelsync.redaction import Redactor, _suspicious
 
 SOURCE = Path(provider_module.__file__).with_name("_native.c")
@@ -62,7 +62,7 @@ def native(built: Path) -> ModuleType:
     """The extension: the one that otelsync runs with, else the one that was just compiled."""
     if loaded.native is not None:
         return loaded.native
-    spec = importlib.util.spec_from_file_location("otelsync.recording._native", built)
+    spec = importlib.util.spec_from_file_location("otelsync.journal._native", built)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -478,9 +478,9 @@ def test_plain_attributes_are_copied(native: ModuleType, given_attributes: dict[
 @pytest.mark.parametrize(("value", "is_forced"), [("1", True), ("", False), ("0", False)])
 def test_the_environment_forces_pure_python(value: str, is_forced: bool) -> None:
     """``OTELSYNC_PURE_PYTHON=1`` leaves the extension unused."""
-    code = "from otelsync.recording.native import native; print(native is None)"
+    code = "from otelsync.journal.native import native; print(native is None)"
     environment = {**os.environ, "OTELSYNC_PURE_PYTHON": value}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    has_none = importlib.util.find_spec("otelsync.recording._native") is None
+    has_none = importlib.util.find_spec("otelsync.journal._native") is None
     assert result.stdout.strip() == str(is_forced or has_none)
     assert CURRENT.get() is None

@@ -13,14 +13,14 @@ from journal_files import BEGIN, TRACE_ID, JournalFile, resource, scope, span
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from trace_tree import Node, draw, spans_in_store
 
-from otelsync.recording.journal import CLOSED, SPAN_START, Journal
+from otelsync.journal.reader import list_segments
+from otelsync.journal.writer import CLOSED, SPAN_START, Journal
 from otelsync.recording.provider import Tracer, TracerProvider
 from otelsync.shipping import orphans
 from otelsync.shipping.checkpoint import Checkpoint, load
 from otelsync.shipping.ledger import read_ledger
-from otelsync.shipping.reader import list_segments
 from otelsync.shipping.shipper import Shipper
-from otelsync.shipping.store import StoreSink
+from otelsync.store.writing import StoreSink
 
 TASK = SpanContext(0xFEED, 0xBEEF, True, TraceFlags(1))
 

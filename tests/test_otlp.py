@@ -13,8 +13,8 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 from trace_tree import fields
 
-from otelsync.recording import otlp
-from otelsync.recording.otlp import AttributeEncoder
+from otelsync.otlp import encoding as otlp
+from otelsync.otlp.encoding import AttributeEncoder
 from otelsync.redaction import REDACTED, Redactor
 
 SECRET = "ghp_" + "a1B2" * 9

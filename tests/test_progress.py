@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from recorded import Recorded
 
 import otelsync
-from otelsync import rate_limits
-from otelsync.progress import (
+from otelsync.stages import rate_limits
+from otelsync.stages.progress import (
     LONGEST,
     SHORTEST,
     STRIDE,
@@ -29,9 +29,9 @@ from otelsync.progress import (
     pace_of,
     wait_ahead,
 )
-from otelsync.rate_limit_fields import Observation, RateLimit
-from otelsync.rate_limits import RateLimits
-from otelsync.stages import Stage
+from otelsync.stages.rate_limit_fields import Observation, RateLimit
+from otelsync.stages.rate_limits import RateLimits
+from otelsync.stages.stage import Stage
 
 NOW = 1_754_166_420.0
 

@@ -24,9 +24,9 @@ from recorded import Recorded
 from trace_tree import Node, draw, spans_in_journal
 
 import otelsync
-from otelsync.context import SyncScope
-from otelsync.recording.journal import Journal
+from otelsync.journal.writer import Journal
 from otelsync.recording.provider import IdGenerator, Tracer, TracerProvider
+from otelsync.recording.scope import SyncScope
 
 REMOTE = SpanContext(0xABCDEF, 0x123456, True, TraceFlags(1), TraceState([("vendor", "v1"), ("other", "x")]))
 

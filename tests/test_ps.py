@@ -20,13 +20,13 @@ from recorded import Recorded
 from stored import pairs
 
 import otelsync
-from otelsync import stages
 from otelsync.cli import main
-from otelsync.recording.journal import SPAN_START
+from otelsync.journal.writer import SPAN_START
 from otelsync.recording.span import RecordedSpan
 from otelsync.shipping.shipper import Shipper
-from otelsync.shipping.store import StoreSink
-from otelsync.stages import Pipeline
+from otelsync.stages import stage as stages
+from otelsync.stages.stage import Pipeline
+from otelsync.store.writing import StoreSink
 from otelsync.views.in_flight import RUNNING, STUCK, WAITING, InFlight, Remaining, RunNow, Wait, remaining
 from otelsync.views.in_flight_text import line_of, lines_of, signature
 from otelsync.views.living_journals import MOST_BYTES

@@ -17,8 +17,16 @@ from hypothesis import strategies as st
 from recorded import Recorded
 
 import otelsync
-from otelsync.rate_limit_fields import Observation, RateLimit, read_graphql, read_response, seconds_to_wait
-from otelsync.rate_limits import RateLimits, attributes_of, fingerprint, forecast, note_response, observed, retry_wait
+from otelsync.stages.rate_limit_fields import Observation, RateLimit, read_graphql, read_response, seconds_to_wait
+from otelsync.stages.rate_limits import (
+    RateLimits,
+    attributes_of,
+    fingerprint,
+    forecast,
+    note_response,
+    observed,
+    retry_wait,
+)
 
 NOW = 1_800_000_000.0
 TOKEN = "token ghp_" + "a" * 36
@@ -373,7 +381,7 @@ class TestFingerprint:
     def test_a_short_secret_cannot_be_found_by_trying(self) -> None:
         """Its fingerprint is salted, and another in each process."""
         here = fingerprint("Basic YTpi")
-        code = "from otelsync.rate_limits import fingerprint; print(fingerprint('Basic YTpi'), end='')"
+        code = "from otelsync.stages.rate_limits import fingerprint; print(fingerprint('Basic YTpi'), end='')"
         there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         assert len(here) == len(there) == 8
         assert here != there

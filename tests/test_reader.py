@@ -14,9 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from journal_files import DEAD_PID, JournalFile, log, record, resource, scope, span
 
-from otelsync.recording.journal import CLOSED, LOG, SEALED, SPAN, Journal
-from otelsync.shipping.batch import Batch
-from otelsync.shipping.reader import (
+from otelsync.journal.batch import Batch
+from otelsync.journal.reader import (
     JournalError,
     JournalReader,
     UnknownVersionError,
@@ -25,6 +24,7 @@ from otelsync.shipping.reader import (
     own_writer,
     process_alive,
 )
+from otelsync.journal.writer import CLOSED, LOG, SEALED, SPAN, Journal
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from documents import Block
 import otelsync
 from otelsync.cli import main
 from otelsync.settings import markdown
-from otelsync.shipping import metric_catalogue
-from otelsync.shipping.metric_catalogue import CATALOGUE, prometheus_name
+from otelsync.shipping.metrics import catalogue as metric_catalogue
+from otelsync.shipping.metrics.catalogue import CATALOGUE, prometheus_name
 
 _EVERYTHING = "\n".join(page.read_text(encoding="utf-8") for page in documents.PAGES)
 _PROGRAMS = [block for page in documents.PAGES for block in documents.blocks(page, "python")]

@@ -13,8 +13,8 @@ from stored import SYNC_ID, TRACE, batch, log, span, store
 
 from otelsync.cli import main
 from otelsync.errors import RunNotFoundError
+from otelsync.reports.writing import ReportError, write_report
 from otelsync.shipping.ledger import Account, Ledger
-from otelsync.views.report import ReportError, write_report
 
 
 @pytest.fixture
@@ -549,7 +549,7 @@ def _keys(value: Any) -> list[str]:
 
 def test_many_groups_become_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a bound, groups share a file, and their counts still add up."""
-    monkeypatch.setattr("otelsync.views.report.reading.MOST_GROUPS", 2)
+    monkeypatch.setattr("otelsync.reports.reading.MOST_GROUPS", 2)
     spans = [
         span(
             f"sync.repo a/{n}", 2 + n, 1, n, n + 1, sync__repo=f"a/{n}", sync__items__fetched=1, sync__items__created=1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stored import batch, span, store
 
-from otelsync.views.report import remove_oldest, write_report
+from otelsync.reports.writing import remove_oldest, write_report
 
 IDS = [f"202508022027-SYNC-0000000{number}" for number in range(4)]
 """Of runs that are reported in this order."""

@@ -9,8 +9,8 @@ from browser import Browser, browser
 from runs_to_report import HOSTILE, PIPELINE, hostile, reported
 from stored import SYNC_ID, batch, span, store
 
-from otelsync.views.printable import printable
-from otelsync.views.report import write_report
+from otelsync.reports.writing import write_report
+from otelsync.text.printable import printable
 
 __all__ = ["browser"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from stored import SYNC_ID, TRACE, batch, span, store
 
-from otelsync.views.report.selection import Node, select
-from otelsync.views.runs import find_run, open_store
+from otelsync.reports.selection import Node, select
+from otelsync.store.runs import find_run, open_store
 
 PIPELINE = "sync.pipeline nightly"
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stored import MS, START, TRACE, batch, span, store
 
-from otelsync.views.report.sweep import Step, steps
-from otelsync.views.report.time_spent import category
-from otelsync.views.runs import open_store
+from otelsync.reports.sweep import Step, steps
+from otelsync.reports.time_spent import category
+from otelsync.store.runs import open_store
 
 
 def swept(*spans: bytes, started: tuple[bytes, ...] = (), until: int = 1000) -> list[Step]:

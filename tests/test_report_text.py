@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from runs_to_report import HOSTILE
 
-from otelsync.views.printable import printable
-from otelsync.views.report import html_text, markdown_text
+from otelsync.reports import html_text
+from otelsync.text import markdown as markdown_text
+from otelsync.text.printable import printable
 
 marked = st.text("\\`*_{}[]()<>#+-.!|~&$@:/\n\r\t\x1b wéb1", max_size=40)
 texts = st.text(max_size=60) | st.sampled_from(HOSTILE) | marked

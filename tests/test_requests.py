@@ -462,8 +462,8 @@ class TestSwitching:
         def fail(*_: Any, **__: Any) -> None:
             raise RuntimeError("ours")
 
-        monkeypatch.setattr("otelsync.http.calls._routes.route", fail)
-        monkeypatch.setattr("otelsync.rate_limits.read_response", fail)
+        monkeypatch.setattr("otelsync.integrations.http.calls._routes.route", fail)
+        monkeypatch.setattr("otelsync.stages.rate_limits.read_response", fail)
         assert requests.get(f"{listener.url}/x", timeout=5).status_code == 200
         assert [span.name for span in recorded.spans] == ["GET"]
         said = [line for line in recorded.lines if line["event"].startswith("Call.")]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otelsync.http.routes import ANY, Routes, github_route, is_github_host, plain_route
+from otelsync.integrations.http.routes import ANY, Routes, github_route, is_github_host, plain_route
 
 GITHUB = {
     "/repos/acme/api": "/repos/{owner}/{repo}",

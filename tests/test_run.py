@@ -13,9 +13,9 @@ from otlp_server import Answer, eventually, otlp_server
 from supervised import OTELSYNC, PATIENCE, RECORDER, environment, run, running, script
 from trace_tree import draw, spans_in_store
 
+from otelsync.run.account import in_one_line
+from otelsync.run.command_name import service_of
 from otelsync.shipping.ledger import Account, Ledger
-from otelsync.supervision.account import in_one_line
-from otelsync.supervision.command_name import service_of
 
 PYTHON = sys.executable
 

@@ -17,7 +17,7 @@ from trace_tree import logs_in_journal, spans_in_journal
 
 import otelsync
 from otelsync.configuration import begin_under_run, configured
-from otelsync.logs import active
+from otelsync.logs.path import active
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import pytest
 from otlp_server import eventually
 from stored import SYNC_ID, TRACE, batch, span, store
 
+from otelsync.reports import automatic as run_reports
+from otelsync.reports.automatic import MOST, RunReports
+from otelsync.run.environment import environment_of_report
 from otelsync.settings import Settings
-from otelsync.shipping import run_reports
-from otelsync.shipping.run_reports import MOST, RunReports
-from otelsync.shipping.store import StoreSink
-from otelsync.supervision.environment import environment_of_report
+from otelsync.store.writing import StoreSink
 
 PATIENCE = 60.0
 """Seconds that a report may take. Only one that hangs takes as long."""
@@ -262,7 +262,7 @@ def test_a_forked_child_leaves_reports_to_its_parent(made: Callable[..., RunRepo
 
 def test_the_environment_says_where_the_data_is_and_nothing_else(tmp_path: Path) -> None:
     """No option of whoever ships has a say in how a report is made, nor what sets up a recorded program."""
-    from otelsync.supervision.environment import BOOTSTRAP
+    from otelsync.run.environment import BOOTSTRAP
 
     settings = Settings.from_environment(home=tmp_path, reports_keep=7)
     given = {"PYTHONPATH": f"{BOOTSTRAP}:/lib", "LOG_LEVEL": "SHOUTING", "OTELSYNC_SHIP": "thread", "HOME": "/root"}

@@ -13,14 +13,14 @@ from recorded import Recorded
 from sync_spans import Sync, attributes_of, number_of
 
 import otelsync
-from otelsync.shipping import folding
+from otelsync.otlp.exporter import OtlpSink
+from otelsync.otlp.options import OtlpEndpoint
 from otelsync.shipping.checkpoint import load, save
-from otelsync.shipping.exporter import OtlpSink
+from otelsync.shipping.folding import calls as folding
+from otelsync.shipping.folding.budget import Limits
 from otelsync.shipping.ledger import Account, read_ledger
-from otelsync.shipping.otlp_options import OtlpEndpoint
 from otelsync.shipping.outlet import Backoff
 from otelsync.shipping.shipper import Shipper
-from otelsync.shipping.trace_budget import Limits
 
 LIMITS = Limits(max_spans=100)
 """Ten spans are left whole."""

@@ -19,18 +19,18 @@ import pytest
 from journal_files import JournalFile, log, resource, scope, span
 from otlp_server import Answer, OtlpServer, eventually, otlp_server
 
-from otelsync.recording.journal import CLOSED, LOG, SEALED, SPAN, Journal
-from otelsync.shipping.batch import Batch
+from otelsync.journal.batch import Batch
+from otelsync.journal.reader import list_segments
+from otelsync.journal.writer import CLOSED, LOG, SEALED, SPAN, Journal
+from otelsync.otlp.exporter import OtlpSink
+from otelsync.otlp.options import OtlpEndpoint
 from otelsync.shipping.checkpoint import NAME, load
-from otelsync.shipping.exporter import OtlpSink
 from otelsync.shipping.ledger import Ledger, read_ledger
-from otelsync.shipping.otlp_options import OtlpEndpoint
 from otelsync.shipping.outlet import Backoff
 from otelsync.shipping.ownership import Ownership
-from otelsync.shipping.reader import list_segments
 from otelsync.shipping.shipper import Shipper
 from otelsync.shipping.shipper_thread import ShipperThread
-from otelsync.shipping.store import StoreSink
+from otelsync.store.writing import StoreSink
 
 QUICK = Backoff(0.005, 0.02)
 

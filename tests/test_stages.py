@@ -19,7 +19,7 @@ from opentelemetry import trace
 from recorded import Recorded
 
 import otelsync
-from otelsync.stages import Stage, new_sync_id, no_failure
+from otelsync.stages.stage import Stage, new_sync_id, no_failure
 
 STAGES: list[Callable[[], Stage]] = [
     lambda: otelsync.pipeline("p"),

@@ -21,10 +21,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 from stored import START, SYNC_ID, TRACE, batch, log, span
 
 from otelsync.errors import StoreError
-from otelsync.shipping.batch import Batch, Group
-from otelsync.shipping.histogram import bounds, buckets, percentile
-from otelsync.shipping.rows import Decoder
-from otelsync.shipping.store import StoreSink
+from otelsync.journal.batch import Batch, Group
+from otelsync.store.histogram import bounds, buckets, percentile
+from otelsync.store.rows import Decoder
+from otelsync.store.writing import StoreSink
 
 
 @pytest.fixture
@@ -378,7 +378,7 @@ def test_all_of_a_batch_is_stored_or_nothing(path: Path, sink: StoreSink) -> Non
 
 def test_a_busy_store_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While another process writes for long, a batch is refused with the reason, and taken when it has done."""
-    monkeypatch.setattr("otelsync.shipping.store._PATIENCE", 0.01)
+    monkeypatch.setattr("otelsync.store.writing._PATIENCE", 0.01)
     impatient = StoreSink(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -21,11 +21,12 @@ from plain_servers import http, speaking
 from stored import batch, log, span, store
 
 import otelsync
-from otelsync import logs, testing
+from otelsync import testing
 from otelsync.configuration import configured
 from otelsync.errors import ConfigurationError
-from otelsync.events import Catalogue
-from otelsync.shipping.reader import JournalError
+from otelsync.journal.reader import JournalError
+from otelsync.logs import path as logs
+from otelsync.logs.events import Catalogue
 from otelsync.testing import Kind, Log, Recorded, Span, assert_span_tree, span_tree, undeclared_events
 
 pytest_plugins = ["pytester"]

@@ -22,8 +22,8 @@ from recorded import Recorded
 
 import otelsync
 from otelsync.errors import ConfigurationError
-from otelsync.http.trace_headers import GuardedPropagator, TrustedHosts, install
-from otelsync.http.urls import host_of, is_loopback, plain_host, without_secrets
+from otelsync.integrations.http.trace_headers import GuardedPropagator, TrustedHosts, install
+from otelsync.integrations.http.urls import host_of, is_loopback, plain_host, without_secrets
 from otelsync.integrations.httpx import Instrumentor as HttpxInstrumentor
 from otelsync.integrations.requests import Instrumentor as RequestsInstrumentorOfOurs
 

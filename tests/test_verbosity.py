@@ -13,10 +13,11 @@ import structlog
 from recorded import Recorded
 
 import otelsync
-from otelsync import logs, verbosity
 from otelsync.errors import ConfigurationError
+from otelsync.logs import path as logs
+from otelsync.logs import verbosity
+from otelsync.logs.verbosity import Levels, parse
 from otelsync.settings import Settings
-from otelsync.verbosity import Levels, parse
 
 
 def events_of(recorded: Recorded) -> list[str]:

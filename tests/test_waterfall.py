@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from stored import START, SYNC_ID, TRACE, batch, log, span, store
 
 from otelsync.errors import RunNotFoundError, StoreError
+from otelsync.store.runs import Run, find_run, open_store, recent_runs, recent_tasks
+from otelsync.store.spans import json_line, otlp_json, otlp_texts, read
+from otelsync.store.tree import RunTree
+from otelsync.text.printable import cells, cut, pad, printable
+from otelsync.text.quantities import duration, timestamp
 from otelsync.views.outline import outline, outline_json, unrolled
-from otelsync.views.printable import cells, cut, pad, printable
-from otelsync.views.quantities import duration, timestamp
-from otelsync.views.runs import Run, find_run, open_store, recent_runs, recent_tasks
-from otelsync.views.spans import json_line, otlp_json, otlp_texts, read
-from otelsync.views.tree import RunTree
 from otelsync.views.waterfall import render_run
 
 PIPELINE = "sync.pipeline nightly"

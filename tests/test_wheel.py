@@ -59,9 +59,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         f"{_INFO}/{name}"
         for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE", "top_level.txt")
     }
-    extension = {name for name in names if re.fullmatch(r"otelsync/recording/_native\.[\w.-]+\.so", name)}
+    extension = {name for name in names if re.fullmatch(r"otelsync/journal/_native\.[\w.-]+\.so", name)}
     assert len(extension) <= 1
-    others = {"py.typed", "recording/_native.pyi", "views/report/page.css", "views/report/page.js"}
+    others = {"py.typed", "journal/_native.pyi", "reports/page.css", "reports/page.js"}
     assert names - extension == modules | {"pytest_otelsync.py"} | info | {f"otelsync/{name}" for name in others}
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"

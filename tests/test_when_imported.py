@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from otelsync.when_imported import when_imported
+from otelsync.hooks.when_imported import when_imported
 
 
 @pytest.fixture

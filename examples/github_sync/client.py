@@ -16,7 +16,7 @@ from github.PaginatedList import PaginatedList
 from github.Repository import Repository
 
 import otelsync
-from otelsync.stages import Stage
+from otelsync.stages.stage import Stage
 
 from .patience import Patience, Wait
 

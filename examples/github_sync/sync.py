@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 import otelsync
-from otelsync.stages import Stage
+from otelsync.stages.stage import Stage
 
 from .client import PER_PAGE, GithubClient
 from .database import Action, ChangedFile, Commit, Review, replace_details, upsert

@@ -57,8 +57,8 @@ def _catch_up(settings: Settings) -> None:
 
 def _store_alone(settings: Settings) -> None:
     """Copy records into the store without moving any cursor: whoever ships them does not find them gone."""
-    from otelsync.shipping.reader import JournalError, JournalReader, list_segments
-    from otelsync.shipping.store import StoreSink
+    from otelsync.journal.reader import JournalError, JournalReader, list_segments
+    from otelsync.store.writing import StoreSink
 
     sink = StoreSink(settings.store_file)
     try:

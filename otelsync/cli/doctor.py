@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from otelsync.cli import options
-from otelsync.views.paint import Line, Piece, painter
-from otelsync.views.quantities import counted
+from otelsync.text.paint import Line, Piece, painter
+from otelsync.text.quantities import counted
 
 if TYPE_CHECKING:
     from otelsync.doctor import Report

@@ -10,12 +10,12 @@ import click
 
 from otelsync.cli import options
 from otelsync.errors import CatalogueError
-from otelsync.events import Catalogue, catalogues, known
-from otelsync.logged_events import check
+from otelsync.logs.events import Catalogue, catalogues, known
+from otelsync.logs.logged_events import check
+from otelsync.text.paint import painter
+from otelsync.text.printable import printable
+from otelsync.text.quantities import counted
 from otelsync.views import catalogue as views
-from otelsync.views.paint import painter
-from otelsync.views.printable import printable
-from otelsync.views.quantities import counted
 
 
 @click.command(name="events")

@@ -10,7 +10,7 @@ import click
 from otelsync.cli import options
 from otelsync.cli.catching_up import catch_up
 from otelsync.shipping.ledger import Account, Ledger, read_ledger
-from otelsync.views.printable import pad, printable
+from otelsync.text.printable import pad, printable
 
 
 @click.command(name="ledger")

@@ -10,10 +10,10 @@ import click
 from otelsync.cli import options
 from otelsync.cli.catching_up import catch_up
 from otelsync.errors import RunNotFoundError
-from otelsync.views.paint import Piece, painter
-from otelsync.views.printable import cells, cut, pad, printable
-from otelsync.views.quantities import day_and_time, duration
-from otelsync.views.runs import Run, open_store, recent_runs, recent_tasks
+from otelsync.store.runs import Run, open_store, recent_runs, recent_tasks
+from otelsync.text.paint import Piece, painter
+from otelsync.text.printable import cells, cut, pad, printable
+from otelsync.text.quantities import day_and_time, duration
 
 _HEAD = ("sync id", "pipeline", "service", "started (UTC)", "took", "outcome", "spans", "failed")
 _RIGHT = frozenset(("took", "spans", "failed"))

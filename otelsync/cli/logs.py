@@ -9,9 +9,9 @@ import click
 
 from otelsync.cli import options
 from otelsync.cli.catching_up import catch_up
-from otelsync.views.paint import painter
-from otelsync.views.records import LEVELS, json_of, line_of, records
-from otelsync.views.runs import find_run, open_store
+from otelsync.store.records import LEVELS, json_of, line_of, records
+from otelsync.store.runs import find_run, open_store
+from otelsync.text.paint import painter
 
 _UNBOUNDED = 1 << 20
 """Cells: the lines of a log are wrapped by the terminal, not cut."""

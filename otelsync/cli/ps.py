@@ -11,9 +11,9 @@ import click
 
 from otelsync.cli import options
 from otelsync.settings import Settings
+from otelsync.text.paint import painter
 from otelsync.views.in_flight import STUCK_AFTER, InFlight
 from otelsync.views.in_flight_text import NOTHING, document, lines_of
-from otelsync.views.paint import painter
 
 stuck_option = click.option(
     "stuck_minutes",

@@ -16,9 +16,9 @@ from otelsync.cli.catching_up import catch_up
 from otelsync.errors import OtelsyncError
 
 if TYPE_CHECKING:
+    from otelsync.reports.writing import Summary
     from otelsync.settings import Settings
     from otelsync.shipping.ledger import Ledger
-    from otelsync.views.report import Summary
 
 _NICE: Final = 10
 """By how much making reports in the background stands back behind all else; nice(1)."""
@@ -57,7 +57,7 @@ def command(
     """
     if last and sync_id is not None:
         raise click.UsageError("either SYNC_ID or --last")
-    from otelsync.views.report import make_report
+    from otelsync.reports.writing import make_report
 
     settings = options.settings_of(home)
     output = output or settings.reports_dir
@@ -67,7 +67,7 @@ def command(
     catch_up(settings)
     report = make_report(settings.store_file, sync_id, output, group_by=group_by or "repo", ledgers=_ledgers(settings))
     if as_json:
-        from otelsync.views.report import summary_json
+        from otelsync.reports.writing import summary_json
 
         click.echo(json.dumps(summary_json(report.summary), indent=2).replace("\x7f", "\\u007f"))
         return
@@ -80,7 +80,7 @@ def _make_in_background(settings: Settings, names: Sequence[str], output: Path) 
     Raises:
         OtelsyncError: One of them cannot be made; the others have been.
     """
-    from otelsync.views.report import remove_oldest, write_report
+    from otelsync.reports.writing import remove_oldest, write_report
 
     os.nice(_NICE)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a supervisor has blocked what it waits for
@@ -102,9 +102,9 @@ def _ledgers(settings: Settings) -> dict[str, Ledger]:
 
 
 def _tell(folder: Path, summary: Summary) -> None:
-    from otelsync.views.printable import printable
-    from otelsync.views.quantities import counted, duration
-    from otelsync.views.report.figures import items_line
+    from otelsync.reports.figures import items_line
+    from otelsync.text.printable import printable
+    from otelsync.text.quantities import counted, duration
 
     click.echo(
         f"{printable(summary.pipeline, 60)}  {printable(summary.name, 60)}\n"

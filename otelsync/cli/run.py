@@ -13,14 +13,14 @@ import click
 
 from otelsync.cli import options
 from otelsync.configuration import has_destination
+from otelsync.run.child import CannotStartError, Child, end_like, run_instead
+from otelsync.run.command_name import service_of
+from otelsync.run.environment import environment_of_program, without_bootstrap
+from otelsync.run.survivors import adopt_orphans, ship_detached, survivors
 from otelsync.settings import Settings, names_service
-from otelsync.supervision.child import CannotStartError, Child, end_like, run_instead
-from otelsync.supervision.command_name import service_of
-from otelsync.supervision.environment import environment_of_program, without_bootstrap
-from otelsync.supervision.survivors import adopt_orphans, ship_detached, survivors
 
 if TYPE_CHECKING:
-    from otelsync.supervision.attendance import Attendance
+    from otelsync.run.attendance import Attendance
 
 
 @click.command(name="run", context_settings={"allow_interspersed_args": False})
@@ -94,10 +94,10 @@ def _supervise(command: tuple[str, ...], settings: Settings, environment: dict[s
 def _attend(settings: Settings) -> Attendance | None:
     """Ship beside the program. Where that cannot be, the program goes on, and its records wait in the journal."""
     try:
-        from otelsync.supervision.attendance import Attendance
+        from otelsync.run.attendance import Attendance
 
         logging.basicConfig(format="otelsync: %(message)s", level=logging.WARNING)
-        logging.getLogger("otelsync.shipping.metrics_server").setLevel(logging.INFO)  # which port it has
+        logging.getLogger("otelsync.shipping.metrics.server").setLevel(logging.INFO)  # which port it has
         return Attendance(settings)
     except Exception as error:
         _say(f"cannot ship what is recorded: {error}; the records stay in {settings.journal}")

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import NoReturn
 
-from otelsync.views.paint import Line, Piece, painter
+from otelsync.text.paint import Line, Piece, painter
 
 _ENTER = "\x1b[?1049h\x1b[?25l"
 """To the other screen, without a cursor."""

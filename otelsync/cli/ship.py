@@ -17,14 +17,14 @@ import click
 from otelsync.cli import options
 from otelsync.configuration import make_reports
 from otelsync.errors import ConfigurationError, OtelsyncError
-from otelsync.recording.journal import boot_id, start_ticks
+from otelsync.journal.reader import Writer
+from otelsync.journal.writer import boot_id, start_ticks
+from otelsync.run.survivors import anyone_writing
 from otelsync.settings import Settings
-from otelsync.shipping.reader import Writer
-from otelsync.supervision.survivors import anyone_writing
 
 if TYPE_CHECKING:
-    from otelsync.shipping.metrics_service import MetricsService
-    from otelsync.shipping.run_reports import RunReports
+    from otelsync.reports.automatic import RunReports
+    from otelsync.shipping.metrics.service import MetricsService
     from otelsync.shipping.shipper import Shipper
 
 _LAST_METRICS = 1.0

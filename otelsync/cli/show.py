@@ -33,10 +33,10 @@ def command(sync_id: str | None, every_span: bool, as_json: bool, home: Path | N
 def _print_json(store_path: Path, sync_id: str | None, every_span: bool) -> None:
     import sys
 
+    from otelsync.store.runs import find_run, open_store
+    from otelsync.store.spans import json_array, json_line, otlp_texts
+    from otelsync.store.tree import RunTree
     from otelsync.views.outline import outline_json
-    from otelsync.views.runs import find_run, open_store
-    from otelsync.views.spans import json_array, json_line, otlp_texts
-    from otelsync.views.tree import RunTree
 
     with open_store(store_path) as store:
         run = find_run(store, sync_id)

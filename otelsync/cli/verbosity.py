@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from otelsync import verbosity
 from otelsync.cli import options
 from otelsync.errors import ConfigurationError, OtelsyncError
+from otelsync.logs import verbosity
 from otelsync.settings import Settings, slug
-from otelsync.views.printable import printable
+from otelsync.text.printable import printable
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 

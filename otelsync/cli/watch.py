@@ -12,11 +12,11 @@ import click
 from otelsync.cli import options
 from otelsync.cli.ps import in_flight, stuck_option
 from otelsync.errors import RunNotFoundError
+from otelsync.text.paint import Line, Piece
+from otelsync.text.printable import printable
+from otelsync.text.quantities import day_and_time, duration
 from otelsync.views.in_flight import InFlight, RunNow
 from otelsync.views.in_flight_text import NOTHING, line_of, lines_of, signature
-from otelsync.views.paint import Line, Piece
-from otelsync.views.printable import printable
-from otelsync.views.quantities import day_and_time, duration
 
 _EVERY = 1.0
 """Seconds."""

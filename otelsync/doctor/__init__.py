@@ -19,8 +19,8 @@ from otelsync.doctor.places import temporary
 from otelsync.doctor.variables import Asked
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
+from otelsync.text.printable import printable
 from otelsync.version import __version__
-from otelsync.views.printable import printable
 
 _LONGEST_MESSAGE = 600
 _SHIPPING_SECONDS = 4.0

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from otelsync.shipping.otlp_options import OtlpEndpoint
-from otelsync.views.printable import printable
+from otelsync.otlp.options import OtlpEndpoint
+from otelsync.text.printable import printable
 
 Language = Literal["http", "http2", "tls", "other", "silence"]
 

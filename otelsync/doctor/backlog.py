@@ -12,11 +12,11 @@ from typing import Final
 
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.doctor.variables import Asked
-from otelsync.recording.journal import HEADER_SIZE
+from otelsync.journal.reader import JournalError, JournalReader, UnknownVersionError, list_segments, process_alive
+from otelsync.journal.writer import HEADER_SIZE
 from otelsync.settings import MIB, Settings
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, FileProgress, load
 from otelsync.shipping.ownership import owner
-from otelsync.shipping.reader import JournalError, JournalReader, UnknownVersionError, list_segments, process_alive
 
 _STEP: Final = "backlog"
 _OLD: Final = 60.0

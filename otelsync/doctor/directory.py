@@ -13,7 +13,7 @@ from typing import Final
 
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.doctor.places import existing, temporary
-from otelsync.recording.journal import FIRST_SEGMENT, LARGEST_SEGMENT, SUFFIX
+from otelsync.journal.writer import FIRST_SEGMENT, LARGEST_SEGMENT, SUFFIX
 from otelsync.settings import MIB, Settings
 
 _STEP: Final = "directory"

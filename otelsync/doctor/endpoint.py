@@ -14,8 +14,8 @@ from otelsync.doctor.answers import Diagnosis
 from otelsync.doctor.clock import Reading
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.doctor.reach import UnreachableError, connect, left, secure, speaks_tls
-from otelsync.shipping.exporter import USER_AGENT
-from otelsync.shipping.otlp_options import OtlpEndpoint
+from otelsync.otlp.exporter import USER_AGENT
+from otelsync.otlp.options import OtlpEndpoint
 
 _STEP: Final = "endpoint"
 _PATIENCE: Final = 3.0
@@ -182,7 +182,7 @@ def _ask_grpc(endpoint: OtlpEndpoint, deadline: float, others_work: bool) -> Dia
     if spoken != "http2":
         return _not_grpc(spoken, endpoint, deadline)
     try:
-        from otelsync.shipping.otlp_grpc import GrpcTransport
+        from otelsync.otlp.grpc import GrpcTransport
 
         transport = GrpcTransport(replace(endpoint, compression="none"), user_agent=USER_AGENT)
     except (ImportError, OSError) as error:

@@ -9,7 +9,7 @@ from otelsync.doctor.findings import Finding, ok, problem
 from otelsync.doctor.places import existing
 from otelsync.errors import RunNotFoundError, StoreError
 from otelsync.settings import Settings
-from otelsync.views.runs import open_store
+from otelsync.store.runs import open_store
 
 _STEP: Final = "store"
 _ELSEWHERE: Final = "set OTELSYNC_STORE_PATH to a file that can be written"

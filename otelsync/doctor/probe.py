@@ -21,10 +21,10 @@ from typing import Final
 
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.errors import OtelsyncError
+from otelsync.journal.reader import list_segments
+from otelsync.otlp.options import OtlpEndpoint
 from otelsync.settings import Settings
 from otelsync.shipping.ledger import Account, read_ledger
-from otelsync.shipping.otlp_options import OtlpEndpoint
-from otelsync.shipping.reader import list_segments
 
 NAME: Final = "otelsync.probe"
 """The span's name and the record's event; with a value of true also the attribute of both."""
@@ -83,8 +83,8 @@ def _prepare(settings: Settings, directory: Path) -> Callable[[], str]:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-    from otelsync import logs
-    from otelsync.recording.journal import Journal
+    from otelsync.journal.writer import Journal
+    from otelsync.logs import path as logs
     from otelsync.recording.provider import TracerProvider
     from otelsync.redaction import Redactor
 
@@ -161,9 +161,9 @@ def ship(directory: Path, endpoints: Sequence[OtlpEndpoint], store: Path | None,
 
 
 def _drain(directory: Path, endpoints: Sequence[OtlpEndpoint], store: Path | None, seconds: float) -> None:
-    from otelsync.shipping.exporter import OtlpSink
+    from otelsync.otlp.exporter import OtlpSink
     from otelsync.shipping.shipper import Shipper
-    from otelsync.shipping.store import StoreSink
+    from otelsync.store.writing import StoreSink
 
     sink = StoreSink(store) if store is not None else None
     shipper = Shipper(directory, otlp=[OtlpSink(endpoint) for endpoint in endpoints], store=sink, patience=0)

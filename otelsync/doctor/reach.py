@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from otelsync.shipping.otlp_options import OtlpEndpoint
+from otelsync.otlp.options import OtlpEndpoint
 
 _NAME_SECONDS: Final = 2.0
 _CONNECT_SECONDS: Final = 2.0

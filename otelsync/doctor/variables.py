@@ -10,8 +10,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.errors import ConfigurationError
+from otelsync.otlp.options import OtlpEndpoint, endpoints_from_environment
 from otelsync.settings import Settings, names_service
-from otelsync.shipping.otlp_options import OtlpEndpoint, endpoints_from_environment
 
 _STEP: Final = "settings"
 _PREFIX: Final = "OTEL_EXPORTER_OTLP_"

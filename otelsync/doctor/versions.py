@@ -14,7 +14,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from otelsync.doctor.findings import Finding, ok, problem
-from otelsync.recording.native import native
+from otelsync.journal.native import native
 from otelsync.version import __version__
 
 _STEP: Final = "versions"

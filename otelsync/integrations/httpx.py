@@ -11,10 +11,10 @@ import httpx
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor, RequestInfo, ResponseInfo
 from opentelemetry.trace import Span
 
-from otelsync.harmless import harmless
-from otelsync.http.calls import Call
-from otelsync.http.conventions import stable_http_conventions
-from otelsync.patching import Patch
+from otelsync.hooks.harmless import harmless
+from otelsync.hooks.patching import Patch
+from otelsync.integrations.http.calls import Call
+from otelsync.integrations.http.conventions import stable_http_conventions
 
 
 class Sends:

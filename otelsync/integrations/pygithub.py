@@ -17,14 +17,14 @@ from github.Requester import Requester
 from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
-from otelsync import rate_limits
-from otelsync.context import current_scope
-from otelsync.harmless import harmless
-from otelsync.http import retry_waits
-from otelsync.http.calls import speaking_github
-from otelsync.http.routes import github_route
-from otelsync.patching import Patch
-from otelsync.stages import ApiCall, Stage, api_call
+from otelsync.hooks.harmless import harmless
+from otelsync.hooks.patching import Patch
+from otelsync.integrations.http import retry_waits
+from otelsync.integrations.http.calls import speaking_github
+from otelsync.integrations.http.routes import github_route
+from otelsync.recording.scope import current_scope
+from otelsync.stages import rate_limits
+from otelsync.stages.stage import ApiCall, Stage, api_call
 
 _REQUESTS: Final = (
     "requestJsonAndCheck",

@@ -12,11 +12,11 @@ from opentelemetry.trace import Span
 from requests import PreparedRequest, Response, Session
 from requests.utils import resolve_proxies
 
-from otelsync.harmless import harmless
-from otelsync.http import calls, retry_waits
-from otelsync.http.calls import Call
-from otelsync.http.conventions import stable_http_conventions
-from otelsync.patching import Patch
+from otelsync.hooks.harmless import harmless
+from otelsync.hooks.patching import Patch
+from otelsync.integrations.http import calls, retry_waits
+from otelsync.integrations.http.calls import Call
+from otelsync.integrations.http.conventions import stable_http_conventions
 
 _APPLIED: Final = "opentelemetry_instrumentation_requests_applied"
 """What OpenTelemetry's instrumentation marks its own ``Session.send`` with."""

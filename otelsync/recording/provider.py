@@ -42,11 +42,11 @@ from opentelemetry.trace import Tracer as TracerApi
 from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.util import types
 
-from otelsync.context import SCOPE_KEY, SyncScope
-from otelsync.recording import otlp
-from otelsync.recording.journal import SPAN_VERDICT, Journal
-from otelsync.recording.native import native
+from otelsync.journal.native import native
+from otelsync.journal.writer import SPAN_VERDICT, Journal
+from otelsync.otlp import encoding as otlp
 from otelsync.recording.runtime_context import CURRENT, installed
+from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.recording.span import RecordedSpan, Trace, encode_verdict, flags_field, is_valid_link
 from otelsync.version import __version__
 

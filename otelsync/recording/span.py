@@ -23,11 +23,11 @@ from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.trace.span import TraceState
 from opentelemetry.util import types
 
-from otelsync.context import EMPTY, SCOPE_KEY, SyncScope
 from otelsync.errors import message_of
-from otelsync.recording.journal import ENCODE_ERROR, SPAN, SPAN_END, SPAN_RELEASED, SPAN_START
-from otelsync.recording.native import native
-from otelsync.recording.otlp import AttributeEncoder, field, text, varint
+from otelsync.journal.native import native
+from otelsync.journal.writer import ENCODE_ERROR, SPAN, SPAN_END, SPAN_RELEASED, SPAN_START
+from otelsync.otlp.encoding import AttributeEncoder, field, text, varint
+from otelsync.recording.scope import EMPTY, SCOPE_KEY, SyncScope
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource

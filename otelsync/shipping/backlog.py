@@ -9,11 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from otelsync.recording.journal import HEADER_SIZE
-from otelsync.shipping import checkpoint as checkpoints
-from otelsync.shipping.batch import Batch
-from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, FileProgress
-from otelsync.shipping.reader import (
+from otelsync.journal.batch import Batch
+from otelsync.journal.reader import (
     JournalError,
     JournalHeader,
     JournalReader,
@@ -22,6 +19,9 @@ from otelsync.shipping.reader import (
     list_segments,
     process_alive,
 )
+from otelsync.journal.writer import HEADER_SIZE
+from otelsync.shipping import checkpoint as checkpoints
+from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, FileProgress
 
 MOST_READERS = 128
 """Files that are kept open at a time."""

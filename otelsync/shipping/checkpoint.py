@@ -14,7 +14,7 @@ from pathlib import Path
 
 import orjson
 
-from otelsync.recording.journal import HEADER_SIZE
+from otelsync.journal.writer import HEADER_SIZE
 
 NAME = "shipper.json"
 STAGES = "stages"
@@ -77,9 +77,9 @@ class MetricMemory:
     service: str = ""
     """What the service is called, as the latest record said."""
     below: dict[str, dict[str, Counts]] = field(default_factory=dict)
-    """By series and open span: items that were counted below it (see `otelsync.shipping.item_counts`)."""
+    """By series and open span: items that were counted below it (see `otelsync.shipping.metrics.item_counts`)."""
     ledger: Counts = field(default_factory=dict)
-    """The ledger's sums that the counters have been told of (see `otelsync.shipping.ledger_metrics`)."""
+    """The ledger's sums that the counters have been told of (see `otelsync.shipping.metrics.ledger`)."""
     last_success: dict[str, Counts] = field(default_factory=dict)
     """By pipeline and repo (empty: the pipeline's own): Unix seconds."""
 
@@ -105,7 +105,7 @@ class Checkpoint:
     retired: list[str] = field(default_factory=list)
     """Files that are accounted for and need only be deleted."""
     fold: str = ""
-    """The state of folding at the cursors of the traces' sink (see `otelsync.shipping.fold_state`)."""
+    """The state of folding at the cursors of the traces' sink (see `otelsync.shipping.folding.state`)."""
     held: int = 0
     """Spans that this sink has passed, and that are kept back in that state."""
     debug_logs: str = ""

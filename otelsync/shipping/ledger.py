@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from otelsync.recording.journal import DROP_REASONS, HEADER_SIZE
+from otelsync.journal.reader import JournalError, JournalReader, list_segments, process_alive
+from otelsync.journal.writer import DROP_REASONS, HEADER_SIZE
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, Counts, FileProgress, load
-from otelsync.shipping.reader import JournalError, JournalReader, list_segments, process_alive
 
 _TRIES = 10
 _REJECTIONS = ("rejected", "partial_success", "vanished")

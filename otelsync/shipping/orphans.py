@@ -16,10 +16,10 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from otelsync.recording.journal import SPAN_END, Journal
-from otelsync.shipping.batch import Batch, Group
+from otelsync.journal.batch import Batch, Group
+from otelsync.journal.writer import SPAN_END, Journal
+from otelsync.otlp.exporter import Run, varint
 from otelsync.shipping.checkpoint import OpenSeries, Verdict, decode, encode
-from otelsync.shipping.exporter import Run, varint
 
 MOST_OPEN = 10_000
 """Stages that are remembered as open, per process. A program that begins and never ends them must not fill the disk."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Protocol
 
-from otelsync.shipping.batch import Batch
-from otelsync.shipping.exporter import OtlpSink, Outcome
+from otelsync.journal.batch import Batch
+from otelsync.otlp.exporter import OtlpSink, Outcome
 
 _log = logging.getLogger("otelsync.shipping")
 _dice = random.SystemRandom()

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from otelsync.journal.reader import JournalError, JournalReader, Writer, list_segments, process_alive
 from otelsync.shipping.checkpoint import STAGES, Checkpoint, CheckpointError, load
-from otelsync.shipping.reader import (
-    JournalError,
-    JournalReader,
-    Writer,
-    list_segments,
-    process_alive,
-)
 
 
 def positions(directory: Path, writer: Writer | None = None) -> dict[str, int]:

@@ -14,22 +14,22 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from otelsync.journal.batch import Batch
+from otelsync.journal.reader import Writer, parse_name, process_alive
+from otelsync.otlp.exporter import OtlpSink, Outcome
 from otelsync.shipping import orphans
 from otelsync.shipping.backlog import Backlog, Segment
-from otelsync.shipping.batch import Batch
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, OpenSeries
-from otelsync.shipping.debug_logs import DebugLogs
-from otelsync.shipping.exporter import OtlpSink, Outcome
+from otelsync.shipping.folding.budget import Limits
+from otelsync.shipping.folding.debug_logs import DebugLogs
+from otelsync.shipping.folding.shaping import TRACES, Shaping
 from otelsync.shipping.outlet import Backoff, BatchStore, Delivery, OtlpOutlet, Outlet, Parcel, StoreOutlet
 from otelsync.shipping.ownership import Ownership
 from otelsync.shipping.positions import arrived, positions
-from otelsync.shipping.reader import Writer, parse_name, process_alive
-from otelsync.shipping.shaping import TRACES, Shaping
-from otelsync.shipping.trace_budget import Limits
 
 if TYPE_CHECKING:
-    from otelsync.shipping.metrics_outlet import MetricsOutlet
-    from otelsync.shipping.run_reports import RunReports
+    from otelsync.reports.automatic import RunReports
+    from otelsync.shipping.metrics.outlet import MetricsOutlet
 
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_BATCH_RECORDS = 4096

@@ -10,8 +10,8 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from otelsync.journal.reader import own_writer
 from otelsync.shipping.positions import arrived, positions
-from otelsync.shipping.reader import own_writer
 from otelsync.shipping.shipper import Shipper
 
 _POLL = 0.02

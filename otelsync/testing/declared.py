@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-import otelsync.own_events  # noqa: F401  # declares them
-from otelsync import events
+import otelsync.logs.own_events  # noqa: F401  # declares them
+from otelsync.logs import events
 from otelsync.testing.records import Log
 
 _ID: Final = re.compile(r"(?a)[a-z][a-z0-9]-[0-9]{3}")

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict
 
-from otelsync.logs import printable
+from otelsync.logs.path import printable
 from otelsync.testing.reading import spans_in
 from otelsync.testing.records import Span
-from otelsync.views.quantities import duration
+from otelsync.text.quantities import duration
 
 
 class HasSpans(Protocol):

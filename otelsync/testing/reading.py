@@ -12,10 +12,10 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ScopeLogs
 from opentelemetry.proto.trace.v1 import trace_pb2 as wire
 
 from otelsync.errors import RunNotFoundError
-from otelsync.shipping.batch import Batch
-from otelsync.shipping.reader import JournalError, JournalReader, list_segments
+from otelsync.journal.batch import Batch
+from otelsync.journal.reader import JournalError, JournalReader, list_segments
+from otelsync.store.runs import open_store
 from otelsync.testing.records import Kind, Log, Span
-from otelsync.views.runs import open_store
 
 STATUSES: Final = {0: "", 1: "OK", 2: "ERROR"}
 

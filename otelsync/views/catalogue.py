@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from otelsync import own_events
-from otelsync.events import Catalogue, Event, catalogues
-from otelsync.views.paint import Line, Piece
-from otelsync.views.printable import pad, printable
+from otelsync.logs import own_events
+from otelsync.logs.events import Catalogue, Event, catalogues
+from otelsync.text.paint import Line, Piece
+from otelsync.text.printable import pad, printable
 
 _STYLES = {"debug": "dim", "warning": "yellow", "error": "bold red", "critical": "bold red"}
 _WIDEST = 32
@@ -16,9 +16,9 @@ _WIDEST = 32
 _ABOUT = """\
 # Log events
 
-Made by `make docs` from `otelsync/own_events.py`. A record of one of these events has its `id`, rendered and by OTLP.
-An id has one meaning for ever: it is never given to another event. [Log records](logging.md) says how to declare events
-of your own. Fields that every record can have are left out, and `...` stands for fields that the caller names.
+Made by `make docs` from `otelsync/logs/own_events.py`. A record of one of these events has its `id`, rendered and by
+OTLP. An id has one meaning for ever: it is never given to another event. [Log records](logging.md) says how to declare
+events of your own. Fields that every record can have are left out, and `...` stands for fields that the caller names.
 """
 _MESSAGES = """\
 ## Messages

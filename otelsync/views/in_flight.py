@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from otelsync.errors import OtelsyncError
+from otelsync.store.runs import open_store
+from otelsync.store.task_traces import RUN
 from otelsync.views.living_journals import LivingJournals
 from otelsync.views.process_now import (
     PIPELINE,
@@ -27,8 +29,6 @@ from otelsync.views.process_now import (
     read_progress,
     text,
 )
-from otelsync.views.runs import open_store
-from otelsync.views.task_traces import RUN
 
 RUNNING, WAITING, STUCK = "running", "waiting", "stuck"
 STUCK_AFTER: Final = 300.0

@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from otelsync.views.in_flight import (
-    RUNNING,
-    STUCK,
-    WAITING,
-    Place,
-    Remaining,
-    RunNow,
-    StageNow,
-    Wait,
-)
-from otelsync.views.paint import Line, Piece
-from otelsync.views.printable import printable
+from otelsync.text.paint import Line, Piece
+from otelsync.text.printable import printable
+from otelsync.text.quantities import counted, duration, instant, timestamp
+from otelsync.views.in_flight import RUNNING, STUCK, WAITING, Place, Remaining, RunNow, StageNow, Wait
 from otelsync.views.process_now import LimitLeft, Progress
-from otelsync.views.quantities import counted, duration, instant, timestamp
 
 _STYLES: Final = {RUNNING: "cyan", WAITING: "yellow", STUCK: "bold red"}
 _SECOND: Final = 1_000_000_000

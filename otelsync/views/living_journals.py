@@ -11,9 +11,9 @@ from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Final
 
+from otelsync.journal.reader import JournalError, JournalReader, SegmentName, list_segments, process_alive
 from otelsync.shipping import checkpoint as checkpoints
 from otelsync.shipping.checkpoint import Checkpoint, CheckpointError
-from otelsync.shipping.reader import JournalError, JournalReader, SegmentName, list_segments, process_alive
 from otelsync.views.process_now import ProcessNow
 
 MOST_PROCESSES: Final = 256

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from otelsync.views.spans import StoredSpan, otlp_json
-from otelsync.views.tree import DEEPEST, Family, RunTree
+from otelsync.store.spans import StoredSpan, otlp_json
+from otelsync.store.tree import DEEPEST, Family, RunTree
 
 
 @dataclass(frozen=True, slots=True)

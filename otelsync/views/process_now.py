@@ -17,10 +17,10 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otelsync.shipping.batch import Batch, Group
+from otelsync.journal.batch import Batch, Group
 from otelsync.shipping.checkpoint import OpenSeries, decode
 from otelsync.shipping.orphans import span_id, untagged
-from otelsync.shipping.rows import resource_attributes
+from otelsync.store.rows import resource_attributes
 
 PIPELINE: Final = "sync.pipeline "
 PROGRESS: Final = ".progress"
@@ -69,7 +69,7 @@ class OpenSpan:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The last progress event of a stage; see `otelsync.progress`. Seconds count from `time_ns`."""
+    """The last progress event of a stage; see `otelsync.stages.progress`. Seconds count from `time_ns`."""
 
     trace_id: str
     span_id: str

@@ -7,13 +7,13 @@ from math import ceil
 from pathlib import Path
 from typing import IO, Final
 
+from otelsync.store.runs import Run, find_run, open_store
+from otelsync.store.spans import StoredSpan
+from otelsync.store.tree import MOST_FAILED, Family, RunTree
+from otelsync.text.paint import Line, Piece, painter
+from otelsync.text.printable import pad, printable
+from otelsync.text.quantities import counted, day_and_time, duration
 from otelsync.views.outline import Entry, outline, unrolled
-from otelsync.views.paint import Line, Piece, painter
-from otelsync.views.printable import pad, printable
-from otelsync.views.quantities import counted, day_and_time, duration
-from otelsync.views.runs import Run, find_run, open_store
-from otelsync.views.spans import StoredSpan
-from otelsync.views.tree import MOST_FAILED, Family, RunTree
 
 MOST_KINDS: Final = 10
 """Lines of the table of kinds."""

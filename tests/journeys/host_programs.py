@@ -117,9 +117,9 @@ def _mapped(path: Path) -> mmap.mmap:
 def die_at_random(tallies: str, seed: str, kills: str) -> None:
     """Have `kills` recording processes, two at a time, each killed at a random moment of its recording."""
     # What follows is loaded here once, and not in each child.
-    import otelsync.shipping.exporter
+    import otelsync.otlp.exporter
     import otelsync.shipping.shipper_thread
-    import otelsync.shipping.store
+    import otelsync.store.writing
 
     otelsync.configure(ship="off")
     otelsync.shutdown()

@@ -29,7 +29,7 @@ from workers import PATIENCE, Caller, Worker, drawn, publishing_app, traces, wor
 import otelsync
 from otelsync.integrations.celery.tally_store import TALLIES
 from otelsync.shipping.shipper import Shipper
-from otelsync.shipping.store import StoreSink
+from otelsync.store.writing import StoreSink
 
 CREWS = ("redis-prefork", "rabbitmq-prefork", "redis-threads")
 
@@ -100,7 +100,7 @@ def crew(running: Crew) -> Iterator[Crew]:
     caller.end()
 
 
-def dispatch(canvas: Signature[Any], **attributes: Any) -> otelsync.stages.Pipeline:
+def dispatch(canvas: Signature[Any], **attributes: Any) -> otelsync.stages.stage.Pipeline:
     with otelsync.pipeline("p", **attributes) as run:
         run.dispatch(canvas)
     return run

@@ -17,13 +17,13 @@ from journal_files import JournalFile, log, span
 from otlp_server import eventually, otlp_server
 from trace_tree import spans_in_store
 
-from otelsync.recording.journal import CLOSED, LOG, SEALED, SPAN
+from otelsync.journal.writer import CLOSED, LOG, SEALED, SPAN
+from otelsync.otlp.exporter import OtlpSink
+from otelsync.otlp.options import OtlpEndpoint
 from otelsync.shipping.checkpoint import NAME
-from otelsync.shipping.exporter import OtlpSink
 from otelsync.shipping.ledger import read_ledger
-from otelsync.shipping.otlp_options import OtlpEndpoint
 from otelsync.shipping.shipper import Shipper
-from otelsync.shipping.store import StoreSink
+from otelsync.store.writing import StoreSink
 
 IS_ROOT = os.geteuid() == 0
 

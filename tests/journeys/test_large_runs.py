@@ -22,7 +22,7 @@ from recorded import Recorded
 
 import otelsync
 from otelsync.shipping.ledger import Account
-from otelsync.stages import current_tracer
+from otelsync.stages.stage import current_tracer
 
 MS = 1_000_000
 MAX_SPANS, MAX_BYTES = 5_000, 5_000_000

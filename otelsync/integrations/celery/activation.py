@@ -14,10 +14,10 @@ from opentelemetry.instrumentation.celery.version import __version__
 from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanContext, SpanKind, TracerProvider
 from opentelemetry.trace import Tracer as TracerApi
 
-from otelsync.context import SCOPE_KEY, SyncScope
 from otelsync.errors import message_of
 from otelsync.recording.provider import Tracer, leave
 from otelsync.recording.runtime_context import CURRENT, installed
+from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.recording.span import RecordedSpan
 
 log: Final = logging.getLogger("otelsync")

@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from otelsync.context import EMPTY, SyncScope
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery.publishing import system_of
+from otelsync.recording.scope import EMPTY, SyncScope
 
 _EMPTY: Final[dict[str, Any]] = {}
 _MOST: Final = 1_024

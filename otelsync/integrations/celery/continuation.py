@@ -16,9 +16,9 @@ from typing import Any, Final, TypeAlias
 from celery.app.task import Context
 from opentelemetry.trace import SpanContext
 
-from otelsync.context import SyncScope
 from otelsync.integrations.celery.headers import HEADER, NOTHING, Envelope, from_traceparent, read
 from otelsync.integrations.celery.run_spans import decided
+from otelsync.recording.scope import SyncScope
 
 HIDDEN: Final = frozenset(
     (

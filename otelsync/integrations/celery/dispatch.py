@@ -17,8 +17,6 @@ from celery import Celery
 from celery.canvas import Signature, maybe_signature
 from opentelemetry.trace import Span, SpanContext, SpanKind
 
-from otelsync import stages
-from otelsync.context import SyncScope, current_scope
 from otelsync.errors import DispatchError
 from otelsync.integrations.celery.activation import activate, leave, log
 from otelsync.integrations.celery.continuation import RUN, Run
@@ -26,8 +24,10 @@ from otelsync.integrations.celery.headers import Envelope, from_traceparent, to_
 from otelsync.integrations.celery.tally import HOLD, Claim
 from otelsync.integrations.celery.tally_store import at_store, quietly, say_once, tally_of
 from otelsync.recording.provider import Tracer
+from otelsync.recording.scope import SyncScope, current_scope
 from otelsync.recording.span import RecordedSpan
-from otelsync.stages import Pipeline, Stage
+from otelsync.stages import stage as stages
+from otelsync.stages.stage import Pipeline, Stage
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult, GroupResult

@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from otelsync.context import SyncScope
+from otelsync.recording.scope import SyncScope
 
 HEADER: Final = "otelsync"
 """The header's key, and the key under which a task's request holds it."""

@@ -21,7 +21,7 @@ from otelsync.integrations.celery.continuation import continuing, replacing
 from otelsync.integrations.celery.endings import Endings
 from otelsync.integrations.celery.publishing import Publisher, on_before_publish
 from otelsync.integrations.celery.running import Runner, unwrapped
-from otelsync.stages import no_failure
+from otelsync.stages.stage import no_failure
 
 _CONSUMER: Final = "celery.worker.consumer.consumer"
 """A module that has ``build_tracer`` by name."""

@@ -16,9 +16,11 @@ from celery import signals
 from celery.app.log import Logging, TaskFormatter
 from celery.utils.log import ColorFormatter
 
-from otelsync import log_takeover, logs, stdlib_records
 from otelsync.integrations.celery import task_records, worker_logging
-from otelsync.log_observation import JournalPath
+from otelsync.logs import path as logs
+from otelsync.logs import stdlib_records
+from otelsync.logs import takeover as log_takeover
+from otelsync.logs.observation import JournalPath
 
 _FORMATTERS: Final = (ColorFormatter, TaskFormatter)
 _SIGNALS: Final = (signals.after_setup_logger, signals.after_setup_task_logger)

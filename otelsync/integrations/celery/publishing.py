@@ -14,7 +14,6 @@ from opentelemetry import propagate, trace
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind
 from opentelemetry.trace import Tracer as TracerApi
 
-from otelsync.context import SyncScope, current_scope
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import run_spans
 from otelsync.integrations.celery.activation import (
@@ -30,6 +29,7 @@ from otelsync.integrations.celery.activation import (
 from otelsync.integrations.celery.canvas import CANVAS, chord_of_body, decided_span_id
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, dispatch, passes_along
 from otelsync.integrations.celery.headers import CHORD_HEADER, HEADER, Chord, Envelope
+from otelsync.recording.scope import SyncScope, current_scope
 
 _TASK_ID_POSITION: Final = 5
 """Among the arguments of ``send_task``."""

@@ -15,7 +15,6 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceState
 
-from otelsync.context import EMPTY, SyncScope, current_scope
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import run_spans
 from otelsync.integrations.celery.activation import (
@@ -31,18 +30,11 @@ from otelsync.integrations.celery.activation import (
 from otelsync.integrations.celery.canvas import links_to_headers
 from otelsync.integrations.celery.constants import RunsOf, constants, scope_of_run
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, dispatch
-from otelsync.integrations.celery.headers import (
-    FLAGS,
-    NOTHING,
-    SPAN_ID,
-    TRACE_ID,
-    Envelope,
-    from_traceparent,
-    read,
-)
+from otelsync.integrations.celery.headers import FLAGS, NOTHING, SPAN_ID, TRACE_ID, Envelope, from_traceparent, read
 from otelsync.integrations.celery.publishing import system_of
 from otelsync.recording.provider import Tracer
 from otelsync.recording.runtime_context import CURRENT, installed
+from otelsync.recording.scope import EMPTY, SyncScope, current_scope
 from otelsync.recording.span import RecordedSpan, Trace
 
 SUCCESS: Final = "SUCCESS"

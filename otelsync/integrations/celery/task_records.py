@@ -11,8 +11,8 @@ from weakref import WeakValueDictionary
 
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, SpanContext
 
-from otelsync.context import SyncScope
 from otelsync.integrations.celery.headers import SPAN_ID, TRACE_ID, from_traceparent
+from otelsync.recording.scope import SyncScope
 
 _LOGGERS: Final = "celery."
 _LENGTH: Final = 36

@@ -17,7 +17,7 @@ from celery import signals
 from celery.app.log import Logging, TaskFormatter
 from celery.utils.log import ColorFormatter, LoggingProxy, mlevel
 
-from otelsync import logs
+from otelsync.logs import path as logs
 
 _FORMATTERS: Final = (ColorFormatter, TaskFormatter)
 _LOGGERS: Final = ("", "celery", "celery.task", "celery.redirected")

@@ -1,0 +1,1 @@
+"""Reaching into other libraries: functions replaced and restored, imports awaited, our own faults contained."""

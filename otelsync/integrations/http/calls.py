@@ -1,0 +1,172 @@
+"""What the span of an HTTP call says beyond OpenTelemetry's own: its route, a URL without secrets, its sends, and the
+rate limits that the responses tell of.
+
+The instrumentations of HTTP clients make a :class:`Call` for each call of theirs and tell it what happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from time import time, time_ns
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+from opentelemetry.trace import Span, SpanKind, StatusCode
+
+from otelsync.hooks.harmless import harmless
+from otelsync.integrations.http.routes import Routes
+from otelsync.integrations.http.urls import host_of, without_secrets
+from otelsync.logs import path as logs
+from otelsync.recording.scope import current_scope
+from otelsync.stages import rate_limits
+from otelsync.stages.rate_limit_fields import read_response
+from otelsync.stages.stage import ApiCall, current_tracer
+
+CURRENT: Final[ContextVar[Call | None]] = ContextVar("otelsync_http_call", default=None)
+"""The call that is being made now."""
+
+_SMALL: Final = 65_536
+"""Bytes of a refusal that are looked at for which limit it is about."""
+_LARGE: Final = 4 * 1024 * 1024
+"""A larger body of GraphQL is not decoded, since that takes the program's time."""
+_SAYS_LIMITS: Final = (b'"rateLimit"', b"RATE_LIMIT", b"graphql_rate_limit")
+
+_routes = Routes()
+_speaks_github: ContextVar[bool] = ContextVar("otelsync_speaks_github", default=False)
+
+
+class Call:
+    """One call of an HTTP client: at least one physical send, or several where it is sent again below the client.
+
+    Args:
+        method: The request's method.
+        url: Where it goes, with all that stands in it.
+        credentials: Its ``Authorization`` header, to tell rate limits of several tokens apart.
+        resends: How often the same request was sent before, for redirects and the like.
+    """
+
+    def __init__(self, method: str, url: str, *, credentials: str = "", resends: int = 0) -> None:
+        self.method = method.upper()[:32]
+        self.url = without_secrets(url)
+        self.host = host_of(url)
+        self.token = rate_limits.fingerprint(credentials)
+        self.resends = resends
+        self._has_span = False
+        self._told = 0
+        """Sends below the client that have a span of their own."""
+        self._all_told = False
+        self._sent_at = time_ns()
+
+    @property
+    def sends(self) -> int:
+        """How often it has been sent, as far as is known."""
+        return max(1, self._told)
+
+    @harmless
+    def begun(self, span: Span) -> None:
+        """Name the client span, which has just begun."""
+        self._has_span = True
+        attributes: Mapping[str, object] = getattr(span, "attributes", None) or {}
+        for name in ("url.full", "http.url"):
+            if name in attributes:
+                span.set_attribute(name, self.url)
+        route = _routes.route(self.host, urlsplit(self.url).path, is_github=_speaks_github.get())
+        span.set_attribute("url.template", route)
+        if not isinstance(current_scope().stage, ApiCall):
+            span.update_name(f"{self.method} {route}")
+        self._sent_at = time_ns()
+
+    @harmless
+    def send_failed(
+        self, status: int | None, headers: Mapping[str, str], error: BaseException | None, *, is_last: bool
+    ) -> None:
+        """A send below the client came to nothing. The only one is what the client span itself tells of."""
+        if not self._has_span or (is_last and not self._told):
+            return
+        span = self._send_ended(status, error)
+        self._told += 1
+        self._all_told = is_last
+        if status is not None:
+            rate_limits.note_response(status, headers, host=self.host, token=self.token, span=span)
+        span.end()
+        if not is_last:
+            self._log_retry(status, headers, error)
+
+    def _log_retry(self, status: int | None, headers: Mapping[str, str], error: BaseException | None) -> None:
+        reason = "connection" if status is None else read_response(status, headers, time()).refused or "server"
+        fields = {
+            "reason": reason,
+            "attempt": self.resends + self._told,
+            "status": status,
+            "error_type": type(error).__qualname__ if error is not None else None,
+        }
+        told = {name: value for name, value in fields.items() if value is not None}
+        logs.emit(logs.INFO, "otelsync", "sync.api.retry", told)
+
+    def sent_again(self) -> None:
+        """The next send begins."""
+        self._sent_at = time_ns()
+
+    @harmless
+    def answered(
+        self, span: Span, status: int, headers: Mapping[str, str], body: bytes = b"", *, more_resends: int = 0
+    ) -> None:
+        """The client has its response.
+
+        Args:
+            span: The client span.
+            status: The response's status code.
+            headers: Its headers.
+            body: Its body, or nothing if it has not been read.
+            more_resends: Sends inside the client that it was not told of, such as those of digest authentication.
+        """
+        if self._told and not self._all_told:
+            self._send_ended(status, None).end()
+            self._told += 1
+        if sends := self.resends + max(0, self._told - 1) + more_resends:
+            span.set_attribute("http.request.resend_count", sends)
+        rate_limits.note_response(status, headers, host=self.host, token=self.token, body=body[:_SMALL], span=span)
+        self.note_body(body, span)
+
+    def note_body(self, body: bytes, span: Span | None) -> None:
+        """Note what a body of GraphQL says of rate limits."""
+        is_graphql = self.url.partition("?")[0].endswith("/graphql")
+        if is_graphql and len(body) <= _LARGE and any(word in body for word in _SAYS_LIMITS):
+            rate_limits.note_graphql(orjson.loads(body), host=self.host, token=self.token, span=span)
+
+    @harmless
+    def note_late_body(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Note what the body of a response says of rate limits, when the client span has ended."""
+        if status in (403, 429):
+            rate_limits.note_response(status, headers, host=self.host, token=self.token, body=body[:_SMALL], span=None)
+        self.note_body(body, None)
+
+    def _send_ended(self, status: int | None, error: BaseException | None) -> Span:
+        """A span of one of several sends, begun when it was sent; still to be ended."""
+        attributes: dict[str, Any] = {"http.request.method": self.method, "url.full": self.url}
+        if self.host:
+            attributes["server.address"] = self.host
+        if ordinal := self.resends + self._told:
+            attributes["http.request.resend_count"] = ordinal
+        if status is not None:
+            attributes["http.response.status_code"] = status
+        problem = type(error).__qualname__ if error is not None else str(status) if status and status >= 400 else ""
+        if problem:
+            attributes["error.type"] = problem
+        span = current_tracer().start_span(self.method, None, SpanKind.CLIENT, attributes, None, self._sent_at)
+        if problem:
+            span.set_status(StatusCode.ERROR)
+        return span
+
+
+@contextmanager
+def speaking_github() -> Iterator[None]:
+    """Calls inside are of GitHub's API, whatever the host is called."""
+    token = _speaks_github.set(True)
+    try:
+        yield
+    finally:
+        _speaks_github.reset(token)

@@ -1,0 +1,1 @@
+"""The journal: memory-mapped files of finished telemetry that outlive their process, written and read."""

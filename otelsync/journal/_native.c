@@ -1,0 +1,581 @@
+/* The short way of a span and of a log record into the journal, in C; the Python code is the reference and remains.
+
+   No function here runs Python code: what would need any (a value of another type, a key that is not known to be
+   harmless, a string that might hold a secret, a journal that wants to look at its file) is declined, with nothing
+   written, and the caller goes the general way. So no borrowed reference can go stale, no dict can change while it is
+   read, and under the GIL each call is one step for every other thread and every signal handler.
+
+   Everything is put together in a buffer of fixed size on the stack; what does not fit is declined as well. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef Py_GIL_DISABLED
+#error "the journal's appends rely on the GIL"
+#endif
+
+enum { RECORD_MOST = 8192, LINE_MOST = 8192, FRAME_SIZE = 12, HEADER_SIZE = 512, COMMITTED_AT = 64 };
+enum { HEAD_MOST = FRAME_SIZE + 1 + 10 }; /* a frame, a tag and a length: they go before a body that is finished */
+enum { LOG = 6, SHORTEST_SECRET = 20, LONGEST_CLEARED = 512 };
+
+/* Checksums: zlib's polynomial, eight bytes at a time (Kounavis and Berry, "A systematic approach to building high
+   performance software-based CRC generators", 2005). */
+
+static uint32_t crc_table[8][256];
+
+static void
+crc_prepare(void)
+{
+    for (uint32_t n = 0; n < 256; n++) {
+        uint32_t crc = n;
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc & 1 ? crc >> 1 ^ 0xEDB88320u : crc >> 1;
+        crc_table[0][n] = crc;
+    }
+    for (int slice = 1; slice < 8; slice++)
+        for (int n = 0; n < 256; n++)
+            crc_table[slice][n] = crc_table[slice - 1][n] >> 8 ^ crc_table[0][crc_table[slice - 1][n] & 0xFF];
+}
+
+static uint32_t
+crc32_of(const unsigned char *p, size_t length, uint32_t crc)
+{
+    crc = ~crc;
+    for (; length >= 8; length -= 8, p += 8) {
+        crc ^= (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+        crc = crc_table[7][crc & 0xFF] ^ crc_table[6][crc >> 8 & 0xFF] ^ crc_table[5][crc >> 16 & 0xFF] ^
+              crc_table[4][crc >> 24] ^ crc_table[3][p[4]] ^ crc_table[2][p[5]] ^ crc_table[1][p[6]] ^
+              crc_table[0][p[7]];
+    }
+    for (; length; length--, p++)
+        crc = crc >> 8 ^ crc_table[0][(crc ^ *p) & 0xFF];
+    return ~crc;
+}
+
+/* Writing: every put looks whether there is room, and does nothing once there was none. */
+
+typedef struct {
+    unsigned char *at, *end;
+    int full;
+} Out;
+
+static inline int
+has_room(Out *out, size_t length)
+{
+    if (out->full || length > (size_t)(out->end - out->at))
+        out->full = 1;
+    return !out->full;
+}
+
+static inline void
+put(Out *out, const void *bytes, size_t length)
+{
+    if (has_room(out, length)) {
+        memcpy(out->at, bytes, length);
+        out->at += length;
+    }
+}
+
+static inline void
+put_byte(Out *out, unsigned char byte)
+{
+    put(out, &byte, 1);
+}
+
+static inline void
+put_varint(Out *out, uint64_t number)
+{
+    unsigned char bytes[10];
+    size_t length = 0;
+    for (; number > 0x7F; number >>= 7)
+        bytes[length++] = (unsigned char)(number | 0x80);
+    bytes[length++] = (unsigned char)number;
+    put(out, bytes, length);
+}
+
+static inline size_t
+varint_size(uint64_t number)
+{
+    size_t size = 1;
+    while (number >>= 7)
+        size++;
+    return size;
+}
+
+static inline void
+store_little(unsigned char *to, uint64_t number, int size)
+{
+    for (int i = 0; i < size; i++)
+        to[i] = (unsigned char)(number >> 8 * i);
+}
+
+static inline void
+put_fixed64(Out *out, unsigned char tag, uint64_t number)
+{
+    unsigned char bytes[9] = {tag};
+    store_little(bytes + 1, number, 8);
+    put(out, bytes, sizeof bytes);
+}
+
+static inline void
+put_bytes(Out *out, PyObject *bytes)
+{
+    if (PyBytes_CheckExact(bytes))
+        put(out, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    else
+        out->full = 1;
+}
+
+/* Secrets. What is cleared here, redaction.py clears as well; where it is not as easy to say, redaction.py is asked. */
+
+static const struct {
+    const char *word;
+    char beside; /* a character that the whole of it holds too */
+} suspicious[] = {
+    {"gh", '_'},       {"github_pat_", 0}, {"gsk_", 0},   {"sk-", 0},    {"xox", '-'},  {"glpat-", 0},
+    {"-----begin", 0}, {"eyj", '.'},       {"v1.", 0},    {"://", '@'},  {"token", 0},  {"key", 0},
+    {"pass", 0},       {"secret", 0},      {"uthori", 0}, {"bearer", 0}, {"basic", 0},  {"akia", 0},
+    {"asia", 0},       {"credential", 0},   {"sig", '='}, {"sig", '%'},  {"sig", ':'},  {"sig", ','},
+    {"\xe2\x84\xaa", 0},                   /* the Kelvin sign, whose lower case is a k */
+    {"\xc4\xb0", 0},                        /* the dotted capital I, whose lower case begins with an i */
+};
+enum { SUSPICIOUS = sizeof suspicious / sizeof *suspicious };
+static unsigned char begins[256]; /* by first byte: 1 + the index of the first such word */
+
+static int
+is_clear(const char *text, size_t size, size_t characters)
+{
+    if (characters < SHORTEST_SECRET && !memchr(text, ':', size) && !memchr(text, '=', size))
+        return 1;
+    if (size > LONGEST_CLEARED)
+        return 0;
+    unsigned char low[LONGEST_CLEARED + 1];
+    for (size_t i = 0; i < size; i++)
+        low[i] = (unsigned char)(text[i] >= 'A' && text[i] <= 'Z' ? text[i] | 0x20 : text[i]);
+    low[size] = 0;
+    for (size_t i = 0; i < size; i++) {
+        if (!begins[low[i]])
+            continue;
+        for (size_t n = begins[low[i]] - 1u; n < SUSPICIOUS; n++) {
+            const char *word = suspicious[n].word;
+            size_t length = 0;
+            while (word[length] && low[i + length] == (unsigned char)word[length]) /* the 0 behind `low` ends it */
+                length++;
+            if (!word[length] && (!suspicious[n].beside || memchr(low, suspicious[n].beside, size)))
+                return 0;
+        }
+    }
+    return 1;
+}
+
+/* Attributes: repeated KeyValue fields. `known` has the encoded key of each name that is no secret's. */
+
+static int
+put_value(Out *out, unsigned char tag, PyObject *key, PyObject *value, int is_guarded)
+{
+    const char *text = NULL;
+    Py_ssize_t size = 0;
+    uint64_t number = 0;
+    size_t length = 0; /* of the AnyValue */
+    if (PyUnicode_CheckExact(value)) {
+        text = PyUnicode_AsUTF8AndSize(value, &size);
+        if (!text) {
+            PyErr_Clear(); /* half a surrogate pair */
+            return 0;
+        }
+        if (is_guarded && !is_clear(text, (size_t)size, (size_t)PyUnicode_GET_LENGTH(value)))
+            return 0;
+        length = 1 + varint_size((uint64_t)size) + (size_t)size;
+    }
+    else if (PyLong_CheckExact(value)) {
+        int overflow;
+        number = (uint64_t)PyLong_AsLongLongAndOverflow(value, &overflow);
+        if (overflow)
+            return 0;
+        length = 1 + varint_size(number);
+    }
+    else if (PyBool_Check(value))
+        length = 2;
+    else if (PyFloat_CheckExact(value))
+        length = 9;
+    else if (value != Py_None)
+        return 0;
+    size_t key_size = (size_t)PyBytes_GET_SIZE(key);
+    put_byte(out, tag);
+    put_varint(out, key_size + 1 + varint_size(length) + length);
+    put(out, PyBytes_AS_STRING(key), key_size);
+    put_byte(out, 0x12);
+    put_varint(out, length);
+    if (text) {
+        put_byte(out, 0x0A);
+        put_varint(out, (uint64_t)size);
+        put(out, text, (size_t)size);
+    }
+    else if (PyLong_CheckExact(value)) {
+        put_byte(out, 0x18);
+        put_varint(out, number);
+    }
+    else if (PyBool_Check(value))
+        put(out, value == Py_True ? "\x10\x01" : "\x10\x00", 2);
+    else if (PyFloat_CheckExact(value)) {
+        double real = PyFloat_AS_DOUBLE(value);
+        memcpy(&number, &real, sizeof number);
+        put_fixed64(out, 0x21, number);
+    }
+    return 1;
+}
+
+/* 1: all are written; 0: declined. `taken` are names that must not be among them. */
+static int
+put_attributes(Out *out, unsigned char tag, PyObject *attributes, PyObject *known, PyObject *taken, int is_guarded)
+{
+    PyObject *name, *value;
+    Py_ssize_t position = 0;
+    if (!PyDict_CheckExact(attributes) || !PyDict_CheckExact(known) || !PyAnySet_CheckExact(taken))
+        return 0;
+    while (PyDict_Next(attributes, &position, &name, &value)) {
+        if (!PyUnicode_CheckExact(name))
+            return 0; /* looking up anything else could run its __hash__ or __eq__ */
+        PyObject *key = PyDict_GetItemWithError(known, name);
+        if (!key || !PyBytes_CheckExact(key)) {
+            PyErr_Clear();
+            return 0;
+        }
+        if (!put_value(out, tag, key, value, is_guarded) || out->full)
+            return 0;
+        if (PySet_GET_SIZE(taken)) {
+            Py_INCREF(name); /* a str of a subclass in the set may have an __eq__ of its own */
+            int is_taken = PySet_Contains(taken, name);
+            Py_DECREF(name);
+            if (is_taken) {
+                PyErr_Clear();
+                return 0;
+            }
+        }
+    }
+    return 1;
+}
+
+/* The journal's place: what Journal._use sets and every append needs. Journal inherits from it. */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *map, *records;
+    unsigned long long offset, size, known_scopes, next_look;
+} Place;
+
+static PyMemberDef place_members[] = {
+    {"_map", T_OBJECT, offsetof(Place, map), 0, NULL},
+    {"_records", T_OBJECT, offsetof(Place, records), 0, NULL},
+    {"_offset", T_ULONGLONG, offsetof(Place, offset), 0, NULL},
+    {"_size", T_ULONGLONG, offsetof(Place, size), 0, NULL},
+    {"_known_scopes", T_ULONGLONG, offsetof(Place, known_scopes), 0, NULL},
+    {"_next_look", T_ULONGLONG, offsetof(Place, next_look), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static void
+place_dealloc(PyObject *self)
+{
+    Py_CLEAR(((Place *)self)->map);
+    Py_CLEAR(((Place *)self)->records);
+    Py_TYPE(self)->tp_free(self);
+}
+
+static PyTypeObject place_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "otelsync.journal._native.Place",
+    .tp_basicsize = sizeof(Place),
+    .tp_dealloc = place_dealloc,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_doc = "Where a journal's next record goes.",
+    .tp_members = place_members,
+    .tp_new = PyType_GenericNew,
+};
+
+static int
+is_open(Place *place, uint64_t now, uint64_t ref)
+{
+    return now < place->next_look && ref < place->known_scopes && ref <= 0xFFFF && place->map;
+}
+
+/* Put tag, length and frame before a finished body, and all of it into the map. */
+static int
+append(Place *place, unsigned kind, uint64_t ref, uint64_t now, unsigned char *body, const unsigned char *end)
+{
+    unsigned char head[11] = {0x12};
+    Out out = {head + 1, head + sizeof head, 0};
+    put_varint(&out, (uint64_t)(end - body));
+    size_t head_size = (size_t)(out.at - head);
+    body -= head_size; /* both callers leave HEAD_MOST bytes free before the body */
+    memcpy(body, head, head_size);
+    size_t size = (size_t)(end - body);
+    unsigned char *frame = body - FRAME_SIZE;
+    store_little(frame, size, 4);
+    store_little(frame + 4, crc32_of(body, size, (uint32_t)(kind | ref << 8)), 4);
+    frame[8] = (unsigned char)kind;
+    frame[9] = 0;
+    store_little(frame + 10, ref, 2);
+    size += FRAME_SIZE;
+
+    Py_buffer view; /* held in here alone, so that nobody finds the map exported when he closes it */
+    if (!is_open(place, now, ref))
+        return 0;
+    if (PyObject_GetBuffer(place->map, &view, PyBUF_WRITABLE) < 0) {
+        PyErr_Clear();
+        return 0;
+    }
+    uint64_t limit = (uint64_t)view.len < place->size ? (uint64_t)view.len : place->size;
+    int fits = place->offset >= HEADER_SIZE && place->offset <= limit && size <= limit - place->offset;
+    if (fits) {
+        unsigned char *map = view.buf;
+        memcpy(map + place->offset, frame, size);
+        place->offset += size;
+        unsigned char committed[8];
+        store_little(committed, place->offset, 8);
+        uint64_t whole;
+        memcpy(&whole, committed, 8);
+        __atomic_store_n((uint64_t *)(void *)(map + COMMITTED_AT), whole, __ATOMIC_RELEASE);
+    }
+    PyBuffer_Release(&view);
+    if (fits && place->records && PyList_CheckExact(place->records) && kind < (size_t)PyList_GET_SIZE(place->records)) {
+        long count = PyLong_AsLong(PyList_GET_ITEM(place->records, kind));
+        PyObject *more = PyLong_FromLong(count + 1);
+        if (more)
+            PyList_SetItem(place->records, (Py_ssize_t)kind, more);
+        PyErr_Clear();
+    }
+    return fits;
+}
+
+static int
+as_u64(PyObject *number, uint64_t *to)
+{
+    if (!PyLong_CheckExact(number))
+        return 0;
+    *to = PyLong_AsUnsignedLongLong(number);
+    if (*to == (uint64_t)-1 && PyErr_Occurred()) {
+        PyErr_Clear();
+        return 0;
+    }
+    return 1;
+}
+
+static int
+takes(Py_ssize_t given, Py_ssize_t wanted)
+{
+    if (given == wanted)
+        return 1;
+    PyErr_Format(PyExc_TypeError, "%zd arguments wanted, %zd given", wanted, given);
+    return 0;
+}
+
+PyDoc_STRVAR(append_span_doc,
+             "append_span(journal, known, is_guarded, kind, ref, head, span_id, name, start, end, scope_bytes, "
+             "scope_keys, attributes)\n\nEncode a span and append it; False if it was declined, with nothing written.");
+
+static PyObject *
+append_span(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
+{
+    if (!takes(given, 13))
+        return NULL;
+    uint64_t kind, ref, start, end;
+    if (!PyObject_TypeCheck(args[0], &place_type) || !as_u64(args[3], &kind) || !as_u64(args[4], &ref) ||
+        !as_u64(args[8], &start) || !as_u64(args[9], &end) || kind > 7)
+        Py_RETURN_FALSE;
+    Place *place = (Place *)args[0];
+    uint64_t now = end ? end : start; /* what has only begun has no end */
+    if (!is_open(place, now, ref))
+        Py_RETURN_FALSE;
+    unsigned char room[RECORD_MOST];
+    Out out = {room + HEAD_MOST, room + sizeof room, 0};
+    put_bytes(&out, args[5]);
+    put(&out, "\x12\x08", 2);
+    put_bytes(&out, args[6]);
+    put_bytes(&out, args[7]);
+    put_fixed64(&out, 0x39, start);
+    put_fixed64(&out, 0x41, end);
+    put_bytes(&out, args[10]);
+    if (!put_attributes(&out, 0x4A, args[12], args[1], args[11], args[2] != Py_False) || out.full)
+        Py_RETURN_FALSE;
+    return PyBool_FromLong(append(place, (unsigned)kind, ref, now, room + HEAD_MOST, out.at));
+}
+
+static void
+put_timestamp(Out *out, uint64_t now)
+{
+    struct tm parts;
+    time_t second = (time_t)(now / 1000000000u);
+    char text[64];
+    if (!gmtime_r(&second, &parts)) {
+        out->full = 1;
+        return;
+    }
+    int year = parts.tm_year + 1900;
+    memcpy(text, "{\"timestamp\":\"0000-00-00T00:00:00.000000", 41);
+    const int numbers[] = {parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec};
+    for (int i = 0, n = year; i < 4; i++, n /= 10)
+        text[17 - i] = (char)('0' + n % 10);
+    text[19] = (char)('0' + (parts.tm_mon + 1) / 10);
+    text[20] = (char)('0' + (parts.tm_mon + 1) % 10);
+    for (int i = 0; i < 4; i++) {
+        text[22 + 3 * i] = (char)('0' + numbers[i] / 10);
+        text[23 + 3 * i] = (char)('0' + numbers[i] % 10);
+    }
+    uint64_t microseconds = now / 1000 % 1000000;
+    for (int i = 0; i < 6; i++, microseconds /= 10)
+        text[39 - i] = (char)('0' + microseconds % 10);
+    put(out, text, 40);
+}
+
+static void
+put_hex(Out *out, PyObject *bytes)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (Py_ssize_t i = 0; PyBytes_CheckExact(bytes) && i < PyBytes_GET_SIZE(bytes); i++) {
+        unsigned char byte = (unsigned char)PyBytes_AS_STRING(bytes)[i];
+        put_byte(out, (unsigned char)digits[byte >> 4]);
+        put_byte(out, (unsigned char)digits[byte & 15]);
+    }
+}
+
+PyDoc_STRVAR(write_log_doc,
+             "write_log(journal, known, is_guarded, ref, fd, now, head_json, head_otlp, trace_hex, trace_fields, "
+             "span_id, scope_json, scope_fields, scope_names, fields, rendered)\n\n"
+             "Append a log record to the journal, unless that is None, and write its line, unless the descriptor is "
+             "None. False: declined, with nothing written; True: done; bytes: what the descriptor did not take of the "
+             "line.");
+
+static PyObject *
+write_log(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
+{
+    if (!takes(given, 16))
+        return NULL;
+    uint64_t ref, fd = 0, now;
+    PyObject *span_id = args[10], *scope_json = args[11], *fields = args[14], *rendered = args[15];
+    int is_shown = args[4] != Py_None;
+    if (!as_u64(args[3], &ref) || (is_shown && !as_u64(args[4], &fd)) || !as_u64(args[5], &now) || fd > INT_MAX)
+        Py_RETURN_FALSE;
+    Place *place = NULL;
+    if (args[0] != Py_None) {
+        if (!PyObject_TypeCheck(args[0], &place_type) || !is_open((Place *)args[0], now, ref))
+            Py_RETURN_FALSE;
+        place = (Place *)args[0];
+    }
+    if (is_shown && (!PyBytes_CheckExact(scope_json) || !PyBytes_CheckExact(rendered) ||
+                     PyBytes_GET_SIZE(scope_json) < 1 || PyBytes_GET_SIZE(rendered) < 3))
+        Py_RETURN_FALSE;
+
+    unsigned char room[RECORD_MOST], line[LINE_MOST];
+    Out out = {room + HEAD_MOST, room + sizeof room, 0}, text = {line, line + sizeof line, 0};
+    put_fixed64(&out, 0x09, now);
+    put_fixed64(&out, 0x59, now);
+    put_bytes(&out, args[7]);
+    put_bytes(&out, args[9]);
+    put_bytes(&out, span_id);
+    put_bytes(&out, args[12]);
+    if (!put_attributes(&out, 0x32, fields, args[1], args[13], args[2] != Py_False))
+        Py_RETURN_FALSE;
+    if (!is_shown)
+        return PyBool_FromLong(!out.full && (!place || append(place, LOG, ref, now, room + HEAD_MOST, out.at)));
+
+    put_timestamp(&text, now);
+    put_bytes(&text, args[6]);
+    put_bytes(&text, args[8]);
+    put(&text, "\",\"span_id\":\"", 13);
+    put_hex(&text, span_id);
+    int is_bare = PyDict_GET_SIZE(fields) == 0; /* then the scope's last comma is one too many */
+    put(&text, PyBytes_AS_STRING(scope_json), (size_t)(PyBytes_GET_SIZE(scope_json) - is_bare));
+    put(&text, PyBytes_AS_STRING(rendered) + 1, (size_t)(PyBytes_GET_SIZE(rendered) - 1));
+    if (out.full || text.full || (place && !append(place, LOG, ref, now, room + HEAD_MOST, out.at)))
+        Py_RETURN_FALSE;
+
+    size_t size = (size_t)(text.at - line);
+    ssize_t written;
+    Py_BEGIN_ALLOW_THREADS
+    written = write((int)fd, line, size);
+    Py_END_ALLOW_THREADS
+    if (written == (ssize_t)size)
+        Py_RETURN_TRUE;
+    size_t done = written > 0 ? (size_t)written : 0; /* an error comes again, and is dealt with there */
+    return PyBytes_FromStringAndSize((char *)line + done, (Py_ssize_t)(size - done));
+}
+
+PyDoc_STRVAR(plain_copy_doc, "plain_copy(attributes)\n\nA copy, if it is a dict of str, not empty, to str, int, float "
+                             "and bool alone; else None.");
+
+static PyObject *
+plain_copy(PyObject *Py_UNUSED(module), PyObject *attributes)
+{
+    PyObject *name, *value;
+    Py_ssize_t position = 0;
+    if (!PyDict_CheckExact(attributes))
+        Py_RETURN_NONE;
+    while (PyDict_Next(attributes, &position, &name, &value))
+        if (!PyUnicode_CheckExact(name) || !PyUnicode_GET_LENGTH(name) ||
+            !(PyUnicode_CheckExact(value) || PyLong_CheckExact(value) || PyFloat_CheckExact(value) ||
+              PyBool_Check(value)))
+            Py_RETURN_NONE;
+    return PyDict_Copy(attributes);
+}
+
+PyDoc_STRVAR(clears_doc, "clears(text)\n\nWhether a string surely holds no secret that redaction.py knows.");
+
+static PyObject *
+clears(PyObject *Py_UNUSED(module), PyObject *text)
+{
+    Py_ssize_t size;
+    const char *bytes = PyUnicode_AsUTF8AndSize(text, &size);
+    return bytes ? PyBool_FromLong(is_clear(bytes, (size_t)size, (size_t)PyUnicode_GET_LENGTH(text))) : NULL;
+}
+
+PyDoc_STRVAR(crc32_doc, "crc32(data, seed)\n\nThe same as zlib.crc32().");
+
+static PyObject *
+crc32(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer data;
+    unsigned int seed;
+    if (!PyArg_ParseTuple(args, "y*I:crc32", &data, &seed))
+        return NULL;
+    uint32_t crc = crc32_of(data.buf, (size_t)data.len, seed);
+    PyBuffer_Release(&data);
+    return PyLong_FromUnsignedLong(crc);
+}
+
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef functions[] = {
+    {"append_span", FAST(append_span), METH_FASTCALL, append_span_doc},
+    {"write_log", FAST(write_log), METH_FASTCALL, write_log_doc},
+    {"plain_copy", plain_copy, METH_O, plain_copy_doc},
+    {"clears", clears, METH_O, clears_doc},
+    {"crc32", crc32, METH_VARARGS, crc32_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "otelsync.journal._native",
+    .m_doc = "The short way of a span and of a log record into the journal, in C.",
+    .m_size = -1,
+    .m_methods = functions,
+};
+
+PyMODINIT_FUNC
+PyInit__native(void)
+{
+    crc_prepare();
+    for (size_t n = SUSPICIOUS; n-- > 0;)
+        begins[(unsigned char)suspicious[n].word[0]] = (unsigned char)(n + 1);
+    PyObject *module = PyModule_Create(&definition);
+    if (module && PyModule_AddType(module, &place_type) < 0)
+        Py_CLEAR(module);
+    return module;
+}

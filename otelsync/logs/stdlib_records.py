@@ -1,0 +1,68 @@
+"""What a record of the standard library's logging says: its event, its fields, and which span it is about."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from opentelemetry.trace import Span, get_current_span
+
+from otelsync.logs import events
+
+ID_NAMES: Final = ("otelTraceID", "otelSpanID", "otelTraceSampled", "otelServiceName", "otelSyncID")
+"""Attributes that formats refer to: those of ``opentelemetry-instrumentation-logging``, and one of our own."""
+
+_PLAIN: Final = frozenset(logging.makeLogRecord({}).__dict__)
+_NO_FIELDS: Final = _PLAIN | {"message", "asctime", "taskName", *ID_NAMES}
+"""``message`` and ``asctime`` are left by formatters, ``taskName`` came with Python 3.12."""
+
+finders: Final[list[Callable[[logging.LogRecord], Span | None]]] = []
+"""Who knows which span a record is about that is written outside any."""
+_NO_ARGUMENTS: Final = object()
+
+
+def span_about(record: logging.LogRecord) -> Span | None:
+    """The span that a record is about, if it is written outside any and somebody knows."""
+    if not finders or get_current_span().get_span_context().is_valid:
+        return None
+    return span_named_in(record)
+
+
+def span_named_in(record: logging.LogRecord) -> Span | None:
+    """The same for a record of which it is known that no span is current."""
+    for find in finders:
+        span = find(record)
+        if span is not None:
+            return span
+    return None
+
+
+def event_of(record: logging.LogRecord) -> str:
+    """The message with its arguments; where they do not fit, both as they are."""
+    try:
+        return record.getMessage()
+    except Exception:
+        return f"{record.msg} {record.args}"
+
+
+def fields_of(record: logging.LogRecord) -> Mapping[str, Any]:
+    """What the caller gave as ``extra``, and the stack if it was asked for.
+
+    The mapping that the message was made from is no field as well: Celery gives it as both, with the arguments of tasks
+    and whole tracebacks in it. A message whose format stands in a catalogue has its id as a field.
+    """
+    state = record.__dict__
+    further = len(state) - len(_PLAIN)
+    if further == 1 and record.args:
+        last = next(reversed(state))
+        if state[last] is record.args and last not in _PLAIN:
+            further = 0
+    known = events.known.get(record.msg) if record.args and type(record.msg) is str else None
+    if not further and record.stack_info is None:  # nearly every record
+        return {events.ID: known.id} if known is not None else {}
+    arguments = record.args or _NO_ARGUMENTS
+    fields = {key: value for key, value in state.items() if key not in _NO_FIELDS and value is not arguments}
+    if record.stack_info:
+        fields["stack"] = record.stack_info
+    return {**fields, events.ID: known.id} if known is not None else fields

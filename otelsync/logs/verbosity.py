@@ -1,0 +1,192 @@
+"""Which records are let through: a least level, others for loggers and events whose names begin so, and a file by which
+they can be changed while a program runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from otelsync.hooks.harmless import harmless
+
+FILE: Final = "verbosity.json"
+"""In a journal directory: what the processes that write there are to let through."""
+EVERYTHING: Final = "*"
+"""In place of the beginning of a name: the least level itself."""
+
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "critical": 50, "fatal": 50}
+_NAMES: Final = {number: name.upper() for name, number in reversed(_LEVELS.items())}
+_LOOK_EVERY: Final = 1.0
+"""Seconds."""
+_LARGEST: Final = 64 * 1024
+_MOST: Final = 256
+_NAME: Final = re.compile(r"\*|[^\s=,*]{1,200}")
+
+_log = logging.getLogger("otelsync")
+
+
+class Levels:
+    """A least level, and others by the beginning of a logger's or an event's name.
+
+    Args:
+        least: What no other level is for.
+        others: By whole parts of a name, up to a dot: ``sync.pr`` is for ``sync.pr.failed`` and not for ``sync.prx``.
+            The longest counts.
+    """
+
+    __slots__ = ("least", "lowest", "others")
+
+    def __init__(self, least: int, others: Mapping[str, int] | None = None) -> None:
+        self.others = dict(others or {})
+        self.least = self.others.pop(EVERYTHING, least)
+        self.lowest = min((self.least, *self.others.values()))
+
+    def of(self, logger: str, event: str) -> int:
+        """The least level of records of this logger and event."""
+        found = [name for name in self.others if _begins(logger, name) or _begins(event, name)]
+        return self.others[max(found, key=len)] if found else self._of_its_own(logger)
+
+    def _of_its_own(self, logger: str) -> int:
+        """A logger of the standard library to which the program itself gave a lower level keeps that."""
+        known = logging.Logger.manager.loggerDict
+        least = self.least
+        while logger:
+            its_own = known.get(logger)
+            if isinstance(its_own, logging.Logger) and its_own.level:
+                return min(least, its_own.level)
+            logger = logger.rpartition(".")[0]
+        return least
+
+    def changed(self, others: Mapping[str, int]) -> Levels:
+        """These levels, with others that go before them."""
+        return Levels(self.least, {**self.others, **others}) if others else self
+
+
+def _begins(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) and (len(name) == len(prefix) or name[len(prefix)] == ".")
+
+
+def level_of(text: str) -> int:
+    """The number of a level. Raises ValueError."""
+    number = _LEVELS.get(text.strip().lower())
+    if number is None:
+        raise ValueError(f"{text!r} is no level; use DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    return number
+
+
+def level_name(level: int) -> str:
+    """``DEBUG`` of 10."""
+    return _NAMES.get(level, str(level))
+
+
+def parse(pairs: Iterable[str]) -> dict[str, int]:
+    """What ``sync.pr=WARNING`` and its like say. A level alone is for everything. Raises ValueError.
+
+    >>> parse(["sync.pr=WARNING", "DEBUG"])
+    {'sync.pr': 30, '*': 10}
+    """
+    levels = {}
+    for pair in pairs:
+        name, given, level = pair.rpartition("=")
+        name = name.strip() if given else EVERYTHING
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{pair!r} names no logger or event; write it as sync.pr=WARNING")
+        levels[name] = level_of(level)
+    return levels
+
+
+# The file
+
+
+def write(directory: Path, levels: Mapping[str, int], until: float | None = None) -> None:
+    """Change what the processes of a journal directory let through; with no levels, as they were told before.
+
+    Args:
+        directory: The journal directory.
+        levels: By the beginning of a name.
+        until: In epoch seconds, when that ends; None: not by itself.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    path = directory / FILE
+    if not levels:
+        path.unlink(missing_ok=True)
+        return
+    draft = directory / f"{FILE}.{os.getpid()}.tmp"
+    text = orjson.dumps({"levels": {name: level_name(level) for name, level in levels.items()}, "until": until})
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(text)
+    draft.replace(path)
+
+
+def read(directory: Path) -> tuple[dict[str, int], float | None]:
+    """What was last written and has not ended yet: levels, and when they end.
+
+    Raises:
+        ValueError: The file holds something else.
+    """
+    try:
+        with (directory / FILE).open("rb") as file:
+            text = file.read(_LARGEST + 1)
+    except OSError:
+        return {}, None
+    document = orjson.loads(text) if len(text) <= _LARGEST else None
+    said = document.get("levels") if isinstance(document, dict) else None
+    until = document.get("until") if isinstance(document, dict) else None
+    if not isinstance(said, dict) or len(said) > _MOST or not isinstance(until, (int, float, type(None))):
+        raise ValueError("it holds no levels")
+    levels = parse(f"{name}={level}" for name, level in said.items())
+    return ({}, None) if until is not None and until <= time.time() else (levels, until)
+
+
+class Watch:
+    """Notices changes of the file, and when its time is over.
+
+    Args:
+        directory: The journal directory.
+        apply: Is told the levels that are in force from now on.
+    """
+
+    def __init__(self, directory: Path, apply: Callable[[Mapping[str, int]], None]) -> None:
+        self._directory = directory
+        self._path = str(directory / FILE)
+        self._apply = apply
+        self._next_look = 0.0
+        self._seen: tuple[int, int, int] | None = None
+        self._levels: dict[str, int] = {}
+        self._until: float | None = None
+
+    @harmless
+    def look(self) -> None:
+        """Look whether the file has changed, if the last look is a second ago."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _LOOK_EVERY
+        try:
+            status = os.stat(self._path)  # noqa: PTH116  # a Path takes twice as long
+            seen = (status.st_mtime_ns, status.st_size, status.st_ino)
+        except OSError:
+            seen = None
+        if seen != self._seen or (self._until is not None and time.time() >= self._until):
+            self._seen = seen
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            levels, self._until = read(self._directory)
+        except ValueError as error:
+            _log.warning("%s is left alone: %s", self._path, error)
+            return
+        if levels != self._levels:
+            self._levels = levels
+            self._apply(levels)

@@ -1,0 +1,1 @@
+"""OTLP: encoding to bytes, decoding, and sending over http and grpc."""

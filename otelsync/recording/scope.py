@@ -1,0 +1,127 @@
+"""What every span and record inside carries: the sync's id, its pipeline, the repo, and fields that a caller bound.
+
+A scope is immutable and encoded when it is made, so that a span or a record that carries it copies bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import opentelemetry.context as context_api
+import orjson
+
+from otelsync.logs.events import ID
+from otelsync.otlp.encoding import any_value, field, key_value
+from otelsync.recording.runtime_context import CURRENT
+from otelsync.redaction import Redactor
+
+if TYPE_CHECKING:
+    from otelsync.stages.stage import Stage
+
+SCOPE_KEY: Final = context_api.create_key("otelsync-scope")
+
+SPAN_TAG: Final = 0x4A
+LOG_TAG: Final = 0x32
+
+RENDERED_NAMES: Final = {"sync.id": "sync_id", "sync.pipeline": "pipeline", "sync.repo": "repo"}
+"""Attributes of a sync under the names that they have in a rendered log line."""
+
+
+OWN_NAMES: Final = frozenset(("timestamp", "level", "service", "logger", "event", "trace_id", "span_id"))
+"""What a log record says of itself. A caller's field of such a name gets an underscore behind it."""
+
+_SPECIAL: Final = OWN_NAMES | {"exc_info", "stack_info"}
+
+
+class SyncScope:
+    """The fields that spans and records inside carry, free of secrets, and the stage that collects their counts.
+
+    Args:
+        attributes: Of spans and OTLP log records, by attribute name.
+        stage: The innermost stage that counts roll up to.
+    """
+
+    __slots__ = ("attributes", "json_bytes", "keys", "log_bytes", "rendered", "reserved", "span_bytes", "stage")
+
+    def __init__(self, attributes: Mapping[str, Any], stage: Stage | None = None) -> None:
+        self.attributes: dict[str, Any] = {
+            key: _plain(_redactor.redact_value(key, value)) for key, value in attributes.items()
+        }
+        self.stage = stage
+        self.keys = frozenset(attributes)
+        pairs = _encoded(self.attributes)
+        self.span_bytes = b"".join([field(SPAN_TAG, pair) for pair in pairs])
+        self.log_bytes = b"".join([field(LOG_TAG, pair) for pair in pairs])
+        self.rendered = {RENDERED_NAMES.get(key, key): value for key, value in self.attributes.items()}
+        self.reserved = _SPECIAL | self.keys | self.rendered.keys()
+        """Names that a record's own fields cannot have if it is to be rendered as it stands."""
+        self.json_bytes = b'",' + (_dumped(self.rendered)[1:-1] + b"," if self.rendered else b"")
+        """What stands between a record's span id and its own fields."""
+
+    def with_fields(self, fields: Mapping[str, Any]) -> SyncScope:
+        """This scope and further fields. ``id`` gets an underscore: a record calls the id of its event so."""
+        if ID in fields:
+            fields = {f"{key}_" if key == ID else key: value for key, value in fields.items()}
+        return SyncScope({**self.attributes, **fields}, self.stage)
+
+    def with_stage(self, stage: Stage | None) -> SyncScope:
+        """This scope, with another stage to roll counts up to."""
+        scope = SyncScope.__new__(SyncScope)
+        for name in self.__slots__:
+            setattr(scope, name, getattr(self, name))
+        scope.stage = stage
+        return scope
+
+
+def _encoded(attributes: Mapping[str, Any]) -> list[bytes]:
+    """Each as a ``KeyValue``, made for this once: an encoder would learn the keys, which costs more than encoding."""
+    if not all(type(key) is str and key for key in attributes):
+        raise TypeError("an attribute's key is a string that is not empty")
+    return [key_value(key, value) for key, value in attributes.items()]
+
+
+def _plain(value: object) -> object:
+    """The value itself where both JSON and OTLP have a form for it, else its text."""
+    if (type(value) is str and value.isascii()) or type(value) is bool or (type(value) is int and abs(value) < _LARGE):
+        return value
+    try:
+        orjson.dumps(value)
+        any_value(value)
+    except (TypeError, ValueError):
+        return str(value).encode("utf-8", "backslashreplace").decode()
+    return value
+
+
+_LARGE: Final = 2**63
+_redactor = Redactor()
+
+
+def redact_with(redactor: Redactor | None = None) -> None:
+    """Let `redactor` take secrets out of all scopes that are made from now on; by default one without options."""
+    global _redactor
+    _redactor = redactor or Redactor()
+
+
+def redactor() -> Redactor:
+    """What takes secrets out of scopes now; it knows the keys and patterns of the settings."""
+    return _redactor
+
+
+EMPTY: Final = SyncScope({})
+
+
+def current_scope() -> SyncScope:
+    """The scope in force; an empty one outside any."""
+    current = CURRENT.get()
+    if current is not None and not isinstance(current, dict):
+        return current.scope or EMPTY
+    scope = context_api.get_value(SCOPE_KEY)
+    return scope if isinstance(scope, SyncScope) else EMPTY
+
+
+def _dumped(fields: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(fields)
+    except TypeError:  # half a surrogate pair in a name
+        return orjson.dumps({key.encode("utf-8", "replace").decode(): value for key, value in fields.items()})

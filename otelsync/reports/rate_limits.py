@@ -1,0 +1,97 @@
+"""Rate limits as a run saw them: what was left when it was last seen, and how long was waited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from otelsync.reports.figures import RateLimit, Wait
+from otelsync.reports.sweep import Step
+from otelsync.reports.tally import OTHER, bounded, whole
+from otelsync.reports.time_spent import WAITS
+
+_SEEN: Final = "sync.rate_limit.remaining"
+_MOST: Final = 50
+_EPOCH_LIMIT: Final = 1 << 33
+"""Seconds: the year 2242. A reset beyond is no time."""
+
+
+class RateLimits:
+    """Takes in the spans of a run, in the order in which they ended."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, RateLimit] = {}
+        self._waits: dict[str, Wait] = {}
+
+    def add(self, step: Step) -> None:
+        """Take in a span."""
+        if step.name in WAITS:
+            self._wait(step)
+        elif _SEEN in step.attributes:
+            self._observe(step)
+
+    def limits(self) -> tuple[RateLimit, ...]:
+        """By resource, in the order of their names."""
+        return tuple(self._seen[key] for key in sorted(self._seen))
+
+    def waits(self) -> tuple[Wait, ...]:
+        """By kind, the longest together first."""
+        return tuple(sorted(self._waits.values(), key=lambda wait: (-wait.actual_ns, wait.kind)))
+
+    def _observe(self, step: Step) -> None:
+        attributes = step.attributes
+        resource = " ".join(
+            bounded(attributes[key], 60)
+            for key in ("sync.rate_limit.resource", "sync.rate_limit.token")
+            if attributes.get(key)
+        )
+        key = resource if resource in self._seen or len(self._seen) < _MOST else OTHER
+        remaining = _count(attributes, "sync.rate_limit.remaining")
+        known = self._seen.get(key)
+        least = [number for number in (remaining, known.lowest if known else None) if number is not None]
+        self._seen[key] = RateLimit(
+            resource=key,
+            limit=_count(attributes, "sync.rate_limit.limit"),
+            remaining=remaining,
+            lowest=min(least, default=None),
+            reset_at_ns=_instant(attributes.get("sync.rate_limit.reset")),
+            seen_at_ns=step.end_ns,
+        )
+
+    def _wait(self, step: Step) -> None:
+        attributes = step.attributes
+        if step.name == "sync.retry.wait":
+            kind = f"retry ({bounded(attributes.get('sync.retry.reason', 'unknown'), 40)})"
+            planned = _nanoseconds(attributes.get("sync.retry.planned_seconds"))
+        else:
+            kind = bounded(attributes.get("sync.rate_limit.kind", "unknown"), 40)
+            planned = _nanoseconds(attributes.get("sync.rate_limit.planned_seconds"))
+        kind = kind if kind in self._waits or len(self._waits) < _MOST else OTHER
+        took = step.duration_ns
+        known = self._waits.get(kind, Wait(kind, 0, 0, 0, 0))
+        self._waits[kind] = Wait(
+            kind, known.count + 1, known.planned_ns + planned, known.actual_ns + took, max(known.longest_ns, took)
+        )
+
+
+def _count(attributes: Mapping[str, Any], key: str) -> int | None:
+    return whole(attributes[key]) if key in attributes else None
+
+
+def _nanoseconds(seconds: object) -> int:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
+        return 0
+    return int(seconds * 1e9)
+
+
+def _instant(reset: object) -> int | None:
+    """A reset as epoch seconds, which GitHub's headers give, or as RFC 3339, which its GraphQL gives."""
+    if isinstance(reset, str):
+        try:
+            reset = datetime.fromisoformat(reset).timestamp()
+        except (ValueError, OverflowError, OSError):
+            return None
+    if isinstance(reset, bool) or not isinstance(reset, int | float) or not 0 < reset < _EPOCH_LIMIT:
+        return None
+    return int(reset * 1e9)

@@ -1,0 +1,136 @@
+"""Reports: what a run has to say for itself, as files for people and programs, made from the local store alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from otelsync import settings
+from otelsync.reports.comparison import compare, previous_run
+from otelsync.reports.earlier import PAGE, SUMMARY, TEXT, files_of_earlier, remove_oldest
+from otelsync.reports.figures import Summary
+from otelsync.reports.folder import ReportError, write_folder
+from otelsync.reports.markdown import group_markdown, summary_markdown
+from otelsync.reports.page import page
+from otelsync.reports.paths import folder_name
+from otelsync.reports.selection import select
+from otelsync.reports.summary import REPO, summarize
+from otelsync.shipping.ledger import Ledger
+from otelsync.store.runs import find_run, open_store
+from otelsync.text.quantities import timestamp
+from otelsync.version import __version__
+
+__all__ = [
+    "DIRECTORY",
+    "REPO",
+    "Report",
+    "ReportError",
+    "Summary",
+    "make_report",
+    "remove_oldest",
+    "summary_json",
+    "write_report",
+]
+
+DIRECTORY: Final = settings.REPORTS
+"""Where reports go, below the current directory, unless told otherwise."""
+FORMAT: Final = 1
+"""Of `summary.json`: a change that readers would stumble over needs another number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report that has been written."""
+
+    folder: Path
+    summary: Summary
+
+
+def write_report(
+    store_path: Path | str,
+    sync_id: str | None = None,
+    directory: Path | str = DIRECTORY,
+    *,
+    group_by: str = REPO,
+    ledgers: Mapping[str, Ledger] | None = None,
+) -> Path:
+    """Write the report of a run, over an earlier one of the same run.
+
+    Args:
+        store_path: The local store.
+        sync_id: What names the run, as `otelsync.store.runs.find_run` takes it. None: the latest.
+        directory: Where the run's folder goes.
+        group_by: What has a file each: ``repo``, or the name of an attribute such as ``customer``.
+        ledgers: Of journal directories, by name: what of their records is not in the store.
+
+    Returns:
+        The run's folder, with ``_SYNC_SUMMARY.md``, ``summary.json``, ``waterfall.html`` and a file for each group.
+
+    Raises:
+        RunNotFoundError: No run, or more than one, is called so.
+        StoreError: The store cannot be read.
+        ReportError: The folder cannot be written.
+    """
+    return make_report(store_path, sync_id, directory, group_by=group_by, ledgers=ledgers).folder
+
+
+def make_report(
+    store_path: Path | str,
+    sync_id: str | None,
+    directory: Path | str,
+    *,
+    group_by: str,
+    ledgers: Mapping[str, Ledger] | None,
+) -> Report:
+    """Write a report as `write_report` does, and return its figures with it."""
+    with open_store(store_path) as store:
+        run = find_run(store, sync_id)
+        summary = summarize(store, run, group_by=group_by, ledgers=ledgers)
+        before = previous_run(store, run)
+        if before is not None:
+            earlier = summarize(store, before, group_by=group_by, in_short=before.outcome != "interrupted")
+            summary = replace(summary, previous=compare(summary, earlier))
+        nodes = select(store, run, summary.traces)
+    folder = Path(directory) / folder_name(run.sync_id, run.trace_id)
+    texts: dict[str, Iterable[str]] = {group.file: [group_markdown(summary, group)] for group in summary.groups}
+    texts[PAGE] = page(summary, nodes)
+    texts[TEXT] = [summary_markdown(summary)]
+    texts[SUMMARY] = [json.dumps(summary_json(summary), indent=2).replace("\x7f", "\\u007f"), "\n"]
+    write_folder(folder, texts, stale=files_of_earlier(folder))
+    return Report(folder, summary)
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """What ``summary.json`` holds: durations in seconds (``_seconds``), instants as RFC 3339 in UTC (``_at``)."""
+    figures: dict[str, Any] = {"format": FORMAT, "otelsync": __version__, "reconciles": summary.reconciles}
+    figures.update(_plain(asdict(summary)))
+    return figures
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        fields: dict[str, Any] = {}
+        for key, held in value.items():
+            name, plain = _field(key, held)
+            fields[name] = plain
+        return fields
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _field(key: str, value: Any) -> tuple[str, Any]:
+    if key.endswith("_at_ns"):
+        return key.removesuffix("_ns"), None if value is None else timestamp(value)
+    if key.endswith("_ns") and isinstance(value, Mapping):
+        return key.removesuffix("_ns") + "_seconds", {kind: _seconds(held) for kind, held in value.items()}
+    if key.endswith("_ns"):
+        return key.removesuffix("_ns") + "_seconds", None if value is None else _seconds(value)
+    return key, _plain(value)
+
+
+def _seconds(nanoseconds: int) -> float:
+    return round(nanoseconds / 1e9, 6)

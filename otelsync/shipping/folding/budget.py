@@ -1,0 +1,101 @@
+"""The budget of a trace: how many spans and bytes of it go to OTLP, and which of its pull requests are slow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from otelsync.store.histogram import percentile
+
+WHOLE: Final = 0.1
+"""Up to this part of its budget a trace is left whole."""
+SPENT: Final = 0.9
+"""From this part on nothing is added that could be left out, or go to a trace of its own."""
+SLOW_RATIO: Final = 5
+"""A pull request that takes so many times the median is slow."""
+SLOW_FLOOR: Final = 100_000_000
+"""Nanoseconds. What takes less is not slow, whatever the median: a pause of the garbage collector is of no interest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a trace may be, on its way to OTLP."""
+
+    max_spans: int = 5_000
+    max_bytes: int = 5_000_000
+    """Of encoded spans. Tempo's ``max_bytes_per_trace`` is 5,000,000 by default."""
+    keep_slowest: int = 3
+    """How many ordinary pull requests are kept of each call."""
+    slow_seconds: float | None = None
+    """A pull request that takes as long is slow; None: one that takes five times the median of its trace, and 0.1 s."""
+
+
+class Budget:
+    """What of one trace has gone out so far, and how long its pull requests take.
+
+    Args:
+        limits: What it may be.
+        spans: How many have gone out.
+        size: How many bytes these were.
+        durations: How many pull requests there were in each bucket of the histogram.
+    """
+
+    __slots__ = (
+        "_five_medians",
+        "_floor",
+        "_limits",
+        "_next_look",
+        "bytes",
+        "durations",
+        "is_spent",
+        "is_whole",
+        "spans",
+    )
+
+    def __init__(
+        self, limits: Limits, spans: int = 0, size: int = 0, durations: Mapping[int, int] | None = None
+    ) -> None:
+        self.spans = spans
+        self.bytes = size
+        self.durations = dict(durations or {})
+        self._limits = limits
+        self._floor = SLOW_FLOOR if limits.slow_seconds is None else int(limits.slow_seconds * 1e9)
+        self._five_medians = self._next_look = 0
+        self._judge()
+
+    @property
+    def used(self) -> float:
+        """Which part of the budget is used."""
+        return max(self.spans / self._limits.max_spans, self.bytes / self._limits.max_bytes)
+
+    def copy(self) -> Budget:
+        """Another one that goes on from here."""
+        return Budget(self._limits, self.spans, self.bytes, self.durations)
+
+    def spend(self, size: int) -> None:
+        """A span of so many bytes goes out."""
+        self.spans += 1
+        self.bytes += size
+        self._judge()
+
+    def is_slow(self, took: int) -> bool:
+        """Whether a pull request that took so many nanoseconds is slow."""
+        if took < self._floor:
+            return False
+        return self._limits.slow_seconds is not None or took >= self._threshold()
+
+    def _judge(self) -> None:
+        used = self.used
+        self.is_whole = used < WHOLE
+        """Whether it is left whole."""
+        self.is_spent = used >= SPENT
+        """Whether there is nothing to spare."""
+
+    def _threshold(self) -> int:
+        """Five times the median. It is looked up anew whenever there are a tenth more durations."""
+        known = sum(self.durations.values())
+        if known >= self._next_look:
+            self._next_look = known + known // 10 + 1
+            self._five_medians = SLOW_RATIO * percentile(self.durations, 0.5, longest=1 << 63)
+        return self._five_medians

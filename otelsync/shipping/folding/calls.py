@@ -1,0 +1,397 @@
+"""Folding: of a call's pull requests the failed, the slow and the slowest go out, the rest is summed up in the call.
+
+Children end before their parents, so an ordinary pull request waits here until the span above it ends, and what is
+below a pull request until that one does. What waits is bounded, however large the run is. Folding is a pure function of
+the records in their order and of its state, which goes into the checkpoint: a restart comes to the same result.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Final
+
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from otelsync.journal.batch import Batch, Group
+from otelsync.otlp.encoding import field as encoded_field
+from otelsync.otlp.encoding import key_value
+from otelsync.shipping.folding.budget import Budget, Limits
+from otelsync.shipping.folding.fan_out import REPO, FanOuts, divided, moved
+from otelsync.shipping.folding.siblings import Held, Place, Siblings, spans_in
+from otelsync.shipping.orphans import span_id, untagged
+from otelsync.store.histogram import buckets
+from otelsync.store.rows import LeanSpan, lean_spans
+
+MOST_BUDGETS: Final = 128
+"""Traces whose budgets are known. One that is forgotten begins anew."""
+MOST_OPEN: Final = 20_000
+"""Stages that are known to be open."""
+MOST_LEAKED: Final = 4_096
+MOST_SIBLINGS: Final = 1_024
+"""Spans below which ordinary pull requests are kept back."""
+MOST_WAITING: Final = 4_096
+"""Spans that wait for a pull request above them to end."""
+MOST_BELOW: Final = 256
+"""The same, for one pull request. One with more below it goes out with all of it."""
+MOST_BYTES: Final = 8 * 1024 * 1024
+"""Of all spans that are kept back."""
+PATIENCE: Final = 60.0
+"""Seconds that spans wait for a parent that has not said that it has begun."""
+
+_ITEM: Final = b"sync.pr"
+_SUMMARY: Final = "sync.pr.folded"
+"""A span of this name stands for pull requests whose parent's span does not come."""
+_FAILED: Final = key_value("sync.action", "failed")
+_OUTCOME: Final = b"\x0a\x0csync.outcome\x12"
+"""How that attribute begins. A pull request has it only if something is wrong."""
+_STATUS_ERROR: Final = b"\x18\x02"
+_IS_REMOTE: Final = 0x200
+_CONSUMER: Final = 5
+
+IsOver = Callable[[str, bytes], bool]
+"""Whether nothing more can come from a journal series about the children of a span."""
+
+
+@dataclass(slots=True)
+class Folded:
+    """What goes out."""
+
+    groups: dict[Place, list[bytes]] = field(default_factory=dict)
+    shipped: int = 0
+    """Spans in it that were recorded."""
+    folded: int = 0
+    """Spans that are summed up in these."""
+    added: int = 0
+    """Spans that nobody recorded: summaries and stand-ins."""
+
+    def batch(self) -> Batch:
+        """The same for a sink."""
+        return Batch("", 0, 0, [Group(*place, spans=bodies) for place, bodies in self.groups.items()])
+
+    def add(self, place: Place, body: bytes) -> None:
+        """Put in a span."""
+        bodies = self.groups.get(place)
+        if bodies is None:
+            bodies = self.groups[place] = []
+        bodies.append(body)
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Spans that wait for the one above them."""
+
+    series: str
+    touched: float
+    """Unix seconds: when the latest of them was read."""
+    spans: list[Held] = field(default_factory=list)
+
+
+class Fold:
+    """The state of folding, and what moves it on.
+
+    Args:
+        limits: What a trace may be.
+        fan_outs: Which repos have traces of their own.
+        only: Look only at traces that this is true of; by default at all.
+    """
+
+    def __init__(self, limits: Limits, fan_outs: FanOuts, only: Callable[[bytes], bool] | None = None) -> None:
+        self.limits = limits
+        self.fan_outs = fan_outs
+        self.budgets: OrderedDict[bytes, Budget] = OrderedDict()
+        """By trace, as it goes out; what was touched last is last."""
+        self.open: dict[bytes, bool] = {}
+        """Stages that have begun and not ended: whether a pull request may be above."""
+        self.leaked: OrderedDict[bytes, None] = OrderedDict()
+        """Spans of which something below has gone out already, so that they must go too."""
+        self.siblings: OrderedDict[bytes, Siblings] = OrderedDict()
+        """By the id of their parent."""
+        self.waiting: OrderedDict[bytes, Waiting] = OrderedDict()
+        """By the id of the span that they wait for."""
+        self.held = 0
+        """Recorded spans that have been taken, and neither gone out nor been folded."""
+        self._waiting = self._bytes = 0
+        self._only = only
+        self._last_budget: tuple[bytes, Budget | None] = (b"", None)
+        self._series = ""
+        self._now = 0.0
+        self._out = Folded()
+
+    def take(self, batches: Iterable[Batch], now: float, late: Iterable[bytes] = ()) -> Folded:
+        """Take the next batches; returns what goes out.
+
+        Args:
+            batches: In their order.
+            now: Unix seconds.
+            late: Let out what waits for these spans too (see `overdue`).
+        """
+        self._now = now
+        out = self._out = Folded()
+        for batch in batches:
+            self._series = batch.journal.rpartition("-")[0]
+            self.held += batch.spans
+            self.begin(batch.groups)
+            for place, body, span in _in_order(batch.groups):
+                if span is None:
+                    out.add(place, body)
+                    out.shipped += 1
+                elif self._only is not None and not self._only(span.trace_id):
+                    continue
+                elif span.name == _ITEM:
+                    self._take_item(place, body, span)
+                else:
+                    self._take_other(place, body, span)
+            for group in batch.groups:
+                for body in (*group.ended, *group.released):
+                    self.open.pop(bytes.fromhex(span_id(body) or ""), None)
+        for key in late:
+            self._release_waiting(key)
+            self._release_siblings(key)
+        self._relieve()
+        self._out = Folded()
+        self.held -= out.shipped + out.folded
+        return out
+
+    def overdue(self, now: float, is_over: IsOver) -> list[bytes]:
+        """The spans for which others wait in vain."""
+
+        def is_due(key: bytes, held: Waiting | Siblings) -> bool:
+            return (key not in self.open and now - held.touched > PATIENCE) or is_over(held.series, key)
+
+        late = dict.fromkeys(key for key, held in self.waiting.items() if is_due(key, held))
+        late.update(dict.fromkeys(key for key, held in self.siblings.items() if is_due(key, held)))
+        return list(late)
+
+    def restore(self) -> None:
+        """Count anew what is kept back, after the state has been filled in from outside."""
+        self._waiting = sum(len(waiting.spans) for waiting in self.waiting.values())
+        self._bytes = sum(map(_size, (waiting.spans for waiting in self.waiting.values())))
+        self._bytes += sum(_size(siblings.kept()) for siblings in self.siblings.values())
+
+    def budget(self, trace_id: bytes) -> Budget:
+        """The budget of a trace."""
+        last, budget = self._last_budget
+        if last == trace_id and budget is not None:
+            return budget
+        budget = self.budgets.get(trace_id)
+        if budget is None:
+            budget = self.budgets[trace_id] = Budget(self.limits)
+            while len(self.budgets) > MOST_BUDGETS:
+                self.budgets.popitem(last=False)
+        else:
+            self.budgets.move_to_end(trace_id)
+        self._last_budget = (trace_id, budget)
+        return budget
+
+    def begin(self, groups: Iterable[Group]) -> None:
+        """Take note of the stages that have begun."""
+        begun = [span for group in groups if group.started for span in lean_spans(group.started) if span is not None]
+        begun.sort(key=lambda span: span.start)
+        for span in begun:
+            if len(self.open) < MOST_OPEN:
+                # Pull requests do not say that they begin: where the parent is unknown, it may be one.
+                self.open[span.span_id] = not _is_landmark(span) and self.open.get(span.parent_span_id, True)
+
+    # Spans that have ended
+
+    def _take_item(self, place: Place, body: bytes, span: LeanSpan) -> None:
+        below = self._pop_waiting(span.span_id) if self.waiting else []
+        trace_id, parent, end = span.trace_id, span.parent_span_id, span.end
+        if trace_id in self.fan_outs.full:
+            trace_id = self.fan_outs.home(trace_id, span.attributes)
+        budget = self.budget(trace_id)
+        start = span.start
+        took = end - start if end > start else 0
+        (bucket,) = buckets((took,))
+        budget.durations[bucket] = budget.durations.get(bucket, 0) + 1
+        has_leaked = self._has_leaked(span.span_id) if self.leaked else False
+        if has_leaked or budget.is_whole or not parent or _has_failed(body, span) or budget.is_slow(took):
+            self._emit([*below, Held(body, place, trace_id)])
+            return
+        siblings = self._siblings_below(parent, trace_id, place)
+        siblings.pass_time(start, end)
+        most = 0 if budget.is_spent else self.limits.keep_slowest
+        if siblings.is_among_slowest(took, most):
+            item = (*below, Held(body, place, trace_id))
+            self._bytes += _size(item) - _size(siblings.keep(took, item, most))
+        else:
+            siblings.sum_up(took, bucket, 1 + spans_in(below) if below else 1)
+
+    def _siblings_below(self, parent: bytes, trace_id: bytes, place: Place) -> Siblings:
+        siblings = self.siblings.get(parent)
+        if siblings is None:
+            siblings = self.siblings[parent] = Siblings(trace_id, place, self._series, self._now)
+        elif siblings.touched != self._now:
+            siblings.touched, siblings.series = self._now, self._series
+            self.siblings.move_to_end(parent)
+        return siblings
+
+    def _take_other(self, place: Place, body: bytes, span: LeanSpan) -> None:
+        held = Held(body, place, self.fan_outs.home(span.trace_id, span.attributes))
+        spans = self._pop_waiting(span.span_id)
+        siblings = self.siblings.pop(span.span_id, None)
+        if siblings is not None:
+            kept = siblings.kept()
+            self._bytes -= _size(kept)
+            spans += kept
+            if siblings.items:
+                held = held._replace(body=_extended(body, siblings.attributes()), sum=siblings.spans)
+        spans.append(held)
+        if self._goes_out(span, held.trace_id):
+            self._emit(spans, is_repo=span.name.startswith(REPO))
+        else:
+            self._wait(span.parent_span_id, spans)
+
+    def _goes_out(self, span: LeanSpan, trace_id: bytes) -> bool:
+        """Whether a span goes out at once, or waits for a pull request that may be above it."""
+        parent = span.parent_span_id
+        has_leaked = self._has_leaked(span.span_id)
+        if _is_landmark(span) or self.open.get(parent) is False:
+            return True
+        if has_leaked or self.budget(trace_id).is_whole:
+            self._leak(parent)
+            return True
+        return False
+
+    def _has_leaked(self, key: bytes) -> bool:
+        return self.leaked.pop(key, self) is None
+
+    def _leak(self, key: bytes) -> None:
+        self.leaked[key] = None
+        if len(self.leaked) > MOST_LEAKED:
+            self.leaked.popitem(last=False)
+
+    # What waits
+
+    def _wait(self, key: bytes, spans: list[Held]) -> None:
+        waiting = self.waiting.get(key)
+        if waiting is None:
+            waiting = self.waiting[key] = Waiting(self._series, self._now)
+        waiting.touched = self._now
+        waiting.spans += spans
+        self._waiting += len(spans)
+        self._bytes += _size(spans)
+        if len(waiting.spans) > MOST_BELOW:
+            self._release_waiting(key)
+
+    def _pop_waiting(self, key: bytes) -> list[Held]:
+        waiting = self.waiting.pop(key, None) if self.waiting else None
+        if waiting is None:
+            return []
+        self._waiting -= len(waiting.spans)
+        self._bytes -= _size(waiting.spans)
+        return waiting.spans
+
+    def _relieve(self) -> None:
+        """Let go of what is too much, the oldest first."""
+        while self.waiting and (self._waiting > MOST_WAITING or self._bytes > MOST_BYTES):
+            self._release_waiting(next(iter(self.waiting)))
+        while self.siblings and (len(self.siblings) > MOST_SIBLINGS or self._bytes > MOST_BYTES):
+            self._release_siblings(next(iter(self.siblings)))
+
+    def _release_waiting(self, key: bytes) -> None:
+        spans = self._pop_waiting(key)
+        if spans:
+            self._emit(spans)
+            self._leak(key)
+
+    def _release_siblings(self, key: bytes) -> None:
+        siblings = self.siblings.pop(key, None)
+        if siblings is None:
+            return
+        kept = siblings.kept()
+        self._bytes -= _size(kept)
+        self._emit(kept)
+        if siblings.items:
+            summary = _summary(key, siblings)
+            self._out.add(siblings.place, summary)
+            self._out.added += 1
+            self._out.folded += siblings.spans
+            self.budget(siblings.trace_id).spend(len(summary))
+
+    # What goes out
+
+    def _emit(self, spans: list[Held], *, is_repo: bool = False) -> None:
+        """Let spans out; `is_repo`: the last of them is a repo's."""
+        out = self._out
+        for held in spans:
+            body = held.body
+            at = 4 if body[1] < 0x80 else 5  # behind a length of one byte or two, as most are
+            if body[at : at + 16] != held.trace_id:
+                body = self._moved(held, is_divided=is_repo and held is spans[-1])
+            out.add(held.place, body)
+            self.budget(held.trace_id).spend(len(body))
+        out.shipped += len(spans)
+        out.folded += spans_in(spans) - len(spans)
+
+    def _moved(self, held: Held, *, is_divided: bool) -> bytes:
+        """A span that may be in another trace than it was recorded in."""
+        (span,) = lean_spans([held.body])
+        if span is None or span.trace_id == held.trace_id:
+            return held.body
+        if not is_divided or not span.parent_span_id:
+            return moved(held.body, held.trace_id)
+        root, stand_in = divided(held.body, held.trace_id)
+        self._out.add(held.place, stand_in)
+        self._out.added += 1
+        self.budget(span.trace_id).spend(len(stand_in))
+        return root
+
+
+def _in_order(groups: Iterable[Group]) -> Iterator[tuple[Place, bytes, LeanSpan | None]]:
+    """The spans of a batch, children before their parents: as they were recorded, or by their ends."""
+    with_spans = [group for group in groups if group.spans]
+    spans = [
+        ((group.resource, group.scope), body, span)
+        for group in with_spans
+        for body, span in zip(group.spans, lean_spans(group.spans), strict=True)
+    ]
+    if len(with_spans) > 1:
+        spans.sort(key=lambda entry: entry[2].end if entry[2] is not None else 0)
+    return iter(spans)
+
+
+def _is_landmark(span: LeanSpan) -> bool:
+    """Whether no pull request can be above a span."""
+    return (
+        not span.parent_span_id
+        or bool(span.flags & _IS_REMOTE)
+        or span.kind == _CONSUMER
+        or span.name.startswith((REPO, b"sync.pipeline "))
+    )
+
+
+def _has_failed(body: bytes, span: LeanSpan) -> bool:
+    if span.status and _STATUS_ERROR in span.status:
+        return True
+    # Lengths in front: they are rarer than letters, and so found faster.
+    if b"\x06failed" not in body and b"\x0csync.outcome" not in body:
+        return False
+    return any(pair == _FAILED or pair.startswith(_OUTCOME) for pair in span.attributes)
+
+
+def _extended(body: bytes, fields: bytes) -> bytes:
+    """A span with further fields: in protobuf repeated fields need not stand together."""
+    return encoded_field(0x12, untagged(body) + fields)
+
+
+def _summary(parent: bytes, siblings: Siblings) -> bytes:
+    """A span for pull requests that are summed up where no span of their parent's comes to carry the sums."""
+    number = siblings.first_start.to_bytes(8, "big")
+    head = Span(
+        trace_id=siblings.trace_id,
+        parent_span_id=parent,
+        span_id=blake2b(parent + number, digest_size=8, person=b"otelsync fold").digest(),
+        name=_SUMMARY,
+        kind=Span.SPAN_KIND_INTERNAL,
+        start_time_unix_nano=siblings.first_start,
+        end_time_unix_nano=siblings.last_end,
+    )
+    return encoded_field(0x12, head.SerializeToString() + siblings.attributes())
+
+
+def _size(spans: Iterable[Held]) -> int:
+    return sum(len(held.body) for held in spans)

@@ -1,0 +1,200 @@
+"""Shaping: what the OTLP sinks are given in place of the records themselves, in step with the checkpoint.
+
+The shipper's own pass decides which repos go out in traces of their own. The traces are folded on their way out; the
+state of that is the checkpoint's as soon as what came of it has arrived, and not before.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from otelsync.journal.batch import Batch, Group
+from otelsync.journal.reader import process_alive
+from otelsync.journal.writer import CLOSED
+from otelsync.otlp.exporter import Outcome
+from otelsync.shipping.backlog import Backlog, Segment
+from otelsync.shipping.checkpoint import decode
+from otelsync.shipping.folding.budget import Limits
+from otelsync.shipping.folding.calls import Fold, Folded, IsOver
+from otelsync.shipping.folding.fan_out import REPO, FanOuts, logs_at_home
+from otelsync.shipping.folding.state import FoldStateError, dump_fan_outs, dump_fold, load_fan_outs, load_fold
+from otelsync.shipping.outlet import Parcel
+from otelsync.store.rows import lean_spans
+
+TRACES: Final = "traces"
+LOGS: Final = "logs"
+
+_log = logging.getLogger("otelsync.shipping")
+
+
+class Shaping:
+    """Folds spans and moves repos into traces of their own.
+
+    Args:
+        backlog: What is shipped, with the checkpoint.
+        limits: What a trace may be; None: leave traces as they are, and let go of what an earlier shipper kept back.
+    """
+
+    def __init__(self, backlog: Backlog, limits: Limits | None) -> None:
+        self._backlog = backlog
+        self._is_on = limits is not None
+        self._limits = limits or Limits()
+        self._on_its_way: Folded | None = None
+        self._begin_afresh()
+
+    def _begin_afresh(self) -> None:
+        self._fan_outs = FanOuts()
+        self._fold = Fold(self._limits, self._fan_outs)
+        self._ahead: Fold | None = None
+        """What the traces with repos will have used when all is sent that the shipper has read; None where that is what
+        they have used, as the sink keeps up with the shipper."""
+
+    def resume(self) -> None:
+        """Go on from the checkpoint."""
+        self._begin_afresh()
+        if self._is_on:
+            self._ahead = self._look_ahead()
+            self._ahead.begin(self._open())
+            try:
+                load_fan_outs(self._backlog.checkpoint.fan_outs, self._fan_outs, self._ahead)
+            except FoldStateError as error:
+                self._backlog.say(f"which repos have traces of their own cannot be read ({error}), and is decided anew")
+        self._roll_back()
+
+    def note(self, batches: Sequence[Batch], traces: Parcel | None) -> None:
+        """Decide about the repos that begin in what the shipper itself has read.
+
+        `traces`: what their sink is about to be given.
+        """
+        if not self._is_on:
+            return
+        try:
+            self._note(batches, traces)
+        except Exception:
+            _log.exception("which repos are to have traces of their own could not be decided")
+
+    def _note(self, batches: Sequence[Batch], traces: Parcel | None) -> None:
+        if traces is not None and list(map(id, traces.batches)) == list(map(id, batches)):
+            self._ahead = None
+        elif self._ahead is None:
+            self._ahead = self._look_ahead()
+        for batch in batches:
+            self._decide(batch)
+            if self._ahead is not None and self._fan_outs.traces:
+                self._ahead.take([batch], time.time())
+        if self._fan_outs.traces and batches:
+            self._backlog.checkpoint.fan_outs = dump_fan_outs(self._fan_outs, self._ahead or self._fold)
+            self._backlog.changed()
+
+    def shape(self, sink: str, parcel: Parcel) -> None:
+        """Put into a parcel what the sink is to be given, where that is not what was recorded."""
+        try:
+            self._shape(sink, parcel)
+        except Exception:
+            # Whatever is wrong with us: the records go as they are.
+            _log.exception("what was recorded could not be folded, and is sent as it is")
+            parcel.shaped = None
+            if sink == TRACES:
+                self._roll_back()
+
+    def _shape(self, sink: str, parcel: Parcel) -> None:
+        if sink == LOGS and self._fan_outs.full:
+            parcel.shaped = logs_at_home(parcel.batches, self._fan_outs)
+        elif sink != TRACES:
+            return
+        elif self._is_on:
+            late = self._fold.overdue(time.time(), self._over(has_more=bool(parcel.batches)))
+            if parcel.batches or late:
+                self._on_its_way = self._fold.take(parcel.batches, time.time(), late)
+                parcel.shaped = [self._on_its_way.batch()]
+        elif self._fold.held:
+            self._on_its_way = self._fold.take((), time.time(), self._fold.overdue(time.time(), lambda *_: True))
+            parcel.shaped = [self._on_its_way.batch(), *parcel.batches]
+
+    def is_behind(self) -> bool:
+        """Whether spans are kept back for which there is no reason any more."""
+        return bool(self._fold.overdue(time.time(), self._over() if self._is_on else lambda *_: True))
+
+    def settle(self, sink: str, outcome: Outcome) -> Outcome:
+        """Take note of what became of a parcel; returns the outcome as far as it is about what was recorded."""
+        if sink != TRACES or self._on_its_way is None:
+            return outcome
+        out, self._on_its_way = self._on_its_way, None
+        if outcome.retry:
+            self._ahead = self._ahead or self._look_ahead()
+            self._roll_back()
+            return outcome
+        checkpoint = self._backlog.checkpoint
+        checkpoint.fold, checkpoint.held = dump_fold(self._fold), self._fold.held
+        self._backlog.changed()
+        if out.folded and not outcome.accepted:  # the sums have been refused
+            refused = _without(outcome, out.added)
+            return replace(refused, rejected=refused.rejected + out.folded)
+        checkpoint.add(TRACES, "span", "folded", out.folded)
+        return _without(outcome, out.added)
+
+    def _look_ahead(self) -> Fold:
+        """What goes on from where the fold is, to see what comes of the traces with repos."""
+        traces = self._fan_outs.traces
+        ahead = Fold(self._limits, self._fan_outs, traces.__contains__)
+        ahead.open.update(self._fold.open)
+        ahead.budgets.update((key, budget.copy()) for key, budget in self._fold.budgets.items() if key in traces)
+        return ahead
+
+    def _roll_back(self) -> None:
+        """Go back to what has arrived."""
+        checkpoint = self._backlog.checkpoint
+        self._on_its_way = None
+        self._fold = Fold(self._limits, self._fan_outs)
+        try:
+            load_fold(checkpoint.fold, self._fold)
+        except FoldStateError as error:
+            self._backlog.say(f"the spans that were kept back cannot be read ({error}), and are lost")
+            checkpoint.add(TRACES, "span", "vanished", checkpoint.held)
+            checkpoint.fold, checkpoint.held = "", 0
+            self._fold = Fold(self._limits, self._fan_outs)
+        if not checkpoint.fold:
+            self._fold.begin(self._open())
+
+    def _open(self) -> list[Group]:
+        """The stages that are open."""
+        of_series = self._backlog.checkpoint.open.values()
+        return [Group(b"", b"", started=[decode(stage[0]) for series in of_series for stage in series.stages.values()])]
+
+    def _decide(self, batch: Batch) -> None:
+        for group in batch.groups:
+            for span in lean_spans(group.started):
+                if span is not None and span.name.startswith(REPO):
+                    budget = (self._ahead or self._fold).budget(span.trace_id)
+                    self._fan_outs.begin(span.trace_id, span.attributes, budget)
+
+    def _over(self, *, has_more: bool = False) -> IsOver:
+        """What says whether a span can still come, or anything below it."""
+        segments = self._backlog.segments.values()
+        if has_more or not self._fold.held or not all(segment.caught_up(TRACES) for segment in segments):
+            return lambda *_: False
+        last: dict[str, Segment] = {}
+        for segment in sorted(segments, key=lambda segment: segment.name.sequence):
+            last[segment.name.series] = segment
+        going_on = {name for name, segment in last.items() if _goes_on(segment)}
+        # A stage whose process has gone is closed by us, in a file of its own.
+        open_stages = {key for series in self._backlog.checkpoint.open.values() for key in series.stages}
+        return lambda series, key: series not in going_on and key.hex() not in open_stages
+
+
+def _goes_on(segment: Segment) -> bool:
+    """Whether the process of a series may write more."""
+    return segment.header.state != CLOSED and process_alive(segment.header)
+
+
+def _without(outcome: Outcome, added: int) -> Outcome:
+    """An outcome without so many spans that nobody recorded: as if they were accepted, as far as any were."""
+    accepted = max(outcome.accepted - added, 0)
+    added -= outcome.accepted - accepted
+    rejected = max(outcome.rejected - added, 0)
+    added -= outcome.rejected - rejected
+    return replace(outcome, accepted=accepted, rejected=rejected, partial=max(outcome.partial - added, 0))

@@ -1,0 +1,108 @@
+"""Siblings: the ordinary pull requests below one call, of which the slowest are kept and the rest is summed up."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from otelsync.otlp.encoding import AttributeEncoder
+from otelsync.store.histogram import buckets, percentile
+
+Place = tuple[bytes, bytes]
+"""Resource and scope, as a `Group` has them."""
+
+_ATTRIBUTES: Final = AttributeEncoder(0x4A)
+
+
+class Held(NamedTuple):
+    """A span on its way out, or kept back for a while."""
+
+    body: bytes
+    """As the journal holds it."""
+    place: Place
+    trace_id: bytes
+    """The trace in which it is to go out."""
+    sum: int = 0
+    """How many spans are summed up in its attributes."""
+
+
+Item = tuple[Held, ...]
+"""A pull request's span, after all those below it."""
+
+
+@dataclass(slots=True)
+class Siblings:
+    """What is known of the ordinary pull requests below one span. Its size does not depend on how many they are."""
+
+    trace_id: bytes
+    place: Place
+    series: str
+    """The journal series in which the latest of them stood."""
+    touched: float
+    """Unix seconds: when that one was read."""
+    items: int = 0
+    """Pull requests that are summed up."""
+    spans: int = 0
+    """The same, with the spans below them."""
+    durations: dict[int, int] = field(default_factory=dict)
+    """Bucket of the histogram to the number of those summed up."""
+    longest: int = 0
+    """Nanoseconds."""
+    first_start: int = 0
+    last_end: int = 0
+    slowest: list[tuple[int, int, Item]] = field(default_factory=list)
+    """A heap: duration in nanoseconds, a number of its own, and the spans."""
+    keeps: int = 0
+    """How many have been kept so far, for a while."""
+
+    def pass_time(self, start: int, end: int) -> None:
+        """Take note of when one of them was, in Unix nanoseconds."""
+        if start < self.first_start or not self.first_start:
+            self.first_start = start
+        if end > self.last_end:
+            self.last_end = end
+
+    def is_among_slowest(self, took: int, most: int) -> bool:
+        """Whether one that took so long is among the `most` slowest so far."""
+        return most > 0 and (len(self.slowest) < most or took > self.slowest[0][0])
+
+    def keep(self, took: int, item: Item, most: int) -> Item:
+        """Keep one of the `most` slowest; returns the one that has to make room, if any: it is summed up."""
+        self.keeps += 1
+        entry = (took, self.keeps, item)
+        if len(self.slowest) < most:
+            heapq.heappush(self.slowest, entry)
+            return ()
+        took, _, item = heapq.heapreplace(self.slowest, entry)
+        self.sum_up(took, buckets((took,))[0], spans_in(item))
+        return item
+
+    def sum_up(self, took: int, bucket: int, spans: int) -> None:
+        """Add one that is not kept: its duration, with its bucket, and for how many spans it stands."""
+        self.items += 1
+        self.spans += spans
+        self.durations[bucket] = self.durations.get(bucket, 0) + 1
+        if took > self.longest:
+            self.longest = took
+
+    def kept(self) -> list[Held]:
+        """The spans of those that were kept, in their order."""
+        return [held for _, _, item in sorted(self.slowest, key=lambda entry: entry[1]) for held in item]
+
+    def attributes(self) -> bytes:
+        """The sums as fields of a Span."""
+        sums: dict[str, object] = {"sync.items.folded": self.items}
+        for name, fraction in (("p50_ms", 0.5), ("p95_ms", 0.95)):
+            took = percentile(self.durations, fraction, longest=self.longest)
+            sums[f"sync.items.folded.{name}"] = round(took / 1e6, 3)
+        sums["sync.items.folded.max_ms"] = round(self.longest / 1e6, 3)
+        if self.spans > self.items:
+            sums["sync.spans.folded"] = self.spans
+        return _ATTRIBUTES.encode(sums)
+
+
+def spans_in(spans: Iterable[Held]) -> int:
+    """How many recorded spans these stand for."""
+    return sum(1 + held.sum for held in spans)

@@ -1,0 +1,156 @@
+"""The state of folding as the checkpoint holds it: JSON text, from which a shipper goes on where another stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+
+from otelsync.shipping.checkpoint import decode, encode
+from otelsync.shipping.folding.budget import Budget
+from otelsync.shipping.folding.calls import Fold, Waiting
+from otelsync.shipping.folding.fan_out import FanOut, FanOuts
+from otelsync.shipping.folding.siblings import Held, Place, Siblings
+
+_BROKEN: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError)
+
+
+class FoldStateError(Exception):
+    """The state cannot be read."""
+
+
+def dump_fold(fold: Fold) -> str:
+    """The state of a fold, between two batches."""
+    places = _Places()
+    document = {
+        "held": fold.held,
+        "open": {key.hex(): below for key, below in fold.open.items()},
+        "leaked": [key.hex() for key in fold.leaked],
+        "budgets": {key.hex(): _budget(budget) for key, budget in fold.budgets.items()},
+        "siblings": {key.hex(): _siblings(siblings, places) for key, siblings in fold.siblings.items()},
+        "waiting": {
+            key.hex(): [waiting.series, waiting.touched, _spans(waiting.spans, places)]
+            for key, waiting in fold.waiting.items()
+        },
+        "places": places.texts,
+    }
+    return orjson.dumps(document).decode()
+
+
+def load_fold(text: str, fold: Fold) -> None:
+    """Fill a new fold with a state. Raises FoldStateError."""
+    if not text:
+        return
+    try:
+        document = orjson.loads(text)
+        places = [(decode(resource), decode(scope)) for resource, scope in document["places"]]
+        fold.held = int(document["held"])
+        fold.open.update({bytes.fromhex(key): bool(below) for key, below in document["open"].items()})
+        fold.leaked.update({bytes.fromhex(key): None for key in document["leaked"]})
+        fold.budgets.update(
+            {bytes.fromhex(key): _read_budget(value, fold) for key, value in document["budgets"].items()}
+        )
+        for key, value in document["siblings"].items():
+            fold.siblings[bytes.fromhex(key)] = _read_siblings(value, places)
+        for key, (series, touched, spans) in document["waiting"].items():
+            fold.waiting[bytes.fromhex(key)] = Waiting(str(series), float(touched), _read_spans(spans, places))
+    except _BROKEN as error:
+        raise FoldStateError(type(error).__name__) from error
+    fold.restore()
+
+
+def dump_fan_outs(fan_outs: FanOuts, ahead: Fold) -> str:
+    """What has been decided about repos, and what of the traces' budgets was used by then."""
+    document = {
+        key.hex(): [known.is_full, sorted(known.inside), _budget(ahead.budgets.get(key) or Budget(ahead.limits))]
+        for key, known in fan_outs.traces.items()
+    }
+    return orjson.dumps(document).decode()
+
+
+def load_fan_outs(text: str, fan_outs: FanOuts, ahead: Fold) -> None:
+    """Fill in what was decided. Raises FoldStateError."""
+    if not text:
+        return
+    try:
+        for key, (is_full, inside, budget) in orjson.loads(text).items():
+            trace_id = bytes.fromhex(key)
+            fan_outs.add(trace_id, FanOut({str(name) for name in inside}, bool(is_full)))
+            ahead.budgets[trace_id] = _read_budget(budget, ahead)
+    except _BROKEN as error:
+        raise FoldStateError(type(error).__name__) from error
+
+
+class _Places:
+    """Resources and scopes, each once."""
+
+    def __init__(self) -> None:
+        self.texts: list[tuple[str, str]] = []
+        self._numbers: dict[Place, int] = {}
+
+    def number(self, place: Place) -> int:
+        """The number of a place."""
+        number = self._numbers.get(place)
+        if number is None:
+            number = self._numbers[place] = len(self.texts)
+            self.texts.append((encode(place[0]), encode(place[1])))
+        return number
+
+
+def _budget(budget: Budget) -> list[object]:
+    return [budget.spans, budget.bytes, list(budget.durations.items())]
+
+
+def _read_budget(value: Any, fold: Fold) -> Budget:
+    spans, size, durations = value
+    return Budget(fold.limits, int(spans), int(size), _counts(durations))
+
+
+def _siblings(siblings: Siblings, places: _Places) -> list[object]:
+    return [
+        siblings.trace_id.hex(),
+        places.number(siblings.place),
+        siblings.series,
+        siblings.touched,
+        siblings.items,
+        siblings.spans,
+        list(siblings.durations.items()),
+        siblings.longest,
+        siblings.first_start,
+        siblings.last_end,
+        [[took, number, _spans(item, places)] for took, number, item in siblings.slowest],
+        siblings.keeps,
+    ]
+
+
+def _read_siblings(value: Any, places: list[Place]) -> Siblings:
+    trace_id, place, series, touched, items, spans, durations, longest, first, last, slowest, keeps = value
+    return Siblings(
+        bytes.fromhex(trace_id),
+        places[place],
+        str(series),
+        float(touched),
+        int(items),
+        int(spans),
+        _counts(durations),
+        int(longest),
+        int(first),
+        int(last),
+        [(int(took), int(number), tuple(_read_spans(item, places))) for took, number, item in slowest],
+        int(keeps),
+    )
+
+
+def _spans(spans: Iterable[Held], places: _Places) -> list[object]:
+    return [[encode(held.body), places.number(held.place), held.trace_id.hex(), held.sum] for held in spans]
+
+
+def _read_spans(value: Any, places: list[Place]) -> list[Held]:
+    return [
+        Held(decode(body), places[place], bytes.fromhex(trace_id), int(total)) for body, place, trace_id, total in value
+    ]
+
+
+def _counts(pairs: Any) -> dict[int, int]:
+    return {int(bucket): int(count) for bucket, count in pairs}

@@ -1,0 +1,89 @@
+"""The metrics as an outlet of the shipper: with a cursor of their own, so that each record counts once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from queue import SimpleQueue
+from typing import Final
+
+from otelsync.otlp.exporter import Outcome
+from otelsync.shipping.backlog import Backlog
+from otelsync.shipping.checkpoint import Checkpoint
+from otelsync.shipping.ledger import ledger_so_far
+from otelsync.shipping.metrics.counting import Metrics
+from otelsync.shipping.metrics.ledger import count_ledger
+from otelsync.shipping.metrics.service import MetricsService
+from otelsync.shipping.outlet import Backoff, Delivery, Outlet, Parcel
+
+NAME: Final = "metrics"
+"""It takes no signal as far as the ledger is concerned: nothing arrives anywhere."""
+_LOOK: Final = 1.0
+"""Seconds between two looks at the ledger."""
+
+_log = logging.getLogger("otelsync.shipping")
+
+
+class MetricsOutlet(Outlet):
+    """Counts the records of one directory, in the shipper's own thread.
+
+    Args:
+        service: Where they are counted.
+        name: What the service is called as long as no record says so.
+        is_own: Whether the service is closed with this.
+    """
+
+    def __init__(self, service: MetricsService, name: str, *, is_own: bool = True) -> None:
+        super().__init__(NAME, (), "", Backoff())
+        self._service = service
+        self._is_own = is_own
+        self._metrics = Metrics(service.series, name)
+        self._checkpoint: Checkpoint | None = None
+        self._looked_at = -_LOOK
+
+    def look(self, backlog: Backlog) -> None:
+        """Bring the ledger's counters up to date, and begin, where the directory has just been taken over.
+
+        What fails is left out: nobody waits for metrics.
+        """
+        try:
+            if backlog.checkpoint is not self._checkpoint:
+                self._begin(backlog.checkpoint)
+            elif time.monotonic() - self._looked_at < _LOOK:
+                return
+            self._count_ledger(backlog)
+        except Exception:
+            _log.debug("the ledger could not be counted", exc_info=True)
+
+    def settle(self, backlog: Backlog) -> None:
+        """Look for the last time."""
+        self._looked_at = -_LOOK
+        if backlog.checkpoint is self._checkpoint:
+            self.look(backlog)
+
+    def deliver(self, parcel: Parcel, done: SimpleQueue[Delivery | None]) -> None:
+        """Count a parcel's records. What fails is left out."""
+        for batch in parcel.batches:
+            try:
+                self._metrics.take(batch)
+            except Exception:
+                _log.debug("records of %s could not be counted", batch.journal, exc_info=True)
+        done.put(Delivery(self, parcel, Outcome()))
+
+    def close(self, timeout: float) -> None:
+        """Send what was counted, if nobody else does."""
+        if self._is_own:
+            self._service.close(timeout)
+
+    def _begin(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._service.start()
+        self._metrics.resume(checkpoint)
+
+    def _count_ledger(self, backlog: Backlog) -> None:
+        self._looked_at = time.monotonic()
+        segments = backlog.segments.values()
+        self._metrics.forget(segment.name.series for segment in segments)
+        ledger = ledger_so_far(backlog.checkpoint, ((segment.progress, segment.header.dropped) for segment in segments))
+        if count_ledger(ledger, self._service.series, self._metrics.memory):
+            backlog.changed()

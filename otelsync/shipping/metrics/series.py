@@ -1,0 +1,144 @@
+"""The series of all metrics: what was counted since the start, by labels, within bounds. Safe to use from threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from otelsync.shipping.metrics.bounded_label import OTHER, BoundedLabel
+from otelsync.shipping.metrics.catalogue import CATALOGUE, SERVICE, Metric
+from otelsync.shipping.metrics.durations import Durations, Exemplar
+
+MOST_VALUES: Final = 1_000
+"""Values of one label that are told apart, by default."""
+MOST_SERIES: Final = 10_000
+"""Series of one metric. Labels multiply, so that bounds of theirs alone would not do."""
+
+Labels = tuple[str, ...]
+Number = int | float
+
+
+@dataclass(slots=True)
+class _Amount:
+    """A counter's or gauge's value."""
+
+    value: Number = 0
+    at: int = 0
+    """A gauge: Unix nanoseconds of what it was last set by."""
+
+
+class Point(NamedTuple):
+    """One series, as it stands."""
+
+    service: str
+    labels: Mapping[str, str]
+    """By name; those without a value are left out."""
+    value: Number | Durations
+
+
+@dataclass(slots=True)
+class Family:
+    """One metric with all its series."""
+
+    metric: Metric
+    points: list[Point] = field(default_factory=list)
+
+
+class MetricSeries:
+    """Counters, gauges and histograms. Counters begin with 0 at `started`.
+
+    Args:
+        most_values: Values that are told apart of each label; the rest becomes ``other``.
+        most_series: The same for the series of a metric.
+    """
+
+    def __init__(self, most_values: int = MOST_VALUES, most_series: int = MOST_SERIES) -> None:
+        self.started = time.time_ns()
+        self.lock = threading.RLock()
+        """Held by whoever adds several things that belong together."""
+        self.resources: dict[str, Mapping[str, object]] = {}
+        """What is known of each service beside its name."""
+        self._most_values = most_values
+        self._most_series = most_series
+        self._bounds: dict[str, BoundedLabel] = {}
+        self._amounts: dict[str, dict[tuple[str, Labels], _Amount]] = {metric.name: {} for metric in CATALOGUE}
+        self._durations: dict[str, dict[tuple[str, Labels], Durations]] = {metric.name: {} for metric in CATALOGUE}
+
+    def add(self, metric: Metric, service: str, labels: Labels, amount: Number = 1) -> None:
+        """Add to a counter."""
+        with self.lock:
+            self._amount(metric, service, labels).value += amount
+
+    def put(self, metric: Metric, service: str, labels: Labels, value: Number, at: int) -> None:
+        """Set a gauge, unless it was set by something later than `at` (Unix nanoseconds)."""
+        at = min(at, time.time_ns())  # a clock that is ahead must not have the last word for ever
+        with self.lock:
+            amount = self._amount(metric, service, labels)
+            if at >= amount.at:
+                amount.value, amount.at = value, at
+
+    def observe(
+        self, metric: Metric, service: str, labels: Labels, durations: Sequence[int], slowest: Exemplar | None = None
+    ) -> None:
+        """Add durations, in nanoseconds, at least one, to a histogram."""
+        with self.lock:
+            held = self._durations[metric.name]
+            key = (service, labels)
+            if key not in held:
+                key = self._bounded(metric, key, held)
+            histogram = held.get(key)
+            if histogram is None:
+                histogram = held[key] = Durations()
+            histogram.add(durations)
+            if slowest is not None:
+                histogram.show(slowest)
+
+    def describe(self, service: str, resource: Mapping[str, object]) -> None:
+        """Note what is known of a service."""
+        with self.lock:
+            if service in self.resources or len(self.resources) < self._most_values:
+                self.resources[service] = resource
+
+    def families(self) -> list[Family]:
+        """All metrics that have been counted, as they stand, in the order of the catalogue."""
+        found = []
+        with self.lock:
+            for metric in CATALOGUE:
+                amounts, histograms = self._amounts[metric.name], self._durations[metric.name]
+                points = [_point(metric, key, amount.value) for key, amount in amounts.items()]
+                points += [_point(metric, key, durations.copy()) for key, durations in histograms.items()]
+                if points:
+                    found.append(Family(metric, points))
+        return found
+
+    def _amount(self, metric: Metric, service: str, labels: Labels) -> _Amount:
+        held = self._amounts[metric.name]
+        key = (service, labels)
+        amount = held.get(key)
+        if amount is None:
+            amount = held.setdefault(self._bounded(metric, key, held), _Amount())
+        return amount
+
+    def _bounded(
+        self, metric: Metric, key: tuple[str, Labels], held: Mapping[tuple[str, Labels], object]
+    ) -> tuple[str, Labels]:
+        service, labels = key
+        service = self._bound(SERVICE)(service)
+        key = (service, tuple(self._bound(name)(value) for name, value in zip(metric.labels, labels, strict=True)))
+        if key not in held and len(held) >= self._most_series:
+            return OTHER, tuple(OTHER if value else "" for value in labels)
+        return key
+
+    def _bound(self, label: str) -> BoundedLabel:
+        bound = self._bounds.get(label)
+        if bound is None:
+            bound = self._bounds[label] = BoundedLabel(self._most_values)
+        return bound
+
+
+def _point(metric: Metric, key: tuple[str, Labels], value: Number | Durations) -> Point:
+    service, labels = key
+    return Point(service, {name: text for name, text in zip(metric.labels, labels, strict=True) if text}, value)

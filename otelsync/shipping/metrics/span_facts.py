@@ -1,0 +1,135 @@
+"""What metrics ask of a span: a few of its attributes, each decoded once, as most of them repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+
+from otelsync.store.rows import value_of
+
+ITEMS: Final = "sync.items."
+_WANTED: Final = frozenset(
+    (
+        "sync.pipeline",
+        "sync.repo",
+        "sync.outcome",
+        "sync.action",
+        "sync.attempt",
+        "sync.api.attempts",
+        "sync.rate_limit.limit",
+        "sync.rate_limit.remaining",
+        "sync.rate_limit.reset",
+        "sync.rate_limit.resource",
+        "sync.rate_limit.kind",
+        "sync.retry.reason",
+        "sync.queue.wait_seconds",
+        "sync.run_seconds",
+        "sync.tasks.succeeded",
+        "sync.tasks.failed",
+        "sync.tasks.cancelled",
+        "celery.task_name",
+        "http.request.method",
+        "http.request.resend_count",
+        "http.response.status_code",
+        "http.method",
+        "http.status_code",
+        "error.type",
+    )
+)
+_HEADS: Final = frozenset(bytes((0x0A, len(name))) + name.encode() for name in _WANTED)
+_ITEMS_BEGIN: Final = ITEMS.encode()
+_ALWAYS_ANEW: Final = frozenset((b"\x0a\x0dvcs.chan", b"\x0a\x10vcs.chan", b"\x0a\x08url.full"))
+"""How attributes begin that are not wanted, and are others in each span: not worth a place in the memory."""
+_MOST: Final = 4_096
+_LONGEST: Final = 256
+"""Bytes of an attribute that is worth remembering."""
+
+
+class Fact:
+    """One attribute. Where it comes again it is the same object, so that facts are quickly compared."""
+
+    __slots__ = ("name", "value")
+
+    def __init__(self, name: str, value: object) -> None:
+        self.name = name
+        self.value = value
+
+
+class Facts:
+    """The facts of one span. What a program puts into its spans is taken with care."""
+
+    def __init__(self, facts: Iterable[Fact]) -> None:
+        self._values = {fact.name: fact.value for fact in facts}
+
+    def text(self, *names: str) -> str:
+        """The first of these that is a text or an integer, as text; empty if none is."""
+        for name in names:
+            value = self._values.get(name)
+            if isinstance(value, str | int):
+                return str(value)
+        return ""
+
+    def number(self, name: str) -> int | float | None:
+        """A number that is neither negative nor absurd; None if there is none."""
+        value = self._values.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e15:
+            return None
+        return value
+
+    def whole(self, name: str) -> int:
+        """The same as an integer; 0 if there is none."""
+        return int(self.number(name) or 0)
+
+    def has(self, *names: str) -> bool:
+        """Whether one of these is there."""
+        return not self._values.keys().isdisjoint(names)
+
+    def items(self) -> dict[str, int]:
+        """What was counted, by what became of it, without ``fetched``, which is the sum."""
+        counted = {name[len(ITEMS) :]: self.whole(name) for name in self._values if name.startswith(ITEMS)}
+        return {action: count for action, count in counted.items() if count and action != "fetched"}
+
+
+class FactReader:
+    """Reads the wanted ones among encoded attributes, and remembers what it has seen."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Fact | None] = {}
+
+    def read(self, attributes: Iterable[bytes]) -> tuple[Fact, ...]:
+        """The facts among a span's attributes, each a KeyValue message, in their order."""
+        known = self._known
+        facts = []
+        for encoded in attributes:
+            if encoded in known:
+                fact = known[encoded]
+            elif encoded[:10] in _ALWAYS_ANEW:
+                continue
+            else:
+                fact = self._learn(encoded)
+            if fact is not None:
+                facts.append(fact)
+        return tuple(facts)
+
+    def _learn(self, encoded: bytes) -> Fact | None:
+        fact = _fact(encoded)
+        if len(encoded) <= _LONGEST:
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            self._known[encoded] = fact
+        return fact
+
+
+def _fact(encoded: bytes) -> Fact | None:
+    """The fact that an attribute is, if it is wanted and can be read."""
+    end = encoded[1] + 2 if len(encoded) > 1 else 0
+    if encoded[:end] not in _HEADS and encoded[2 : 2 + len(_ITEMS_BEGIN)] != _ITEMS_BEGIN:
+        return None
+    try:
+        pair = KeyValue.FromString(encoded)
+    except DecodeError:
+        return None
+    return Fact(pair.key, value_of(pair.value))

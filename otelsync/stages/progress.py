@@ -1,0 +1,367 @@
+"""Progress: items done and to do, and how long the rest takes, with the waits for rate limits that lie ahead.
+
+A stage tracks what it iterates over. Every so often it logs an event, ``sync.repo.progress`` or after another stage's
+kind, from which `otelsync ps`, `otelsync watch` and the metrics read how far it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import operator
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
+
+from otelsync.logs import path as logs
+
+if TYPE_CHECKING:
+    from otelsync.stages.rate_limit_fields import RateLimit
+    from otelsync.stages.rate_limits import Standing
+    from otelsync.stages.stage import Stage
+
+T = TypeVar("T")
+
+SHORTEST: Final = 1.0
+"""Seconds that lie at least between two events of one tracker, but for its last. A pipeline's come with each percent:
+its items are repositories, and the next one may take an hour."""
+LONGEST: Final = 10.0
+"""Seconds after which an event comes although progress has not grown by a percent."""
+RECENT: Final = 128
+"""How many items the pace is taken from."""
+_BRIEF: Final = 0.001
+STRIDE: Final = 8
+"""So many items that take less than `_BRIEF` seconds are timed together, as the clock costs more than a count."""
+_FEWEST: Final = 3
+"""Items of which one has to know how long they took, to say anything of the rest."""
+_SAME_WINDOW: Final = 5.0
+"""Seconds by which servers differ in when they say that one and the same window ends."""
+
+_log = logging.getLogger("otelsync")
+
+
+class Pace(NamedTuple):
+    """Seconds that an item takes, at best and at worst as far as one can tell."""
+
+    low: float
+    high: float
+
+
+class Spending(NamedTuple):
+    """A rate limit, how many calls of it an item costs, and the longest time to its reset that was seen, in seconds."""
+
+    host: str
+    limit: RateLimit
+    calls_per_item: float
+    window: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How long the rest takes, in seconds from `now`; `waits` is the part of `low` that rate limits take."""
+
+    low: float
+    high: float
+    waits: float = 0.0
+
+
+def pace_of(durations: Sequence[float]) -> Pace | None:
+    """The pace of items that took these seconds; None if they are too few.
+
+    The median, and the ninth decile: a single item that took an hour changes neither. The mean lies between the two,
+    or moves one of them, because it is what many items add up to.
+    """
+    if len(durations) < _FEWEST:
+        return None
+    ordered = sorted(durations)
+    mean = math.fsum(ordered) / len(ordered)
+    median, decile = ordered[(len(ordered) - 1) // 2], ordered[math.ceil(len(ordered) * 0.9) - 1]
+    return Pace(min(median, mean), max(decile, mean))
+
+
+def estimate(left: int, pace: Pace | None, spendings: Iterable[Spending] = (), *, now: float) -> Estimate | None:
+    """How long `left` more items take at `pace`, with the waits ahead; None if too little is known.
+
+    Of several tokens for one API the least wait counts at best and the longest at worst, of several APIs the longest.
+
+    Args:
+        left: How many items are to be done.
+        pace: Seconds an item, without waits.
+        spendings: The rate limits that the items draw on.
+        now: The present, in epoch seconds.
+    """
+    if pace is None:
+        return None
+    if left <= 0:
+        return Estimate(0.0, 0.0)
+    best: dict[tuple[str, str], float] = {}
+    worst = 0.0
+    for spending in spendings:
+        key = (spending.host, spending.limit.resource)
+        best[key] = min(best.get(key, math.inf), wait_ahead(spending, left, pace.low, now=now))
+        worst = max(worst, wait_ahead(spending, left, pace.high, now=now))
+    waits = max(best.values(), default=0.0)
+    low = left * pace.low + waits
+    return Estimate(low, max(low, left * pace.high + worst), waits)
+
+
+def wait_ahead(spending: Spending, left: int, seconds_per_item: float, *, now: float) -> float:
+    """Seconds that `left` more items wait for a limit: to its next reset, and in further windows like this one."""
+    from otelsync.stages.rate_limits import forecast
+
+    limit, per_item = spending.limit, spending.calls_per_item
+    if limit.remaining == 0 and limit.reset is not None and per_item <= 0:
+        return max(0.0, limit.reset - now)
+    if per_item <= 0:
+        return 0.0
+    per_second = per_item / seconds_per_item if seconds_per_item > 0 else math.inf
+    ahead = forecast(limit, calls=math.ceil(left * per_item), per_second=per_second, now=now)
+    if not ahead or not limit.limit:
+        return ahead.wait_seconds
+    further_windows = max(0, ahead.calls_left - 1) // limit.limit
+    return ahead.wait_seconds + further_windows * max(0.0, spending.window - limit.limit / per_second)
+
+
+class _Seen:
+    """What was seen of one limit since tracking began."""
+
+    def __init__(self, standing: Standing, done: int) -> None:
+        self.limit = standing.limit
+        self.done = done
+        self.calls = self.items = 0
+        self.window = 0.0
+
+    def see(self, standing: Standing, done: int) -> None:
+        """Take note of how the limit stands now that `done` items are done."""
+        before, limit = self.limit, standing.limit
+        if limit.reset is not None:
+            self.window = max(self.window, limit.reset - standing.seen)
+        if limit is before:
+            return
+        self.limit = limit
+        if _same_window(before, limit) and before.remaining is not None and limit.remaining is not None:
+            self.calls += max(0, before.remaining - limit.remaining)
+            self.items += done - self.done
+        self.done = done
+
+    @property
+    def calls_per_item(self) -> float:
+        """As far as it is known; 0 if it is not."""
+        return self.calls / self.items if self.items > 0 else 0.0
+
+
+def _same_window(before: RateLimit, after: RateLimit) -> bool:
+    if before.reset is None or after.reset is None:
+        return before.reset is after.reset
+    return abs(before.reset - after.reset) <= _SAME_WINDOW
+
+
+class _Limits:
+    """How the limits that this process sees are spent by the items of one tracker."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str, str], _Seen] = {}
+
+    def look(self, done: int) -> None:
+        """Take note of how the limits stand now that `done` items are done."""
+        for standing in _standings():
+            key = (standing.host, standing.limit.resource, standing.token)
+            seen = self._seen.get(key)
+            if seen is None:
+                seen = self._seen[key] = _Seen(standing, done)
+            seen.see(standing, done)
+
+    def spendings(self) -> list[Spending]:
+        """What the items cost of each."""
+        return [Spending(key[0], each.limit, each.calls_per_item, each.window) for key, each in self._seen.items()]
+
+
+def _standings() -> list[Standing]:
+    """The limits that this process has seen; if nothing has loaded their module, it has seen none."""
+    rate_limits = sys.modules.get("otelsync.stages.rate_limits")
+    return [] if rate_limits is None else rate_limits.observed.standings()
+
+
+class Tracker(Generic[T]):
+    """Items that are counted as they are done: ``for pull in repo.track(pulls)``, or ``async for``.
+
+    An item is done when the next one is asked for. The one at which a loop is left early is not counted.
+
+    Args:
+        stage: Whose items they are.
+        items: What to iterate over. What it raises passes unchanged.
+        total: How many there are; by default ``len(items)``, where there is such a thing. It may be set later.
+        clock: Seconds, for durations.
+        present: Epoch seconds, for rate limits.
+    """
+
+    done = 0
+    """How many items are done."""
+    _last = _waited = _next_look = 0.0
+    _stride = 1
+    _shortest = SHORTEST
+
+    def __init__(
+        self,
+        stage: Stage,
+        items: Iterable[T] | AsyncIterable[T] = (),
+        *,
+        total: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        present: Callable[[], float] = time.time,
+    ) -> None:
+        self._stage = stage
+        self._items = items
+        self._total = _whole(total) if total is not None else _length(items)
+        self._clock = clock
+        self._present = present
+        self._durations: deque[float] = deque(maxlen=RECENT)
+        self._limits = _Limits()
+        self._reset()
+
+    @property
+    def total(self) -> int | None:
+        """How many items there are, as far as it is known; it may be set at any time."""
+        return self._total
+
+    @total.setter
+    def total(self, number: int | None) -> None:
+        self._total = _whole(number) if number is not None else None
+
+    @property
+    def percent(self) -> float | None:
+        """How much is done, from 0 to 100, with one decimal; None while the total is not known."""
+        if self._total is None:
+            return None
+        return min(100.0, math.floor(1000 * self.done / self._total) / 10) if self._total else 100.0
+
+    @property
+    def eta(self) -> Estimate | None:
+        """How long the rest takes; None if too little is known, or there are more items than the total said."""
+        if self._total is None or self.done > self._total:
+            return None
+        pace = pace_of(tuple(self._durations))
+        return estimate(self._total - self.done, pace, self._limits.spendings(), now=self._present())
+
+    def advance(self, items: int = 1) -> None:
+        """Count items as done that are not iterated over here: a page of them, or what other threads have done."""
+        if items > 0:
+            self.done += items
+            self._time(items)
+
+    def __iter__(self) -> Iterator[T]:
+        self._begin()
+        left = 1
+        try:
+            for item in cast("Iterable[T]", self._items):
+                yield item
+                self.done += 1
+                left -= 1
+                if not left:
+                    left = self._time(self._stride)
+        finally:
+            self._finish()
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        self._begin()
+        left = 1
+        try:
+            async for item in cast("AsyncIterable[T]", self._items):
+                yield item
+                self.done += 1
+                left -= 1
+                if not left:
+                    left = self._time(self._stride)
+        finally:
+            self._finish()
+
+    def _time(self, items: int) -> int:
+        """Take note of how long the last `items` took; returns after how many more to do so again."""
+        now = self._clock()
+        took, self._last = now - self._last, now
+        waited = self._stage._waited
+        if waited != self._waited:  # a wait for a rate limit is no work, and is foreseen by itself
+            took, self._waited = max(0.0, took - (waited - self._waited)), waited
+        self._durations.append(took / items)
+        if now >= self._next_look:
+            self._look(now)
+        self._stride = stride = min(2 * items, STRIDE) if took < _BRIEF else 1
+        return stride
+
+    def _begin(self) -> None:
+        """Begin to iterate; of a repository or a pipeline one wants to know at once how much there is to do."""
+        from otelsync.stages.stage import Milestone, Pipeline
+
+        self._shortest = 0.0 if isinstance(self._stage, Pipeline) else SHORTEST
+        self._reset()
+        if self._total is not None and isinstance(self._stage, Milestone) and hasattr(self._stage, "span"):
+            self._look(self._last)
+
+    def _reset(self) -> None:
+        self.done = 0
+        self._stride = 1
+        self._durations.clear()
+        self._last = now = self._clock()
+        self._waited = self._stage._waited
+        self._next_look = now + self._shortest
+        self._told_at = -math.inf
+        self._told = (-1, -1.0)
+        self._limits.look(0)
+
+    def _look(self, now: float) -> None:
+        """Tell how far it is, if that is worth an event. Never raises."""
+        self._next_look = now + self._shortest
+        try:
+            self._limits.look(self.done)
+            grown = (self.percent or 0.0) - self._told[1] >= 1.0
+            if grown or now - self._told_at >= LONGEST:
+                self._tell(now)
+        except Exception:
+            _log.debug("progress could not be told", exc_info=True)
+
+    def _finish(self) -> None:
+        """Tell how far it came, unless that is known, or the stage has ended meanwhile. Never raises."""
+        try:
+            span = getattr(self._stage, "span", None)
+            if span is not None and span.is_recording() and self.done != self._told[0]:
+                self._limits.look(self.done)
+                self._tell(self._clock())
+        except Exception:
+            _log.debug("progress could not be told", exc_info=True)
+
+    def _tell(self, now: float) -> None:
+        stage = self._stage
+        self._told_at, self._told = now, (self.done, self.percent or 0.0)
+        logs.emit(logs.INFO, "otelsync", f"{stage.KIND}.progress", self._fields(), stage.span)
+
+    def _fields(self) -> dict[str, Any]:
+        eta = self.eta
+        said = {
+            "done": self.done,
+            "total": self._total,
+            "percent": self.percent,
+            "eta_low_seconds": round(eta.low, 1) if eta else None,
+            "eta_high_seconds": round(eta.high, 1) if eta else None,
+            "waits_ahead_seconds": round(eta.waits, 1) if eta and eta.waits else None,
+        }
+        return {**self._stage._totals(), **{name: value for name, value in said.items() if value is not None}}
+
+
+def _whole(number: object) -> int | None:
+    """A number of items; what is none is not known: telemetry does not judge the host's arguments."""
+    try:
+        whole = operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        _log.warning("total=%r: not a whole number, so the total counts as not known", number)
+        return None
+    return whole if whole >= 0 else None
+
+
+def _length(items: object) -> int | None:
+    try:
+        return len(items) if hasattr(type(items), "__len__") else None  # type: ignore[arg-type]
+    except Exception:
+        return None

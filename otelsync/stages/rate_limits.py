@@ -1,0 +1,380 @@
+"""The rate limits of the APIs that a sync calls: what is left of each, a warning before it runs out, and the waits."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from opentelemetry.trace import Span, get_current_span
+
+from otelsync.logs import path as logs
+from otelsync.recording.scope import current_scope
+from otelsync.stages.rate_limit_fields import Observation, RateLimit, read_graphql, read_response
+from otelsync.stages.stage import ApiCall, OtherStage, Stage
+
+_log = logging.getLogger("otelsync")
+
+OK, LOW, EXHAUSTED = "ok", "low", "exhausted"
+_LEVELS: Final = (OK, LOW, EXHAUSTED)
+_EVENTS: Final = {LOW: "sync.rate_limit.low", EXHAUSTED: "sync.rate_limit.exhausted"}
+_MATERIAL: Final = 0.1
+"""What of a limit must be used up or have come back before it is told again."""
+_SAME_WINDOW: Final = 5.0
+"""Seconds by which servers differ in when they say that one and the same window ends."""
+_USUAL_WAIT: Final = 60.0
+"""Seconds after which a refusal that names no time is worth another warning; it is what GitHub advises to wait."""
+_MOST: Final = 256
+_SHORT_SECRET: Final = 20
+_salt = secrets.token_bytes(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one limit stood when it was last seen, at `seen` in epoch seconds; `token` is a fingerprint."""
+
+    host: str
+    token: str
+    limit: RateLimit
+    level: str
+    seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Whether work to come exhausts a limit.
+
+    `exhausted_at` is when, in epoch seconds; None if the limit suffices. `wait_seconds` is how long it then is until
+    the reset, 0 where that is unknown. `calls_left` is what remains to be done then.
+    """
+
+    exhausted_at: float | None = None
+    wait_seconds: float = 0.0
+    calls_left: int = 0
+
+    def __bool__(self) -> bool:
+        return self.exhausted_at is not None
+
+
+def forecast(limit: RateLimit, *, calls: int, per_second: float, now: float | None = None) -> Forecast:
+    """Will `calls` more calls, at `per_second` of them, exhaust `limit` before its reset, and when?
+
+    The rate is taken as even. A limit of which it is not known what remains suffices.
+    """
+    now = time.time() if now is None else now
+    remaining = limit.remaining
+    if remaining is None or calls <= remaining or (limit.reset is not None and limit.reset <= now):
+        return Forecast()
+    exhausted_at = now + (remaining / per_second if per_second > 0 and math.isfinite(per_second) else 0.0)
+    if limit.reset is not None and exhausted_at >= limit.reset:
+        return Forecast()
+    wait = limit.reset - exhausted_at if limit.reset is not None else 0.0
+    return Forecast(exhausted_at, wait, calls - remaining)
+
+
+def fingerprint(credentials: str) -> str:
+    """What tells credentials apart without telling them: eight hex digits; empty for none.
+
+    The same in every process for a token of 20 characters or more. A shorter one could be found by trying, so its
+    fingerprint holds in this process alone.
+    """
+    secret = credentials.strip().rpartition(" ")[2]
+    if not secret:
+        return ""
+    key = b"" if len(secret) >= _SHORT_SECRET else _salt
+    return hashlib.blake2b(secret.encode("utf-8", "replace"), digest_size=4, key=key).hexdigest()
+
+
+class RateLimits:
+    """The latest standing of each limit, by host, resource and token; safe to use from many threads.
+
+    Args:
+        low: At which part of a limit it is low; by default as the setting ``rate_limit_low`` says.
+        most: How many limits are kept; the one that was not seen for longest goes first.
+    """
+
+    def __init__(self, low: float | None = None, *, most: int = _MOST) -> None:
+        self._low = low
+        self._most = most
+        self._standings: OrderedDict[tuple[str, str, str], Standing] = OrderedDict()
+        self._told: dict[tuple[str, str, str], RateLimit] = {}
+        self._lock = threading.Lock()
+
+    def observe(
+        self,
+        host: str,
+        observation: Observation,
+        *,
+        token: str = "",
+        span: Span | None = None,
+        now: float | None = None,
+    ) -> list[Standing]:
+        """Take note of what a response said, and log a warning where a limit has become low or exhausted.
+
+        Where one has otherwise changed by a tenth since it was last told of, an event says how it stands.
+
+        Args:
+            host: Which API.
+            observation: What it said.
+            token: The fingerprint of the credentials.
+            span: The span that the warnings are of; by default the current one.
+            now: The present, in epoch seconds.
+
+        Returns:
+            The limits that have become low or exhausted with this response.
+        """
+        now = time.time() if now is None else now
+        limits = list(observation.limits)
+        if observation.refused == "primary":
+            tightest = observation.tightest or RateLimit()
+            limits = [limit for limit in limits if limit is not tightest]
+            ends = tightest.reset if tightest.reset and tightest.reset > now else _end_of_wait(observation, now)
+            limits.append(replace(tightest, remaining=0, reset=ends))
+        elif observation.refused == "secondary":
+            limits.append(RateLimit(resource="secondary", remaining=0, reset=_end_of_wait(observation, now)))
+        worse = [standing for limit in limits if (standing := self._judge(host, token, limit, now))]
+        for standing in worse:
+            _tell(logs.WARNING, _EVENTS[standing.level], standing, span, now)
+        for limit in limits:
+            if self._is_news(host, token, limit):
+                _tell(logs.INFO, "sync.rate_limit.observed", Standing(host, token, limit, OK, now), span, now)
+        return worse
+
+    def standings(self) -> list[Standing]:
+        """All that is known, the latest last."""
+        with self._lock:
+            return list(self._standings.values())
+
+    def _judge(self, host: str, token: str, limit: RateLimit, now: float) -> Standing | None:
+        """Note a limit; its standing, if that has become worse."""
+        low = _low_part() if self._low is None else self._low
+        key = (limit.resource, host, token)
+        level = _level(limit, low, now)
+        with self._lock:
+            old = self._standings.pop(key, None)
+            before = old.level if old is not None and not _is_better(old, limit, low, now) else OK
+            standing = Standing(host, token, limit, max(before, level, key=_LEVELS.index), now)
+            self._standings[key] = standing
+            while len(self._standings) > self._most:
+                forgotten, _ = self._standings.popitem(last=False)
+                self._told.pop(forgotten, None)
+            if _LEVELS.index(level) <= _LEVELS.index(before):
+                return None
+            self._told[key] = limit
+        return standing
+
+    def _is_news(self, host: str, token: str, limit: RateLimit) -> bool:
+        """Whether a limit is worth an event: the first sight of it, another size, a tenth of it gone or come back."""
+        if limit.remaining is None:
+            return False
+        key = (limit.resource, host, token)
+        with self._lock:
+            told = self._told.get(key)
+            is_news = told is None or told.limit != limit.limit or abs(told.left - limit.left) >= _MATERIAL
+            if is_news and key in self._standings:
+                self._told[key] = limit
+        return is_news
+
+
+def _end_of_wait(observation: Observation, now: float) -> float:
+    return now + (_USUAL_WAIT if observation.retry_after is None else observation.retry_after)
+
+
+def _level(limit: RateLimit, low: float, now: float) -> str:
+    if limit.remaining is None or (limit.reset is not None and limit.reset <= now):
+        return OK
+    if limit.remaining == 0:
+        return EXHAUSTED
+    return LOW if limit.limit and limit.left <= low else OK
+
+
+def _is_better(old: Standing, limit: RateLimit, low: float, now: float) -> bool:
+    """Whether a limit has recovered: in another window, or well above the threshold.
+
+    Answers overtake each other, so that a little more than before is no recovery.
+    """
+    ended = old.limit.reset
+    if ended is not None and now >= ended:
+        return True
+    if not limit.remaining:
+        return False
+    if ended is not None and limit.reset is not None and limit.reset > ended + _SAME_WINDOW:
+        return True
+    return not limit.limit or limit.left >= 2 * low
+
+
+def _low_part() -> float:
+    from otelsync.configuration import configured
+
+    settings = configured()
+    return settings.rate_limit_low if settings is not None else 0.1
+
+
+def _tell(level: int, event: str, standing: Standing, span: Span | None, now: float) -> None:
+    limit = standing.limit
+    fields = {
+        "host": standing.host,
+        "resource": limit.resource or None,
+        "remaining": limit.remaining,
+        "limit": limit.limit,
+        "reset_seconds": round(max(0.0, limit.reset - now), 3) if limit.reset is not None else None,
+        "token_fingerprint": standing.token or None,
+    }
+    told = {name: value for name, value in fields.items() if value is not None}
+    span = get_current_span() if span is None else span
+    if level > logs.INFO and span.is_recording():
+        span.add_event(event, told)
+    logs.emit(level, "otelsync", event, told, span)
+
+
+def attributes_of(observation: Observation) -> dict[str, Any]:
+    """An observation as span attributes: the tightest limit, and what ``Retry-After`` said."""
+    limit = observation.tightest
+    told: dict[str, Any] = {}
+    if limit is not None:
+        told = {
+            "sync.rate_limit.limit": limit.limit,
+            "sync.rate_limit.remaining": limit.remaining,
+            "sync.rate_limit.used": limit.used,
+            "sync.rate_limit.reset": int(limit.reset) if limit.reset is not None else None,
+            "sync.rate_limit.resource": limit.resource or None,
+        }
+    told["sync.rate_limit.retry_after_seconds"] = observation.retry_after
+    return {name: value for name, value in told.items() if value is not None}
+
+
+observed = RateLimits()
+"""What all calls of this process have shown."""
+
+
+def note(observation: Observation, *, host: str, token: str = "", span: Span | None = None) -> None:
+    """Put an observation on `span` and on the API call around, and take note of it in :data:`observed`."""
+    if not observation:
+        return
+    told = attributes_of(observation)
+    if told:
+        for each in (span, _api_call_span()):
+            if each is not None and each.is_recording():
+                each.set_attributes(told)
+    observed.observe(host, observation, token=token, span=span)
+
+
+def note_response(
+    status: int, headers: Mapping[str, str], *, host: str, token: str = "", body: bytes = b"", span: Span | None
+) -> None:
+    """Note what a response of an HTTP API says of its limits."""
+    note(read_response(status, headers, time.time(), body), host=host, token=token, span=span)
+
+
+def note_graphql(body: object, *, host: str, token: str = "", span: Span | None = None) -> None:
+    """Note what the decoded body of a GraphQL response says of its limits."""
+    note(read_graphql(body, time.time()), host=host, token=token, span=span)
+
+
+def _api_call_span() -> Span | None:
+    stage = current_scope().stage
+    return stage.span if isinstance(stage, ApiCall) else None
+
+
+class Wait(OtherStage):
+    """A wait that a rate limit or a retry asks for; the block sleeps, and this measures."""
+
+    LEVEL = logs.INFO
+    WAITING = "sync.rate_limit.waiting"
+    COUNTS = True
+    """Whether its seconds are summed on the stages around."""
+
+    def _log_start(self) -> None:
+        level = logs.INFO if self.COUNTS else logs.DEBUG
+        logs.emit(level, "otelsync", self.WAITING, self._said(), self.span)
+
+    def _said(self) -> dict[str, Any]:
+        return {name.rpartition(".")[2]: value for name, value in self._arguments.items()}
+
+    def __enter__(self) -> Wait:
+        super().__enter__()
+        self._log_start()
+        return self
+
+    def _set_last_attributes(self, outcome: str) -> None:
+        super()._set_last_attributes(outcome)
+        seconds = (time.perf_counter_ns() - self._clock) / 1e9
+        self.span.set_attribute(f"{self._name.rpartition('.')[0]}.actual_seconds", round(seconds, 3))
+        if self.COUNTS:
+            _add_to_stages_around(self._parent, seconds)
+
+
+class RetryWait(Wait):
+    """A wait before another try, which no rate limit asks for."""
+
+    WAITING = "sync.retry.waiting"
+    COUNTS = False
+
+
+_sums = threading.Lock()
+
+
+def _add_to_stages_around(stage: Stage | None, seconds: float) -> None:
+    """Add to ``sync.rate_limit.waited_seconds`` of every stage around. Waits in parallel add up beyond the clock."""
+    while stage is not None:
+        with _sums:
+            stage._waited += seconds
+            if stage.span.is_recording():
+                stage.span.set_attribute("sync.rate_limit.waited_seconds", round(stage._waited, 3))
+        stage = getattr(stage, "_parent", None)
+
+
+def rate_limit_wait(seconds: float, kind: str = "primary") -> AbstractContextManager[Stage]:
+    """Record a wait for a rate limit: ``with rate_limit_wait(30, kind="secondary"): time.sleep(30)``.
+
+    The block waits; this makes a span ``sync.rate_limit.wait`` of it, logs ``sync.rate_limit.waiting``, and adds the
+    seconds to ``sync.rate_limit.waited_seconds`` of the stages around. It never waits itself, so it serves asynchronous
+    code as well.
+
+    Args:
+        seconds: How long the wait is meant to be.
+        kind: Which limit asks for it: ``primary``, ``secondary``, or a word of your own.
+    """
+    return Wait(
+        "sync.rate_limit.wait",
+        {"sync.rate_limit.kind": str(kind)[:64], "sync.rate_limit.planned_seconds": _plain_seconds(seconds)},
+    )
+
+
+def retry_wait(seconds: float, reason: str) -> AbstractContextManager[Stage]:
+    """Record a wait before another try as a span ``sync.retry.wait``: one that no rate limit has asked for.
+
+    Args:
+        seconds: How long the wait is meant to be.
+        reason: ``server``, ``connection``, ``pacing``, ...
+    """
+    return RetryWait(
+        "sync.retry.wait", {"sync.retry.reason": reason[:64], "sync.retry.planned_seconds": _plain_seconds(seconds)}
+    )
+
+
+def _plain_seconds(seconds: float) -> float:
+    """Seconds for an attribute; what is no sensible figure is 0: telemetry does not judge the host's arguments."""
+    try:
+        return round(float(seconds), 3) if math.isfinite(seconds) and seconds > 0 else 0.0
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+
+
+def _begin_in_child() -> None:
+    """After a fork: no thread of the parent's is here to release a lock."""
+    global _sums
+    _sums = threading.Lock()
+    observed._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)

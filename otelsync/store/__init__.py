@@ -1,0 +1,1 @@
+"""The local store: one SQLite file of runs, spans and records, written and read."""

@@ -1,0 +1,139 @@
+"""The log records of a run, in the order of time: as columns for people, as JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from otelsync.errors import RunNotFoundError
+from otelsync.store.runs import Run, traces_of
+from otelsync.store.spans import json_line
+from otelsync.text.paint import Line, Piece
+from otelsync.text.printable import pad, printable
+from otelsync.text.quantities import instant, timestamp
+
+LEVELS: Final = {"trace": 1, "debug": 5, "info": 9, "warning": 13, "error": 17, "critical": 21}
+"""OTLP's least severity number of each level."""
+_STYLES: Final = {"WARNING": "yellow", "WARN": "yellow", "ERROR": "bold red", "CRITICAL": "bold red", "DEBUG": "dim"}
+_SAID_ELSEWHERE: Final = frozenset(("sync.id", "sync_id", "sync.pipeline", "trace_id", "span_id"))
+"""What is the same in all records of a run, or stands in a column."""
+_MOST_CANDIDATES = 10
+_LONGEST_VALUE: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A row of the table `logs`, with the service that wrote it."""
+
+    trace_id: str
+    span_id: str
+    sync_id: str | None
+    time_ns: int
+    severity: int
+    level: str
+    logger: str
+    event: str
+    attributes_json: str
+    service: str | None
+
+
+def records(
+    store: sqlite3.Connection, run: Run, *, span: str | None = None, level: str | None = None
+) -> Iterator[Record]:
+    """The records of a run, earliest first, read as they are needed.
+
+    Args:
+        store: From `open_store`.
+        run: Whose.
+        span: A span id or the beginning of one: only its records, and those of the spans below it.
+        level: The least level, a key of `LEVELS`.
+
+    Raises:
+        RunNotFoundError: No span of the run, or more than one, begins so.
+    """
+    conditions, parameters = [], {"severity": LEVELS[level] if level else 0}
+    traces = traces_of(store, run)
+    below = ""
+    if span is not None:
+        trace_id, span_id = _find_span(store, traces, span)
+        traces = [trace_id]
+        below = (
+            "WITH RECURSIVE below (id) AS (SELECT :span UNION SELECT spans.span_id FROM below"
+            " JOIN spans INDEXED BY spans_by_parent ON spans.parent_span_id = below.id"
+            " WHERE spans.trace_id = :trace0) "
+        )
+        conditions.append("logs.span_id IN (SELECT id FROM below)")
+        parameters["span"] = span_id  # type: ignore[assignment]
+    parameters |= {f"trace{number}": trace_id for number, trace_id in enumerate(traces)}  # type: ignore[misc]
+    among = ", ".join(f":trace{number}" for number in range(len(traces)))
+    conditions += [f"logs.trace_id IN ({among})", "severity >= :severity"]
+    rows = store.execute(
+        f"{below}SELECT trace_id, span_id, sync_id, time_ns, severity, level, logger, event, logs.attributes,"
+        " json_extract(resources.attributes, '$.\"service.name\"')"
+        " FROM logs LEFT JOIN resources ON resources.id = logs.resource"
+        f" WHERE {' AND '.join(conditions)} ORDER BY time_ns, logs.id",
+        parameters,
+    )
+    return (Record(*row) for row in rows)
+
+
+def line_of(record: Record) -> Line:
+    """A record in columns: time (UTC), level, event, fields, span."""
+    level = printable(record.level or "-", 8)
+    attributes: dict[str, Any] = json.loads(record.attributes_json)
+    fields = [
+        f"{printable(key, 60)}={_value(value)}" for key, value in attributes.items() if key not in _SAID_ELSEWHERE
+    ]
+    return [
+        Piece(f"{instant(record.time_ns):%H:%M:%S.%f}"[:-3] + "  ", "dim"),
+        Piece(pad(level, 8) + "  ", _STYLES.get(level.upper(), "")),
+        Piece(printable(record.event, _LONGEST_VALUE), "bold"),
+        Piece("".join(f"  {field}" for field in fields)),
+        Piece(f"  {record.span_id}" if record.span_id else "", "dim"),
+    ]
+
+
+def json_of(record: Record) -> str:
+    """A record as one line of JSON; all but ASCII is escaped."""
+    return json_line(
+        {
+            "timestamp": timestamp(record.time_ns),
+            "level": record.level.lower(),
+            "service": record.service,
+            "logger": record.logger,
+            "event": record.event,
+            "trace_id": record.trace_id,
+            "span_id": record.span_id,
+            "sync_id": record.sync_id,
+            "attributes": json.loads(record.attributes_json),
+        }
+    )
+
+
+def _find_span(store: sqlite3.Connection, traces: list[str], wanted: str) -> tuple[str, str]:
+    """Trace and id of the span that is meant."""
+    prefix = wanted.strip().lower()
+    found: dict[tuple[str, str], None] = {}
+    for trace_id in traces:
+        for table, index in (("spans", "spans_by_time"), ("logs", "logs_by_time")):
+            rows = store.execute(
+                f"SELECT DISTINCT span_id FROM {table} INDEXED BY {index}"
+                " WHERE trace_id = ? AND span_id <> '' AND substr(span_id, 1, length(?2)) = ?2 LIMIT ?",
+                (trace_id, prefix, _MOST_CANDIDATES),
+            )
+            found |= {(trace_id, span_id): None for (span_id,) in rows}
+    if not prefix or not found:
+        raise RunNotFoundError(f"the run has no span whose id begins with {printable(wanted, 40)!r}")
+    if len(found) > 1:
+        listed = "".join(f"\n  {span_id}" for _, span_id in list(found)[:_MOST_CANDIDATES])
+        raise RunNotFoundError(f"{printable(wanted, 40)!r} may be any of these spans; give more of it:{listed}")
+    return next(iter(found))
+
+
+def _value(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = printable(text, _LONGEST_VALUE)
+    return f'"{text}"' if " " in text or not text else text

@@ -1,0 +1,151 @@
+"""One row a trace: what `otelsync list` says of a run, kept up while its records come in, in any order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import cast
+
+from otelsync.store.kinship import PIPELINE, Spans, SumKey
+from otelsync.store.rows import STATUS_ERROR, Detailed, Log
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """A row of the table `runs`; see `otelsync.store.schema` for what each field means."""
+
+    trace_id: str
+    sync_id: str | None = None
+    pipeline: str | None = None
+    service: str | None = None
+    root_span_id: str | None = None
+    start_ns: int = 0
+    end_ns: int | None = None
+    outcome: str | None = None
+    spans: int = 0
+    errors: int = 0
+    logs: int = 0
+    first_ns: int = 2**63 - 1
+    last_ns: int = 0
+    root_name: str | None = None
+
+    def row(self) -> tuple[object, ...]:
+        """The values in the order of the table's columns."""
+        values = asdict(self)
+        if self.root_span_id is None:
+            values["start_ns"] = self.first_ns
+        return tuple(values.values())
+
+    def merged(self, newer: RunSummary) -> RunSummary:
+        """This summary brought up to date by that of further records."""
+        self.spans += newer.spans
+        self.errors += newer.errors
+        self.logs += newer.logs
+        self.first_ns = min(self.first_ns, newer.first_ns)
+        self.last_ns = max(self.last_ns, newer.last_ns)
+        if newer.root_span_id is not None:
+            self._take_root(newer)
+        self.sync_id = self.sync_id or newer.sync_id
+        self.pipeline = self.pipeline or newer.pipeline
+        self.service = self.service or newer.service
+        return self
+
+    def see(self, span: Detailed, *, ended: bool, service: str) -> None:
+        """Learn from one span: which run it belongs to, and whether it is the root of it."""
+        self.service = self.service or service or None
+        if self.sync_id is None or self.pipeline is None:
+            self._take_names(span.attributes)
+        if span.parent_span_id and not span.name.startswith(PIPELINE):
+            return
+        root = RunSummary(
+            self.trace_id,
+            service=service or None,
+            root_span_id=span.span_id,
+            root_name=span.name,
+            start_ns=span.start_ns,
+        )
+        root._take_names(span.attributes)
+        if ended:
+            root.end_ns = max(span.end_ns, span.start_ns)
+            root.outcome = _text(_load(span.attributes).get("sync.outcome")) or _outcome_of(span)
+        self._take_root(root)
+
+    def _take_root(self, other: RunSummary) -> None:
+        """Take over the root of `other` if it ranks before the one known: pipelines first, then who began earlier."""
+        if other.root_span_id == self.root_span_id:
+            if other.end_ns is None or self.end_ns is not None:
+                return
+        elif self.root_span_id is not None and not other._ranks_before(self):
+            return
+        self.root_span_id, self.root_name = other.root_span_id, other.root_name
+        self.start_ns, self.end_ns, self.outcome = other.start_ns, other.end_ns, other.outcome
+        self.sync_id = other.sync_id or self.sync_id
+        self.pipeline = other.pipeline or self.pipeline
+        self.service = other.service or self.service
+
+    def _ranks_before(self, other: RunSummary) -> bool:
+        return (not self._is_pipeline(), self.start_ns) < (not other._is_pipeline(), other.start_ns)
+
+    def _is_pipeline(self) -> bool:
+        return self.root_name is not None and self.root_name.startswith(PIPELINE)
+
+    def _take_names(self, attributes: str) -> None:
+        if '"sync.' in attributes:  # else there is nothing to be parsed for
+            values = _load(attributes)
+            self.sync_id = self.sync_id or _text(values.get("sync.id"))
+            self.pipeline = self.pipeline or _text(values.get("sync.pipeline"))
+
+
+def summarize(
+    sums: Mapping[SumKey, tuple[Spans, int]],
+    started: Iterable[Detailed],
+    logs: Iterable[Log],
+    services: Mapping[int, str],
+) -> list[RunSummary]:
+    """What a batch says of each trace that it has records of. `sums`: as from `Kinship.sums`."""
+    runs: dict[str, RunSummary] = {}
+    for (trace_id, _, _, name), (spans, failed) in sums.items():
+        run = _of(runs, trace_id)
+        run.spans += len(spans)
+        run.errors += failed
+        run.first_ns = min(run.first_ns, min([span[5] for span in spans]))
+        run.last_ns = max(run.last_ns, max([span[6] for span in spans]))
+        for span in spans if name.startswith(PIPELINE) else spans[:1]:
+            detailed = span if isinstance(span, Detailed) else Detailed.from_plain(span)
+            run.see(detailed, ended=True, service=services.get(detailed.resource, ""))
+    for span in started:
+        run = _of(runs, span.trace_id)
+        run.first_ns = min(run.first_ns, span.start_ns)
+        run.last_ns = max(run.last_ns, span.start_ns)
+        run.see(span, ended=False, service=services.get(span.resource, ""))
+    for log in logs:
+        if log.trace_id:
+            run = _of(runs, log.trace_id)
+            run.logs += 1
+            run.first_ns = min(run.first_ns, log.time_ns)
+            run.last_ns = max(run.last_ns, log.time_ns)
+            run.service = run.service or services.get(log.resource) or None
+            if run.sync_id is None:
+                run._take_names(log.attributes)
+    return list(runs.values())
+
+
+def _of(runs: dict[str, RunSummary], trace_id: str) -> RunSummary:
+    run = runs.get(trace_id)
+    if run is None:
+        run = runs[trace_id] = RunSummary(trace_id)
+    return run
+
+
+def _load(attributes: str) -> dict[str, object]:
+    return cast("dict[str, object]", json.loads(attributes))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _outcome_of(span: Detailed) -> str | None:
+    """What the status says where a span has no outcome."""
+    return "failure" if span.status == STATUS_ERROR else None

@@ -1,0 +1,185 @@
+"""Reading the local store: which runs there are, and which one somebody means."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from otelsync.errors import RunNotFoundError, StoreError
+from otelsync.store import schema
+from otelsync.store.task_traces import IS_TASK, is_task, outcome, task_of
+from otelsync.text.printable import printable
+
+_PATIENCE = 5.0
+"""Seconds to wait for a lock."""
+_MOST_CANDIDATES = 10
+
+NOTHING_YET = "nothing has been recorded yet; run a program that calls otelsync.configure(), or look at another --home"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A row of the table `runs`; see `otelsync.store.schema` for what each field means."""
+
+    trace_id: str
+    sync_id: str | None
+    pipeline: str | None
+    service: str | None
+    root_span_id: str | None
+    start_ns: int
+    end_ns: int | None
+    outcome: str | None
+    spans: int
+    errors: int
+    logs: int
+    first_ns: int
+    last_ns: int
+    root_name: str | None
+
+    @property
+    def name(self) -> str:
+        """What to call it: by its sync id, or else its trace id. Printable."""
+        return printable(self.sync_id or self.trace_id, 60)
+
+    @property
+    def title(self) -> str:
+        """Its pipeline, its task, or what its root is called. Printable."""
+        root = (self.root_name or "a trace without a root").removeprefix("sync.pipeline ")
+        return printable(self.pipeline or task_of(root), 60)
+
+    @property
+    def running(self) -> bool:
+        """Whether its root has not ended, as far as is known."""
+        return self.end_ns is None
+
+    @property
+    def duration_ns(self) -> int:
+        """From its beginning to its end, or to its last sign of life. Nanoseconds."""
+        return max((self.last_ns if self.end_ns is None else self.end_ns) - self.start_ns, 0)
+
+    @property
+    def state(self) -> str:
+        """Its outcome, or ``running``. Printable."""
+        return "running" if self.running else printable(self.outcome or "", 12)
+
+
+@contextmanager
+def open_store(path: Path | str) -> Iterator[sqlite3.Connection]:
+    """Read the store at `path`, as it is at this moment.
+
+    Raises:
+        RunNotFoundError: There is no store yet.
+        StoreError: It cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RunNotFoundError(NOTHING_YET)
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_PATIENCE)
+    except sqlite3.Error as error:
+        raise StoreError(f"the store {path} cannot be opened: {error}") from error
+    try:
+        connection.isolation_level = None
+        connection.execute("BEGIN")
+        _check(connection, path)
+        yield connection
+    except sqlite3.Error as error:
+        mend = "if it is damaged, move it away and a new one is begun"
+        raise StoreError(f"the store {path} cannot be read: {error}; {mend}") from error
+    finally:
+        connection.close()
+
+
+def recent_runs(store: sqlite3.Connection, *, most: int | None = None, every_trace: bool = False) -> list[Run]:
+    """The runs, latest first.
+
+    Args:
+        store: From `open_store`.
+        most: How many; None for all.
+        every_trace: Whether traces without a pipeline count as well.
+    """
+    return _latest(store, "" if every_trace else "WHERE sync_id IS NOT NULL", most)
+
+
+def recent_tasks(store: sqlite3.Connection, *, most: int | None = None) -> list[Run]:
+    """The traces of tasks outside any pipeline, latest first; arguments as of `recent_runs`."""
+    return _latest(store, f"WHERE {IS_TASK}", most)
+
+
+def find_run(store: sqlite3.Connection, wanted: str | None = None) -> Run:
+    """The run that is meant.
+
+    Args:
+        store: From `open_store`.
+        wanted: A sync id, a prefix of one or of its hexadecimal part, or a prefix of a trace id. None: the latest run.
+
+    Raises:
+        RunNotFoundError: None, or more than one; then the message lists the candidates.
+    """
+    if wanted is None:
+        latest = recent_runs(store, most=1) or recent_tasks(store, most=1)
+        if not latest:
+            raise RunNotFoundError("no sync run has been recorded yet; `otelsync list --all` shows other traces")
+        return latest[0]
+    candidates = _candidates(store, wanted.strip())
+    if not candidates:
+        raise RunNotFoundError(f"no run is called {printable(wanted, 60)!r}; `otelsync list` shows what there is")
+    names = {run.sync_id or run.trace_id for run in candidates}
+    if len(names) > 1:
+        listed = "".join(f"\n  {run.name}  {run.title}" for run in candidates)
+        raise RunNotFoundError(f"{printable(wanted, 60)!r} may be any of these; give more of it:{listed}")
+    return candidates[0]
+
+
+def traces_of(store: sqlite3.Connection, run: Run) -> list[str]:
+    """The trace ids of a run: its own, and others that carry its sync id."""
+    if run.sync_id is None:
+        return [run.trace_id]
+    others = store.execute("SELECT trace_id FROM runs WHERE sync_id = ? AND trace_id <> ?", (run.sync_id, run.trace_id))
+    return [run.trace_id, *(trace_id for (trace_id,) in others)]
+
+
+def _candidates(store: sqlite3.Connection, wanted: str) -> list[Run]:
+    """Those that `wanted` may mean: whose id it is, else whose id begins with it. With a pipeline of its own first."""
+    order = "ORDER BY root_name LIKE 'sync.pipeline %' DESC, start_ns"
+    exact = store.execute(f"SELECT * FROM runs WHERE sync_id = ?1 OR trace_id = ?1 {order}", (wanted,)).fetchall()
+    if exact or not wanted:
+        return [_run(store, row) for row in exact]
+    rows = store.execute(
+        "SELECT * FROM runs WHERE substr(sync_id, 1, length(?1)) = ?1 COLLATE NOCASE"
+        " OR instr(upper(sync_id), '-SYNC-' || upper(?1)) > 0"
+        f" OR (trace_id >= lower(?1) AND substr(trace_id, 1, length(?1)) = lower(?1)) {order} LIMIT ?2",
+        (wanted, _MOST_CANDIDATES),
+    )
+    return [_run(store, row) for row in rows]
+
+
+def _latest(store: sqlite3.Connection, condition: str, most: int | None) -> list[Run]:
+    limit = -1 if most is None else most
+    rows = store.execute(f"SELECT * FROM runs {condition} ORDER BY start_ns DESC LIMIT ?", (limit,)).fetchall()
+    return [_run(store, row) for row in rows]
+
+
+def _run(store: sqlite3.Connection, row: Sequence[Any]) -> Run:
+    """A row of `runs`. The trace of a task lasts from its publish to the end of what it set off."""
+    run = Run(*row)
+    if run.sync_id is not None or not is_task(run.root_name):
+        return run
+    how = outcome(store, run.trace_id)
+    return replace(run, outcome=how, end_ns=run.last_ns if how else None)
+
+
+def _check(store: sqlite3.Connection, path: Path) -> None:
+    (application,) = store.execute("PRAGMA application_id").fetchone()
+    (version,) = store.execute("PRAGMA user_version").fetchone()
+    if application == 0 and version == 0 and not store.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise RunNotFoundError(NOTHING_YET)
+    if application != schema.APPLICATION_ID:
+        raise StoreError(f"{path} is a SQLite file of another program; set OTELSYNC_STORE_PATH to another file")
+    if version != schema.VERSION:
+        raise StoreError(f"{path} was written by another version of otelsync (its tables: {version})")

@@ -1,0 +1,186 @@
+"""Spans as the store holds them: read one by one, told in a few words, and printed with OTLP/JSON's names."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, cast
+
+from otelsync.text.printable import printable
+from otelsync.text.quantities import duration
+
+STATUS_ERROR: Final = 2
+_NOTABLE_WAIT: Final = 0.1
+"""Seconds in a queue that are worth a word."""
+_LONGEST_WAIT: Final = 1e9
+COLUMNS: Final = (
+    "trace_id, span_id, parent_span_id, name, kind, start_ns, end_ns, status, status_message, attributes, events,"
+    " links, trace_state, leaf"
+)
+
+
+@dataclass  # not frozen: that makes a million of them twice as slow
+class StoredSpan:
+    """A row of the table `spans`."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str
+    name: str
+    kind: int
+    start_ns: int
+    end_ns: int | None
+    status: int
+    status_message: str | None
+    attributes_json: str
+    events_json: str | None
+    links_json: str | None
+    trace_state: str | None
+    leaf: int = 0
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """By name."""
+        return cast("dict[str, Any]", json.loads(self.attributes_json))
+
+    @property
+    def failed(self) -> bool:
+        """Whether its status is an error."""
+        return self.status == STATUS_ERROR
+
+    @property
+    def running(self) -> bool:
+        """Whether it has begun and not ended, as far as is known."""
+        return self.end_ns is None
+
+    @property
+    def outcome(self) -> str:
+        """``sync.outcome``, else what the status says. Printable."""
+        outcome = printable(self.attributes.get("sync.outcome", ""), 12)
+        return "running" if self.running else outcome or ("failed" if self.failed else "")
+
+    @property
+    def detail(self) -> str:
+        """What tells it from others of its kind: number, page, action, ... Printable."""
+        return " ".join(_details(self.attributes))
+
+    @property
+    def attempt(self) -> str:
+        """Of the run of a task: which attempt it is, how long it was in the queue, why it was put back. Printable."""
+        return ", ".join(_attempt(self.attributes))
+
+    @property
+    def mark(self) -> str:
+        """The first part of `detail`, or the span's id. Printable."""
+        return next(_details(self.attributes), self.span_id)
+
+    @property
+    def error(self) -> str:
+        """Why it failed, in a line. Printable."""
+        kind = self.attributes.get("error.type", "")
+        message = self.status_message or ""
+        if not message:
+            return printable(kind or "failed", 400)
+        if kind and not message.startswith(str(kind)):
+            message = f"{kind}: {message}"
+        return printable(message, 400)
+
+    def duration_ns(self, until: int) -> int:
+        """Nanoseconds from start to end, or to `until` while it runs."""
+        return max((until if self.end_ns is None else self.end_ns) - self.start_ns, 0)
+
+
+def read(store: sqlite3.Connection, rest: str, parameters: Sequence[object] = ()) -> Iterator[StoredSpan]:
+    """The spans of a query, of which `rest` is what follows ``SELECT ... FROM spans``."""
+    return (StoredSpan(*row) for row in store.execute(f"SELECT {COLUMNS} FROM spans {rest}", parameters))
+
+
+def otlp_json(span: StoredSpan) -> dict[str, Any]:
+    """A span with the field names of OTLP/JSON, and its attributes as a plain object.
+
+    Times are decimal strings of unix nanoseconds. ``endTimeUnixNano`` is ``"0"`` while the span runs, and
+    ``parentSpanId`` is ``""`` where there is none, as in OTLP. Events and links are there if there are any.
+    """
+    fields: dict[str, Any] = {
+        "traceId": span.trace_id,
+        "spanId": span.span_id,
+        "parentSpanId": span.parent_span_id,
+        "name": span.name,
+        "kind": span.kind,
+        "startTimeUnixNano": str(span.start_ns),
+        "endTimeUnixNano": str(span.end_ns or 0),
+        "status": {"code": span.status} | ({"message": span.status_message} if span.status_message else {}),
+        "attributes": span.attributes,
+    }
+    if span.trace_state:
+        fields["traceState"] = span.trace_state
+    if span.events_json:
+        fields["events"] = json.loads(span.events_json)
+    if span.links_json:
+        fields["links"] = json.loads(span.links_json)
+    return fields
+
+
+def otlp_texts(store: sqlite3.Connection, rest: str, parameters: Sequence[object] = ()) -> Iterator[str]:
+    """The spans of a query as JSON, each what `otlp_json` says; ten times as fast, for those who want all of them."""
+    for row in store.execute(f"SELECT {COLUMNS} FROM spans {rest}", parameters):
+        trace_id, span_id, parent, name, kind, start, end, status, message, attributes, *others, _ = row
+        if message or any(others) or not attributes.isascii() or "\x7f" in attributes:
+            yield json_line(otlp_json(StoredSpan(*row)))
+        else:
+            yield (
+                f'{{"traceId":"{trace_id}","spanId":"{span_id}","parentSpanId":"{parent}","name":{json_line(name)},'
+                f'"kind":{kind},"startTimeUnixNano":"{start}","endTimeUnixNano":"{end or 0}",'
+                f'"status":{{"code":{status}}},"attributes":{attributes}}}'
+            )
+
+
+def json_array(texts: Iterable[str]) -> Iterator[str]:
+    """A JSON array in pieces, one item a line."""
+    opening = "[\n"
+    for text in texts:
+        yield opening + text
+        opening = ",\n"
+    yield "[]\n" if opening == "[\n" else "\n]\n"
+
+
+def json_line(item: object) -> str:
+    """Compact JSON of printable ASCII."""
+    return json.dumps(item, separators=(",", ":")).replace("\x7f", "\\u007f")
+
+
+def _details(attributes: dict[str, Any]) -> Iterator[str]:
+    number = attributes.get("vcs.change.id")
+    if number is not None:
+        yield "#" + printable(number, 20)
+    for key, label in _LABELS:
+        value = attributes.get(key)
+        if value not in (None, "", "failed"):  # that something failed is said once, as its outcome
+            yield label + printable(value, 40)
+
+
+def _attempt(attributes: dict[str, Any]) -> Iterator[str]:
+    """Of the run of a task: which attempt it is, how long it was due and waited for a worker, why it was put back."""
+    attempt = attributes.get("sync.attempt")
+    if isinstance(attempt, int) and attempt > 1:
+        yield f"attempt {attempt}"
+    if attributes.get("sync.redelivered") is True:
+        yield "redelivered"
+    waited = attributes.get("sync.queue.wait_seconds")
+    if isinstance(waited, int | float) and _NOTABLE_WAIT <= waited < _LONGEST_WAIT:
+        yield f"queued {duration(int(waited * 1e9))}"
+    reason = attributes.get("celery.retry.reason")
+    if isinstance(reason, str) and reason:
+        yield f"because {printable(reason, 60)}"
+
+
+_LABELS: Final = (
+    ("sync.api.page", "page="),
+    ("http.response.status_code", ""),
+    ("http.status_code", ""),
+    ("sync.action", ""),
+    ("sync.skip.reason", "because "),
+)

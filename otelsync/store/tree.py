@@ -1,0 +1,337 @@
+"""The tree of one run, siblings of a kind rolled up: read from the sums that the store keeps, not from every span.
+
+What is read: the sums, and the ids of the spans that have more than a little below them. All others are read only where
+a few of them are shown one by one.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from otelsync.store.histogram import buckets, percentile
+from otelsync.store.paths import path
+from otelsync.store.runs import Run
+from otelsync.store.spans import COLUMNS, StoredSpan, read
+from otelsync.store.task_traces import is_task
+
+FEW = 3
+"""Up to so many siblings of a kind are shown one by one."""
+FEW_TASKS = 8
+"""The same for tasks: what became of each attempt is worth a line."""
+MOST_FAILED = 10
+"""Of the failed ones of a kind, so many are shown one by one."""
+MOST_RUNNING = 3
+"""The same for those that are running."""
+DEEPEST = 60
+"""Levels that are shown. A trace that goes deeper is a loop of calls, or made to do harm."""
+MOST_NAMES = 60
+"""Under one parent, of names with the same first word. Beyond, they count as one kind."""
+MOST_KINDS = 8
+"""The same in the summary of a whole run."""
+
+
+_MOST_READ = 20_000
+"""Small spans whose children are read one by one. There are only as many as are shown."""
+_SUMS = (
+    "parent_span_id, under, name, count, failed, start_ns, end_ns, total_ns, slowest_ns, slowest_span_id,"
+    " slowest_start_ns, durations"
+)
+_PARENTS = "SELECT span_id, parent_span_id, name FROM spans"
+
+Place = tuple[str, str]
+"""Where spans stand: the id of their parent and '', or of an ancestor and the names between, as in `siblings`."""
+
+
+@dataclass(slots=True)
+class Family:
+    """Spans of one kind: of one name, under one parent or under several that are rolled up themselves."""
+
+    name: str
+    places: dict[tuple[Place, str], None] = field(default_factory=dict)
+    """Where they stand, with the name they have there: one and the same, unless it is several put together."""
+    count: int = 0
+    """How many have ended."""
+    running: int = 0
+    failed: int = 0
+    failed_under: list[tuple[str, str]] = field(default_factory=list)
+    """Parent and name of those that failed."""
+    distant: bool = False
+    """Whether only the ancestors of some of them are known, so that they cannot be listed."""
+    start_ns: int = 2**63 - 1
+    end_ns: int = 0
+    total_ns: int = 0
+    slowest_ns: int = -1
+    slowest: tuple[int, str] = (0, "")
+    """Start and span id of the slowest one."""
+    histograms: list[str] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Ended or not."""
+        return self.count + self.running
+
+    def percentiles(self, *fractions: float) -> list[int]:
+        """For each fraction the nanoseconds that so many did not exceed, within the histogram's precision."""
+        counts = _added(self.histograms)
+        return [percentile(counts, fraction, longest=max(self.slowest_ns, 0)) for fraction in fractions]
+
+    def add(self, place: Place, row: Sequence[Any]) -> None:
+        """Take in the sums of spans in one place."""
+        name, count, failed, start_ns, end_ns, total_ns, slowest_ns, slowest_id, slowest_start_ns, histogram = row
+        self.places[place, name] = None
+        self.distant |= place[1] != ""
+        self.count += count
+        if failed:
+            self.failed += failed
+            self.failed_under.append((place[0], name))
+        self.start_ns = min(self.start_ns, start_ns)
+        self.end_ns = max(self.end_ns, end_ns)
+        self.total_ns += total_ns
+        if slowest_ns > self.slowest_ns:
+            self.slowest_ns, self.slowest = slowest_ns, (slowest_start_ns, slowest_id)
+        self.histograms.append(histogram)
+
+    def add_running(self, span: StoredSpan) -> None:
+        """Take in a span that has not ended."""
+        self.places[(span.parent_span_id, ""), span.name] = None
+        self.running += 1
+        self.start_ns = min(self.start_ns, span.start_ns)
+
+    @property
+    def can_be_listed(self) -> bool:
+        """Whether these are a few spans, to be shown one by one."""
+        return not self.distant and self.size <= (FEW_TASKS if is_task(self.name) else FEW)
+
+
+class RunTree:
+    """The spans of one trace by parent. `store` must stay open."""
+
+    def __init__(self, store: sqlite3.Connection, run: Run) -> None:
+        self.run = run
+        self._store = store
+        self._sums: dict[Place, list[Sequence[Any]]] = {}
+        for parent, under, *row in store.execute(f"SELECT {_SUMS} FROM siblings WHERE trace_id = ?", (run.trace_id,)):
+            self._sums.setdefault((parent, under), []).append(row)
+        self._running: dict[str, list[StoredSpan]] = {}
+        is_open = "INDEXED BY spans_open WHERE trace_id = ? AND end_ns IS NULL ORDER BY start_ns"
+        for span in read(store, is_open, (run.trace_id,)):
+            self._running.setdefault(span.parent_span_id, []).append(span)
+        self._read: dict[Place, list[Sequence[Any]]] = {}
+        """The sums below small spans that are shown one by one."""
+        self._with_children: dict[tuple[str, str], list[str]] = {}
+        """By parent and name, the spans under which `siblings` has something, or this object has read something."""
+        self._roots = ["", *self._find_parents()]
+
+    def roots(self) -> list[Family]:
+        """Spans without a parent, and those whose parent has not been recorded."""
+        return self.families((parent, "") for parent in self._roots)
+
+    def under(self, span: StoredSpan) -> list[Family]:
+        """The children of one span."""
+        if span.leaf:
+            self._read_small(span.span_id)
+        return self.families([(span.span_id, "")])
+
+    def families(self, places: Iterable[Place]) -> list[Family]:
+        """The spans in all these places by kind, earliest first."""
+        found: dict[str, Family] = {}
+        for place in places:
+            rows = self._read[place] if place in self._read else self._sums.get(place, [])
+            for row in rows:
+                name = row[0]
+                if name not in found:
+                    found[name] = Family(name)
+                found[name].add(place, row)
+            for span in self._running.get(place[0], ()) if place[1] == "" else ():
+                found.setdefault(span.name, Family(span.name)).add_running(span)
+        return sorted(by_kind(found.values()), key=lambda family: (family.start_ns, family.name))
+
+    def kinds(self) -> list[Family]:
+        """All spans of the run that have ended, by kind, those in which most time went first; without histograms."""
+        # With max(), SQLite takes the bare columns from the row that holds the maximum.
+        rows = self._store.execute(
+            "SELECT name, sum(count), sum(failed), total(total_ns), max(slowest_ns), slowest_start_ns, slowest_span_id"
+            " FROM siblings WHERE trace_id = ? GROUP BY name",
+            (self.run.trace_id,),
+        )
+        families = [
+            Family(name, count=count, failed=failed, total_ns=int(total), slowest_ns=slowest, slowest=tuple(whose))
+            for name, count, failed, total, slowest, *whose in rows
+        ]
+        return sorted(by_kind(families, MOST_KINDS), key=lambda family: (-family.total_ns, family.name))
+
+    def below(self, family: Family) -> list[Family]:
+        """The children of all spans of a family, by kind."""
+        return self.families(self._places_below(family))
+
+    def members(self, family: Family) -> list[StoredSpan]:
+        """Each span of a family that can be listed."""
+        spans = [span for (parent, _), name in family.places for span in self._read_family(parent, name)]
+        return sorted(spans, key=_by_time)
+
+    def failed(self, family: Family, most: int = MOST_FAILED) -> list[StoredSpan]:
+        """The first failed spans of a family."""
+        spans: list[StoredSpan] = []
+        for parent, name in family.failed_under:
+            if len(spans) >= most:
+                break
+            spans += self._read_family(parent, name, failed=True, most=most - len(spans))
+        return sorted(spans, key=_by_time)
+
+    def running(self, family: Family, most: int = MOST_RUNNING) -> list[StoredSpan]:
+        """The first spans of a family that have not ended."""
+        parents = {(place[0], name): None for place, name in family.places if place[1] == ""}
+        spans = (s for parent, name in parents for s in self._running.get(parent, ()) if s.name == name)
+        return list(islice(spans, most))
+
+    def slowest(self, family: Family) -> StoredSpan | None:
+        """The slowest span of a family; None if none has ended."""
+        if not family.count:
+            return None
+        return next(
+            read(
+                self._store,
+                "INDEXED BY spans_by_time WHERE trace_id = ? AND start_ns = ? AND span_id = ? LIMIT 1",
+                (self.run.trace_id, *family.slowest),
+            ),
+            None,
+        )
+
+    def children(self, parents: Iterable[str]) -> Iterator[tuple[StoredSpan, bool]]:
+        """The spans under `parents` one by one, earliest first, each with whether it has children."""
+        for parent in parents:
+            for *row, has_children in self._store.execute(
+                f"SELECT {COLUMNS}, EXISTS (SELECT 1 FROM spans AS below INDEXED BY spans_by_parent"
+                " WHERE below.parent_span_id = spans.span_id AND below.trace_id = spans.trace_id)"
+                " FROM spans INDEXED BY spans_by_parent WHERE parent_span_id = ? AND trace_id = ?"
+                " ORDER BY start_ns, span_id",
+                (parent, self.run.trace_id),
+            ):
+                yield StoredSpan(*row), bool(has_children)
+
+    @property
+    def root_ids(self) -> list[str]:
+        """What the parents of the topmost spans are called: nothing, or an id that has not been recorded."""
+        return self._roots
+
+    def _places_below(self, family: Family) -> Iterator[Place]:
+        for (parent, under), name in family.places:
+            yield parent, path(under, name)
+            if not under:
+                for span_id in self._with_children.get((parent, name), ()):
+                    yield span_id, ""
+
+    def _read_small(self, span_id: str) -> None:
+        """Sum up what stands below a span and is summed up elsewhere together with others."""
+        left = [span_id]
+        while left and len(self._read) < _MOST_READ:
+            parent = left.pop()
+            if (parent, "") in self._read:
+                continue
+            rows: dict[str, list[StoredSpan]] = {}
+            for span, has_children in self.children([parent]):
+                if not span.running:
+                    rows.setdefault(span.name, []).append(span)
+                if has_children:
+                    left.append(span.span_id)
+                    if span.leaf:
+                        self._with_children.setdefault((parent, span.name), []).append(span.span_id)
+            self._read[parent, ""] = [_summed(name, spans) for name, spans in rows.items()]
+
+    def _read_family(self, parent: str, name: str, *, failed: bool = False, most: int = -1) -> Iterator[StoredSpan]:
+        index, condition = ("spans_failed", "AND status = 2") if failed else ("spans_by_parent", "")
+        # Without the index being named, SQLite goes through the whole trace because that is in order already.
+        return read(
+            self._store,
+            f"INDEXED BY {index} WHERE parent_span_id = ? AND name = ? AND trace_id = ? {condition}"
+            " ORDER BY start_ns LIMIT ?",
+            (parent, name, self.run.trace_id, most),
+        )
+
+    def _find_parents(self) -> list[str]:
+        """Note which spans have children, by their own parent and name. Returns the parents that are not there."""
+        missing = ({parent for parent, _ in self._sums} | self._running.keys()) - {""}
+        reachable = {""}
+        for span_id, parent, name in self._store.execute(
+            f"{_PARENTS} INDEXED BY spans_with_children WHERE trace_id = ? AND leaf = 0", (self.run.trace_id,)
+        ):
+            reachable.add(span_id)
+            if span_id in missing:
+                missing.discard(span_id)
+                self._with_children.setdefault((parent, name), []).append(span_id)
+        if missing:  # children may have come after their parent: rare, so there is no index for it
+            for span_id, parent, name in self._store.execute(
+                f"{_PARENTS} INDEXED BY spans_by_time WHERE trace_id = ? AND span_id IN"
+                " (SELECT value FROM json_each(?))",
+                (self.run.trace_id, json.dumps(list(missing))),
+            ):
+                if parent in reachable:
+                    missing.discard(span_id)
+                    self._with_children.setdefault((parent, name), []).append(span_id)
+        return sorted(missing)
+
+
+def _summed(name: str, spans: Sequence[StoredSpan]) -> Sequence[Any]:
+    """A row like those of `siblings`."""
+    durations = [span.duration_ns(span.start_ns) for span in spans]
+    slowest = durations.index(max(durations))
+    ends = [span.start_ns if span.end_ns is None else span.end_ns for span in spans]
+    failed = sum(span.failed for span in spans)
+    first = min(span.start_ns for span in spans)
+    of_slowest = durations[slowest], spans[slowest].span_id, spans[slowest].start_ns
+    histogram = json.dumps(Counter(buckets(durations)))
+    return name, len(spans), failed, first, max(ends), sum(durations), *of_slowest, histogram
+
+
+def _by_time(span: StoredSpan) -> tuple[int, str]:
+    return span.start_ns, span.span_id
+
+
+def by_kind(families: Iterable[Family], most: int = MOST_NAMES) -> list[Family]:
+    """Families put together by the first word of their name where there are more than `most` of it."""
+    families = list(families)
+    words = Counter(_first_word(family.name) for family in families)
+    if len(words) > MOST_NAMES:
+        return [merged("*", families)]
+    many = [word for word, count in words.items() if count > most]
+    kept = [family for family in families if _first_word(family.name) not in many]
+    return kept + [merged(f"{word} *", [f for f in families if _first_word(f.name) == word]) for word in many]
+
+
+def merged(name: str, families: Iterable[Family]) -> Family:
+    """One family of all."""
+    whole = Family(name)
+    for family in families:
+        whole.places |= family.places
+        whole.distant |= family.distant
+        whole.count += family.count
+        whole.running += family.running
+        whole.failed += family.failed
+        whole.failed_under += family.failed_under
+        whole.start_ns = min(whole.start_ns, family.start_ns)
+        whole.end_ns = max(whole.end_ns, family.end_ns)
+        whole.total_ns += family.total_ns
+        if family.slowest_ns > whole.slowest_ns:
+            whole.slowest_ns, whole.slowest = family.slowest_ns, family.slowest
+        whole.histograms += family.histograms
+    return whole
+
+
+def _first_word(name: str) -> str:
+    return name.split(" ", 1)[0]
+
+
+def _added(histograms: Sequence[str]) -> dict[int, int]:
+    """The sum of histograms in JSON. All are parsed at once, without making a dict of each: there may be 10,000."""
+    pairs: list[tuple[str, int]] = []
+    json.loads(f"[{','.join(histograms)}]", object_pairs_hook=pairs.extend)
+    total: dict[str, int] = defaultdict(int)
+    for bucket, count in pairs:
+        total[bucket] += count
+    return {int(bucket): count for bucket, count in total.items()}

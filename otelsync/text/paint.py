@@ -1,0 +1,56 @@
+"""Lines of styled text, drawn by rich on a terminal and plainly anywhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import IO, NamedTuple
+
+from otelsync.text.printable import cells, cut
+
+
+class Piece(NamedTuple):
+    """Printable text and the name of a rich style."""
+
+    text: str
+    style: str = ""
+
+
+Line = Sequence[Piece]
+Painter = Callable[[Line], None]
+
+
+def painter(*, width: int, color: bool, file: IO[str] | None = None) -> Painter:
+    """A function that draws one line of at most `width` cells to `file` (standard output)."""
+    file = sys.stdout if file is None else file
+    return _colored(width, file) if color else _plain(width, file)
+
+
+def _plain(width: int, file: IO[str]) -> Painter:
+    encoding = getattr(file, "encoding", None) or "utf-8"
+
+    def draw(line: Line) -> None:
+        text = cut("".join(piece.text for piece in line).rstrip(), width)
+        # A terminal or file that is not UTF-8 shows the code of what it does not have.
+        file.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+    return draw
+
+
+def _colored(width: int, file: IO[str]) -> Painter:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=file, width=width, force_terminal=True, highlight=False, markup=False, emoji=False)
+
+    def draw(line: Line) -> None:
+        left = width
+        text = Text(no_wrap=True, end="")
+        for piece in line:
+            fitting = cut(piece.text, left)
+            left -= cells(fitting)
+            text.append(fitting, piece.style or None)
+        text.rstrip()
+        console.print(text, soft_wrap=True)
+
+    return draw
