@@ -23,6 +23,7 @@ from otelsync.logs.verbosity import Levels, Watch
 from otelsync.recording import scope as context
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
+from otelsync.vocabulary import SERVICE_NAME
 
 if TYPE_CHECKING:
     from otelsync.journal.writer import Journal
@@ -456,7 +457,7 @@ def _recorder(settings: Settings) -> _Running:
         provider = TracerProvider(
             journal,
             redactor=Redactor(settings.redact_keys, settings.redact_patterns),
-            resource=Resource.create({"service.name": settings.service_name}),
+            resource=Resource.create({SERVICE_NAME: settings.service_name}),
             shutdown_on_exit=False,
         )
     except ValueError as error:

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from otelsync.errors import ConfigurationError
 from otelsync.logs.verbosity import parse
+from otelsync.vocabulary import SERVICE_NAME
 
 MIB: Final = 1024 * 1024
 REPORTS: Final = Path("reports/sync")
@@ -553,7 +554,7 @@ def _candidates(
     if name == "service_name":
         for pair in environment.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
             key, _, value = pair.partition("=")
-            if key.strip() == "service.name" and value.strip():
+            if key.strip() == SERVICE_NAME and value.strip():
                 found.append(("OTEL_RESOURCE_ATTRIBUTES", unquote(value.strip())))
     return found
 

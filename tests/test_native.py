@@ -336,7 +336,7 @@ def open_journal(journal_class: type[Journal], tmp_path: Path) -> Iterator[Journ
     journal.close()
 
 
-@pytest.mark.parametrize("junk", JUNK, ids=repr)
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: type(junk).__name__)
 def test_junk_is_declined(native: ModuleType, open_journal: Journal, tmp_path: Path, junk: Any) -> None:
     """An argument of any other type or size is declined or does no harm; what is declined leaves no trace."""
     with (tmp_path / "log").open("ab") as stream:

@@ -25,6 +25,7 @@ from otelsync.journal.reader import list_segments
 from otelsync.otlp.options import OtlpEndpoint
 from otelsync.settings import Settings
 from otelsync.shipping.ledger import Account, read_ledger
+from otelsync.vocabulary import SERVICE_NAME
 
 NAME: Final = "otelsync.probe"
 """The span's name and the record's event; with a value of true also the attribute of both."""
@@ -93,7 +94,7 @@ def _prepare(settings: Settings, directory: Path) -> Callable[[], str]:
         Journal(directory),
         redactor=redactor,
         sampler=ALWAYS_ON,
-        resource=Resource.create({"service.name": settings.service_name}),
+        resource=Resource.create({SERVICE_NAME: settings.service_name}),
         shutdown_on_exit=False,
     )
     path = logs.LogPath(

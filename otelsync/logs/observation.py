@@ -30,6 +30,7 @@ from otelsync.logs.verbosity import Levels
 from otelsync.otlp import encoding as otlp
 from otelsync.recording.scope import SyncScope
 from otelsync.redaction import Redactor
+from otelsync.vocabulary import SYNC_ID
 
 _pack_times: Final = Struct("<BQBQ").pack
 _SAMPLED: Final = int(TraceFlags.SAMPLED)
@@ -138,7 +139,7 @@ class JournalPath(LogPath):
         state["otelSpanID"] = span_id or "0"
         state["otelTraceSampled"] = is_sampled
         state["otelServiceName"] = self._mark
-        state["otelSyncID"] = scope.attributes.get("sync.id", "0")
+        state["otelSyncID"] = scope.attributes.get(SYNC_ID, "0")
 
     def _take_closely(
         self, record: logging.LogRecord, fields: Mapping[str, Any], ids: bytes, scope: SyncScope, trace_id: str

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from otelsync.hooks.patching import Patch
 from otelsync.logs.path import ERROR, INFO, LEVELS, ids_in
+from otelsync.vocabulary import SYNC_ID
 
 if TYPE_CHECKING:
     from otelsync.logs.observation import JournalPath
@@ -128,5 +129,5 @@ def _add_ids(event_dict: MutableMapping[str, Any]) -> None:
     if trace_id:
         event_dict.setdefault("trace_id", trace_id)
         event_dict.setdefault("span_id", span_id)
-    if "sync.id" in scope.attributes:
-        event_dict.setdefault("sync_id", scope.attributes["sync.id"])
+    if SYNC_ID in scope.attributes:
+        event_dict.setdefault("sync_id", scope.attributes[SYNC_ID])

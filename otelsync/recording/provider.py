@@ -49,6 +49,7 @@ from otelsync.recording.runtime_context import CURRENT, installed
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.recording.span import RecordedSpan, Trace, encode_verdict, flags_field, is_valid_link
 from otelsync.version import __version__
+from otelsync.vocabulary import ERROR_TYPE, SERVICE_INSTANCE_ID, SERVICE_NAME, SYNC_OUTCOME
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -650,8 +651,8 @@ class TracerProvider(sdk.TracerProvider):
 
     def rename_service(self, name: str) -> None:
         """Let everything that is recorded from now on have another ``service.name``."""
-        if self.resource.attributes.get("service.name") != name:
-            self._update_resource(Resource({"service.name": name}))
+        if self.resource.attributes.get(SERVICE_NAME) != name:
+            self._update_resource(Resource({SERVICE_NAME: name}))
 
     def define_scope(self, resource: Resource, scope: InstrumentationScope) -> int:
         """The journal's number for an instrumentation scope under a resource."""
@@ -715,9 +716,9 @@ class TracerProvider(sdk.TracerProvider):
         """
         if not span_context.trace_flags & TraceFlags.SAMPLED:
             return
-        found: dict[str, object] = {**(attributes or {}), "sync.outcome": outcome}
+        found: dict[str, object] = {**(attributes or {}), SYNC_OUTCOME: outcome}
         if error_type is not None:
-            found["error.type"] = error_type
+            found[ERROR_TYPE] = error_type
         ends = time_ns()
         try:
             body = encode_verdict(span_context, ends, self.encoder.encode(found), self._error(error_type, message))
@@ -747,8 +748,8 @@ class TracerProvider(sdk.TracerProvider):
         """
         self._tracers_lock = threading.Lock()
         changed: dict[str, types.AttributeValue] = {}
-        if "service.instance.id" in self._resource.attributes:
-            changed["service.instance.id"] = str(uuid.uuid4())
+        if SERVICE_INSTANCE_ID in self._resource.attributes:
+            changed[SERVICE_INSTANCE_ID] = str(uuid.uuid4())
         if "process.pid" in self._resource.attributes:
             changed["process.pid"] = os.getpid()
         if changed:

@@ -15,6 +15,7 @@ from otelsync.logs.events import ID
 from otelsync.otlp.encoding import any_value, field, key_value
 from otelsync.recording.runtime_context import CURRENT
 from otelsync.redaction import Redactor
+from otelsync.vocabulary import SYNC_ID, SYNC_PIPELINE, SYNC_REPO
 
 if TYPE_CHECKING:
     from otelsync.stages.stage import Stage
@@ -24,7 +25,7 @@ SCOPE_KEY: Final = context_api.create_key("otelsync-scope")
 SPAN_TAG: Final = 0x4A
 LOG_TAG: Final = 0x32
 
-RENDERED_NAMES: Final = {"sync.id": "sync_id", "sync.pipeline": "pipeline", "sync.repo": "repo"}
+RENDERED_NAMES: Final = {SYNC_ID: "sync_id", SYNC_PIPELINE: "pipeline", SYNC_REPO: "repo"}
 """Attributes of a sync under the names that they have in a rendered log line."""
 
 

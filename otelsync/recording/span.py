@@ -28,6 +28,7 @@ from otelsync.journal.native import native
 from otelsync.journal.writer import ENCODE_ERROR, SPAN, SPAN_END, SPAN_RELEASED, SPAN_START
 from otelsync.otlp.encoding import AttributeEncoder, field, text, varint
 from otelsync.recording.scope import EMPTY, SCOPE_KEY, SyncScope
+from otelsync.vocabulary import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -386,9 +387,9 @@ class RecordedSpan(Span):
         kind = type(exception)
         module = kind.__module__
         described: dict[str, types.AnyValue] = {
-            "exception.type": f"{module}.{kind.__qualname__}" if module and module != "builtins" else kind.__qualname__,
-            "exception.message": message_of(exception),
-            "exception.stacktrace": "".join(traceback.format_exception(exception)),
+            EXCEPTION_TYPE: f"{module}.{kind.__qualname__}" if module and module != "builtins" else kind.__qualname__,
+            EXCEPTION_MESSAGE: message_of(exception),
+            EXCEPTION_STACKTRACE: "".join(traceback.format_exception(exception)),
             "exception.escaped": str(escaped),
         }
         if attributes:

@@ -12,6 +12,7 @@ from typing import Final
 from otelsync.reports.figures import ErrorType, LoggedEvent, Occurrence
 from otelsync.reports.sweep import CLIENT, Step
 from otelsync.reports.tally import OTHER, bounded
+from otelsync.vocabulary import ERROR_TYPE, SYNC_REPO, VCS_CHANGE_ID
 
 MOST_TYPES: Final = 100
 MOST_OCCURRENCES: Final = 10
@@ -73,7 +74,7 @@ class Failures:
 
 def error_type(step: Step) -> str:
     """``error.type``, else the type that the message begins with, else what the outcome is called."""
-    said = step.attributes.get("error.type")
+    said = step.attributes.get(ERROR_TYPE)
     if said:
         return bounded(said, 100)
     if step.outcome == "interrupted":
@@ -84,10 +85,10 @@ def error_type(step: Step) -> str:
 
 def _occurrence(step: Step, name: str) -> Occurrence:
     attributes = step.attributes
-    change = attributes.get("vcs.change.id")
+    change = attributes.get(VCS_CHANGE_ID)
     if change is None and step.parent is not None:  # a request for a pull request's details
-        change = step.parent.attributes.get("vcs.change.id")
-    repo = bounded(attributes.get("sync.repo", ""))
+        change = step.parent.attributes.get(VCS_CHANGE_ID)
+    repo = bounded(attributes.get(SYNC_REPO, ""))
     return Occurrence(step.trace_id, step.span_id, name, repo, bounded(change or "", 40), step.end_ns)
 
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from otelsync import vocabulary
 from otelsync.reports.figures import RateLimit, Wait
 from otelsync.reports.sweep import Step
 from otelsync.reports.tally import OTHER, bounded, whole
 from otelsync.reports.time_spent import WAITS
 
-_SEEN: Final = "sync.rate_limit.remaining"
+_SEEN: Final = vocabulary.SYNC_RATE_LIMIT_REMAINING
 _MOST: Final = 50
 _EPOCH_LIMIT: Final = 1 << 33
 """Seconds: the year 2242. A reset beyond is no time."""
@@ -43,30 +44,30 @@ class RateLimits:
         attributes = step.attributes
         resource = " ".join(
             bounded(attributes[key], 60)
-            for key in ("sync.rate_limit.resource", "sync.rate_limit.token")
+            for key in (vocabulary.SYNC_RATE_LIMIT_RESOURCE, vocabulary.SYNC_RATE_LIMIT_TOKEN)
             if attributes.get(key)
         )
         key = resource if resource in self._seen or len(self._seen) < _MOST else OTHER
-        remaining = _count(attributes, "sync.rate_limit.remaining")
+        remaining = _count(attributes, vocabulary.SYNC_RATE_LIMIT_REMAINING)
         known = self._seen.get(key)
         least = [number for number in (remaining, known.lowest if known else None) if number is not None]
         self._seen[key] = RateLimit(
             resource=key,
-            limit=_count(attributes, "sync.rate_limit.limit"),
+            limit=_count(attributes, vocabulary.SYNC_RATE_LIMIT_LIMIT),
             remaining=remaining,
             lowest=min(least, default=None),
-            reset_at_ns=_instant(attributes.get("sync.rate_limit.reset")),
+            reset_at_ns=_instant(attributes.get(vocabulary.SYNC_RATE_LIMIT_RESET)),
             seen_at_ns=step.end_ns,
         )
 
     def _wait(self, step: Step) -> None:
         attributes = step.attributes
-        if step.name == "sync.retry.wait":
+        if step.name == vocabulary.SYNC_RETRY_WAIT:
             kind = f"retry ({bounded(attributes.get('sync.retry.reason', 'unknown'), 40)})"
-            planned = _nanoseconds(attributes.get("sync.retry.planned_seconds"))
+            planned = _nanoseconds(attributes.get(vocabulary.SYNC_RETRY_PLANNED_SECONDS))
         else:
-            kind = bounded(attributes.get("sync.rate_limit.kind", "unknown"), 40)
-            planned = _nanoseconds(attributes.get("sync.rate_limit.planned_seconds"))
+            kind = bounded(attributes.get(vocabulary.SYNC_RATE_LIMIT_KIND, "unknown"), 40)
+            planned = _nanoseconds(attributes.get(vocabulary.SYNC_RATE_LIMIT_PLANNED_SECONDS))
         kind = kind if kind in self._waits or len(self._waits) < _MOST else OTHER
         took = step.duration_ns
         known = self._waits.get(kind, Wait(kind, 0, 0, 0, 0))

@@ -12,6 +12,7 @@ from otelsync.reports.figures import NOTHING
 from otelsync.reports.rate_limits import RateLimits
 from otelsync.reports.sweep import STATUS_ERROR, Step
 from otelsync.reports.tally import OTHER, Tally, bounded, own_items
+from otelsync.vocabulary import SYNC_OUTCOME, SYNC_PR, SYNC_REPO
 
 MOST_GROUPS: Final = 2_000
 """Groups that are told apart; all others are one."""
@@ -61,7 +62,7 @@ class Reading:
         tally.add(step)
         if step.running:
             self.running += 1
-        if step.name == "sync.pr" and step.status != STATUS_ERROR and not step.has_counts:
+        if step.name == SYNC_PR and step.status != STATUS_ERROR and not step.has_counts:
             return
         is_root = (step.trace_id, step.span_id) == self.root
         if step.has_counts:
@@ -70,14 +71,14 @@ class Reading:
         if step.status == STATUS_ERROR:
             self.failures.add(step)
         self.rate_limits.add(step)
-        self.put_back += step.attributes.get("sync.outcome") == "retry"
+        self.put_back += step.attributes.get(SYNC_OUTCOME) == "retry"
         if is_root:
             self.pipeline = step.attributes
             self.error = bounded(step.status_message) if step.failed else ""
 
     def _know_repo(self, step: Step) -> None:
         """Learn the group of a repo, or take it over for a span that has nothing around it any more."""
-        repo = step.attributes.get("sync.repo")
+        repo = step.attributes.get(SYNC_REPO)
         if not isinstance(repo, str):
             return
         if step.group is None:

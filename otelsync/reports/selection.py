@@ -15,6 +15,7 @@ from typing import Final
 from otelsync.store.runs import Run
 from otelsync.store.spans import StoredSpan, read
 from otelsync.store.tree import DEEPEST, RunTree
+from otelsync.vocabulary import SYNC_REPO
 
 BUDGET: Final = 5_000
 """Lines of the page, together with those that sum up."""
@@ -27,7 +28,7 @@ MOST_FAILED: Final = 1_000
 
 _MOST_NAMES: Final = 100
 """Names under one parent that are told apart."""
-_REPOS: Final = "sync.repo"
+_REPOS: Final = SYNC_REPO
 """Repos are siblings of one kind, though each has a name of its own."""
 _KIND: Final = "iif(name GLOB 'sync.repo *', 'sync.repo', name)"
 _TOOK: Final = "max(coalesce(end_ns, start_ns) - start_ns, 0)"

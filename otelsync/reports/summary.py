@@ -21,6 +21,7 @@ from otelsync.reports.tally import OTHER, bounded, items_of, operations
 from otelsync.reports.time_spent import CATEGORIES
 from otelsync.shipping.ledger import Ledger
 from otelsync.store.runs import Run, traces_of
+from otelsync.vocabulary import SYNC_PHASE, SYNC_REPO
 
 REPO: Final = "repo"
 """What to group by, unless told otherwise: the attribute ``sync.repo``."""
@@ -53,7 +54,7 @@ def summarize(
             repos that did not come to their end, are then too low. It is enough to compare with.
     """
     traces = traces_of(store, run)
-    reading = Reading("sync.repo" if group_by == REPO else group_by, (run.trace_id, run.root_span_id or ""))
+    reading = Reading(SYNC_REPO if group_by == REPO else group_by, (run.trace_id, run.root_span_id or ""))
     for trace_id in traces:
         for step in steps(store, trace_id, run.last_ns, reading.begin, ordinary=not in_short):
             reading.add(step)
@@ -85,7 +86,7 @@ class _Summing:
             service=bounded(run.service or ""),
             outcome="running" if run.running else bounded(run.outcome or "", 20),
             error=reading.error,
-            phase=bounded(reading.pipeline.get("sync.phase", ""), 60),
+            phase=bounded(reading.pipeline.get(SYNC_PHASE, ""), 60),
             started_at_ns=run.start_ns,
             ended_at_ns=run.end_ns,
             last_seen_at_ns=run.last_ns,
@@ -141,7 +142,7 @@ class _Summing:
                 (trace_id, *_PROGRESS),
             ):
                 attributes = orjson.loads(text)
-                repo = attributes.get("sync.repo")
+                repo = attributes.get(SYNC_REPO)
                 if isinstance(repo, str) and len(last) < MOST_GROUPS:
                     last[group_name(repo)] = items_of(attributes, "")
         groups: dict[str, Items] = {}
@@ -190,7 +191,7 @@ def _all_names(reading: Reading) -> dict[str, list[int]]:
     names: dict[str, list[int]] = {}
     for tally in (*reading.tallies.values(), reading.outside):
         for name, figures in tally.names.items():
-            name = "sync.repo" if name.startswith("sync.repo ") else name
+            name = SYNC_REPO if name.startswith("sync.repo ") else name
             known = names.setdefault(name if name in names or len(names) < _MOST_NAMES else OTHER, [0] * 5)
             known[:] = *(a + b for a, b in zip(known[:4], figures[:4], strict=True)), max(known[4], figures[4])
     return names

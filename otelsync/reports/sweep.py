@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from otelsync.reports.figures import NOTHING
+from otelsync.vocabulary import SYNC_OUTCOME
 
 STATUS_ERROR: Final = 2
 CLIENT: Final = 3
@@ -88,7 +89,7 @@ class Step:
     @property
     def outcome(self) -> str:
         """``sync.outcome``, else what the status says."""
-        said = self.attributes.get("sync.outcome")
+        said = self.attributes.get(SYNC_OUTCOME)
         return said if isinstance(said, str) else ("failure" if self.failed else "")
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from heapq import heappush, heappushpop
 from typing import Any, Final
 
+from otelsync import vocabulary
 from otelsync.reports.figures import ACTIONS, NOTHING, Group, Item, Items, Operation
 from otelsync.reports.sweep import CLIENT, STATUS_ERROR, Step
 from otelsync.reports.time_spent import CATEGORIES, WAITS, category, queued_ns
@@ -18,7 +19,7 @@ MOST_NAMES: Final = 100
 MOST_REPOS: Final = 50
 OTHER: Final = "(other)"
 
-PR: Final = "sync.pr"
+PR: Final = vocabulary.SYNC_PR
 REPO: Final = "sync.repo "
 API: Final = "sync.api "
 _WORST_FIRST: Final = ("interrupted", "running", "failure", "cancelled", "partial", "success")
@@ -61,7 +62,7 @@ class Tally:
         elif name in WAITS:
             self.waited_ns += took
         elif name.startswith(API):
-            self.resent += max(whole(step.attributes.get("sync.api.attempts")) - 1, 0)
+            self.resent += max(whole(step.attributes.get(vocabulary.SYNC_API_ATTEMPTS)) - 1, 0)
         elif name.startswith(REPO):
             self._repo(step, took)
         else:
@@ -105,7 +106,7 @@ class Tally:
             figures[4] = took
 
     def _pull_request(self, step: Step, took: int) -> None:
-        action = step.attributes.get("sync.action")
+        action = step.attributes.get(vocabulary.SYNC_ACTION)
         if isinstance(action, str) and action in self.actions:
             self.actions[action] += 1
         if step.status == STATUS_ERROR and len(self._failed) < MOST_FAILED:
@@ -150,9 +151,9 @@ def operations(names: Mapping[str, list[int]]) -> tuple[Operation, ...]:
 
 def _was_sent_again(step: Step) -> bool:
     """Whether a span is a request sent again, which the API call around it has not counted itself."""
-    if step.kind != CLIENT or whole(step.attributes.get("http.request.resend_count")) < 1:
+    if step.kind != CLIENT or whole(step.attributes.get(vocabulary.HTTP_REQUEST_RESEND_COUNT)) < 1:
         return False
-    return step.parent is None or "sync.api.attempts" not in step.parent.attributes
+    return step.parent is None or vocabulary.SYNC_API_ATTEMPTS not in step.parent.attributes
 
 
 def own_items(step: Step) -> Items:
@@ -168,7 +169,7 @@ def own_items(step: Step) -> Items:
     return items - step.items_below
 
 
-def items_of(attributes: Mapping[str, Any], prefix: str = "sync.items.") -> Items:
+def items_of(attributes: Mapping[str, Any], prefix: str = vocabulary.SYNC_ITEMS_) -> Items:
     """The counts of a stage; what was fetched is the sum of the rest where it was not counted."""
     counts = {action: whole(attributes.get(prefix + action)) for action in ACTIONS}
     fetched = attributes.get(prefix + "fetched")
@@ -179,11 +180,11 @@ def item_of(step: Step) -> Item:
     """What is said of a pull request."""
     attributes = step.attributes
     return Item(
-        change=bounded(attributes.get("vcs.change.id", ""), 40),
-        repo=bounded(attributes.get("sync.repo", "")),
-        action=bounded(attributes.get("sync.action", ""), 40),
-        title=bounded(attributes.get("vcs.change.title", "")),
-        error=bounded(step.status_message or attributes.get("error.type", "") if step.failed else ""),
+        change=bounded(attributes.get(vocabulary.VCS_CHANGE_ID, ""), 40),
+        repo=bounded(attributes.get(vocabulary.SYNC_REPO, "")),
+        action=bounded(attributes.get(vocabulary.SYNC_ACTION, ""), 40),
+        title=bounded(attributes.get(vocabulary.VCS_CHANGE_TITLE, "")),
+        error=bounded(step.status_message or attributes.get(vocabulary.ERROR_TYPE, "") if step.failed else ""),
         duration_ns=step.duration_ns,
         started_at_ns=step.start_ns,
         trace_id=step.trace_id,

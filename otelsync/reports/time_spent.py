@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from otelsync import vocabulary
 from otelsync.reports.sweep import CLIENT, Step
 
 CATEGORIES: Final = ("api", "waiting", "database", "queue", "llm", "own")
@@ -30,7 +31,7 @@ TITLES: Final = {
     "own": "own code",
 }
 """How they are called in front of people."""
-WAITS: Final = frozenset(("sync.rate_limit.wait", "sync.retry.wait"))
+WAITS: Final = frozenset((vocabulary.SYNC_RATE_LIMIT_WAIT, vocabulary.SYNC_RETRY_WAIT))
 
 _CONSUMER: Final = 5
 _PASSED_ON: Final = ("llm", "database")
@@ -55,13 +56,13 @@ def category(step: Step) -> str:
 
 def _by_itself(step: Step) -> str:
     name = step.name
-    if name == "sync.pr":
+    if name == vocabulary.SYNC_PR:
         return "own"
     if name in WAITS:
         return "waiting"
     if name.startswith("sync.api "):
         return "api"
-    said = step.attributes.get("sync.stage.kind")
+    said = step.attributes.get(vocabulary.SYNC_STAGE_KIND)
     if isinstance(said, str) and said in CATEGORIES:
         return said
     if name.startswith("sync."):
@@ -76,14 +77,14 @@ def _by_convention(step: Step) -> str:
         return "llm"
     if "db.system.name" in attributes or "db.system" in attributes:
         return "database"
-    if "messaging.system" in attributes and step.kind != _CONSUMER:
+    if vocabulary.MESSAGING_SYSTEM in attributes and step.kind != _CONSUMER:
         return "queue"
     return "api" if step.kind == CLIENT else "own"
 
 
 def queued_ns(attributes: Mapping[str, Any]) -> int:
     """Nanoseconds that a task stood in its queue before it began: no span covers them."""
-    seconds = attributes.get("sync.queue.wait_seconds")
+    seconds = attributes.get(vocabulary.SYNC_QUEUE_WAIT_SECONDS)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
         return 0
     return int(seconds * 1e9)

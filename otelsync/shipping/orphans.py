@@ -20,6 +20,7 @@ from otelsync.journal.batch import Batch, Group
 from otelsync.journal.writer import SPAN_END, Journal
 from otelsync.otlp.exporter import Run, varint
 from otelsync.shipping.checkpoint import OpenSeries, Verdict, decode, encode
+from otelsync.vocabulary import SYNC_OUTCOME
 
 MOST_OPEN = 10_000
 """Stages that are remembered as open, per process. A program that begins and never ends them must not fill the disk."""
@@ -151,7 +152,7 @@ def _judged(message: bytes, last_seen: int, verdict: bytes) -> bytes | None:
 def _interrupted(message: bytes, last_seen: int) -> bytes:
     """Append fields to an unfinished span: in protobuf the last value wins, and repeated fields and messages merge."""
     end = max(last_seen, _span_times(message)[0])
-    outcome = KeyValue(key="sync.outcome", value=AnyValue(string_value="interrupted"))
+    outcome = KeyValue(key=SYNC_OUTCOME, value=AnyValue(string_value="interrupted"))
     status = Status(code=Status.STATUS_CODE_ERROR, message="the process ended before this stage did")
     rest = Span(attributes=[outcome], status=status).SerializeToString()
     return b"".join([message, _END_TIME.pack(_END_TIME_TAG, end), rest])

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span, get_current_span
 
+from otelsync import vocabulary
 from otelsync.logs import path as logs
 from otelsync.recording.scope import current_scope
 from otelsync.stages.rate_limit_fields import Observation, RateLimit, read_graphql, read_response
@@ -242,13 +243,13 @@ def attributes_of(observation: Observation) -> dict[str, Any]:
     told: dict[str, Any] = {}
     if limit is not None:
         told = {
-            "sync.rate_limit.limit": limit.limit,
-            "sync.rate_limit.remaining": limit.remaining,
-            "sync.rate_limit.used": limit.used,
-            "sync.rate_limit.reset": int(limit.reset) if limit.reset is not None else None,
-            "sync.rate_limit.resource": limit.resource or None,
+            vocabulary.SYNC_RATE_LIMIT_LIMIT: limit.limit,
+            vocabulary.SYNC_RATE_LIMIT_REMAINING: limit.remaining,
+            vocabulary.SYNC_RATE_LIMIT_USED: limit.used,
+            vocabulary.SYNC_RATE_LIMIT_RESET: int(limit.reset) if limit.reset is not None else None,
+            vocabulary.SYNC_RATE_LIMIT_RESOURCE: limit.resource or None,
         }
-    told["sync.rate_limit.retry_after_seconds"] = observation.retry_after
+    told[vocabulary.SYNC_RATE_LIMIT_RETRY_AFTER_SECONDS] = observation.retry_after
     return {name: value for name, value in told.items() if value is not None}
 
 
@@ -329,7 +330,7 @@ def _add_to_stages_around(stage: Stage | None, seconds: float) -> None:
         with _sums:
             stage._waited += seconds
             if stage.span.is_recording():
-                stage.span.set_attribute("sync.rate_limit.waited_seconds", round(stage._waited, 3))
+                stage.span.set_attribute(vocabulary.SYNC_RATE_LIMIT_WAITED_SECONDS, round(stage._waited, 3))
         stage = getattr(stage, "_parent", None)
 
 
@@ -345,8 +346,11 @@ def rate_limit_wait(seconds: float, kind: str = "primary") -> AbstractContextMan
         kind: Which limit asks for it: ``primary``, ``secondary``, or a word of your own.
     """
     return Wait(
-        "sync.rate_limit.wait",
-        {"sync.rate_limit.kind": str(kind)[:64], "sync.rate_limit.planned_seconds": _plain_seconds(seconds)},
+        vocabulary.SYNC_RATE_LIMIT_WAIT,
+        {
+            vocabulary.SYNC_RATE_LIMIT_KIND: str(kind)[:64],
+            vocabulary.SYNC_RATE_LIMIT_PLANNED_SECONDS: _plain_seconds(seconds),
+        },
     )
 
 
@@ -358,7 +362,8 @@ def retry_wait(seconds: float, reason: str) -> AbstractContextManager[Stage]:
         reason: ``server``, ``connection``, ``pacing``, ...
     """
     return RetryWait(
-        "sync.retry.wait", {"sync.retry.reason": reason[:64], "sync.retry.planned_seconds": _plain_seconds(seconds)}
+        vocabulary.SYNC_RETRY_WAIT,
+        {vocabulary.SYNC_RETRY_REASON: reason[:64], vocabulary.SYNC_RETRY_PLANNED_SECONDS: _plain_seconds(seconds)},
     )
 
 

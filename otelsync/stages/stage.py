@@ -21,6 +21,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 from opentelemetry.trace.propagation import _SPAN_KEY
 
+from otelsync import vocabulary
 from otelsync.errors import DispatchError, message_of
 from otelsync.logs import events
 from otelsync.logs import path as logs
@@ -58,7 +59,7 @@ class Stage:
         attributes: Attributes of the span, by full name or by the short one of `ALIASES`.
     """
 
-    KIND = "sync.stage"
+    KIND = vocabulary.SYNC_STAGE
     """How the span's name begins."""
     STARTED: str | None = None
     """The log event of its start; None if that is not worth a record."""
@@ -66,7 +67,7 @@ class Stage:
     """The log event of its end; None if it logs none of its own."""
     FAILED = ""
     """The same where it has failed."""
-    ALIASES: dict[str, str] = {"kind": "sync.stage.kind", "phase": "sync.phase"}  # noqa: RUF012  # read only
+    ALIASES: dict[str, str] = {"kind": vocabulary.SYNC_STAGE_KIND, "phase": vocabulary.SYNC_PHASE}  # noqa: RUF012  # read only
     """Short names of attributes."""
     LEVEL = logs.INFO
     """The level of its events, where nothing failed."""
@@ -152,7 +153,7 @@ class Stage:
 
     def skip(self, reason: str) -> None:
         """Say that there was nothing to do, and why."""
-        self.span.set_attribute("sync.skip.reason", reason)
+        self.span.set_attribute(vocabulary.SYNC_SKIP_REASON, reason)
 
     def fail(self, reason: str) -> None:
         """Say that the stage has failed, though no exception leaves it."""
@@ -224,7 +225,7 @@ class Stage:
             return
         self._outcome = "failure"
         self._failure = f"{type(error).__name__}: {message_of(error)}"
-        self.span.set_attribute("error.type", type(error).__qualname__)
+        self.span.set_attribute(vocabulary.ERROR_TYPE, type(error).__qualname__)
         trace_id = self.trace_id
         if error.__dict__.get(_RECORDED_IN) == trace_id:
             return
@@ -233,7 +234,7 @@ class Stage:
         try:
             self.span.record_exception(error)
         except Exception:  # its str() or repr() raises
-            self.span.add_event("exception", {"exception.type": type(error).__qualname__})
+            self.span.add_event("exception", {vocabulary.EXCEPTION_TYPE: type(error).__qualname__})
 
     def _totals(self) -> dict[str, int]:
         """The counts, with what was fetched: as the caller counted it, else the sum of what became of the items."""
@@ -246,7 +247,7 @@ class Stage:
     def _set_last_attributes(self, outcome: str) -> None:
         if self._counts:
             self.span.set_attributes({f"sync.items.{name}": number for name, number in self._totals().items()})
-        self.span.set_attribute("sync.outcome", outcome)
+        self.span.set_attribute(vocabulary.SYNC_OUTCOME, outcome)
 
     def _roll_up(self, outcome: str) -> None:
         """Add what was counted here to the stage around."""
@@ -354,7 +355,7 @@ class Milestone(Stage):
 class Pipeline(Milestone):
     """A whole run of a sync."""
 
-    KIND = "sync.pipeline"
+    KIND = vocabulary.SYNC_PIPELINE
     STARTED = "sync.pipeline.started"
     COMPLETED = "sync.pipeline.completed"
     FAILED = "sync.pipeline.failed"
@@ -417,17 +418,17 @@ class Pipeline(Milestone):
 
     def phase(self, name: str) -> None:
         """Say that the run is now in another phase; it becomes ``sync.phase`` and an event."""
-        self.span.set_attribute("sync.phase", name)
-        self.span.add_event("sync.pipeline.phase_changed", {"sync.phase": name})
+        self.span.set_attribute(vocabulary.SYNC_PHASE, name)
+        self.span.add_event("sync.pipeline.phase_changed", {vocabulary.SYNC_PHASE: name})
         logs.emit(logs.INFO, "otelsync", "sync.pipeline.phase_changed", {"phase": name}, self.span)
 
     def _inner_scope(self, scope: SyncScope) -> SyncScope:
         trace_id = self.trace_id
-        outer = scope.attributes.get("sync.id")
+        outer = scope.attributes.get(vocabulary.SYNC_ID)
         self.sync_id = str(outer) if outer else new_sync_id(trace_id) if trace_id else ""
         if not trace_id:
             return scope.with_stage(self)
-        fields = {**scope.attributes, "sync.id": self.sync_id, "sync.pipeline": self._name}
+        fields = {**scope.attributes, vocabulary.SYNC_ID: self.sync_id, vocabulary.SYNC_PIPELINE: self._name}
         return SyncScope(fields, self)
 
     def _start_fields(self) -> dict[str, Any]:
@@ -437,31 +438,35 @@ class Pipeline(Milestone):
 class Repo(Milestone):
     """One repository's share of a run."""
 
-    KIND = "sync.repo"
+    KIND = vocabulary.SYNC_REPO
     STARTED = "sync.repo.started"
     COMPLETED = "sync.repo.completed"
     FAILED = "sync.repo.failed"
-    ALIASES = {"provider": "vcs.provider.name", "url": "vcs.repository.url.full", "branch": "vcs.ref.head.name"}  # noqa: RUF012
+    ALIASES = {  # noqa: RUF012
+        "provider": vocabulary.VCS_PROVIDER_NAME,
+        "url": vocabulary.VCS_REPOSITORY_URL_FULL,
+        "branch": vocabulary.VCS_REF_HEAD_NAME,
+    }
 
     def _initial(self) -> dict[str, Any]:
         owner, _, name = self._name.rpartition("/")
-        attributes: dict[str, Any] = {"vcs.provider.name": "github", "vcs.repository.name": name}
+        attributes: dict[str, Any] = {vocabulary.VCS_PROVIDER_NAME: "github", vocabulary.VCS_REPOSITORY_NAME: name}
         if owner:
-            attributes["vcs.owner.name"] = owner
+            attributes[vocabulary.VCS_OWNER_NAME] = owner
         return {**attributes, **super()._initial()}
 
     def _inner_scope(self, scope: SyncScope) -> SyncScope:
-        return SyncScope({**scope.attributes, "sync.repo": self._name}, self)
+        return SyncScope({**scope.attributes, vocabulary.SYNC_REPO: self._name}, self)
 
 
 class ApiCall(Stage):
     """One call of an API, with what it brought."""
 
-    KIND = "sync.api"
+    KIND = vocabulary.SYNC_API
     STARTED = "sync.api.request"
     COMPLETED = "sync.api.completed"
     FAILED = "sync.api.failed"
-    ALIASES = {"kind": "sync.api.kind", "page": "sync.api.page", "attempt": "sync.attempt"}  # noqa: RUF012
+    ALIASES = {"kind": vocabulary.SYNC_API_KIND, "page": vocabulary.SYNC_API_PAGE, "attempt": vocabulary.SYNC_ATTEMPT}  # noqa: RUF012
     LEVEL = logs.DEBUG
 
     def _start_fields(self) -> dict[str, Any]:
@@ -474,13 +479,13 @@ class ApiCall(Stage):
 class PullRequest(Stage):
     """One pull request on its way into the database."""
 
-    KIND = "sync.pr"
+    KIND = vocabulary.SYNC_PR
     COMPLETED = "sync.pr.processed"
     FAILED = "sync.pr.failed"
     ALIASES = {  # noqa: RUF012
-        "action": "sync.action",
-        "state": "vcs.change.state",
-        "title": "vcs.change.title",
+        "action": vocabulary.SYNC_ACTION,
+        "state": vocabulary.VCS_CHANGE_STATE,
+        "title": vocabulary.VCS_CHANGE_TITLE,
     }
     LEVEL = logs.DEBUG
     LONG = False
@@ -493,7 +498,7 @@ class PullRequest(Stage):
     def __enter__(self) -> PullRequest:
         if "span" in self.__dict__:
             self._begin_afresh()
-        span = self.span = current_tracer().start_span("sync.pr", None, _INTERNAL, self._initial())
+        span = self.span = current_tracer().start_span(vocabulary.SYNC_PR, None, _INTERNAL, self._initial())
         if hasattr(span, "announce") and installed():
             ours = cast("RecordedSpan", span)
             self._parent = ours.scope.stage if ours.scope else None
@@ -531,7 +536,7 @@ class PullRequest(Stage):
         self.set(action="skipped")
 
     def _initial(self) -> dict[str, Any]:
-        attributes: dict[str, Any] = {"vcs.change.id": self._name}
+        attributes: dict[str, Any] = {vocabulary.VCS_CHANGE_ID: self._name}
         aliases = self.ALIASES
         for key, value in self._arguments.items():
             if value is not None:
@@ -542,7 +547,7 @@ class PullRequest(Stage):
         if outcome == "failure":
             self.set(action="failed")
         elif outcome not in ("success", "partial"):
-            self.span.set_attribute("sync.outcome", outcome)
+            self.span.set_attribute(vocabulary.SYNC_OUTCOME, outcome)
 
     def _roll_up(self, outcome: str) -> None:  # noqa: ARG002  # what counts is the action
         parent, action = self._parent, self._action

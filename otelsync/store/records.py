@@ -14,11 +14,12 @@ from otelsync.store.spans import json_line
 from otelsync.text.paint import Line, Piece
 from otelsync.text.printable import pad, printable
 from otelsync.text.quantities import instant, timestamp
+from otelsync.vocabulary import SYNC_ID, SYNC_PIPELINE
 
 LEVELS: Final = {"trace": 1, "debug": 5, "info": 9, "warning": 13, "error": 17, "critical": 21}
 """OTLP's least severity number of each level."""
 _STYLES: Final = {"WARNING": "yellow", "WARN": "yellow", "ERROR": "bold red", "CRITICAL": "bold red", "DEBUG": "dim"}
-_SAID_ELSEWHERE: Final = frozenset(("sync.id", "sync_id", "sync.pipeline", "trace_id", "span_id"))
+_SAID_ELSEWHERE: Final = frozenset((SYNC_ID, "sync_id", SYNC_PIPELINE, "trace_id", "span_id"))
 """What is the same in all records of a run, or stands in a column."""
 _MOST_CANDIDATES = 10
 _LONGEST_VALUE: Final = 200

@@ -9,6 +9,7 @@ from typing import cast
 
 from otelsync.store.kinship import PIPELINE, Spans, SumKey
 from otelsync.store.rows import STATUS_ERROR, Detailed, Log
+from otelsync.vocabulary import SYNC_ID, SYNC_OUTCOME, SYNC_PIPELINE
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ class RunSummary:
         root._take_names(span.attributes)
         if ended:
             root.end_ns = max(span.end_ns, span.start_ns)
-            root.outcome = _text(_load(span.attributes).get("sync.outcome")) or _outcome_of(span)
+            root.outcome = _text(_load(span.attributes).get(SYNC_OUTCOME)) or _outcome_of(span)
         self._take_root(root)
 
     def _take_root(self, other: RunSummary) -> None:
@@ -93,8 +94,8 @@ class RunSummary:
     def _take_names(self, attributes: str) -> None:
         if '"sync.' in attributes:  # else there is nothing to be parsed for
             values = _load(attributes)
-            self.sync_id = self.sync_id or _text(values.get("sync.id"))
-            self.pipeline = self.pipeline or _text(values.get("sync.pipeline"))
+            self.sync_id = self.sync_id or _text(values.get(SYNC_ID))
+            self.pipeline = self.pipeline or _text(values.get(SYNC_PIPELINE))
 
 
 def summarize(

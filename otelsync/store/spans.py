@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, cast
 
+from otelsync import vocabulary
 from otelsync.text.printable import printable
 from otelsync.text.quantities import duration
 
@@ -59,7 +60,7 @@ class StoredSpan:
     @property
     def outcome(self) -> str:
         """``sync.outcome``, else what the status says. Printable."""
-        outcome = printable(self.attributes.get("sync.outcome", ""), 12)
+        outcome = printable(self.attributes.get(vocabulary.SYNC_OUTCOME, ""), 12)
         return "running" if self.running else outcome or ("failed" if self.failed else "")
 
     @property
@@ -80,7 +81,7 @@ class StoredSpan:
     @property
     def error(self) -> str:
         """Why it failed, in a line. Printable."""
-        kind = self.attributes.get("error.type", "")
+        kind = self.attributes.get(vocabulary.ERROR_TYPE, "")
         message = self.status_message or ""
         if not message:
             return printable(kind or "failed", 400)
@@ -153,7 +154,7 @@ def json_line(item: object) -> str:
 
 
 def _details(attributes: dict[str, Any]) -> Iterator[str]:
-    number = attributes.get("vcs.change.id")
+    number = attributes.get(vocabulary.VCS_CHANGE_ID)
     if number is not None:
         yield "#" + printable(number, 20)
     for key, label in _LABELS:
@@ -164,23 +165,23 @@ def _details(attributes: dict[str, Any]) -> Iterator[str]:
 
 def _attempt(attributes: dict[str, Any]) -> Iterator[str]:
     """Of the run of a task: which attempt it is, how long it was due and waited for a worker, why it was put back."""
-    attempt = attributes.get("sync.attempt")
+    attempt = attributes.get(vocabulary.SYNC_ATTEMPT)
     if isinstance(attempt, int) and attempt > 1:
         yield f"attempt {attempt}"
-    if attributes.get("sync.redelivered") is True:
+    if attributes.get(vocabulary.SYNC_REDELIVERED) is True:
         yield "redelivered"
-    waited = attributes.get("sync.queue.wait_seconds")
+    waited = attributes.get(vocabulary.SYNC_QUEUE_WAIT_SECONDS)
     if isinstance(waited, int | float) and _NOTABLE_WAIT <= waited < _LONGEST_WAIT:
         yield f"queued {duration(int(waited * 1e9))}"
-    reason = attributes.get("celery.retry.reason")
+    reason = attributes.get(vocabulary.CELERY_RETRY_REASON)
     if isinstance(reason, str) and reason:
         yield f"because {printable(reason, 60)}"
 
 
 _LABELS: Final = (
-    ("sync.api.page", "page="),
-    ("http.response.status_code", ""),
+    (vocabulary.SYNC_API_PAGE, "page="),
+    (vocabulary.HTTP_RESPONSE_STATUS_CODE, ""),
     ("http.status_code", ""),
-    ("sync.action", ""),
-    ("sync.skip.reason", "because "),
+    (vocabulary.SYNC_ACTION, ""),
+    (vocabulary.SYNC_SKIP_REASON, "because "),
 )

@@ -23,6 +23,7 @@ from otelsync.store.histogram import buckets
 from otelsync.store.kinship import PIPELINE, Kinship, Known, SpanId, Spans, SumKey
 from otelsync.store.rows import LARGEST, Decoder, Detailed, Log, Plain
 from otelsync.store.run_summary import RunSummary, summarize
+from otelsync.vocabulary import SERVICE_NAME
 
 _log = logging.getLogger("otelsync.store")
 
@@ -264,7 +265,7 @@ class StoreSink:
             if len(self._resources) >= _MOST_NUMBERS:
                 self._forget_numbers()
             self._resources[body] = number
-            self._services[number] = str(attributes.get("service.name", ""))
+            self._services[number] = str(attributes.get(SERVICE_NAME, ""))
         return number
 
     def _scope(self, connection: sqlite3.Connection, body: bytes) -> int:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from otelsync.vocabulary import SERVICE_NAME, SYNC_OUTCOME
+
 
 class Kind(IntEnum):
     """The kinds of spans, by their numbers in OTLP (opentelemetry-proto, trace/v1/trace.proto)."""
@@ -63,12 +65,12 @@ class Span:
     @property
     def outcome(self) -> str:
         """Its ``sync.outcome``; empty if it has none."""
-        return str(self.attributes.get("sync.outcome", ""))
+        return str(self.attributes.get(SYNC_OUTCOME, ""))
 
     @property
     def service(self) -> str:
         """The service that recorded it."""
-        return str(self.resource.get("service.name", ""))
+        return str(self.resource.get(SERVICE_NAME, ""))
 
 
 @dataclass(frozen=True)

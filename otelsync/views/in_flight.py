@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from otelsync import vocabulary
 from otelsync.errors import OtelsyncError
 from otelsync.store.runs import open_store
 from otelsync.store.task_traces import RUN
@@ -34,7 +35,7 @@ RUNNING, WAITING, STUCK = "running", "waiting", "stuck"
 STUCK_AFTER: Final = 300.0
 """Seconds without a record after which a run whose process lives counts as stuck."""
 REPO: Final = "sync.repo "
-WAIT: Final = "sync.rate_limit.wait"
+WAIT: Final = vocabulary.SYNC_RATE_LIMIT_WAIT
 _SECOND: Final = 1_000_000_000
 _FORGOTTEN: Final = 24 * 3600 * _SECOND
 """A dispatched run of which nothing was heard for so long is not listed any more. Nanoseconds."""
@@ -307,7 +308,7 @@ def _root(process: ProcessNow, span: OpenSpan, *, dispatched: bool) -> _Root:
         sync_id=span.sync_id,
         span_id=span.span_id,
         trace_id=span.trace_id,
-        pipeline=text(span.attributes.get("sync.pipeline")) or span.name.removeprefix(PIPELINE),
+        pipeline=text(span.attributes.get(vocabulary.SYNC_PIPELINE)) or span.name.removeprefix(PIPELINE),
         service=process.service,
         started_ns=span.start_ns,
         last_ns=span.start_ns,
@@ -388,7 +389,7 @@ def _place(process: ProcessNow, root: _Root, chains: list[list[OpenSpan]], now_n
 
 def _stage(span: OpenSpan, process: ProcessNow, wait: Wait | None, now_ns: int) -> StageNow:
     progress = process.progress.get(span.span_id)
-    page = span.attributes.get("sync.api.page")
+    page = span.attributes.get(vocabulary.SYNC_API_PAGE)
     name = f"{span.name} page={page}" if isinstance(page, int) else span.name
     return StageNow(name, span.start_ns, progress, remaining(progress, wait, now_ns))
 
@@ -396,9 +397,9 @@ def _stage(span: OpenSpan, process: ProcessNow, wait: Wait | None, now_ns: int) 
 def _wait(span: OpenSpan) -> Wait | None:
     if span.name != WAIT:
         return None
-    planned = span.attributes.get("sync.rate_limit.planned_seconds")
+    planned = span.attributes.get(vocabulary.SYNC_RATE_LIMIT_PLANNED_SECONDS)
     seconds = min(max(float(planned), 0.0), 1e9) if isinstance(planned, int | float) else 0.0
-    kind = text(span.attributes.get("sync.rate_limit.kind"))
+    kind = text(span.attributes.get(vocabulary.SYNC_RATE_LIMIT_KIND))
     return Wait(kind, span.start_ns, span.start_ns + int(seconds * _SECOND))
 
 

@@ -17,6 +17,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from otelsync import vocabulary
 from otelsync.journal.batch import Batch, Group
 from otelsync.shipping.checkpoint import OpenSeries, decode
 from otelsync.shipping.orphans import span_id, untagged
@@ -64,7 +65,7 @@ class OpenSpan:
     @property
     def sync_id(self) -> str:
         """Of the run that it belongs to; empty if it belongs to none."""
-        return text(self.attributes.get("sync.id"))
+        return text(self.attributes.get(vocabulary.SYNC_ID))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,9 @@ class ProcessNow:
         span = _span(body)
         if span is not None and span.name.startswith(PIPELINE):
             told = _told(span.attributes)
-            ended = EndedRun(text(told.get("sync.id")), text(told.get("sync.outcome")), span.end_time_unix_nano)
+            ended = EndedRun(
+                text(told.get(vocabulary.SYNC_ID)), text(told.get(vocabulary.SYNC_OUTCOME)), span.end_time_unix_nano
+            )
             _keep(self.ended, span.span_id.hex(), ended)
 
     def _note_events(self, logs: Iterable[bytes]) -> None:
@@ -218,7 +221,9 @@ class ProcessNow:
             self._live(span.trace_id.hex(), max(span.start_time_unix_nano, span.end_time_unix_nano))
         for span in _spans(pulls.values()):
             told = _told(span.attributes)
-            item = LastItem(text(told.get("vcs.change.id")), text(told.get("sync.repo")), span.end_time_unix_nano)
+            item = LastItem(
+                text(told.get(vocabulary.VCS_CHANGE_ID)), text(told.get(vocabulary.SYNC_REPO)), span.end_time_unix_nano
+            )
             _keep(self.last_items, span.trace_id.hex(), item)
         for span in _spans(limits.values()):
             self._note_limit(span)
@@ -240,11 +245,11 @@ class ProcessNow:
 
     def _note_limit(self, span: Span) -> None:
         told = _told(span.attributes)
-        limit, remaining = told.get("sync.rate_limit.limit"), told.get("sync.rate_limit.remaining")
-        reset = told.get("sync.rate_limit.reset")
+        limit, remaining = told.get(vocabulary.SYNC_RATE_LIMIT_LIMIT), told.get(vocabulary.SYNC_RATE_LIMIT_REMAINING)
+        reset = told.get(vocabulary.SYNC_RATE_LIMIT_RESET)
         if isinstance(remaining, int):
             left = LimitLeft(
-                text(told.get("sync.rate_limit.resource")),
+                text(told.get(vocabulary.SYNC_RATE_LIMIT_RESOURCE)),
                 limit if isinstance(limit, int) else None,
                 remaining,
                 float(reset) if isinstance(reset, int | float) else None,
@@ -255,7 +260,7 @@ class ProcessNow:
     def _name_service(self, resource: bytes) -> None:
         if not self.service and resource:
             try:
-                self.service = text(resource_attributes(resource).get("service.name"))
+                self.service = text(resource_attributes(resource).get(vocabulary.SERVICE_NAME))
             except (DecodeError, ValueError):
                 self.service = ""
 
@@ -272,7 +277,7 @@ def read_progress(trace_id: str, span: str, event: str, told: Mapping[str, objec
         trace_id=trace_id,
         span_id=span,
         kind=event.removesuffix(PROGRESS),
-        repo=text(told.get("sync.repo")),
+        repo=text(told.get(vocabulary.SYNC_REPO)),
         done=_whole(told.get("done")) or 0,
         total=_whole(total),
         percent=min(100.0, max(0.0, float(percent))) if _is_number(percent) else None,  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from otelsync.text.paint import Line, Piece, painter
 from otelsync.text.printable import pad, printable
 from otelsync.text.quantities import counted, day_and_time, duration
 from otelsync.views.outline import Entry, outline, unrolled
+from otelsync.vocabulary import SYNC_REPO
 
 MOST_KINDS: Final = 10
 """Lines of the table of kinds."""
@@ -203,7 +204,7 @@ def _kinds(tree: RunTree) -> Iterator[Line]:
 def _whereabouts(span: StoredSpan) -> str:
     """What tells a span from others, and where it stands."""
     suffix = span.name.partition(" ")[2] if span.name.startswith("sync.repo ") else ""
-    repo = printable(span.attributes.get("sync.repo", suffix), 40)
+    repo = printable(span.attributes.get(SYNC_REPO, suffix), 40)
     return " ".join(part for part in (repo, span.detail) if part) or span.span_id
 
 

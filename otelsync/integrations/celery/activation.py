@@ -19,6 +19,7 @@ from otelsync.recording.provider import Tracer, leave
 from otelsync.recording.runtime_context import CURRENT, installed
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.recording.span import RecordedSpan
+from otelsync.vocabulary import ERROR_TYPE, EXCEPTION_TYPE
 
 log: Final = logging.getLogger("otelsync")
 
@@ -96,7 +97,7 @@ def activate(span: Span, scope: SyncScope | None, context: Context | None = None
 
 def note_error(span: Span, error: BaseException) -> None:
     """Set what says that an exception ended the span for good."""
-    span.set_attribute("error.type", type(error).__qualname__)
+    span.set_attribute(ERROR_TYPE, type(error).__qualname__)
     span.set_status(trace.Status(trace.StatusCode.ERROR, f"{type(error).__name__}: {message_of(error)}"))
     recorded = error.__dict__.get("__otelsync_recorded_in__") if hasattr(error, "__dict__") else None
     if recorded == trace.format_trace_id(span.get_span_context().trace_id):
@@ -104,4 +105,4 @@ def note_error(span: Span, error: BaseException) -> None:
     try:
         span.record_exception(error)
     except Exception:  # its str() or repr() raises
-        span.add_event("exception", {"exception.type": type(error).__qualname__})
+        span.add_event("exception", {EXCEPTION_TYPE: type(error).__qualname__})

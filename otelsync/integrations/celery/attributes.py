@@ -14,10 +14,12 @@ from typing import Any, Final
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from opentelemetry.instrumentation.celery.utils import CELERY_CONTEXT_ATTRIBUTES
 
+from otelsync import vocabulary
+
 ACTION: Final = "celery.action"
 STATE: Final = "celery.state"
-TASK_NAME: Final = "celery.task_name"
-RETRY_REASON: Final = "celery.retry.reason"
+TASK_NAME: Final = vocabulary.CELERY_TASK_NAME
+RETRY_REASON: Final = vocabulary.CELERY_RETRY_REASON
 WORKER: Final = "celery.worker"
 """The worker's node name. Upstream's ``celery.hostname`` is the publisher's, since Celery 4."""
 MESSAGE_ID: Final = "messaging.message.id"
@@ -26,7 +28,7 @@ DESTINATION: Final = "messaging.destination"
 DESTINATION_KIND: Final = "messaging.destination_kind"
 DESTINATION_NAME: Final = "messaging.destination.name"
 OPERATION: Final = "messaging.operation.type"
-SYSTEM: Final = "messaging.system"
+SYSTEM: Final = vocabulary.MESSAGING_SYSTEM
 
 SYSTEMS: Final = {"amqp": "rabbitmq", "py-amqp": "rabbitmq", "sqs": "aws_sqs", "gcpubsub": "gcp_pubsub"}
 """The semantic conventions' names of transports that Celery calls otherwise."""
@@ -126,7 +128,7 @@ def waits(published: int, eta: int, start: int) -> dict[str, float]:
     found: dict[str, float] = {}
     due = max(published, eta)
     if due:
-        found["sync.queue.wait_seconds"] = max(0, start - due) / 1e9
+        found[vocabulary.SYNC_QUEUE_WAIT_SECONDS] = max(0, start - due) / 1e9
     if eta and published:
-        found["sync.queue.planned_delay_seconds"] = max(0, eta - published) / 1e9
+        found[vocabulary.SYNC_QUEUE_PLANNED_DELAY_SECONDS] = max(0, eta - published) / 1e9
     return found

@@ -9,6 +9,7 @@ from typing import Any, Final
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery.publishing import system_of
 from otelsync.recording.scope import EMPTY, SyncScope
+from otelsync.vocabulary import SYNC_ATTEMPT, SYNC_REDELIVERED
 
 _EMPTY: Final[dict[str, Any]] = {}
 _MOST: Final = 1_024
@@ -29,8 +30,8 @@ def constants(name: str, request: Mapping[str, Any], system: str | None) -> dict
         **(of.of_delivery(info) if info else _EMPTY),
         **of.alike(request),
         "process.pid": os.getpid(),
-        "sync.attempt": (request.get("retries") or 0) + 1,
-        "sync.redelivered": bool(info.get("redelivered")) or None,
+        SYNC_ATTEMPT: (request.get("retries") or 0) + 1,
+        SYNC_REDELIVERED: bool(info.get("redelivered")) or None,
     }
     return {key: value for key, value in found.items() if value is not None}
 

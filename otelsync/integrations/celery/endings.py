@@ -31,6 +31,7 @@ from otelsync.integrations.celery.publishing import system_of
 from otelsync.integrations.celery.running import first_attributes
 from otelsync.integrations.celery.task_records import RunSpan
 from otelsync.recording.provider import Tracer
+from otelsync.vocabulary import SYNC_OUTCOME, SYNC_RUN_SECONDS
 
 REVOKED_REASON: Final = "celery.revoked.reason"
 TERMINATED_SIGNAL: Final = "celery.terminated.signal"
@@ -270,7 +271,7 @@ class Endings:
             return
         found = {**_described(request, attempt, request.time_start), **said}
         if request.time_start:
-            found["sync.run_seconds"] = max(0.0, time.time() - request.time_start)
+            found[SYNC_RUN_SECONDS] = max(0.0, time.time() - request.time_start)
         tracer.provider.give_verdict(
             attempt.own, outcome=outcome, error_type=error_type, message=message, attributes=found
         )
@@ -288,7 +289,7 @@ class Endings:
             **_described(request, attempt, time.time()),
             of.STATE: "REVOKED",
             REVOKED_REASON: reason,
-            "sync.outcome": "cancelled",
+            SYNC_OUTCOME: "cancelled",
         }
         tracer = self._tracers.current()
         if attempt.own is not None and isinstance(tracer, Tracer):

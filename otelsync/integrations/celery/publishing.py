@@ -30,6 +30,7 @@ from otelsync.integrations.celery.canvas import CANVAS, chord_of_body, decided_s
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, dispatch, passes_along
 from otelsync.integrations.celery.headers import CHORD_HEADER, HEADER, Chord, Envelope
 from otelsync.recording.scope import SyncScope, current_scope
+from otelsync.vocabulary import SYNC_ATTEMPT
 
 _TASK_ID_POSITION: Final = 5
 """Among the arguments of ``send_task``."""
@@ -216,7 +217,7 @@ class Publish:
         found[of.DESTINATION_NAME] = routing_key
         retries = headers.get("retries")
         if retries:
-            found["sync.attempt"] = retries + 1
+            found[SYNC_ATTEMPT] = retries + 1
         return {key: value for key, value in found.items() if value is not None}
 
 

@@ -36,6 +36,7 @@ from otelsync.recording.provider import Tracer
 from otelsync.recording.runtime_context import CURRENT, installed
 from otelsync.recording.scope import EMPTY, SyncScope, current_scope
 from otelsync.recording.span import RecordedSpan, Trace
+from otelsync.vocabulary import ERROR_TYPE, SYNC_OUTCOME, SYNC_REDELIVERED, SYNC_REPLACED, SYNC_RUN_SECONDS
 
 SUCCESS: Final = "SUCCESS"
 _OUTCOMES: Final = {
@@ -310,7 +311,7 @@ class Execution:
         RUN.reset(self._outer)
         leave(self._token)
         span = cast(RecordedSpan, self._span)
-        span.set_attributes({"sync.outcome": "success", "sync.run_seconds": seconds, of.STATE: SUCCESS})
+        span.set_attributes({SYNC_OUTCOME: "success", SYNC_RUN_SECONDS: seconds, of.STATE: SUCCESS})
         span.scope = self._whole
         span.end()
         self._runner.record(self._task, seconds, self.run.request.get("hostname"))
@@ -361,14 +362,14 @@ class Execution:
         if outcome == "failure" and not isinstance(error, throws):
             note_error(self._span, error)
         else:
-            self._span.set_attribute("error.type", type(error).__qualname__)
+            self._span.set_attribute(ERROR_TYPE, type(error).__qualname__)
 
     def _last_attributes(self, state: str | None, outcome: str, seconds: float) -> dict[str, Any]:
-        found: dict[str, Any] = {"sync.outcome": outcome, "sync.run_seconds": seconds}
+        found: dict[str, Any] = {SYNC_OUTCOME: outcome, SYNC_RUN_SECONDS: seconds}
         if state is not None:
             found[of.STATE] = state
         if self.run.replaced:
-            found["sync.replaced"] = True
+            found[SYNC_REPLACED] = True
         return found
 
 
@@ -421,7 +422,7 @@ def _first_or_next(decided: int, attributes: dict[str, Any]) -> int:
     assert run_spans.begun is not None
     span_id = run_spans.begun.begin(decided)
     if span_id != decided:
-        attributes["sync.redelivered"] = True
+        attributes[SYNC_REDELIVERED] = True
     return span_id
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import orjson
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
+from otelsync import vocabulary
 from otelsync.hooks.harmless import harmless
 from otelsync.integrations.http.routes import Routes
 from otelsync.integrations.http.urls import host_of, without_secrets
@@ -70,11 +71,11 @@ class Call:
         """Name the client span, which has just begun."""
         self._has_span = True
         attributes: Mapping[str, object] = getattr(span, "attributes", None) or {}
-        for name in ("url.full", "http.url"):
+        for name in (vocabulary.URL_FULL, "http.url"):
             if name in attributes:
                 span.set_attribute(name, self.url)
         route = _routes.route(self.host, urlsplit(self.url).path, is_github=_speaks_github.get())
-        span.set_attribute("url.template", route)
+        span.set_attribute(vocabulary.URL_TEMPLATE, route)
         if not isinstance(current_scope().stage, ApiCall):
             span.update_name(f"{self.method} {route}")
         self._sent_at = time_ns()
@@ -127,7 +128,7 @@ class Call:
             self._send_ended(status, None).end()
             self._told += 1
         if sends := self.resends + max(0, self._told - 1) + more_resends:
-            span.set_attribute("http.request.resend_count", sends)
+            span.set_attribute(vocabulary.HTTP_REQUEST_RESEND_COUNT, sends)
         rate_limits.note_response(status, headers, host=self.host, token=self.token, body=body[:_SMALL], span=span)
         self.note_body(body, span)
 
@@ -146,16 +147,16 @@ class Call:
 
     def _send_ended(self, status: int | None, error: BaseException | None) -> Span:
         """A span of one of several sends, begun when it was sent; still to be ended."""
-        attributes: dict[str, Any] = {"http.request.method": self.method, "url.full": self.url}
+        attributes: dict[str, Any] = {vocabulary.HTTP_REQUEST_METHOD: self.method, vocabulary.URL_FULL: self.url}
         if self.host:
-            attributes["server.address"] = self.host
+            attributes[vocabulary.SERVER_ADDRESS] = self.host
         if ordinal := self.resends + self._told:
-            attributes["http.request.resend_count"] = ordinal
+            attributes[vocabulary.HTTP_REQUEST_RESEND_COUNT] = ordinal
         if status is not None:
-            attributes["http.response.status_code"] = status
+            attributes[vocabulary.HTTP_RESPONSE_STATUS_CODE] = status
         problem = type(error).__qualname__ if error is not None else str(status) if status and status >= 400 else ""
         if problem:
-            attributes["error.type"] = problem
+            attributes[vocabulary.ERROR_TYPE] = problem
         span = current_tracer().start_span(self.method, None, SpanKind.CLIENT, attributes, None, self._sent_at)
         if problem:
             span.set_status(StatusCode.ERROR)

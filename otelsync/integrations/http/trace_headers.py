@@ -20,13 +20,14 @@ from opentelemetry.propagators.textmap import (
 from opentelemetry.trace import Span, SpanKind, format_trace_id
 
 from otelsync.integrations.http.urls import host_of, is_loopback, plain_host
+from otelsync.vocabulary import HTTP_REQUEST_METHOD, SERVER_ADDRESS, URL_FULL
 
 _log = logging.getLogger("otelsync")
 
-_HTTP: Final = ("http.request.method", "http.method", "url.full", "http.url")
+_HTTP: Final = (HTTP_REQUEST_METHOD, "http.method", URL_FULL, "http.url")
 """What a client span of HTTP has one of, by the stable or the older semantic conventions."""
-_URLS: Final = ("url.full", "http.url")
-_HOSTS: Final = ("server.address", "net.peer.name", "http.host")
+_URLS: Final = (URL_FULL, "http.url")
+_HOSTS: Final = (SERVER_ADDRESS, "net.peer.name", "http.host")
 
 _MOST_TOLD: Final = 8
 _told: ContextVar[tuple[str, ...]] = ContextVar("otelsync_told_traces", default=())

@@ -24,6 +24,7 @@ from otelsync.shipping.folding.siblings import Held, Place, Siblings, spans_in
 from otelsync.shipping.orphans import span_id, untagged
 from otelsync.store.histogram import buckets
 from otelsync.store.rows import LeanSpan, lean_spans
+from otelsync.vocabulary import SYNC_ACTION, SYNC_PR_FOLDED
 
 MOST_BUDGETS: Final = 128
 """Traces whose budgets are known. One that is forgotten begins anew."""
@@ -42,9 +43,9 @@ PATIENCE: Final = 60.0
 """Seconds that spans wait for a parent that has not said that it has begun."""
 
 _ITEM: Final = b"sync.pr"
-_SUMMARY: Final = "sync.pr.folded"
+_SUMMARY: Final = SYNC_PR_FOLDED
 """A span of this name stands for pull requests whose parent's span does not come."""
-_FAILED: Final = key_value("sync.action", "failed")
+_FAILED: Final = key_value(SYNC_ACTION, "failed")
 _OUTCOME: Final = b"\x0a\x0csync.outcome\x12"
 """How that attribute begins. A pull request has it only if something is wrong."""
 _STATUS_ERROR: Final = b"\x18\x02"

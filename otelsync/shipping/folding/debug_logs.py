@@ -25,6 +25,7 @@ from otelsync.shipping.folding.budget import SLOW_FLOOR, SLOW_RATIO
 from otelsync.shipping.outlet import Parcel
 from otelsync.store.histogram import buckets, percentile
 from otelsync.store.rows import LeanSpan, lean_logs, lean_spans
+from otelsync.vocabulary import SYNC_ACTION, SYNC_OUTCOME
 
 LOGS: Final = "logs"
 MOST_BYTES: Final = 1024 * 1024
@@ -43,9 +44,9 @@ _LANDMARKS: Final = (b"sync.repo ", b"sync.pipeline ")
 _IS_REMOTE: Final = 0x200
 _CONSUMER: Final = 5
 _STATUS_ERROR: Final = b"\x18\x02"
-_FAILED: Final = key_value("sync.action", "failed")
+_FAILED: Final = key_value(SYNC_ACTION, "failed")
 _OUTCOME: Final = b"\x0a\x0csync.outcome\x12"
-_SUCCESS: Final = key_value("sync.outcome", "success")
+_SUCCESS: Final = key_value(SYNC_OUTCOME, "success")
 
 _log = logging.getLogger("otelsync.shipping")
 

@@ -21,6 +21,7 @@ from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.exporter import varint
 from otelsync.shipping.folding.budget import SPENT, Budget
 from otelsync.store.rows import lean_logs
+from otelsync.vocabulary import SYNC_LINK
 
 REPO: Final = b"sync.repo "
 """What the names of repos' spans begin with."""
@@ -162,7 +163,7 @@ def _digest(repo: bytes) -> str:
 
 
 def _link(trace_id: bytes, span_id: bytes, stage: str) -> Span.Link:
-    about = KeyValue(key="sync.link", value=AnyValue(string_value=stage))
+    about = KeyValue(key=SYNC_LINK, value=AnyValue(string_value=stage))
     return Span.Link(trace_id=trace_id, span_id=span_id, attributes=[about])
 
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from otelsync.otlp.encoding import AttributeEncoder
 from otelsync.store.histogram import buckets, percentile
+from otelsync.vocabulary import SYNC_ITEMS_FOLDED, SYNC_SPANS_FOLDED
 
 Place = tuple[bytes, bytes]
 """Resource and scope, as a `Group` has them."""
@@ -93,13 +94,13 @@ class Siblings:
 
     def attributes(self) -> bytes:
         """The sums as fields of a Span."""
-        sums: dict[str, object] = {"sync.items.folded": self.items}
+        sums: dict[str, object] = {SYNC_ITEMS_FOLDED: self.items}
         for name, fraction in (("p50_ms", 0.5), ("p95_ms", 0.95)):
             took = percentile(self.durations, fraction, longest=self.longest)
             sums[f"sync.items.folded.{name}"] = round(took / 1e6, 3)
         sums["sync.items.folded.max_ms"] = round(self.longest / 1e6, 3)
         if self.spans > self.items:
-            sums["sync.spans.folded"] = self.spans
+            sums[SYNC_SPANS_FOLDED] = self.spans
         return _ATTRIBUTES.encode(sums)
 
 

@@ -10,19 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from otelsync import vocabulary
+
 Kind = Literal["counter", "gauge", "histogram"]
 
-SERVICE: Final = "service.name"
+SERVICE: Final = vocabulary.SERVICE_NAME
 """What every metric has in addition: in OTLP on the resource, for Prometheus as a label."""
-PIPELINE: Final = "sync.pipeline"
-REPO: Final = "sync.repo"
-OUTCOME: Final = "sync.outcome"
-STAGE: Final = "sync.stage"
-ACTION: Final = "sync.action"
+PIPELINE: Final = vocabulary.SYNC_PIPELINE
+REPO: Final = vocabulary.SYNC_REPO
+OUTCOME: Final = vocabulary.SYNC_OUTCOME
+STAGE: Final = vocabulary.SYNC_STAGE
+ACTION: Final = vocabulary.SYNC_ACTION
 OPERATION: Final = "sync.api.operation"
-STATUS: Final = "http.response.status_code"
-RESOURCE: Final = "sync.rate_limit.resource"
-TASK: Final = "celery.task_name"
+STATUS: Final = vocabulary.HTTP_RESPONSE_STATUS_CODE
+RESOURCE: Final = vocabulary.SYNC_RATE_LIMIT_RESOURCE
+TASK: Final = vocabulary.CELERY_TASK_NAME
 SIGNAL, SINK, REASON = "otelsync.signal", "otelsync.sink", "otelsync.drop.reason"
 
 _UNITS: Final = {"s": "seconds"}
@@ -106,10 +108,14 @@ WAIT_TIME: Final = Metric(
     "Seconds waited: for a `rate_limit` (primary, secondary, ...) or before a `retry` (server, connection, ...).",
 )
 RATE_LIMIT: Final = Metric(
-    "sync.rate_limit.limit", "gauge", "{request}", (RESOURCE,), "How many requests the limit allows, as last seen."
+    vocabulary.SYNC_RATE_LIMIT_LIMIT,
+    "gauge",
+    "{request}",
+    (RESOURCE,),
+    "How many requests the limit allows, as last seen.",
 )
 RATE_REMAINING: Final = Metric(
-    "sync.rate_limit.remaining", "gauge", "{request}", (RESOURCE,), "How many of them were left, as last seen."
+    vocabulary.SYNC_RATE_LIMIT_REMAINING, "gauge", "{request}", (RESOURCE,), "How many of them were left, as last seen."
 )
 RATE_RESET: Final = Metric(
     "sync.rate_limit.reset.timestamp", "gauge", "s", (RESOURCE,), "When the limit is reset, in Unix time."

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 
+from otelsync import vocabulary
 from otelsync.journal.batch import Batch, Group
 from otelsync.shipping.checkpoint import Checkpoint, MetricMemory, decode
 from otelsync.shipping.metrics import catalogue
@@ -41,12 +42,12 @@ _OURS: Final = b"\x0a\x08otelsync"
 _FIXED_STAGES: Final = frozenset(("pipeline", "repo", "api", "pr"))
 _IDENTITY: Final = frozenset(
     (
-        "service.name",
-        "service.namespace",
+        vocabulary.SERVICE_NAME,
+        vocabulary.SERVICE_NAMESPACE,
         "service.version",
         "deployment.environment",
         "deployment.environment.name",
-        "host.name",
+        vocabulary.HOST_NAME,
     )
 )
 """What a resource says of a service, and not of one of its processes."""
@@ -117,7 +118,7 @@ class Metrics:
         service = self._services.get(resource)
         if service is None:
             attributes = resource_attributes(resource)
-            service = str(attributes.get("service.name") or self.memory.service)
+            service = str(attributes.get(vocabulary.SERVICE_NAME) or self.memory.service)
             if len(self._services) >= 1_000:
                 self._services.clear()
             self._services[resource] = service
@@ -176,8 +177,12 @@ class Metrics:
         self, parent: bytes, facts: Facts, durations: Sequence[int], slowest: Exemplar, place: _Place
     ) -> None:
         """Count pull requests below one parent that have these facts in common."""
-        pipeline, repo, action = facts.text("sync.pipeline"), facts.text("sync.repo"), facts.text("sync.action")
-        outcome = facts.text("sync.outcome") or ("failure" if action == "failed" else "success")
+        pipeline, repo, action = (
+            facts.text(vocabulary.SYNC_PIPELINE),
+            facts.text(vocabulary.SYNC_REPO),
+            facts.text(vocabulary.SYNC_ACTION),
+        )
+        outcome = facts.text(vocabulary.SYNC_OUTCOME) or ("failure" if action == "failed" else "success")
         labels = ("pr", pipeline, repo, outcome)
         self.series.observe(catalogue.STAGE_DURATION, place.service, labels, durations, slowest)
         if action:
@@ -205,9 +210,9 @@ class Metrics:
 
     def _take_stage(self, span: LeanSpan, facts: Facts, place: _Place) -> None:
         kind, name = _stage_of(span.name)
-        pipeline = facts.text("sync.pipeline") or (name if kind == "pipeline" else "")
-        repo = facts.text("sync.repo") or (name if kind == "repo" else "")
-        outcome = facts.text("sync.outcome") or ("failure" if b"\x18\x02" in span.status else "success")
+        pipeline = facts.text(vocabulary.SYNC_PIPELINE) or (name if kind == "pipeline" else "")
+        repo = facts.text(vocabulary.SYNC_REPO) or (name if kind == "repo" else "")
+        outcome = facts.text(vocabulary.SYNC_OUTCOME) or ("failure" if b"\x18\x02" in span.status else "success")
         took, labels = span.end - span.start, (kind, pipeline, repo, outcome)
         self.series.observe(catalogue.STAGE_DURATION, place.service, labels, [took], _exemplar(span, took))
         self._take_totals(span, facts, (pipeline, repo), place)
@@ -218,13 +223,13 @@ class Metrics:
                 self._note_success(pipeline, repo if kind == "repo" else "", span.end)
         elif kind in ("rate_limit.wait", "retry.wait"):
             what = kind.partition(".")[0]
-            waited_for = (pipeline, what, facts.text("sync.rate_limit.kind", "sync.retry.reason"))
+            waited_for = (pipeline, what, facts.text(vocabulary.SYNC_RATE_LIMIT_KIND, vocabulary.SYNC_RETRY_REASON))
             self.series.add(catalogue.WAIT_TIME, place.service, waited_for, max(took, 0) / 1e9)
 
     def _take_totals(self, span: LeanSpan, facts: Facts, labels: tuple[str, str], place: _Place) -> None:
         """Count the items that a stage has counted itself."""
         own = place.counts.end(span.span_id.hex(), span.parent_span_id.hex(), facts.items())
-        if facts.has("sync.tasks.succeeded", "sync.tasks.failed", "sync.tasks.cancelled"):
+        if facts.has(vocabulary.SYNC_TASKS_SUCCEEDED, vocabulary.SYNC_TASKS_FAILED, vocabulary.SYNC_TASKS_CANCELLED):
             return  # a dispatched pipeline: its totals are those of its tasks, which have been counted there
         for action, count in own.items():
             self.series.add(catalogue.ITEMS, place.service, (*labels, action), count)
@@ -232,42 +237,44 @@ class Metrics:
     def _take_call(self, span: LeanSpan, facts: Facts, labels: tuple[str, str, str], service: str) -> None:
         took = span.end - span.start
         self.series.observe(catalogue.API_DURATION, service, labels, [took], _exemplar(span, took))
-        again = max(facts.whole("sync.api.attempts"), 1) - 1 or (facts.whole("sync.attempt") > 1)
+        again = max(facts.whole(vocabulary.SYNC_API_ATTEMPTS), 1) - 1 or (facts.whole(vocabulary.SYNC_ATTEMPT) > 1)
         if again:
             self.series.add(catalogue.RETRIES, service, (labels[0], "api", labels[1]), int(again))
         self._take_limits(facts, service, span.end)
 
     def _take_request(self, span: LeanSpan, facts: Facts, place: _Place) -> None:
-        if not facts.has("http.request.method", "http.method"):
+        if not facts.has(vocabulary.HTTP_REQUEST_METHOD, "http.method"):
             return
-        pipeline, operation = facts.text("sync.pipeline"), place.calls.get(span.parent_span_id.hex(), "")
+        pipeline, operation = facts.text(vocabulary.SYNC_PIPELINE), place.calls.get(span.parent_span_id.hex(), "")
         if not place.is_ours:
-            status = facts.text("http.response.status_code", "http.status_code", "error.type")
+            status = facts.text(vocabulary.HTTP_RESPONSE_STATUS_CODE, "http.status_code", vocabulary.ERROR_TYPE)
             self.series.add(catalogue.API_REQUESTS, place.service, (pipeline, operation, status))
-        elif facts.whole("http.request.resend_count"):  # one of several sends below the client, whose span is not ours
+        elif facts.whole(
+            vocabulary.HTTP_REQUEST_RESEND_COUNT
+        ):  # one of several sends below the client, whose span is not ours
             self.series.add(catalogue.RETRIES, place.service, (pipeline, "http", operation))
         self._take_limits(facts, place.service, span.end)
 
     def _take_limits(self, facts: Facts, service: str, at: int) -> None:
-        labels = (facts.text("sync.rate_limit.resource"),)
+        labels = (facts.text(vocabulary.SYNC_RATE_LIMIT_RESOURCE),)
         for metric, name in (
-            (catalogue.RATE_LIMIT, "sync.rate_limit.limit"),
-            (catalogue.RATE_REMAINING, "sync.rate_limit.remaining"),
-            (catalogue.RATE_RESET, "sync.rate_limit.reset"),
+            (catalogue.RATE_LIMIT, vocabulary.SYNC_RATE_LIMIT_LIMIT),
+            (catalogue.RATE_REMAINING, vocabulary.SYNC_RATE_LIMIT_REMAINING),
+            (catalogue.RATE_RESET, vocabulary.SYNC_RATE_LIMIT_RESET),
         ):
             value = facts.number(name)
             if value is not None:
                 self.series.put(metric, service, labels, value, at)
 
     def _take_task(self, span: LeanSpan, facts: Facts, place: _Place) -> None:
-        task = facts.text("celery.task_name") or _text(span.name[len(b"run/") :])
-        outcome = facts.text("sync.outcome") or "success"
+        task = facts.text(vocabulary.CELERY_TASK_NAME) or _text(span.name[len(b"run/") :])
+        outcome = facts.text(vocabulary.SYNC_OUTCOME) or "success"
         self.series.add(catalogue.TASKS, place.service, (task, outcome))
         if outcome == "retry":
-            self.series.add(catalogue.RETRIES, place.service, (facts.text("sync.pipeline"), "task", task))
+            self.series.add(catalogue.RETRIES, place.service, (facts.text(vocabulary.SYNC_PIPELINE), "task", task))
         for metric, labels, name in (
-            (catalogue.TASK_DURATION, (task, outcome), "sync.run_seconds"),
-            (catalogue.QUEUE_WAIT, (task,), "sync.queue.wait_seconds"),
+            (catalogue.TASK_DURATION, (task, outcome), vocabulary.SYNC_RUN_SECONDS),
+            (catalogue.QUEUE_WAIT, (task,), vocabulary.SYNC_QUEUE_WAIT_SECONDS),
         ):
             seconds = facts.number(name)
             if seconds is not None and math.isfinite(seconds):
@@ -320,7 +327,7 @@ class Metrics:
         if record.body.string_value.encode() not in _PROGRESS:
             return
         told = Facts(Fact(pair.key, value_of(pair.value)) for pair in record.attributes)
-        labels = (told.text("sync.pipeline"), told.text("sync.repo"))
+        labels = (told.text(vocabulary.SYNC_PIPELINE), told.text(vocabulary.SYNC_REPO))
         for metric, name in ((catalogue.DONE, "done"), (catalogue.EXPECTED, "total")):
             value = told.number(name)
             if value is not None:

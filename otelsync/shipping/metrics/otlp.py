@@ -19,6 +19,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from otelsync.shipping.metrics.durations import Durations
 from otelsync.shipping.metrics.series import Family, Point
 from otelsync.version import __version__
+from otelsync.vocabulary import HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_NAME
 
 MOST_POINTS: Final = 2_000
 """Points of one request. At 0.2 to 1 KB each it stays below the 4 MiB that a grpc receiver takes by default."""
@@ -58,13 +59,13 @@ def encode(
 
 def _resource(service: str, known: Mapping[str, object], place: str) -> Resource:
     """The service, not one of its processes: counts go on when these change. One host and place is one writer."""
-    host = str(known.get("host.name") or socket.gethostname())
+    host = str(known.get(HOST_NAME) or socket.gethostname())
     instance = str(uuid.uuid5(_INSTANCES, f"{host}\n{place}"))
     attributes = {
         **{key: str(value) for key, value in known.items()},
-        "service.name": service,
-        "service.instance.id": instance,
-        "host.name": host,
+        SERVICE_NAME: service,
+        SERVICE_INSTANCE_ID: instance,
+        HOST_NAME: host,
     }
     return Resource(attributes=_attributes(attributes))
 

@@ -8,35 +8,36 @@ from typing import Final
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
+from otelsync import vocabulary
 from otelsync.store.rows import value_of
 
-ITEMS: Final = "sync.items."
+ITEMS: Final = vocabulary.SYNC_ITEMS_
 _WANTED: Final = frozenset(
     (
-        "sync.pipeline",
-        "sync.repo",
-        "sync.outcome",
-        "sync.action",
-        "sync.attempt",
-        "sync.api.attempts",
-        "sync.rate_limit.limit",
-        "sync.rate_limit.remaining",
-        "sync.rate_limit.reset",
-        "sync.rate_limit.resource",
-        "sync.rate_limit.kind",
-        "sync.retry.reason",
-        "sync.queue.wait_seconds",
-        "sync.run_seconds",
-        "sync.tasks.succeeded",
-        "sync.tasks.failed",
-        "sync.tasks.cancelled",
-        "celery.task_name",
-        "http.request.method",
-        "http.request.resend_count",
-        "http.response.status_code",
+        vocabulary.SYNC_PIPELINE,
+        vocabulary.SYNC_REPO,
+        vocabulary.SYNC_OUTCOME,
+        vocabulary.SYNC_ACTION,
+        vocabulary.SYNC_ATTEMPT,
+        vocabulary.SYNC_API_ATTEMPTS,
+        vocabulary.SYNC_RATE_LIMIT_LIMIT,
+        vocabulary.SYNC_RATE_LIMIT_REMAINING,
+        vocabulary.SYNC_RATE_LIMIT_RESET,
+        vocabulary.SYNC_RATE_LIMIT_RESOURCE,
+        vocabulary.SYNC_RATE_LIMIT_KIND,
+        vocabulary.SYNC_RETRY_REASON,
+        vocabulary.SYNC_QUEUE_WAIT_SECONDS,
+        vocabulary.SYNC_RUN_SECONDS,
+        vocabulary.SYNC_TASKS_SUCCEEDED,
+        vocabulary.SYNC_TASKS_FAILED,
+        vocabulary.SYNC_TASKS_CANCELLED,
+        vocabulary.CELERY_TASK_NAME,
+        vocabulary.HTTP_REQUEST_METHOD,
+        vocabulary.HTTP_REQUEST_RESEND_COUNT,
+        vocabulary.HTTP_RESPONSE_STATUS_CODE,
         "http.method",
         "http.status_code",
-        "error.type",
+        vocabulary.ERROR_TYPE,
     )
 )
 _HEADS: Final = frozenset(bytes((0x0A, len(name))) + name.encode() for name in _WANTED)
