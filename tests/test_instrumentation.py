@@ -75,7 +75,7 @@ def test_without_a_name_each_library_is_on_when_it_is_imported(tmp_path: Path) -
     """instrument() without names loads no library; each is switched on by its first import, and can be called off."""
     code = """
 import sys, otelsync
-from otelsync.instrumentation import instrumented
+from otelsync.integrations.instrumentation import instrumented
 otelsync.instrument()
 print([name for name in ("celery", "requests", "httpx", "github") if name in sys.modules], instrumented())
 otelsync.uninstrument("httpx")

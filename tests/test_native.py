@@ -29,15 +29,15 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
 from otelsync.journal import native as loaded
+from otelsync.journal import writer as writer_module
 from otelsync.journal.writer import LOG, SPAN, Journal
 from otelsync.logs import path as logs
-from otelsync.recording import provider as provider_module
 from otelsync.recording.provider import TracerProvider
 from otelsync.recording.runtime_context import CURRENT
 from otelsync.recording.scope import SyncScope
 from otelsync.redaction import Redactor, _suspicious
 
-SOURCE = Path(provider_module.__file__).with_name("_native.c")
+SOURCE = Path(writer_module.__file__).with_name("_native.c")
 COMPILER = shlex.split(sysconfig.get_config_var("CC") or "cc")
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 NOW = 1_790_000_000_123_456_789

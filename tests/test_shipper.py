@@ -414,7 +414,7 @@ def test_a_killed_process_loses_nothing(tmp_path: Path, server: OtlpServer, ship
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from journal_files import resource, scope, span
-        from otelsync.recording.journal import SPAN, SPAN_START, Journal
+        from otelsync.journal.writer import SPAN, SPAN_START, Journal
         journal = Journal(Path({str(tmp_path)!r}))
         number = journal.scope(journal.resource(resource()), scope())
         journal.append(SPAN_START, number, span(5000, ended=False), time.time_ns())
@@ -638,7 +638,7 @@ def test_another_process_is_waited_for(tmp_path: Path, server: OtlpServer, threa
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from journal_files import resource, scope, span
-        from otelsync.recording.journal import SPAN, Journal
+        from otelsync.journal.writer import SPAN, Journal
         from otelsync.shipping.shipper import Shipper
         from otelsync.shipping.shipper_thread import ShipperThread
         directory = Path({str(tmp_path)!r})
@@ -691,8 +691,8 @@ def test_many_forks_under_load_never_deadlock(tmp_path: Path, server: OtlpServer
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from test_shipper import recorder
-        from otelsync.shipping.exporter import OtlpSink
-        from otelsync.shipping.otlp_options import OtlpEndpoint
+        from otelsync.otlp.exporter import OtlpSink
+        from otelsync.otlp.options import OtlpEndpoint
         from otelsync.shipping.shipper import Shipper
         from otelsync.shipping.shipper_thread import ShipperThread
         directory = Path({str(tmp_path)!r})
