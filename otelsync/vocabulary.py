@@ -110,8 +110,10 @@ SYNC_SPANS_FOLDED: Final = "sync.spans.folded"
 SYNC_LINK: Final = "sync.link"
 SYNC_REPLACED: Final = "sync.replaced"
 
-# Resources and recorded exceptions
+# Log records, resources and recorded exceptions
 
+EVENT_ID: Final = "id"
+"""The field of a record with its event's number in the catalogue."""
 SERVICE_NAME: Final = "service.name"
 SERVICE_NAMESPACE: Final = "service.namespace"
 SERVICE_INSTANCE_ID: Final = "service.instance.id"

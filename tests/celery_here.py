@@ -21,7 +21,7 @@ from recorded import Recorded
 from trace_tree import Node, draw
 
 import otelsync
-from otelsync.recording.scope import current_scope
+from otelsync.recording.runtime_context import current_scope
 
 PATIENCE = 10.0
 """Seconds after which a task that gives no result has failed its test."""

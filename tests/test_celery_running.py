@@ -19,7 +19,8 @@ from recorded import Recorded
 import otelsync
 from otelsync.integrations.celery.headers import Envelope
 from otelsync.integrations.celery.running import unwrapped
-from otelsync.recording.scope import SyncScope, current_scope
+from otelsync.recording.runtime_context import current_scope
+from otelsync.recording.scope import SyncScope
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SPAN_IDS = count(1000)

@@ -12,7 +12,8 @@ from opentelemetry import baggage, trace
 from recorded import Recorded
 
 import otelsync
-from otelsync.recording.scope import EMPTY, SyncScope, current_scope
+from otelsync.recording.runtime_context import current_scope
+from otelsync.recording.scope import EMPTY, SyncScope
 
 SECRET = "ghp_" + "x1" * 20
 

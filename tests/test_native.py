@@ -126,7 +126,7 @@ def provider_of(journal: Journal, function: Any, redactor: Redactor | None = Non
         id_generator=CountingIds(),
         shutdown_on_exit=False,
     )
-    made.append_span = function
+    made.encoders.append_span = function
     return made
 
 

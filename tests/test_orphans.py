@@ -15,7 +15,8 @@ from trace_tree import Node, draw, spans_in_store
 
 from otelsync.journal.reader import list_segments
 from otelsync.journal.writer import CLOSED, SPAN_START, Journal
-from otelsync.recording.provider import Tracer, TracerProvider
+from otelsync.recording.provider import TracerProvider
+from otelsync.recording.tracer import Tracer
 from otelsync.shipping import orphans
 from otelsync.shipping.checkpoint import Checkpoint, load
 from otelsync.shipping.ledger import read_ledger

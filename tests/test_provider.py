@@ -25,8 +25,10 @@ from trace_tree import Node, draw, spans_in_journal
 
 import otelsync
 from otelsync.journal.writer import Journal
-from otelsync.recording.provider import IdGenerator, Tracer, TracerProvider
+from otelsync.recording.ids import IdGenerator
+from otelsync.recording.provider import TracerProvider
 from otelsync.recording.scope import SyncScope
+from otelsync.recording.tracer import Tracer
 
 REMOTE = SpanContext(0xABCDEF, 0x123456, True, TraceFlags(1), TraceState([("vendor", "v1"), ("other", "x")]))
 

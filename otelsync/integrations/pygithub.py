@@ -22,7 +22,7 @@ from otelsync.hooks.patching import Patch
 from otelsync.integrations.http import retry_waits
 from otelsync.integrations.http.calls import speaking_github
 from otelsync.integrations.http.routes import github_route
-from otelsync.recording.scope import current_scope
+from otelsync.recording.runtime_context import current_scope
 from otelsync.stages import rate_limits
 from otelsync.stages.stage import ApiCall, Stage, api_call
 

@@ -19,8 +19,6 @@ from typing import Final
 from otelsync.errors import CatalogueError
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
-ID: Final = "id"
-"""What the id is called in a record, rendered or by OTLP."""
 
 _PREFIX: Final = re.compile(r"[a-z][a-z0-9]")
 _MOST: Final = 999

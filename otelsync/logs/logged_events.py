@@ -10,7 +10,8 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Final
 
-from otelsync.logs.events import ID, LEVELS, Event, looks_like_name
+from otelsync.logs.events import LEVELS, Event, looks_like_name
+from otelsync.vocabulary import EVENT_ID
 
 _METHODS: Final = {
     **{name: name for name in LEVELS},
@@ -362,7 +363,7 @@ def _keywords(call: ast.Call) -> frozenset[str] | None:
         if inside is None:
             return None
         names |= inside
-    return frozenset(names - {ID})
+    return frozenset(names - {EVENT_ID})
 
 
 def _keys(node: ast.expr) -> frozenset[str] | None:

@@ -22,7 +22,6 @@ from otelsync.hooks.patching import Patch
 from otelsync.hooks.when_imported import when_imported
 from otelsync.journal.writer import ENCODE_ERROR, LOG
 from otelsync.logs import structlog_observation
-from otelsync.logs.events import ID
 from otelsync.logs.path import ExcInfo, LogPath, Output, ids_in, in_scope_logs, otlp_head, with_error, without_own_names
 from otelsync.logs.stdlib_records import event_of, fields_of, span_named_in
 from otelsync.logs.structlog_observation import rendered
@@ -30,14 +29,14 @@ from otelsync.logs.verbosity import Levels
 from otelsync.otlp import encoding as otlp
 from otelsync.recording.scope import SyncScope
 from otelsync.redaction import Redactor
-from otelsync.vocabulary import SYNC_ID
+from otelsync.vocabulary import EVENT_ID, SYNC_ID
 
 _pack_times: Final = Struct("<BQBQ").pack
 _SAMPLED: Final = int(TraceFlags.SAMPLED)
 _IDS: Final = frozenset(("trace_id", "span_id", "sync_id"))
 _ECHOES: Final = _IDS | {"logger", "level"}
 _PLAIN_TYPES: Final = frozenset((str, int, float, bool, type(None)))
-_HAS_ID: Final = otlp.text(0x0A, ID) + b"\x12"
+_HAS_ID: Final = otlp.text(0x0A, EVENT_ID) + b"\x12"
 """What stands in the head of a record whose event is in a catalogue."""
 _SHORT: Final = 128
 _MANY: Final = 1024
@@ -231,7 +230,7 @@ def _complete(fields: Mapping[str, Any], error: ExcInfo | None, *, has_id: bool)
     error = fields.get("exc_info", error)
     if error or "exc_info" in fields or "stack_info" in fields:
         fields = with_error(fields, error)
-    return without_own_names(fields, ID if has_id else "")
+    return without_own_names(fields, EVENT_ID if has_id else "")
 
 
 def observe(path: LogPath) -> Callable[[], None]:

@@ -30,16 +30,17 @@ from otelsync.journal.writer import ENCODE_ERROR, LOG
 from otelsync.logs import events, own_events  # noqa: F401  # own_events declares what otelsync itself logs
 from otelsync.logs.verbosity import Levels, level_name
 from otelsync.otlp import encoding as otlp
-from otelsync.recording.runtime_context import CURRENT
-from otelsync.recording.scope import EMPTY, LOG_TAG, OWN_NAMES, SyncScope, current_scope
+from otelsync.recording.runtime_context import CURRENT, current_scope
+from otelsync.recording.scope import EMPTY, LOG_TAG, OWN_NAMES, SyncScope
 from otelsync.redaction import Redactor
+from otelsync.vocabulary import EVENT_ID
 
 if TYPE_CHECKING:
     import structlog
     from opentelemetry.sdk.resources import Resource
 
     from otelsync.recording.provider import TracerProvider
-    from otelsync.recording.span import Trace
+    from otelsync.recording.span_bytes import Trace
 
 DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
 LEVELS: Final = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR, "critical": CRITICAL}
@@ -165,7 +166,7 @@ class LogPath:
             if _context_vars and (bound := _bound_in_context()):
                 fields = {**bound, **fields}
             head = self._heads.get((level, logger, event))
-            if head is not None and error is None and not (head.id and events.ID in fields):
+            if head is not None and error is None and not (head.id and EVENT_ID in fields):
                 fd = None
                 if head.is_shown:
                     fd = self._fd if self._fd >= 0 else self._output.shared_descriptor()
@@ -193,7 +194,7 @@ class LogPath:
         provider = self._provider
         journal = None
         if provider is not None:
-            if provider.append_span is None or provider._resource is not self._resource:
+            if provider.encoders.append_span is None or provider.resource is not self._resource:
                 return False
             journal = provider.journal
         try:
@@ -294,7 +295,7 @@ class LogPath:
             "event": head.event,
         }
         if head.id:
-            record[events.ID] = head.id
+            record[EVENT_ID] = head.id
         if trace_id:
             record["trace_id"] = trace_id
             record["span_id"] = span_id
@@ -381,7 +382,7 @@ class _Head:
         self.id = id_of(event)
         own = {"level": _level_name(level), "service": service, "logger": logger, "event": event}
         if self.id:
-            own[events.ID] = self.id
+            own[EVENT_ID] = self.id
         own["trace_id"] = ""
         self.json = b'Z",' + _dump(own)[1:-3]
         """From behind the timestamp up to where the trace id begins."""
@@ -396,9 +397,9 @@ def id_of(event: str) -> str:
 
 def without_own_names(fields: Mapping[str, Any], event_id: str) -> Mapping[str, Any]:
     """The fields, with an underscore behind a name that the record has for itself."""
-    if OWN_NAMES.isdisjoint(fields) and not (event_id and events.ID in fields):
+    if OWN_NAMES.isdisjoint(fields) and not (event_id and EVENT_ID in fields):
         return fields
-    own = OWN_NAMES | {events.ID} if event_id else OWN_NAMES
+    own = OWN_NAMES | {EVENT_ID} if event_id else OWN_NAMES
     return {f"{key}_" if key in own else key: value for key, value in fields.items()}
 
 
@@ -416,7 +417,7 @@ def otlp_head(level: int, event: str) -> bytes:
     if " " not in event and 0 < len(event) <= 128 and not any(character.isspace() for character in event):
         head += otlp.field(0x62, raw)  # it has the look of an event's name
     number = id_of(event)
-    return head + otlp.field(LOG_TAG, otlp.key_value(events.ID, number)) if number else head
+    return head + otlp.field(LOG_TAG, otlp.key_value(EVENT_ID, number)) if number else head
 
 
 def _timestamp(now: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from opentelemetry.trace import Span, get_current_span
 
 from otelsync.logs import events
+from otelsync.vocabulary import EVENT_ID
 
 ID_NAMES: Final = ("otelTraceID", "otelSpanID", "otelTraceSampled", "otelServiceName", "otelSyncID")
 """Attributes that formats refer to: those of ``opentelemetry-instrumentation-logging``, and one of our own."""
@@ -60,9 +61,9 @@ def fields_of(record: logging.LogRecord) -> Mapping[str, Any]:
             further = 0
     known = events.known.get(record.msg) if record.args and type(record.msg) is str else None
     if not further and record.stack_info is None:  # nearly every record
-        return {events.ID: known.id} if known is not None else {}
+        return {EVENT_ID: known.id} if known is not None else {}
     arguments = record.args or _NO_ARGUMENTS
     fields = {key: value for key, value in state.items() if key not in _NO_FIELDS and value is not arguments}
     if record.stack_info:
         fields["stack"] = record.stack_info
-    return {**fields, events.ID: known.id} if known is not None else fields
+    return {**fields, EVENT_ID: known.id} if known is not None else fields

@@ -10,15 +10,26 @@ serve: it is loaded while ``opentelemetry.context`` is half imported, which the 
 from __future__ import annotations
 
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Protocol
 
 import opentelemetry.context as context_api
 from opentelemetry.context.context import Context, _RuntimeContext
+from opentelemetry.trace import Span, set_span_in_context
+from opentelemetry.trace.propagation import _SPAN_KEY
 
-if TYPE_CHECKING:
-    from otelsync.recording.span import RecordedSpan
+from otelsync.recording.scope import EMPTY, SCOPE_KEY, SyncScope
 
-CURRENT: Final[ContextVar[Context | RecordedSpan | None]] = ContextVar("otelsync_current", default=None)
+
+class Activated(Protocol):
+    """A span that stands for the context in which it is current."""
+
+    scope: SyncScope | None
+
+    def as_context(self) -> Context:
+        """Return that context."""
+
+
+CURRENT: Final[ContextVar[Context | Activated | None]] = ContextVar("otelsync_current", default=None)
 """What is current: a context, one of our spans that stands for one, or None where nothing was attached."""
 
 
@@ -75,3 +86,37 @@ def uninstall() -> None:
 def installed() -> bool:
     """Whether our runtime context is the one in use."""
     return isinstance(context_api._RUNTIME_CONTEXT, RuntimeContext)
+
+
+def current_scope() -> SyncScope:
+    """The scope in force; an empty one outside any."""
+    current = CURRENT.get()
+    if current is not None and not isinstance(current, dict):
+        return current.scope or EMPTY
+    scope = context_api.get_value(SCOPE_KEY)
+    return scope if isinstance(scope, SyncScope) else EMPTY
+
+
+def leave(token: Token[Any]) -> None:
+    """Undo an activation. In another `contextvars` context (a generator closed elsewhere) there is nothing to undo."""
+    if token.var is CURRENT:
+        try:  # noqa: SIM105  # contextlib.suppress costs more than the whole of the rest
+            CURRENT.reset(token)
+        except (ValueError, RuntimeError):  # RuntimeError: one object was entered twice, and is left twice
+            pass
+    else:
+        context_api.detach(token)
+
+
+def scope_in(context: Context) -> SyncScope | None:
+    """The sync scope that a context carries, itself or through its span."""
+    scope = context.get(SCOPE_KEY)
+    if scope is None:
+        scope = getattr(context.get(_SPAN_KEY), "scope", None)
+    return scope if isinstance(scope, SyncScope) else None
+
+
+def context_of(span: Span) -> Context:
+    context = set_span_in_context(span)
+    scope = getattr(span, "scope", None)
+    return context_api.set_value(SCOPE_KEY, scope, context) if isinstance(scope, SyncScope) else context

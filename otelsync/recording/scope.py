@@ -6,19 +6,14 @@ A scope is immutable and encoded when it is made, so that a span or a record tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import opentelemetry.context as context_api
 import orjson
 
-from otelsync.logs.events import ID
 from otelsync.otlp.encoding import any_value, field, key_value
-from otelsync.recording.runtime_context import CURRENT
 from otelsync.redaction import Redactor
-from otelsync.vocabulary import SYNC_ID, SYNC_PIPELINE, SYNC_REPO
-
-if TYPE_CHECKING:
-    from otelsync.stages.stage import Stage
+from otelsync.vocabulary import EVENT_ID, SYNC_ID, SYNC_PIPELINE, SYNC_REPO
 
 SCOPE_KEY: Final = context_api.create_key("otelsync-scope")
 
@@ -40,12 +35,12 @@ class SyncScope:
 
     Args:
         attributes: Of spans and OTLP log records, by attribute name.
-        stage: The innermost stage that counts roll up to.
+        stage: The innermost stage that counts roll up to, if any; this room knows nothing of it.
     """
 
     __slots__ = ("attributes", "json_bytes", "keys", "log_bytes", "rendered", "reserved", "span_bytes", "stage")
 
-    def __init__(self, attributes: Mapping[str, Any], stage: Stage | None = None) -> None:
+    def __init__(self, attributes: Mapping[str, Any], stage: Any = None) -> None:
         self.attributes: dict[str, Any] = {
             key: _plain(_redactor.redact_value(key, value)) for key, value in attributes.items()
         }
@@ -62,11 +57,11 @@ class SyncScope:
 
     def with_fields(self, fields: Mapping[str, Any]) -> SyncScope:
         """This scope and further fields. ``id`` gets an underscore: a record calls the id of its event so."""
-        if ID in fields:
-            fields = {f"{key}_" if key == ID else key: value for key, value in fields.items()}
+        if EVENT_ID in fields:
+            fields = {f"{key}_" if key == EVENT_ID else key: value for key, value in fields.items()}
         return SyncScope({**self.attributes, **fields}, self.stage)
 
-    def with_stage(self, stage: Stage | None) -> SyncScope:
+    def with_stage(self, stage: Any) -> SyncScope:
         """This scope, with another stage to roll counts up to."""
         scope = SyncScope.__new__(SyncScope)
         for name in self.__slots__:
@@ -110,15 +105,6 @@ def redactor() -> Redactor:
 
 
 EMPTY: Final = SyncScope({})
-
-
-def current_scope() -> SyncScope:
-    """The scope in force; an empty one outside any."""
-    current = CURRENT.get()
-    if current is not None and not isinstance(current, dict):
-        return current.scope or EMPTY
-    scope = context_api.get_value(SCOPE_KEY)
-    return scope if isinstance(scope, SyncScope) else EMPTY
 
 
 def _dumped(fields: Mapping[str, Any]) -> bytes:

@@ -8,246 +8,39 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from struct import Struct
 from time import time_ns
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.context.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util import BoundedList
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
-from opentelemetry.trace.propagation import _SPAN_KEY
-from opentelemetry.trace.span import TraceState
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util import types
 
 from otelsync.errors import message_of
 from otelsync.journal.native import native
 from otelsync.journal.writer import ENCODE_ERROR, SPAN, SPAN_END, SPAN_RELEASED, SPAN_START
-from otelsync.otlp.encoding import AttributeEncoder, field, text, varint
-from otelsync.recording.scope import EMPTY, SCOPE_KEY, SyncScope
+from otelsync.otlp.encoding import field, varint
+from otelsync.recording.scope import EMPTY
+from otelsync.recording.span_bytes import END_TIME, count_field, encode_event, encode_link, status_field
+from otelsync.recording.span_state import UNSET, SpanState
 from otelsync.vocabulary import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
-    from otelsync.recording.provider import Tracer
 
 _log = logging.getLogger("opentelemetry.sdk.trace")  # misuse is reported where users of the SDK look for it
 
 _PLAIN: Final = frozenset((str, int, float, bool))
-_UNSET: Final = Status(StatusCode.UNSET)
 _INTERNAL: Final = SpanKind.INTERNAL
 _pack_times: Final = Struct("<BQBQ").pack
-_pack_event_time: Final = Struct("<BQ").pack
-_START, _END = 0x39, 0x41
-_HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
+_START: Final = 0x39
 _HEADS: Final = tuple(b"\x12" + varint(n) for n in range(4096))
-"""What goes before a span of n bytes in ``ScopeSpans``: tag and length."""
+"""Tag and length of a span of n bytes in ``ScopeSpans``."""
 
 
-class Trace:
-    """What the spans of one trace have in common."""
-
-    __slots__ = ("flags", "head", "hex", "hex_bytes", "id", "log_head", "state", "tail")
-
-    def __init__(self, trace_id: int, flags: TraceFlags, state: TraceState) -> None:
-        raw = trace_id.to_bytes(16, "big")
-        self.id = trace_id
-        self.hex = raw.hex()
-        self.hex_bytes = self.hex.encode()
-        self.head = b"\x0a\x10" + raw
-        """Field 1 of a Span."""
-        self.log_head = b"\x45" + int(flags).to_bytes(4, "little") + b"\x4a\x10" + raw + b"\x52\x08"
-        """Fields 8 and 9 of a LogRecord, and how field 10 begins: flags, trace id, and the span id that follows."""
-        self.flags = flags
-        self.state = state
-        self.tail = state_field(state) if state else b""
-
-    def is_like(self, flags: TraceFlags, state: TraceState) -> bool:
-        """Whether a child with these flags and this state shares everything."""
-        return flags == self.flags and (state is self.state or state == self.state)
-
-
-class RecordedSpan(Span):
-    """A span of our provider. Made by :class:`~otelsync.recording.provider.Tracer` alone."""
-
-    # What most spans leave as it is stands here: a span is made a thousand times more often than it fails.
-    _dropped_attributes = 0
-    _end_time: int | None = None
-    _events: BoundedList[Event] | None = None
-    _links: BoundedList[Link] | None = None
-    _status = _UNSET
-    _children_head: bytes | None = None
-    _context: SpanContext | None = None
-    _as_context: Context | None = None
-    _tail = b""
-    _has_more = False
-    """Whether there are events, links, a status or anything else that most spans do not have."""
-    _started = False
-    is_below_remote = False
-    """Whether its parent is a span of another process, which its flags say."""
-    _record_exception = True
-    _set_status_on_exception = True
-
-    def __init__(
-        self,
-        tracer: Tracer,
-        name: str,
-        kind: SpanKind,
-        trace: Trace,
-        id_bytes: bytes,
-        head: bytes,
-        parent: RecordedSpan | SpanContext | Callable[[], SpanContext | None] | None,
-        scope: SyncScope | None,
-        base: Context | None,
-        start_time: int,
-    ) -> None:
-        self._tracer = tracer
-        self._name = name
-        self._kind = kind
-        self.trace = trace
-        self.id_bytes = id_bytes
-        self._head = head
-        self._parent = parent
-        self.scope = scope
-        self._base = base
-        self._start_time = start_time
-        self._attributes: dict[str, types.AnyValue] = {}
-        if trace.tail:
-            self.set_tail(trace.tail)
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(name="{self._name}", context={self.get_span_context()})'
-
-    # What it is
-
-    def get_span_context(self) -> SpanContext:
-        """Ids, flags and state, as they travel to children and to other processes."""
-        if self._context is None:
-            trace = self.trace
-            self._context = SpanContext(trace.id, int.from_bytes(self.id_bytes, "big"), False, trace.flags, trace.state)
-        return self._context
-
-    @property
-    def context(self) -> SpanContext:
-        """The same as :meth:`get_span_context`, as span processors know it."""
-        return self.get_span_context()
-
-    @property
-    def trace_id_hex(self) -> str:
-        """32 lower-case hex digits."""
-        return self.trace.hex
-
-    @property
-    def span_id_hex(self) -> str:
-        """16 lower-case hex digits."""
-        return self.id_bytes.hex()
-
-    @property
-    def name(self) -> str:
-        """The operation's name."""
-        return self._name
-
-    @property
-    def kind(self) -> SpanKind:
-        """Its role in a remote call."""
-        return self._kind
-
-    @property
-    def parent(self) -> SpanContext | None:
-        """The parent's span context; None for a root."""
-        parent = self._parent
-        if isinstance(parent, RecordedSpan):
-            return parent.get_span_context()
-        return parent() if callable(parent) else parent
-
-    @property
-    def start_time(self) -> int:
-        """Nanoseconds since the epoch."""
-        return self._start_time
-
-    @property
-    def end_time(self) -> int | None:
-        """Nanoseconds since the epoch; None while it runs."""
-        return self._end_time
-
-    @property
-    def status(self) -> Status:
-        """Its status so far."""
-        return self._status
-
-    @property
-    def attributes(self) -> types.Attributes:
-        """A copy of its attributes, with those of the sync that it is part of."""
-        inherited = self.scope.attributes if self.scope else {}
-        return {**inherited, **self._attributes}
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        """Its events so far."""
-        return tuple(self._events or ())
-
-    @property
-    def links(self) -> tuple[Link, ...]:
-        """Its links so far."""
-        return tuple(self._links or ())
-
-    @property
-    def dropped_attributes(self) -> int:
-        """How many attributes the span limits have cost."""
-        return self._dropped_attributes
-
-    @property
-    def dropped_events(self) -> int:
-        """How many events the span limits have cost."""
-        return 0 if self._events is None else self._events.dropped
-
-    @property
-    def dropped_links(self) -> int:
-        """How many links the span limits have cost."""
-        return 0 if self._links is None else self._links.dropped
-
-    @property
-    def resource(self) -> Resource:
-        """What produces it."""
-        return self._tracer.resource
-
-    @property
-    def instrumentation_scope(self) -> InstrumentationScope:
-        """Which library produces it."""
-        return self._tracer.instrumentation_scope
-
-    def is_recording(self) -> bool:
-        """Whether it has not ended."""
-        return self._end_time is None
-
-    def as_context(self) -> Context:
-        """The OpenTelemetry context in which this span is current; built once, when first asked for."""
-        if self._as_context is None:
-            values = dict(self._base or {})
-            values[_SPAN_KEY] = self
-            if self.scope is not None:
-                values[SCOPE_KEY] = self.scope
-            self._as_context = Context(values)
-        return self._as_context
-
-    def children_head(self) -> bytes:
-        """How every child's message begins: the trace's id, and this span's id as the parent's."""
-        head = self._children_head
-        if head is None:
-            head = self._children_head = self.trace.head + b"\x22\x08" + self.id_bytes
-        return head
-
-    def set_tail(self, tail: bytes) -> None:
-        """Set what else its message says beyond what siblings share: a trace state."""
-        self._tail += tail
-        self._has_more = True
-
-    # What happens to it
+class RecordedSpan(SpanState):
+    """A span of our provider. Made by :class:`~otelsync.recording.tracer.Tracer` alone."""
 
     def set_attribute(self, key: str, value: types.AnyValue) -> None:
         """Set an attribute; after the end it is ignored, with a warning."""
@@ -287,9 +80,9 @@ class RecordedSpan(Span):
         if self._end_time is not None:
             _log.warning("Setting attribute on ended span.")
             return
-        self._set_all(attributes)
+        self.put_attributes(attributes)
 
-    def _set_all(self, attributes: Mapping[str, Any]) -> None:
+    def put_attributes(self, attributes: Mapping[str, Any]) -> None:
         tracer = self._tracer
         own = self._attributes
         if len(own) + len(attributes) <= tracer.room:
@@ -404,7 +197,7 @@ class RecordedSpan(Span):
     ) -> None:
         """End it, after noting the exception that leaves its block."""
         if exc_val is not None and self.is_recording():
-            self.note_exception(exc_val, self._record_exception, self._set_status_on_exception, escaped=True)
+            self.note_exception(exc_val, self.records_exceptions, self.sets_status, escaped=True)
         self.end()
 
     def note_exception(self, error: BaseException, record: bool, set_status: bool, *, escaped: bool = False) -> None:
@@ -514,7 +307,7 @@ class RecordedSpan(Span):
     def _end_with_processors(self, end_time: int | None) -> None:
         processor = self._tracer.span_processor
         self._end_time = now = time_ns() if end_time is None else end_time
-        processor._on_ending(self)  # type: ignore[arg-type]  # as good as the SDK's span
+        processor._on_ending(self)
         if self.trace.flags & 1:
             try:
                 body = self._encode(now)
@@ -558,7 +351,7 @@ class RecordedSpan(Span):
             b"\x12\x08",
             self.id_bytes,
             self._names().get(self._name) or tracer.new_name(self._kind, self._name, self.is_below_remote),
-            _pack_times(_START, self._start_time, _END, end_time),
+            _pack_times(_START, self._start_time, END_TIME, end_time),
         ]
         scope = self.scope
         if scope is not None and not scope.keys.isdisjoint(self._attributes):
@@ -576,34 +369,16 @@ class RecordedSpan(Span):
     def _encode_rest(self, parts: list[bytes]) -> None:
         """What most spans do not have: events, links, a status, and what the limits have cost."""
         encoder = self._tracer.inner_encoders
-        parts += [_encode_event(event, encoder[0], self._tracer.redact) for event in self._events or ()]
-        parts += [_encode_link(link, encoder[1]) for link in self._links or ()]
+        parts += [encode_event(event, encoder[0], self._tracer.redact) for event in self._events or ()]
+        parts += [encode_link(link, encoder[1]) for link in self._links or ()]
         parts += (
             self._tail,
-            _count(0x50, self._dropped_attributes),
-            _count(0x60, self.dropped_events),
-            _count(0x70, self.dropped_links),
+            count_field(0x50, self._dropped_attributes),
+            count_field(0x60, self.dropped_events),
+            count_field(0x70, self.dropped_links),
         )
-        if self._status is not _UNSET:
-            parts.append(_status_field(self._status.status_code, self._tracer.redact(self._status.description or "")))
-
-
-def encode_verdict(context: SpanContext, end_time: int, attributes: bytes, error: Status | None) -> bytes:
-    """A partial span as ``ScopeSpans`` field 2: whose it is, and how it ended."""
-    ids = b"\x0a\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big")
-    status = _status_field(error.status_code, error.description or "") if error else b""
-    return field(0x12, ids + _pack_event_time(_END, end_time) + attributes + status)
-
-
-def state_field(state: TraceState) -> bytes:
-    """Field 3 of a Span."""
-    return text(0x1A, ",".join(f"{key}={value}" for key, value in state.items()))
-
-
-def flags_field(*, is_remote: bool) -> bytes:
-    """Field 16 of a Span: that it is known whether the parent is remote, and whether it is."""
-    flags = _HAS_IS_REMOTE | (_IS_REMOTE if is_remote else 0)
-    return b"\x85\x01" + flags.to_bytes(4, "little")
+        if self._status is not UNSET:
+            parts.append(status_field(self._status.status_code, self._tracer.redact(self._status.description or "")))
 
 
 def is_valid_link(context: SpanContext | None, attributes: types.Attributes) -> bool:
@@ -622,24 +397,3 @@ def _plain_copy_in_python(attributes: object) -> dict[str, Any] | None:
 
 
 _plain_copy: Final = native.plain_copy if native else _plain_copy_in_python
-
-
-def _status_field(code: StatusCode, description: str) -> bytes:
-    return field(0x7A, (text(0x12, description) if description else b"") + _count(0x18, code.value))
-
-
-def _count(tag: int, number: int) -> bytes:
-    return bytes((tag,)) + varint(number) if number else b""
-
-
-def _encode_event(event: Event, encoder: AttributeEncoder, redact: Callable[[str], str]) -> bytes:
-    body = _pack_event_time(0x09, event.timestamp) + text(0x12, redact(event.name))
-    return field(0x5A, body + encoder.encode(event.attributes or {}) + _count(0x20, event.dropped_attributes))
-
-
-def _encode_link(link: Link, encoder: AttributeEncoder) -> bytes:
-    context = link.context
-    flags = _HAS_IS_REMOTE | (_IS_REMOTE if context.is_remote else 0)
-    body = b"\x0a\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big")
-    body += encoder.encode(link.attributes or {}) + _count(0x28, link.dropped_attributes)
-    return field(0x6A, body + b"\x35" + flags.to_bytes(4, "little"))

@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, get_current_span
 
 from otelsync import vocabulary
 from otelsync.logs import path as logs
-from otelsync.recording.scope import current_scope
+from otelsync.recording.runtime_context import current_scope
 from otelsync.stages.rate_limit_fields import Observation, RateLimit, read_graphql, read_response
 from otelsync.stages.stage import ApiCall, OtherStage, Stage
 

@@ -25,8 +25,8 @@ from otelsync import vocabulary
 from otelsync.errors import DispatchError, message_of
 from otelsync.logs import events
 from otelsync.logs import path as logs
-from otelsync.recording.runtime_context import CURRENT, installed
-from otelsync.recording.scope import SCOPE_KEY, SyncScope, current_scope
+from otelsync.recording.runtime_context import CURRENT, current_scope, installed
+from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.version import __version__
 
 if TYPE_CHECKING:

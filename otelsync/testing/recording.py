@@ -15,7 +15,8 @@ import opentelemetry.context as context_api
 from opentelemetry.context.context import Context
 
 from otelsync.configuration import begin_for_test, set_aside, shutdown
-from otelsync.recording.provider import draw_ids_from, leave
+from otelsync.recording.ids import draw_ids_from
+from otelsync.recording.runtime_context import leave
 from otelsync.testing.recorded import Recorded
 
 _LEFT_OUT: Final = ("OTEL_EXPORTER_", "OTEL_TRACES_", "OTEL_LOGS_", "OTEL_METRICS_", "OTEL_SDK_DISABLED")

@@ -15,10 +15,10 @@ from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, Span
 from opentelemetry.trace import Tracer as TracerApi
 
 from otelsync.errors import message_of
-from otelsync.recording.provider import Tracer, leave
-from otelsync.recording.runtime_context import CURRENT, installed
+from otelsync.recording.runtime_context import CURRENT, installed, leave
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.recording.span import RecordedSpan
+from otelsync.recording.tracer import Tracer
 from otelsync.vocabulary import ERROR_TYPE, EXCEPTION_TYPE
 
 log: Final = logging.getLogger("otelsync")

@@ -19,7 +19,7 @@ from otelsync.integrations.celery.headers import CHORD_HEADER, MOST_LINKS, Chord
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otelsync.recording.provider import Tracer
+    from otelsync.recording.tracer import Tracer
 
 
 class Canvas:

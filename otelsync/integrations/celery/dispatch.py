@@ -23,9 +23,10 @@ from otelsync.integrations.celery.continuation import RUN, Run
 from otelsync.integrations.celery.headers import Envelope, from_traceparent, to_traceparent
 from otelsync.integrations.celery.tally import HOLD, Claim
 from otelsync.integrations.celery.tally_store import at_store, quietly, say_once, tally_of
-from otelsync.recording.provider import Tracer
-from otelsync.recording.scope import SyncScope, current_scope
+from otelsync.recording.runtime_context import current_scope
+from otelsync.recording.scope import SyncScope
 from otelsync.recording.span import RecordedSpan
+from otelsync.recording.tracer import Tracer
 from otelsync.stages import stage as stages
 from otelsync.stages.stage import Pipeline, Stage
 

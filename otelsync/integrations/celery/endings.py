@@ -30,7 +30,7 @@ from otelsync.integrations.celery.headers import NOTHING, Envelope, from_tracepa
 from otelsync.integrations.celery.publishing import system_of
 from otelsync.integrations.celery.running import first_attributes
 from otelsync.integrations.celery.task_records import RunSpan
-from otelsync.recording.provider import Tracer
+from otelsync.recording.tracer import Tracer
 from otelsync.vocabulary import SYNC_OUTCOME, SYNC_RUN_SECONDS
 
 REVOKED_REASON: Final = "celery.revoked.reason"

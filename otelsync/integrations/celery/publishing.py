@@ -29,7 +29,8 @@ from otelsync.integrations.celery.activation import (
 from otelsync.integrations.celery.canvas import CANVAS, chord_of_body, decided_span_id
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, dispatch, passes_along
 from otelsync.integrations.celery.headers import CHORD_HEADER, HEADER, Chord, Envelope
-from otelsync.recording.scope import SyncScope, current_scope
+from otelsync.recording.runtime_context import current_scope
+from otelsync.recording.scope import SyncScope
 from otelsync.vocabulary import SYNC_ATTEMPT
 
 _TASK_ID_POSITION: Final = 5

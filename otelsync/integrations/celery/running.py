@@ -32,10 +32,11 @@ from otelsync.integrations.celery.constants import RunsOf, constants, scope_of_r
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, dispatch
 from otelsync.integrations.celery.headers import FLAGS, NOTHING, SPAN_ID, TRACE_ID, Envelope, from_traceparent, read
 from otelsync.integrations.celery.publishing import system_of
-from otelsync.recording.provider import Tracer
-from otelsync.recording.runtime_context import CURRENT, installed
-from otelsync.recording.scope import EMPTY, SyncScope, current_scope
-from otelsync.recording.span import RecordedSpan, Trace
+from otelsync.recording.runtime_context import CURRENT, current_scope, installed
+from otelsync.recording.scope import EMPTY, SyncScope
+from otelsync.recording.span import RecordedSpan
+from otelsync.recording.span_bytes import Trace
+from otelsync.recording.tracer import Tracer
 from otelsync.vocabulary import ERROR_TYPE, SYNC_OUTCOME, SYNC_REDELIVERED, SYNC_REPLACED, SYNC_RUN_SECONDS
 
 SUCCESS: Final = "SUCCESS"

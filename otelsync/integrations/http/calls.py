@@ -21,7 +21,7 @@ from otelsync.hooks.harmless import harmless
 from otelsync.integrations.http.routes import Routes
 from otelsync.integrations.http.urls import host_of, without_secrets
 from otelsync.logs import path as logs
-from otelsync.recording.scope import current_scope
+from otelsync.recording.runtime_context import current_scope
 from otelsync.stages import rate_limits
 from otelsync.stages.rate_limit_fields import read_response
 from otelsync.stages.stage import ApiCall, current_tracer

@@ -1,0 +1,156 @@
+"""Blocks and functions in which a new span is current."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from contextvars import Token
+from time import time_ns
+from types import TracebackType
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+import opentelemetry.context as context_api
+from opentelemetry.context.context import Context
+from opentelemetry.trace import Link, Span, SpanKind
+from opentelemetry.util import types
+
+from otelsync.recording import ids
+from otelsync.recording.runtime_context import CURRENT, context_of, installed, leave
+from otelsync.recording.span import RecordedSpan
+from otelsync.recording.span_state import Recorder
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_SpanArguments: TypeAlias = tuple[
+    str, Context | None, SpanKind, types.Attributes, Sequence[Link] | None, int | None, bool, bool
+]
+
+
+class SpanBlock:
+    """A block, or a function, in which a new span is current, with any of the options that there are.
+
+    What it was called with is kept, since as a decorator it begins a span a call.
+    """
+
+    __slots__ = ("_arguments", "_end_on_exit", "_record_exception", "_set_status", "_span", "_token", "_tracer")
+
+    def __init__(
+        self, tracer: Recorder, arguments: _SpanArguments, record_exception: bool, set_status: bool, end_on_exit: bool
+    ) -> None:
+        self._tracer = tracer
+        self._arguments = arguments
+        self._record_exception = record_exception
+        self._set_status = set_status
+        self._end_on_exit = end_on_exit
+
+    def __enter__(self) -> Span:
+        span = self._tracer.start_span(*self._arguments)
+        if isinstance(span, RecordedSpan) and self._arguments[1] is None and installed():
+            self._token = CURRENT.set(span)
+        else:
+            self._token = context_api.attach(context_of(span))  # type: ignore[assignment]  # a token all the same
+        self._span = span
+        return span
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        span = self._span
+        leave(self._token)
+        if (
+            exc_val is not None
+            and isinstance(exc_val, Exception)  # GeneratorExit and the like are no errors; otel-python #4484
+            and isinstance(span, RecordedSpan)
+            and span.is_recording()
+        ):
+            span.note_exception(exc_val, self._record_exception, self._set_status)
+        if self._end_on_exit:
+            span.end()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Decorate a function or a coroutine function: each call has a span of its own."""
+        return _decorated(function, self._again)
+
+    def _again(self) -> SpanBlock:
+        return SpanBlock(self._tracer, self._arguments, self._record_exception, self._set_status, self._end_on_exit)
+
+
+class CurrentSpan(RecordedSpan):
+    """A span that is its own block: entering begins it and makes it current, leaving ends it.
+
+    It is what ``with tracer.start_as_current_span(name)`` nearly always comes to, and saves the block's own object.
+    Where there is no span of ours around it, a :class:`SpanBlock` does the work.
+    """
+
+    _token: Token[Any] | None = None
+    _block: SpanBlock | None = None
+
+    def __init__(self, tracer: Recorder, name: str, kind: SpanKind, attributes: types.Attributes) -> None:
+        self._tracer = tracer
+        self._name = name
+        self._kind = kind
+        self._given = attributes
+
+    def __enter__(self) -> Span:
+        tracer = self._tracer
+        parent: Any = CURRENT.get()
+        trace = getattr(parent, "trace", None)
+        if trace is None or not (tracer.is_simple and trace.flags & 1):
+            arguments = (self._name, None, self._kind, self._given, (), None, True, True)
+            self._block = SpanBlock(tracer, arguments, True, True, True)
+            return self._block.__enter__()
+        self.trace = trace
+        self.id_bytes = ids.bits(64).to_bytes(8, "big")
+        self._head = parent.children_prefix or parent.make_children_prefix()
+        self._parent = parent
+        self.scope = parent.scope
+        self.base = parent.base
+        self._attributes = {}
+        if trace.tail:
+            self.set_tail(trace.tail)
+        if self._given:
+            self.put_attributes(self._given)
+        self._start_time = time_ns()
+        self._token = CURRENT.set(self)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        if self._block is not None:
+            return self._block.__exit__(exc_type, exc_val, exc_tb)
+        if self._token is not None:
+            try:  # noqa: SIM105  # contextlib.suppress costs more than the whole of the rest
+                CURRENT.reset(self._token)
+            except ValueError:
+                pass  # closed in another context, as the generator that holds it was: there is nothing to undo
+            self._token = None
+        if exc_val is not None and isinstance(exc_val, Exception) and self._end_time is None:
+            self.note_exception(exc_val, True, True)
+        self.end()
+        return None
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Decorate a function or a coroutine function: each call has a span of its own."""
+        return _decorated(function, lambda: CurrentSpan(self._tracer, self._name, self._kind, self._given))
+
+
+def _decorated(function: Callable[P, R], block: Callable[[], AbstractContextManager[Any]]) -> Callable[P, R]:
+    """`function`, each call of which runs in a block of its own."""
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def around_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with block():
+                return await function(*args, **kwargs)
+
+        return around_coroutine  # type: ignore[return-value]  # a coroutine function for a coroutine function
+
+    @functools.wraps(function)
+    def around(*args: P.args, **kwargs: P.kwargs) -> R:
+        with block():
+            return function(*args, **kwargs)
+
+    return around

@@ -1,0 +1,80 @@
+"""Parts of a span as OTLP bytes: the trace's ids, status, events and links."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Final
+
+from opentelemetry.sdk.trace import Event
+from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
+from opentelemetry.trace.span import TraceState
+
+from otelsync.otlp.encoding import AttributeEncoder, field, text, varint
+
+END_TIME: Final = 0x41
+"""Tag of ``end_time_unix_nano``, a fixed64."""
+_pack_time: Final = Struct("<BQ").pack
+_HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
+
+
+class Trace:
+    """What the spans of one trace have in common."""
+
+    __slots__ = ("flags", "head", "hex", "hex_bytes", "id", "log_head", "state", "tail")
+
+    def __init__(self, trace_id: int, flags: TraceFlags, state: TraceState) -> None:
+        raw = trace_id.to_bytes(16, "big")
+        self.id = trace_id
+        self.hex = raw.hex()
+        self.hex_bytes = self.hex.encode()
+        self.head = b"\x0a\x10" + raw
+        """Field 1 of a Span."""
+        self.log_head = b"\x45" + int(flags).to_bytes(4, "little") + b"\x4a\x10" + raw + b"\x52\x08"
+        """Fields 8 and 9 of a LogRecord, and how field 10 begins: flags, trace id, and the span id that follows."""
+        self.flags = flags
+        self.state = state
+        self.tail = state_field(state) if state else b""
+
+    def is_like(self, flags: TraceFlags, state: TraceState) -> bool:
+        """Whether a child with these flags and this state shares everything."""
+        return flags == self.flags and (state is self.state or state == self.state)
+
+
+def encode_verdict(context: SpanContext, end_time: int, attributes: bytes, error: Status | None) -> bytes:
+    """A partial span as ``ScopeSpans`` field 2: whose it is, and how it ended."""
+    ids = b"\x0a\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big")
+    status = status_field(error.status_code, error.description or "") if error else b""
+    return field(0x12, ids + _pack_time(END_TIME, end_time) + attributes + status)
+
+
+def state_field(state: TraceState) -> bytes:
+    """Field 3 of a Span."""
+    return text(0x1A, ",".join(f"{key}={value}" for key, value in state.items()))
+
+
+def flags_field(*, is_remote: bool) -> bytes:
+    """Field 16 of a Span: that it is known whether the parent is remote, and whether it is."""
+    flags = _HAS_IS_REMOTE | (_IS_REMOTE if is_remote else 0)
+    return b"\x85\x01" + flags.to_bytes(4, "little")
+
+
+def status_field(code: StatusCode, description: str) -> bytes:
+    return field(0x7A, (text(0x12, description) if description else b"") + count_field(0x18, code.value))
+
+
+def count_field(tag: int, number: int) -> bytes:
+    return bytes((tag,)) + varint(number) if number else b""
+
+
+def encode_event(event: Event, encoder: AttributeEncoder, redact: Callable[[str], str]) -> bytes:
+    body = _pack_time(0x09, event.timestamp) + text(0x12, redact(event.name))
+    return field(0x5A, body + encoder.encode(event.attributes or {}) + count_field(0x20, event.dropped_attributes))
+
+
+def encode_link(link: Link, encoder: AttributeEncoder) -> bytes:
+    context = link.context
+    flags = _HAS_IS_REMOTE | (_IS_REMOTE if context.is_remote else 0)
+    body = b"\x0a\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big")
+    body += encoder.encode(link.attributes or {}) + count_field(0x28, link.dropped_attributes)
+    return field(0x6A, body + b"\x35" + flags.to_bytes(4, "little"))

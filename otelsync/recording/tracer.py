@@ -1,0 +1,398 @@
+"""Start spans: the shortest way where nobody looks on, else step by step as the SDK does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from time import time_ns
+from typing import Any, Final, Protocol
+
+import opentelemetry.context as context_api
+from opentelemetry.context.context import Context
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import sampling
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    TraceState,
+    get_current_span,
+)
+from opentelemetry.util import types
+
+from otelsync.journal.writer import Journal
+from otelsync.otlp import encoding as otlp
+from otelsync.recording import ids
+from otelsync.recording.encoders import Encoders
+from otelsync.recording.ids import IdGenerator
+from otelsync.recording.runtime_context import CURRENT, scope_in
+from otelsync.recording.scope import SyncScope
+from otelsync.recording.span import RecordedSpan, is_valid_link
+from otelsync.recording.span_blocks import CurrentSpan, SpanBlock
+from otelsync.recording.span_bytes import Trace, flags_field
+
+_NO_STATE: Final = TraceState()
+_ANY: Final = 1 << 62
+_LOCAL_FLAGS: Final = flags_field(is_remote=False)
+_REMOTE_FLAGS: Final = flags_field(is_remote=True)
+_EMPTY_STATUS: Final = b"\x7a\x00"
+
+
+class Owner(Protocol):
+    """What a tracer needs of the provider that it belongs to."""
+
+    journal: Journal
+    encoders: Encoders
+    has_processors: bool
+
+    @property
+    def meters(self) -> Any:
+        """Where the SDK's tracer counts its spans."""
+
+    def define_scope(self, resource: Resource, scope: InstrumentationScope) -> int:
+        """Return the journal's number for an instrumentation scope under a resource."""
+
+    def give_verdict(
+        self,
+        span_context: SpanContext,
+        *,
+        outcome: str,
+        error_type: str | None = None,
+        message: str | None = None,
+        attributes: Mapping[str, object] | None = None,
+    ) -> None:
+        """Record what ends another process's span."""
+
+
+class Tracer(sdk.Tracer):
+    """Starts spans that go to the journal. Made by :meth:`TracerProvider.get_tracer`."""
+
+    journal: Journal
+    ref: int
+    """The number of this tracer's scope in the journal."""
+
+    def __init__(self, like: sdk.Tracer, provider: Owner) -> None:
+        self.belong_to(provider, like)
+
+    def belong_to(self, provider: Owner, like: sdk.Tracer) -> None:
+        """Record for `provider` from now on, as the SDK's tracer `like` would."""
+        super().__init__(
+            like.sampler,
+            like.resource,
+            like.span_processor,
+            like.id_generator,
+            like.instrumentation_info,
+            like._span_limits,
+            like._instrumentation_scope,
+            meter_provider=provider.meters,
+            _tracer_config=like._tracer_config,
+        )
+        self.provider = provider
+        self.journal = provider.journal
+        self.limits = like._span_limits
+        self.instrumentation_scope: InstrumentationScope = like._instrumentation_scope
+        most = self.limits.max_span_attributes
+        self.room = _ANY if most is None else most
+        """How many attributes a span may take without a look at its limits."""
+        if self.limits.max_span_attribute_length is not None:
+            self.room = -1
+        self.take_encoders()
+        self.has_processors = provider.has_processors
+        self.is_simple = False
+        """Whether every child of a sampled span is recorded under a random id, and nobody looks on."""
+        self.reconsider()
+        self.ref = provider.define_scope(self.resource, self.instrumentation_scope)
+
+    def take_encoders(self) -> None:
+        """Encode, and take secrets out, as the provider says now."""
+        encoders = self.provider.encoders
+        self.encoder = encoders.span
+        self.known = self.encoder.known
+        self.is_guarded = encoders.redactor is not None
+        self.append_span = encoders.append_span
+        self.inner_encoders = encoders.inner
+        self.redact = encoders.redact
+        # By the value of the kind: an Enum's own hash is written in Python.
+        self.names: dict[int, dict[str, bytes]] = {kind.value: {} for kind in SpanKind}
+        self.internal_names = self.names[SpanKind.INTERNAL.value]
+        self.remote_names: dict[int, dict[str, bytes]] = {kind.value: {} for kind in SpanKind}
+
+    def reconsider(self) -> None:
+        """Find out anew which ways are open, after something was added or switched off."""
+        self.has_processors = self.provider.has_processors
+        self.is_simple = (
+            not self.has_processors
+            and self._tracer_config.is_enabled
+            and type(self.id_generator) in (IdGenerator, RandomIdGenerator)
+            and self.sampler in (sampling.DEFAULT_ON, sampling.ALWAYS_ON)
+        )
+
+    def _set_tracer_config(self, tracer_config: sdk._TracerConfig) -> None:
+        super()._set_tracer_config(tracer_config)
+        self.reconsider()
+
+    def _set_resource(self, resource: Resource) -> None:
+        super()._set_resource(resource)
+        self.ref = self.provider.define_scope(resource, self.instrumentation_scope)
+
+    def new_name(self, kind: SpanKind, name: str, is_below_remote: bool = False) -> bytes:
+        """What follows the span's id: name, kind, flags that say whether the parent is remote, and the unset status."""
+        clean = self.redact(name)
+        body = (otlp.text(0x2A, clean) if clean else b"") + bytes((0x30, kind.value + 1))
+        body += (_REMOTE_FLAGS if is_below_remote else _LOCAL_FLAGS) + _EMPTY_STATUS
+        names = (self.remote_names if is_below_remote else self.names)[kind.value]
+        if len(names) >= 1024:
+            names.clear()
+        names[name] = body
+        return body
+
+    def start_as_current_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: types.Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> Any:  # the API promises its own context manager class; this one does the same
+        """A context manager, and decorator, in which a new span is current."""
+        if (
+            context is None
+            and not links
+            and start_time is None
+            and record_exception
+            and set_status_on_exception
+            and end_on_exit
+        ):
+            return CurrentSpan(self, name, kind, attributes)
+        arguments = (name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception)
+        return SpanBlock(self, arguments, record_exception, set_status_on_exception, end_on_exit)
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: types.Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> Span:
+        """Start a span, by default as a child of the current one; it does not become current.
+
+        Raises:
+            TypeError: The span in `context` has a span context that is none.
+        """
+        if context is None and not links and self.is_simple:
+            parent: Any = CURRENT.get()
+            trace = getattr(parent, "trace", None)  # isinstance() would ask ABCMeta, at a third of a span's price
+            if trace is not None and trace.flags & 1:
+                span = RecordedSpan(
+                    self,
+                    name,
+                    kind,
+                    trace,
+                    ids.bits(64).to_bytes(8, "big"),
+                    parent.children_prefix or parent.make_children_prefix(),
+                    parent,
+                    parent.scope,
+                    parent.base,
+                    time_ns() if start_time is None else start_time,
+                )
+                if attributes:
+                    span.put_attributes(attributes)
+                if not (record_exception and set_status_on_exception):
+                    span.records_exceptions = record_exception
+                    span.sets_status = set_status_on_exception
+                return span
+        return self._start_sampled(
+            name, context, kind, attributes, links or (), start_time, record_exception, set_status_on_exception
+        )
+
+    def start_span_as(
+        self,
+        own: SpanContext,
+        name: str,
+        *,
+        parent: SpanContext | None,
+        kind: SpanKind,
+        attributes: types.Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        scope: SyncScope | None = None,
+        context: Context | None = None,
+    ) -> RecordedSpan:
+        """Start a span whose ids were decided before, here or in another process; it does not become current.
+
+        No sampler is asked: whether it is recorded stands in the flags of `own`.
+
+        Args:
+            own: Its ids, flags and trace state.
+            name: The operation's name.
+            parent: Of the same trace; None for a root.
+            kind: Its role in a remote call.
+            attributes: Its first attributes.
+            links: Other spans that it points to.
+            start_time: Nanoseconds since the epoch, by default now.
+            scope: What it and everything below it carry.
+            context: What is current besides when the span is, such as baggage; by default what is now.
+        """
+        flags = own.trace_flags if self._is_enabled() else TraceFlags(own.trace_flags & ~TraceFlags.SAMPLED)
+        trace = Trace(own.trace_id, flags, own.trace_state)
+        span = RecordedSpan(
+            self,
+            name,
+            kind,
+            trace,
+            own.span_id.to_bytes(8, "big"),
+            trace.head + (b"\x22\x08" + parent.span_id.to_bytes(8, "big") if parent else b""),
+            parent,
+            scope,
+            context_api.get_current() if context is None else context,
+            time_ns() if start_time is None else start_time,
+        )
+        if flags is own.trace_flags and not own.is_remote:
+            span.known_context = own
+        if parent and parent.is_remote:
+            span.is_below_remote = True
+        if attributes:
+            span.put_attributes(attributes)
+        for link in links or ():
+            if link and is_valid_link(link.context, link.attributes):
+                span.append_link(link.context, link.attributes)
+        if self.has_processors:
+            self.span_processor.on_start(span)  # type: ignore[arg-type]  # as good as the SDK's
+        return span
+
+    def start_remote_child(
+        self,
+        trace: Trace,
+        id_bytes: bytes,
+        name: str,
+        kind: SpanKind,
+        parent_id: bytes,
+        parent: Callable[[], SpanContext | None],
+        attributes: dict[str, Any],
+        scope: SyncScope | None,
+        context: Context,
+        start_time: int,
+    ) -> RecordedSpan:
+        """Start a span as :meth:`start_span_as` does, below one of another process, the short way.
+
+        Only where :attr:`is_simple`: nobody is asked, and nobody looks on.
+
+        Args:
+            trace: Of both; sampled.
+            id_bytes: The span's id.
+            name: The operation's name.
+            kind: Its role in a remote call.
+            parent_id: The id of the parent.
+            parent: What makes the parent's span context, should anybody ask for it.
+            attributes: Its first attributes.
+            scope: What it and everything below it carry.
+            context: What is current besides when the span is.
+            start_time: Nanoseconds since the epoch.
+        """
+        head = trace.head + b"\x22\x08" + parent_id
+        span = RecordedSpan(self, name, kind, trace, id_bytes, head, parent, scope, context, start_time)
+        span.is_below_remote = True
+        span.put_attributes(attributes)
+        return span
+
+    def _start_sampled(
+        self,
+        name: str,
+        context: Context | None,
+        kind: SpanKind,
+        attributes: types.Attributes,
+        links: Sequence[Link],
+        start_time: int | None,
+        record_exception: bool,
+        set_status_on_exception: bool,
+    ) -> Span:
+        """Start a span in the general way: as the SDK does, step by step."""
+        parent_span: Span | None = get_current_span(context)
+        parent = parent_span.get_span_context() if parent_span else None
+        if parent is not None and not isinstance(parent, SpanContext):
+            raise TypeError("parent_span_context must be a SpanContext or None.")
+        if not self._is_enabled():
+            return NonRecordingSpan(parent or INVALID_SPAN_CONTEXT)
+        if parent is None or not parent.is_valid:
+            parent_span = None
+            trace_id = self.id_generator.generate_trace_id()
+            is_random = self.id_generator.is_trace_id_random()
+        else:
+            trace_id = parent.trace_id
+            is_random = parent.trace_flags.random_trace_id
+        result = self.sampler.should_sample(context, trace_id, name, kind, attributes, links)
+        is_sampled = result.decision is sampling.Decision.RECORD_AND_SAMPLE
+        flags = TraceFlags((TraceFlags.SAMPLED if is_sampled else 0) | (TraceFlags.RANDOM_TRACE_ID if is_random else 0))
+        span_id = self.id_generator.generate_span_id()
+        if result.decision is sampling.Decision.DROP:
+            dropped = SpanContext(trace_id, span_id, False, flags, result.trace_state)
+            return UnsampledSpan(dropped, kind, attributes or {})
+        span = self._make(name, kind, trace_id, flags, result.trace_state, span_id, parent_span, context, start_time)
+        if result.attributes:
+            span.put_attributes(result.attributes)
+        for link in links:
+            if link and is_valid_link(link.context, link.attributes):
+                span.append_link(link.context, link.attributes)
+        span.records_exceptions = record_exception
+        span.sets_status = set_status_on_exception
+        if self.has_processors:
+            self.span_processor.on_start(span, parent_context=context)  # type: ignore[arg-type]  # as good as the SDK's
+        return span
+
+    def _make(
+        self,
+        name: str,
+        kind: SpanKind,
+        trace_id: int,
+        flags: TraceFlags,
+        state: TraceState | None,
+        span_id: int,
+        parent_span: Span | None,
+        context: Context | None,
+        start_time: int | None,
+    ) -> RecordedSpan:
+        parent = parent_span.get_span_context() if parent_span else None
+        state = state if state is not None else _NO_STATE
+        if isinstance(parent_span, RecordedSpan) and parent_span.trace.is_like(flags, state):
+            trace = parent_span.trace
+        else:
+            trace = Trace(trace_id, flags, state)
+        base = context_api.get_current() if context is None else context
+        span = RecordedSpan(
+            self,
+            name,
+            kind,
+            trace,
+            span_id.to_bytes(8, "big"),
+            trace.head + (b"\x22\x08" + parent.span_id.to_bytes(8, "big") if parent else b""),
+            parent_span if isinstance(parent_span, RecordedSpan) else parent,
+            scope_in(base),
+            base,
+            time_ns() if start_time is None else start_time,
+        )
+        if parent and parent.is_remote:
+            span.is_below_remote = True
+        return span
+
+
+class UnsampledSpan(NonRecordingSpan):
+    """A span that is not recorded, and says all the same where it leads: that decides whether its ids may travel."""
+
+    def __init__(self, context: SpanContext, kind: SpanKind, attributes: Mapping[str, types.AnyValue]) -> None:
+        super().__init__(context)
+        self.kind = kind
+        self.attributes = attributes
