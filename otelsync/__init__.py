@@ -15,16 +15,17 @@ with otelsync.pipeline("github.onboarding") as run:
 
 import typing
 
-from otelsync.configuration import configure, flush, setup_logging, shutdown
+from otelsync.configuration.lifecycle import configure, flush, setup_logging, shutdown
 from otelsync.errors import ConfigurationError, DispatchError, OtelsyncError, RunNotFoundError, StoreError
 from otelsync.logs.events import Catalogue
 from otelsync.logs.path import get_logger
-from otelsync.stages.stage import api_call, pipeline, pull_request, repo, stage, sync_context, timed_operation
+from otelsync.stages.binding import sync_context
+from otelsync.stages.kinds import api_call, pipeline, pull_request, repo, stage, timed_operation
 from otelsync.version import __version__
 
 if typing.TYPE_CHECKING:
     from otelsync.integrations.instrumentation import instrument, uninstrument
-    from otelsync.stages.rate_limits import rate_limit_wait
+    from otelsync.stages.waits import rate_limit_wait
 
 __all__ = [
     "Catalogue",
@@ -54,7 +55,7 @@ __all__ = [
 
 _LATER = {
     "instrument": "otelsync.integrations.instrumentation",
-    "rate_limit_wait": "otelsync.stages.rate_limits",
+    "rate_limit_wait": "otelsync.stages.waits",
     "uninstrument": "otelsync.integrations.instrumentation",
 }
 """What only some programs use, and where it is."""

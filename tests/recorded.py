@@ -11,7 +11,7 @@ import trace_tree
 from trace_tree import Line, Node
 
 import otelsync
-from otelsync.configuration import configured
+from otelsync.in_force import settings as configured
 
 
 class Recorded:

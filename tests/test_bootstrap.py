@@ -11,7 +11,8 @@ import pytest
 from supervised import PATIENCE, environment, script
 from trace_tree import draw, logs_in_journal, spans_in_journal
 
-from otelsync.run.environment import BOOTSTRAP, environment_of_program, without_bootstrap
+from otelsync.hooks.python_path import BOOTSTRAP, without_bootstrap
+from otelsync.run.environment import environment_of_program
 from otelsync.settings import Settings
 
 SPAN = """

@@ -17,7 +17,7 @@ from otlp_server import eventually
 from recorded import Recorded
 
 import otelsync
-from otelsync.configuration import _forget_provider as forget_provider
+from otelsync.configuration.recorder import forget_provider as forget_provider
 
 
 @pytest.fixture(scope="module")

@@ -56,8 +56,8 @@ def work(a, b):
 """
 WORKER = """
 import sys
-from otelsync import configuration
-configuration.begin_under_run()
+from otelsync.configuration import lifecycle
+lifecycle.begin_under_run()
 import otelsync
 otelsync.instrument("celery")
 from celery.__main__ import main

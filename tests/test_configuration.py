@@ -21,7 +21,7 @@ from recorded import Recorded
 from trace_tree import draw, spans_in_store
 
 import otelsync
-from otelsync.configuration import configured
+from otelsync.in_force import settings as configured
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -18,7 +18,7 @@ from otlp_server import Answer, OtlpServer, otlp_server
 from recorded import Recorded
 
 import otelsync
-from otelsync.configuration import make_shipper
+from otelsync.configuration.destinations import make_shipper
 from otelsync.shipping.folding import debug_logs
 from otelsync.shipping.folding.debug_logs import Choice
 from otelsync.shipping.ledger import read_ledger

@@ -20,9 +20,10 @@ from test_configuration import python
 from trace_tree import Line, logs_in_journal
 
 import otelsync
+from otelsync.configuration import lifecycle
 
 SECRET = "ghp_" + "a1B2" * 9
-PRELUDE = "from otelsync import configuration; configuration.begin_under_run()\n"
+PRELUDE = "from otelsync.configuration.lifecycle import begin_under_run; begin_under_run()\n"
 
 
 class Kept(Recorded):
@@ -219,8 +220,9 @@ def test_what_cannot_be_shown_is_counted(kept: Kept, monkeypatch: pytest.MonkeyP
     kept.logger.info("%s %s", Hostile())
     kept.logger.info("fine")
     assert [line.event for line in kept.said] == ["fine"]
-    provider: Any = otelsync.configuration._running
-    assert provider.journal.dropped == {"encode_error": (0, 1)}
+    recorder = lifecycle._running.recorder  # type: ignore[union-attr]
+    assert recorder is not None
+    assert recorder.journal.dropped == {"encode_error": (0, 1)}
 
 
 def test_exceptions_are_kept(kept: Kept) -> None:

@@ -19,7 +19,7 @@ from trace_tree import Line, logs_in_journal
 import otelsync
 
 SECRET = "ghp_" + "a1B2" * 9
-PRELUDE = "from otelsync import configuration; configuration.begin_under_run()\n"
+PRELUDE = "from otelsync.configuration.lifecycle import begin_under_run; begin_under_run()\n"
 ENVIRONMENT = {"OTELSYNC_SHIP": "off", "OTEL_SERVICE_NAME": "program"}
 
 

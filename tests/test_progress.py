@@ -19,7 +19,6 @@ import otelsync
 from otelsync.stages import rate_limits
 from otelsync.stages.progress import (
     LONGEST,
-    SHORTEST,
     STRIDE,
     Estimate,
     Pace,
@@ -359,8 +358,8 @@ class TestThrottling:
                     seen = told(recorded)
                 clock.now += step
         gaps = [later - earlier for earlier, later in pairwise(moments)]
-        assert all(gap >= SHORTEST for gap in gaps)
-        assert all(gap <= LONGEST + SHORTEST + (STRIDE + 1) * max(steps) for gap in gaps)
+        assert all(gap >= Stage.progress_pause for gap in gaps)
+        assert all(gap <= LONGEST + Stage.progress_pause + (STRIDE + 1) * max(steps) for gap in gaps)
 
     def test_a_percent_is_worth_an_event(self, recorded: Recorded) -> None:
         """With items of 100 ms and a total of 100, there is one a second; with 100,000, one in ten seconds."""
@@ -441,7 +440,7 @@ class TestTime:
                 clock.now += 1
                 if number % 2:
                     clock.now += 3600
-                    repo._waited += 3600  # as the end of a `rate_limit_wait` does
+                    repo.waited += 3600  # as the end of a `rate_limit_wait` does
                 if number == 10:
                     break
             assert tracker.eta == Estimate(10, 10)

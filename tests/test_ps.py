@@ -25,7 +25,7 @@ from otelsync.journal.writer import SPAN_START
 from otelsync.recording.span import RecordedSpan
 from otelsync.shipping.shipper import Shipper
 from otelsync.stages import stage as stages
-from otelsync.stages.stage import Pipeline
+from otelsync.stages.pipeline import Pipeline
 from otelsync.store.writing import StoreSink
 from otelsync.views.in_flight import RUNNING, STUCK, WAITING, InFlight, Remaining, RunNow, Wait, remaining
 from otelsync.views.in_flight_text import line_of, lines_of, signature
@@ -138,7 +138,7 @@ class TestListing:
 
         def begin(name: str) -> Pipeline:
             run = otelsync.pipeline(name).__enter__()
-            stages._leave(run._token)
+            run.suspend()
             return run
 
         runs = [begin(name) for name in ("first", "second")]
@@ -178,7 +178,7 @@ class TestListing:
         """Calls at the same time are counted, and the one that began last is shown."""
         with otelsync.pipeline("p"), otelsync.repo("acme/api"):
             first = otelsync.api_call("list_reviews").__enter__()
-            stages._leave(first._token)
+            first.suspend()
             with otelsync.api_call("list_files"):
                 (place,) = watched.run().places
             first.span.end()

@@ -18,15 +18,8 @@ from recorded import Recorded
 
 import otelsync
 from otelsync.stages.rate_limit_fields import Observation, RateLimit, read_graphql, read_response, seconds_to_wait
-from otelsync.stages.rate_limits import (
-    RateLimits,
-    attributes_of,
-    fingerprint,
-    forecast,
-    note_response,
-    observed,
-    retry_wait,
-)
+from otelsync.stages.rate_limits import RateLimits, attributes_of, fingerprint, forecast, note_response, observed
+from otelsync.stages.waits import retry_wait
 
 NOW = 1_800_000_000.0
 TOKEN = "token ghp_" + "a" * 36

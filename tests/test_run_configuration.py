@@ -16,7 +16,8 @@ from opentelemetry import trace
 from trace_tree import logs_in_journal, spans_in_journal
 
 import otelsync
-from otelsync.configuration import begin_under_run, configured
+from otelsync.configuration.lifecycle import begin_under_run
+from otelsync.in_force import settings as configured
 from otelsync.logs.path import active
 
 

@@ -15,7 +15,7 @@ from stored import SYNC_ID, TRACE, batch, span, store
 
 from otelsync.reports import automatic as run_reports
 from otelsync.reports.automatic import MOST, RunReports
-from otelsync.run.environment import environment_of_report
+from otelsync.reports.process import environment_of_report
 from otelsync.settings import Settings
 from otelsync.store.writing import StoreSink
 
@@ -262,7 +262,7 @@ def test_a_forked_child_leaves_reports_to_its_parent(made: Callable[..., RunRepo
 
 def test_the_environment_says_where_the_data_is_and_nothing_else(tmp_path: Path) -> None:
     """No option of whoever ships has a say in how a report is made, nor what sets up a recorded program."""
-    from otelsync.run.environment import BOOTSTRAP
+    from otelsync.hooks.python_path import BOOTSTRAP
 
     settings = Settings.from_environment(home=tmp_path, reports_keep=7)
     given = {"PYTHONPATH": f"{BOOTSTRAP}:/lib", "LOG_LEVEL": "SHOUTING", "OTELSYNC_SHIP": "thread", "HOME": "/root"}

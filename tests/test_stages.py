@@ -19,7 +19,9 @@ from opentelemetry import trace
 from recorded import Recorded
 
 import otelsync
-from otelsync.stages.stage import Stage, new_sync_id, no_failure
+from otelsync.stages.harmless_exceptions import no_failure
+from otelsync.stages.pipeline import new_sync_id
+from otelsync.stages.stage import Stage
 
 STAGES: list[Callable[[], Stage]] = [
     lambda: otelsync.pipeline("p"),

@@ -22,8 +22,8 @@ from stored import batch, log, span, store
 
 import otelsync
 from otelsync import testing
-from otelsync.configuration import configured
 from otelsync.errors import ConfigurationError
+from otelsync.in_force import settings as configured
 from otelsync.journal.reader import JournalError
 from otelsync.logs import path as logs
 from otelsync.logs.events import Catalogue

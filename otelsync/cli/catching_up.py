@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otelsync.configuration import DESTINATIONS
+from otelsync.configuration.destinations import DESTINATIONS
 from otelsync.errors import OtelsyncError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def catch_up(settings: Settings) -> None:
     waiting = [directory for directory in settings.journal_directories() if any(directory.glob("*.journal"))]
     if not waiting:
         return  # the usual case; what follows takes time to import
-    from otelsync.configuration import wants_store
+    from otelsync.configuration.destinations import wants_store
 
     if not wants_store(settings):
         return
@@ -37,7 +37,7 @@ def catch_up(settings: Settings) -> None:
 
 
 def _catch_up(settings: Settings) -> None:
-    from otelsync.configuration import make_shipper
+    from otelsync.configuration.destinations import make_shipper
     from otelsync.shipping.checkpoint import CheckpointError, load
 
     try:

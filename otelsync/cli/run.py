@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from otelsync.cli import options
-from otelsync.configuration import has_destination
+from otelsync.configuration.destinations import has_destination
+from otelsync.hooks.python_path import without_bootstrap
 from otelsync.run.child import CannotStartError, Child, end_like, run_instead
 from otelsync.run.command_name import service_of
-from otelsync.run.environment import environment_of_program, without_bootstrap
+from otelsync.run.environment import environment_of_program
 from otelsync.run.survivors import adopt_orphans, ship_detached, survivors
 from otelsync.settings import Settings, names_service
 

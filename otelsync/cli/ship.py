@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from otelsync.cli import options
-from otelsync.configuration import make_reports
+from otelsync.configuration.destinations import make_reports
 from otelsync.errors import ConfigurationError, OtelsyncError
 from otelsync.journal.reader import Writer
 from otelsync.journal.writer import boot_id, start_ticks
@@ -82,7 +82,7 @@ def command(
 
 def _metrics(settings: Settings, *, is_successor: bool) -> MetricsService | None:
     """Where the records of all services are counted, if anybody reads it. A successor waits for its port."""
-    from otelsync.configuration import make_metrics, wants_metrics
+    from otelsync.configuration.destinations import make_metrics, wants_metrics
 
     if not wants_metrics(settings):
         return None
@@ -103,7 +103,7 @@ class _Station:
     """The shipper of one directory, in a thread of its own, which ends with the process whatever it is waiting for."""
 
     def __init__(self, settings: Settings, metrics: MetricsService | None, reports: RunReports | None) -> None:
-        from otelsync.configuration import make_shipper
+        from otelsync.configuration.destinations import make_shipper
 
         self.directory = settings.journal
         self.drained = False

@@ -23,8 +23,9 @@ from otelsync.integrations.http import retry_waits
 from otelsync.integrations.http.calls import speaking_github
 from otelsync.integrations.http.routes import github_route
 from otelsync.recording.runtime_context import current_scope
-from otelsync.stages import rate_limits
-from otelsync.stages.stage import ApiCall, Stage, api_call
+from otelsync.stages import waits
+from otelsync.stages.kinds import ApiCall, api_call
+from otelsync.stages.stage import Stage
 
 _REQUESTS: Final = (
     "requestJsonAndCheck",
@@ -128,4 +129,4 @@ class _VisibleSleep:
 def _wait(seconds: float) -> AbstractContextManager[Stage] | None:
     if not trace.get_current_span().is_recording():
         return None
-    return rate_limits.retry_wait(seconds, "processing" if seconds == Consts.PROCESSING_202_WAIT_TIME else "pacing")
+    return waits.retry_wait(seconds, "processing" if seconds == Consts.PROCESSING_202_WAIT_TIME else "pacing")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from contextvars import Token
 from time import time_ns
 from types import TracebackType
@@ -16,6 +13,7 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import Link, Span, SpanKind
 from opentelemetry.util import types
 
+from otelsync.hooks.decorating import decorated
 from otelsync.recording import ids
 from otelsync.recording.runtime_context import CURRENT, context_of, installed, leave
 from otelsync.recording.span import RecordedSpan
@@ -71,7 +69,7 @@ class SpanBlock:
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function or a coroutine function: each call has a span of its own."""
-        return _decorated(function, self._again)
+        return decorated(function, self._again)
 
     def _again(self) -> SpanBlock:
         return SpanBlock(self._tracer, self._arguments, self._record_exception, self._set_status, self._end_on_exit)
@@ -134,23 +132,4 @@ class CurrentSpan(RecordedSpan):
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function or a coroutine function: each call has a span of its own."""
-        return _decorated(function, lambda: CurrentSpan(self._tracer, self._name, self._kind, self._given))
-
-
-def _decorated(function: Callable[P, R], block: Callable[[], AbstractContextManager[Any]]) -> Callable[P, R]:
-    """`function`, each call of which runs in a block of its own."""
-    if inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def around_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
-            with block():
-                return await function(*args, **kwargs)
-
-        return around_coroutine  # type: ignore[return-value]  # a coroutine function for a coroutine function
-
-    @functools.wraps(function)
-    def around(*args: P.args, **kwargs: P.kwargs) -> R:
-        with block():
-            return function(*args, **kwargs)
-
-    return around
+        return decorated(function, lambda: CurrentSpan(self._tracer, self._name, self._kind, self._given))

@@ -207,6 +207,10 @@ class SpanState(Span):
         """Whether it has not ended."""
         return self._end_time is None
 
+    def redact(self, text: str) -> str:
+        """Return `text` without secrets, as it would be recorded."""
+        return self._tracer.redact(text)
+
     def as_context(self) -> Context:
         """The OpenTelemetry context in which this span is current; built once, when first asked for."""
         if self._as_context is None:

@@ -9,14 +9,40 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Final
+
+from otelsync.hooks.python_path import without_bootstrap
+from otelsync.settings import Settings
 
 _PYTHON: Final = re.compile(r"python|pypy")
 _MOST_SAID: Final = 4096
 _LONGEST_CAUSE: Final = 300
 _OURS: Final = "otelsync: "
 """What a command's own message begins with."""
+
+
+def environment_of_report(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the process that makes reports: where the data is, and nothing to record or ship.
+
+    Args:
+        settings: Of whoever ships; no other option of the environment has a say.
+        environment: What it is made from.
+    """
+    options = {variable for option in fields(Settings) for variable in option.metadata["variables"]}
+    others = {name: value for name, value in without_bootstrap(environment).items() if name not in options}
+    ours = {
+        "OTELSYNC_HOME": str(settings.home),
+        "OTELSYNC_STORE_PATH": str(settings.store_file),
+        "OTELSYNC_REPORTS_KEEP": str(settings.reports_keep),
+        "OTELSYNC_REPORTS": "off",
+        "OTELSYNC_SHIP": "off",
+        "OTEL_SDK_DISABLED": "true",  # also for another tool that sets up every Python
+    }
+    if settings.journal_dir is not None:
+        ours["OTELSYNC_JOURNAL_DIR"] = str(settings.journal_dir)
+    return {**others, **ours}
 
 
 class ReportProcess:

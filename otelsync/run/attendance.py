@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from otelsync.configuration import make_reports, make_shipper
+from otelsync.configuration.destinations import make_reports, make_shipper
 from otelsync.run.account import in_one_line
 from otelsync.shipping.ledger import Ledger, read_ledger
 from otelsync.shipping.ownership import owner

@@ -9,25 +9,20 @@ from __future__ import annotations
 import logging
 import math
 import operator
-import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar, cast
+
+from opentelemetry.trace import Span
 
 from otelsync.logs import path as logs
-
-if TYPE_CHECKING:
-    from otelsync.stages.rate_limit_fields import RateLimit
-    from otelsync.stages.rate_limits import Standing
-    from otelsync.stages.stage import Stage
+from otelsync.stages.rate_limit_fields import RateLimit
+from otelsync.stages.rate_limits import Standing, forecast, observed
 
 T = TypeVar("T")
 
-SHORTEST: Final = 1.0
-"""Seconds that lie at least between two events of one tracker, but for its last. A pipeline's come with each percent:
-its items are repositories, and the next one may take an hour."""
 LONGEST: Final = 10.0
 """Seconds after which an event comes although progress has not grown by a percent."""
 RECENT: Final = 128
@@ -110,8 +105,6 @@ def estimate(left: int, pace: Pace | None, spendings: Iterable[Spending] = (), *
 
 def wait_ahead(spending: Spending, left: int, seconds_per_item: float, *, now: float) -> float:
     """Seconds that `left` more items wait for a limit: to its next reset, and in further windows like this one."""
-    from otelsync.stages.rate_limits import forecast
-
     limit, per_item = spending.limit, spending.calls_per_item
     if limit.remaining == 0 and limit.reset is not None and per_item <= 0:
         return max(0.0, limit.reset - now)
@@ -167,7 +160,7 @@ class _Limits:
 
     def look(self, done: int) -> None:
         """Take note of how the limits stand now that `done` items are done."""
-        for standing in _standings():
+        for standing in observed.standings():
             key = (standing.host, standing.limit.resource, standing.token)
             seen = self._seen.get(key)
             if seen is None:
@@ -179,10 +172,19 @@ class _Limits:
         return [Spending(key[0], each.limit, each.calls_per_item, each.window) for key, each in self._seen.items()]
 
 
-def _standings() -> list[Standing]:
-    """The limits that this process has seen; if nothing has loaded their module, it has seen none."""
-    rate_limits = sys.modules.get("otelsync.stages.rate_limits")
-    return [] if rate_limits is None else rate_limits.observed.standings()
+class Tracked(Protocol):
+    """A stage whose items are tracked."""
+
+    KIND: str
+    is_milestone: bool
+    """Whether it is told at once how much there is to do."""
+    progress_pause: float
+    """Seconds that lie at least between two of its events."""
+    span: Span
+    waited: float
+
+    def totals(self) -> Mapping[str, int]:
+        """Return its counts so far."""
 
 
 class Tracker(Generic[T]):
@@ -202,11 +204,11 @@ class Tracker(Generic[T]):
     """How many items are done."""
     _last = _waited = _next_look = 0.0
     _stride = 1
-    _shortest = SHORTEST
+    _shortest = 0.0
 
     def __init__(
         self,
-        stage: Stage,
+        stage: Tracked,
         items: Iterable[T] | AsyncIterable[T] = (),
         *,
         total: int | None = None,
@@ -282,7 +284,7 @@ class Tracker(Generic[T]):
         """Take note of how long the last `items` took; returns after how many more to do so again."""
         now = self._clock()
         took, self._last = now - self._last, now
-        waited = self._stage._waited
+        waited = self._stage.waited
         if waited != self._waited:  # a wait for a rate limit is no work, and is foreseen by itself
             took, self._waited = max(0.0, took - (waited - self._waited)), waited
         self._durations.append(took / items)
@@ -293,11 +295,9 @@ class Tracker(Generic[T]):
 
     def _begin(self) -> None:
         """Begin to iterate; of a repository or a pipeline one wants to know at once how much there is to do."""
-        from otelsync.stages.stage import Milestone, Pipeline
-
-        self._shortest = 0.0 if isinstance(self._stage, Pipeline) else SHORTEST
+        self._shortest = self._stage.progress_pause
         self._reset()
-        if self._total is not None and isinstance(self._stage, Milestone) and hasattr(self._stage, "span"):
+        if self._total is not None and self._stage.is_milestone and hasattr(self._stage, "span"):
             self._look(self._last)
 
     def _reset(self) -> None:
@@ -305,7 +305,7 @@ class Tracker(Generic[T]):
         self._stride = 1
         self._durations.clear()
         self._last = now = self._clock()
-        self._waited = self._stage._waited
+        self._waited = self._stage.waited
         self._next_look = now + self._shortest
         self._told_at = -math.inf
         self._told = (-1, -1.0)
@@ -347,7 +347,7 @@ class Tracker(Generic[T]):
             "eta_high_seconds": round(eta.high, 1) if eta else None,
             "waits_ahead_seconds": round(eta.waits, 1) if eta and eta.waits else None,
         }
-        return {**self._stage._totals(), **{name: value for name, value in said.items() if value is not None}}
+        return {**self._stage.totals(), **{name: value for name, value in said.items() if value is not None}}
 
 
 def _whole(number: object) -> int | None:

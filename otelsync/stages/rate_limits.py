@@ -1,4 +1,4 @@
-"""The rate limits of the APIs that a sync calls: what is left of each, a warning before it runs out, and the waits."""
+"""The rate limits of the APIs that a sync calls: what is left of each, and a warning before it runs out."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from opentelemetry.trace import Span, get_current_span
 
-from otelsync import vocabulary
+from otelsync import in_force, vocabulary
 from otelsync.logs import path as logs
 from otelsync.recording.runtime_context import current_scope
 from otelsync.stages.rate_limit_fields import Observation, RateLimit, read_graphql, read_response
-from otelsync.stages.stage import ApiCall, OtherStage, Stage
 
 _log = logging.getLogger("otelsync")
 
@@ -214,9 +212,7 @@ def _is_better(old: Standing, limit: RateLimit, low: float, now: float) -> bool:
 
 
 def _low_part() -> float:
-    from otelsync.configuration import configured
-
-    settings = configured()
+    settings = in_force.settings()
     return settings.rate_limit_low if settings is not None else 0.1
 
 
@@ -283,102 +279,11 @@ def note_graphql(body: object, *, host: str, token: str = "", span: Span | None 
 
 def _api_call_span() -> Span | None:
     stage = current_scope().stage
-    return stage.span if isinstance(stage, ApiCall) else None
-
-
-class Wait(OtherStage):
-    """A wait that a rate limit or a retry asks for; the block sleeps, and this measures."""
-
-    LEVEL = logs.INFO
-    WAITING = "sync.rate_limit.waiting"
-    COUNTS = True
-    """Whether its seconds are summed on the stages around."""
-
-    def _log_start(self) -> None:
-        level = logs.INFO if self.COUNTS else logs.DEBUG
-        logs.emit(level, "otelsync", self.WAITING, self._said(), self.span)
-
-    def _said(self) -> dict[str, Any]:
-        return {name.rpartition(".")[2]: value for name, value in self._arguments.items()}
-
-    def __enter__(self) -> Wait:
-        super().__enter__()
-        self._log_start()
-        return self
-
-    def _set_last_attributes(self, outcome: str) -> None:
-        super()._set_last_attributes(outcome)
-        seconds = (time.perf_counter_ns() - self._clock) / 1e9
-        self.span.set_attribute(f"{self._name.rpartition('.')[0]}.actual_seconds", round(seconds, 3))
-        if self.COUNTS:
-            _add_to_stages_around(self._parent, seconds)
-
-
-class RetryWait(Wait):
-    """A wait before another try, which no rate limit asks for."""
-
-    WAITING = "sync.retry.waiting"
-    COUNTS = False
-
-
-_sums = threading.Lock()
-
-
-def _add_to_stages_around(stage: Stage | None, seconds: float) -> None:
-    """Add to ``sync.rate_limit.waited_seconds`` of every stage around. Waits in parallel add up beyond the clock."""
-    while stage is not None:
-        with _sums:
-            stage._waited += seconds
-            if stage.span.is_recording():
-                stage.span.set_attribute(vocabulary.SYNC_RATE_LIMIT_WAITED_SECONDS, round(stage._waited, 3))
-        stage = getattr(stage, "_parent", None)
-
-
-def rate_limit_wait(seconds: float, kind: str = "primary") -> AbstractContextManager[Stage]:
-    """Record a wait for a rate limit: ``with rate_limit_wait(30, kind="secondary"): time.sleep(30)``.
-
-    The block waits; this makes a span ``sync.rate_limit.wait`` of it, logs ``sync.rate_limit.waiting``, and adds the
-    seconds to ``sync.rate_limit.waited_seconds`` of the stages around. It never waits itself, so it serves asynchronous
-    code as well.
-
-    Args:
-        seconds: How long the wait is meant to be.
-        kind: Which limit asks for it: ``primary``, ``secondary``, or a word of your own.
-    """
-    return Wait(
-        vocabulary.SYNC_RATE_LIMIT_WAIT,
-        {
-            vocabulary.SYNC_RATE_LIMIT_KIND: str(kind)[:64],
-            vocabulary.SYNC_RATE_LIMIT_PLANNED_SECONDS: _plain_seconds(seconds),
-        },
-    )
-
-
-def retry_wait(seconds: float, reason: str) -> AbstractContextManager[Stage]:
-    """Record a wait before another try as a span ``sync.retry.wait``: one that no rate limit has asked for.
-
-    Args:
-        seconds: How long the wait is meant to be.
-        reason: ``server``, ``connection``, ``pacing``, ...
-    """
-    return RetryWait(
-        vocabulary.SYNC_RETRY_WAIT,
-        {vocabulary.SYNC_RETRY_REASON: reason[:64], vocabulary.SYNC_RETRY_PLANNED_SECONDS: _plain_seconds(seconds)},
-    )
-
-
-def _plain_seconds(seconds: float) -> float:
-    """Seconds for an attribute; what is no sensible figure is 0: telemetry does not judge the host's arguments."""
-    try:
-        return round(float(seconds), 3) if math.isfinite(seconds) and seconds > 0 else 0.0
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
+    return stage.span if stage is not None and stage.KIND == vocabulary.SYNC_API else None
 
 
 def _begin_in_child() -> None:
-    """After a fork: no thread of the parent's is here to release a lock."""
-    global _sums
-    _sums = threading.Lock()
+    """After a fork: no thread of the parent's is here to release the lock."""
     observed._lock = threading.Lock()
 
 

@@ -14,7 +14,7 @@ from typing import IO, Any, Final
 import opentelemetry.context as context_api
 from opentelemetry.context.context import Context
 
-from otelsync.configuration import begin_for_test, set_aside, shutdown
+from otelsync.configuration.lifecycle import begin_for_test, set_aside, shutdown
 from otelsync.recording.ids import draw_ids_from
 from otelsync.recording.runtime_context import leave
 from otelsync.testing.recorded import Recorded

@@ -100,7 +100,7 @@ def crew(running: Crew) -> Iterator[Crew]:
     caller.end()
 
 
-def dispatch(canvas: Signature[Any], **attributes: Any) -> otelsync.stages.stage.Pipeline:
+def dispatch(canvas: Signature[Any], **attributes: Any) -> otelsync.stages.pipeline.Pipeline:
     with otelsync.pipeline("p", **attributes) as run:
         run.dispatch(canvas)
     return run

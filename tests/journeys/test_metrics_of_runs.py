@@ -348,7 +348,7 @@ def test_metrics_count_what_folding_sums_up(
 
 
 def record_home() -> Path:
-    from otelsync.configuration import configured
+    from otelsync.in_force import settings as configured
 
     settings = configured()
     assert settings is not None

@@ -26,7 +26,7 @@ from workers import publishing_app, worker
 
 import otelsync
 from otelsync.cli import main
-from otelsync.configuration import make_shipper
+from otelsync.configuration.destinations import make_shipper
 
 TAIL: Final = "a1B2c3D4e5F6g7H8i9J0"
 SECRETS: Final = {

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from functools import cache, wraps
-from importlib import import_module
+from functools import wraps
 from typing import Any, Final, TypeAlias
 
 from celery.app.task import Context
@@ -176,9 +175,3 @@ def _call_continuing(run: Run, function: Callable[..., Any], /, *args: Any, **op
 def passes_along(run: Run, name: str) -> bool:
     """Whether this is a hidden task that publishes itself anew: its message has our header already."""
     return name in HIDDEN and name == run.request.get("task") and HEADER in run.request
-
-
-@cache
-def dispatch() -> Any:
-    """The module that keeps the tally of dispatched pipelines; loaded when there is one."""
-    return import_module("otelsync.integrations.celery.dispatch")

@@ -23,9 +23,9 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, SpanKind
 
 from otelsync.integrations.celery import attributes as of
-from otelsync.integrations.celery import run_spans, task_records
+from otelsync.integrations.celery import pipeline_tasks, run_spans, task_records
 from otelsync.integrations.celery.activation import Tracers, log, our_tracer, start, with_parent
-from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, dispatch
+from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
 from otelsync.integrations.celery.headers import NOTHING, Envelope, from_traceparent, read
 from otelsync.integrations.celery.publishing import system_of
 from otelsync.integrations.celery.running import first_attributes
@@ -303,7 +303,7 @@ class Endings:
         """A task that this worker does not know will never run; only its tally has to know."""
         envelope = read(message.headers) if message is not None else None
         if envelope is not None and envelope.run is not None and isinstance(id, str):
-            dispatch().ended(sender.app, envelope.run, id, "failure")
+            pipeline_tasks.ended(sender.app, envelope.run, id, "failure")
 
 
 def _safely(work: Callable[..., None], *args: Any) -> None:
@@ -341,7 +341,7 @@ def _tell(request: Request, outcome: str) -> None:
     """Tell the tally of a dispatched pipeline that a task has ended for good, unless it will be run again."""
     attempt = _attempt_of(request)
     if attempt.envelope.run is not None and not attempt.is_put_back:
-        dispatch().ended(request.task.app, attempt.envelope.run, request.id, outcome)
+        pipeline_tasks.ended(request.task.app, attempt.envelope.run, request.id, outcome)
 
 
 def _tell_if_lost(request: Request, exc_info: Any) -> None:

@@ -18,10 +18,12 @@ from otelsync.integrations.celery import log_lines
 from otelsync.integrations.celery.activation import SCHEMA, SCOPE_NAME, Tracers
 from otelsync.integrations.celery.canvas import in_one_trace, with_seed
 from otelsync.integrations.celery.continuation import continuing, replacing
+from otelsync.integrations.celery.dispatch import dispatch
 from otelsync.integrations.celery.endings import Endings
 from otelsync.integrations.celery.publishing import Publisher, on_before_publish
 from otelsync.integrations.celery.running import Runner, unwrapped
-from otelsync.stages.stage import no_failure
+from otelsync.stages import dispatchers
+from otelsync.stages.harmless_exceptions import no_failure
 
 _CONSUMER: Final = "celery.worker.consumer.consumer"
 """A module that has ``build_tracer`` by name."""
@@ -60,6 +62,7 @@ class Instrumentor(CeleryInstrumentor):
         signals.before_task_publish.connect(on_before_publish, weak=False)
         for exception_type, outcome in _NO_FAILURES.items():
             no_failure(exception_type, outcome)
+        dispatchers.register("celery", dispatch)
         self._endings = Endings(tracers)
         self._endings.switch_on()
         log_lines.connect()
@@ -85,6 +88,7 @@ class Instrumentor(CeleryInstrumentor):
             task.__trace__ = unwrapped(task.__trace__)
         for exception_type in _NO_FAILURES:
             no_failure(exception_type, None)
+        dispatchers.register("celery", None)
         self._endings.switch_off()
         log_lines.disconnect()
         signals.before_task_publish.disconnect(on_before_publish)

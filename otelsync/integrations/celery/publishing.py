@@ -15,7 +15,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind
 from opentelemetry.trace import Tracer as TracerApi
 
 from otelsync.integrations.celery import attributes as of
-from otelsync.integrations.celery import run_spans
+from otelsync.integrations.celery import pipeline_tasks, run_spans
 from otelsync.integrations.celery.activation import (
     Tracers,
     activate,
@@ -27,7 +27,7 @@ from otelsync.integrations.celery.activation import (
     with_parent,
 )
 from otelsync.integrations.celery.canvas import CANVAS, chord_of_body, decided_span_id
-from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, dispatch, passes_along
+from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, passes_along
 from otelsync.integrations.celery.headers import CHORD_HEADER, HEADER, Chord, Envelope
 from otelsync.recording.runtime_context import current_scope
 from otelsync.recording.scope import SyncScope
@@ -182,7 +182,7 @@ class Publish:
         """Say that an exception ended it."""
         try:
             if self._member is not None and self._member.is_new:
-                dispatch().unpublished(self._app, self._member.key, self._member.task_id)
+                pipeline_tasks.unpublished(self._app, self._member.key, self._member.task_id)
             if self.span is not None and isinstance(error, Exception):
                 note_error(self.span, error)
         except Exception:
@@ -281,7 +281,7 @@ def _count_in(app: Any, key: str, args: tuple[Any, ...], options: dict[str, Any]
         task_id = args[_TASK_ID_POSITION]
     else:
         task_id = options["task_id"] = options.get("task_id") or uuid()
-    return Member(key, task_id, is_new=dispatch().published(app, key, task_id))
+    return Member(key, task_id, is_new=pipeline_tasks.published(app, key, task_id))
 
 
 _systems: Final[WeakKeyDictionary[Any, str | None]] = WeakKeyDictionary()

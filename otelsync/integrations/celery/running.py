@@ -16,7 +16,7 @@ from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceState
 
 from otelsync.integrations.celery import attributes as of
-from otelsync.integrations.celery import run_spans
+from otelsync.integrations.celery import pipeline_tasks, run_spans
 from otelsync.integrations.celery.activation import (
     Tracers,
     activate,
@@ -29,7 +29,7 @@ from otelsync.integrations.celery.activation import (
 )
 from otelsync.integrations.celery.canvas import links_to_headers
 from otelsync.integrations.celery.constants import RunsOf, constants, scope_of_run
-from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, dispatch
+from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
 from otelsync.integrations.celery.headers import FLAGS, NOTHING, SPAN_ID, TRACE_ID, Envelope, from_traceparent, read
 from otelsync.integrations.celery.publishing import system_of
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed
@@ -37,6 +37,7 @@ from otelsync.recording.scope import EMPTY, SyncScope
 from otelsync.recording.span import RecordedSpan
 from otelsync.recording.span_bytes import Trace
 from otelsync.recording.tracer import Tracer
+from otelsync.stages.stage import Collector
 from otelsync.vocabulary import ERROR_TYPE, SYNC_OUTCOME, SYNC_REDELIVERED, SYNC_REPLACED, SYNC_RUN_SECONDS
 
 SUCCESS: Final = "SUCCESS"
@@ -125,7 +126,7 @@ class Runner:
             finally:
                 RUN.reset(token)
                 if run.envelope.run is not None and getattr(info, "state", None) != "RETRY":
-                    dispatch().unpublished(task.app, run.envelope.run, uuid)
+                    pipeline_tasks.unpublished(task.app, run.envelope.run, uuid)
             return result
 
         return trace_task
@@ -181,7 +182,7 @@ class Runner:
 
     def _start(self, task: Any, uuid: Any, request: Mapping[str, Any]) -> Execution:
         envelope = read(request) or NOTHING
-        collector = dispatch().Collector() if envelope.run is not None else None
+        collector = Collector() if envelope.run is not None else None
         scope = envelope.sync_scope
         if collector is not None:
             scope = (scope or EMPTY).with_stage(collector)
@@ -235,8 +236,8 @@ class Runner:
         collector = None
         if envelope.run is not None and outer is not None and outer.task_id is None:
             # A part of what a pipeline dispatches. Its stages count where they are called, and not here.
-            dispatch().published(task.app, envelope.run, uuid)
-            collector = dispatch().Collector()
+            pipeline_tasks.published(task.app, envelope.run, uuid)
+            collector = Collector()
         return Execution(self, task, run, activate(span, scope), span, None, collector)
 
     def record(self, task: Any, seconds: float, worker: object) -> None:
@@ -334,8 +335,8 @@ class Execution:
             span.end()
         self._runner.record(self._task, seconds, request.get("hostname"))
         if self._collector is not None and self._is_final(state, error):
-            key, figures = self.run.envelope.run, self._collector.figures()
-            dispatch().ended(self._task.app, key, self.run.task_id, outcome, figures)
+            key, task_id = cast(str, self.run.envelope.run), cast(str, self.run.task_id)
+            pipeline_tasks.ended(self._task.app, key, task_id, outcome, self._collector.figures())
 
     def _describe(self, state: str | None, error: BaseException | None, outcome: str, seconds: float) -> None:
         span = self._span

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, cast
 from celery import Celery
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from otelsync.configuration import configured
+from otelsync import in_force
 from otelsync.errors import DispatchError
 from otelsync.integrations.celery.activation import log
 from otelsync.integrations.celery.tally import WAIT_SECONDS, RedisClient, RedisTally, SqliteTally, Tally
@@ -72,7 +72,7 @@ def _tally_in(home: Path) -> SqliteTally:
 
 
 def _local_tally() -> Tally:
-    settings = configured()
+    settings = in_force.settings()
     if settings is None:
         raise DispatchError("otelsync is not configured, so it has no home for the tallies of dispatched pipelines")
     return _tally_in(settings.home)
@@ -80,13 +80,6 @@ def _local_tally() -> Tally:
 
 _unreachable_until = 0.0
 _said: set[str] = set()
-
-
-def forget_failures() -> None:
-    """Ask a store again that could not be reached, and say it again if it still cannot."""
-    global _unreachable_until
-    _unreachable_until = 0.0
-    _said.clear()
 
 
 def at_store(ask: Callable[[], R], otherwise: R) -> R:

@@ -23,8 +23,9 @@ from otelsync.integrations.http.urls import host_of, without_secrets
 from otelsync.logs import path as logs
 from otelsync.recording.runtime_context import current_scope
 from otelsync.stages import rate_limits
+from otelsync.stages.kinds import ApiCall
 from otelsync.stages.rate_limit_fields import read_response
-from otelsync.stages.stage import ApiCall, current_tracer
+from otelsync.stages.stage import current_tracer
 
 CURRENT: Final[ContextVar[Call | None]] = ContextVar("otelsync_http_call", default=None)
 """The call that is being made now."""

@@ -18,7 +18,7 @@ from urllib3.util.retry import Retry
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.patching import Patch
 from otelsync.integrations.http import calls
-from otelsync.stages import rate_limits
+from otelsync.stages import waits
 from otelsync.stages.rate_limit_fields import read_response
 
 _users: set[str] = set()
@@ -71,8 +71,8 @@ def _wait_ahead(retry: Retry, response: BaseHTTPResponse | None) -> Any:
     if seconds <= 0:
         return None
     if response is not None and response.status in (403, 429):
-        return rate_limits.rate_limit_wait(seconds, _refusal(response))
-    return rate_limits.retry_wait(seconds, "server" if response is not None else "connection")
+        return waits.rate_limit_wait(seconds, _refusal(response))
+    return waits.retry_wait(seconds, "server" if response is not None else "connection")
 
 
 def _refusal(response: BaseHTTPResponse) -> str:

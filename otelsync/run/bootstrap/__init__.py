@@ -36,7 +36,7 @@ def begin() -> bool:
     _started = True
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
     try:
-        from otelsync.configuration import begin_under_run
+        from otelsync.configuration.lifecycle import begin_under_run
 
         begin_under_run()
     except Exception as error:

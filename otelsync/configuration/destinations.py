@@ -1,0 +1,160 @@
+"""Where records go from the journal: shippers, metrics and reports, made as the settings say."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from otelsync.settings import Settings
+
+if TYPE_CHECKING:
+    from otelsync.otlp.options import OtlpEndpoint
+    from otelsync.reports.automatic import RunReports
+    from otelsync.shipping.metrics.service import MetricsService
+    from otelsync.shipping.shipper import Shipper
+
+DESTINATIONS: Final = "destinations"
+"""A file in a journal directory that names the endpoints its records are for, so that nobody else takes them away."""
+
+_log = logging.getLogger("otelsync")
+
+
+def make_shipper(
+    settings: Settings,
+    *,
+    store: bool | None = None,
+    metrics: MetricsService | None = None,
+    reports: RunReports | None = None,
+    within_program: bool = False,
+) -> Callable[[], Shipper]:
+    """What makes the shipper of the journal that `settings` name, in the thread or process that will use it.
+
+    Args:
+        settings: Which journal, and where its records go.
+        store: Whether they go to the local store; by default as the settings say.
+        metrics: Where records are counted, if not only for this shipper.
+        reports: What makes the reports of runs. It is for its owner to close.
+        within_program: Whether a thread of the program itself will use it, which counts nothing unasked.
+    """
+    # Here and not in the thread, where they would hold up the host's first records.
+    from otelsync.otlp.exporter import OtlpSink
+    from otelsync.shipping.folding.budget import Limits
+    from otelsync.shipping.shipper import Shipper
+    from otelsync.store.writing import StoreSink
+
+    endpoints = endpoints_of(settings)
+    limits = Limits(
+        max_spans=settings.trace_max_spans,
+        max_bytes=settings.trace_max_bytes,
+        keep_slowest=settings.fold_keep_slowest,
+        slow_seconds=settings.fold_slow,
+    )
+    to_store = wants_store(settings) if store is None else store
+    asked = not within_program or _asks_for_metrics(settings)
+    counted = metrics is not None or (asked and wants_metrics(settings))
+    if counted:
+        from otelsync.shipping.metrics.outlet import MetricsOutlet
+
+    def make() -> Shipper:
+        sink = None
+        if to_store:
+            sink = StoreSink(
+                settings.store_file,
+                max_bytes=settings.store_max_bytes,
+                max_age=settings.store_max_days * 86_400,
+                watch=reports,
+            )
+        return Shipper(
+            settings.journal,
+            otlp=[OtlpSink(endpoint) for endpoint in endpoints],
+            store=sink,
+            limits=limits if settings.fold else None,
+            debug_logs=settings.debug_logs != "failed",
+            metrics=MetricsOutlet(
+                metrics or make_metrics(settings, served=store is None),
+                settings.journal.name,
+                is_own=metrics is None,
+            )
+            if counted
+            else None,
+            reports=reports,
+        )
+
+    return make
+
+
+def make_reports(settings: Settings) -> RunReports | None:
+    """What makes the reports of runs at their end, for one process that ships; None if there are to be none."""
+    if settings.reports == "off":
+        return None
+    if not wants_store(settings):
+        if settings.reports == "on":
+            _log.warning("no reports are made, as runs are not kept in the local store: set OTELSYNC_STORE=on")
+        return None
+    from otelsync.reports.automatic import RunReports
+    from otelsync.reports.process import environment_of_report
+
+    return RunReports(settings.reports_dir, environment_of_report(settings, os.environ))
+
+
+def make_metrics(settings: Settings, *, served: bool = True) -> MetricsService:
+    """Where records are counted, and how that is read. `served`: on a port too, if the settings name one."""
+    from otelsync.shipping.metrics.service import MetricsService
+
+    port = settings.metrics_port if served else None
+    return MetricsService(
+        str(settings.journal_dir or settings.journals),
+        otlp=_metrics_endpoint(settings),
+        server=None if port is None else (settings.metrics_host, port),
+        most_values=settings.metrics_max_values,
+    )
+
+
+def wants_metrics(settings: Settings) -> bool:
+    """Whether anybody reads metrics: by default, if they can be sent."""
+    return settings.metrics_port is not None or _metrics_endpoint(settings) is not None
+
+
+def _asks_for_metrics(settings: Settings) -> bool:
+    """Whether metrics are named, and do not merely follow from where spans go: counting costs more than recording."""
+    named = ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    return settings.metrics_port is not None or any(os.environ.get(name) for name in named)
+
+
+def wants_store(settings: Settings) -> bool:
+    """Whether runs go to the local store: by default, if they go nowhere else."""
+    return settings.store == "on" or (settings.store == "auto" and not endpoints_of(settings))
+
+
+def has_destination(settings: Settings) -> bool:
+    """Whether records go anywhere from the journal."""
+    return bool(endpoints_of(settings)) or wants_store(settings) or settings.metrics_port is not None
+
+
+def endpoints_of(settings: Settings) -> tuple[OtlpEndpoint, ...]:
+    """Return where spans and records are sent by OTLP."""
+    from otelsync.otlp.options import endpoints_from_environment
+
+    environment = dict(os.environ)
+    if not settings.journal_logs:
+        environment["OTEL_LOGS_EXPORTER"] = "none"
+    return endpoints_from_environment(environment, endpoint=settings.endpoint)
+
+
+def _metrics_endpoint(settings: Settings) -> tuple[OtlpEndpoint, float] | None:
+    from otelsync.otlp.options import metrics_from_environment
+
+    return metrics_from_environment(os.environ, endpoint=settings.endpoint)
+
+
+def name_destinations(directory: Path, endpoints: Sequence[OtlpEndpoint]) -> None:
+    """Write down where the records of a journal directory are meant to go."""
+    from otelsync.journal.writer import make_private
+
+    with contextlib.suppress(OSError):  # the journal will say that it cannot be written
+        make_private(directory)
+        (directory / DESTINATIONS).write_text("".join(f"{each.signal} {each.place}\n" for each in endpoints))

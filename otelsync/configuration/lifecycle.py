@@ -1,0 +1,297 @@
+"""Configure a process, once, and undo it: `configure`, `setup_logging`, `flush` and `shutdown`."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import IO, TYPE_CHECKING, Any
+
+from opentelemetry import trace
+
+from otelsync import in_force
+from otelsync.configuration import destinations, logging_setup
+from otelsync.configuration.recorder import Recorder, forget_provider, make_recorder
+from otelsync.integrations.http import trace_headers
+from otelsync.logs import path as logs
+from otelsync.redaction import Redactor
+from otelsync.settings import Settings
+
+if TYPE_CHECKING:
+    from otelsync.otlp.options import OtlpEndpoint
+    from otelsync.reports.automatic import RunReports
+    from otelsync.shipping.shipper_thread import ShipperThread
+
+_log = logging.getLogger("otelsync")
+
+
+@dataclass
+class _Running:
+    """A configured process."""
+
+    settings: Settings
+    recorder: Recorder | None = None
+    thread: ShipperThread | None = None
+    reports: RunReports | None = None
+    is_provisional: bool = False
+    """Whether `otelsync run` or a test made it, so that the program's own configure() still has its say."""
+    is_for_test: bool = False
+
+
+_lock = threading.RLock()
+_running: _Running | None = None
+
+
+def _use(running: _Running | None) -> None:
+    global _running
+    _running = running
+    in_force.put(running.settings if running is not None else None)
+
+
+def configure(*, log_stream: IO[Any] | None = None, **options: Any) -> None:
+    """Record spans and logs from now on, and ship them.
+
+    Args:
+        log_stream: Where rendered log records go, a text or binary stream; standard output by default.
+        options: Any option of :class:`~otelsync.settings.Settings`, such as ``service_name``, ``log_level``,
+            ``log_format``, ``endpoint`` or ``home``. What is not given is read from the environment.
+
+    A second call changes nothing. Where another tracer provider is already set it stays: stages and log records work
+    with it, but its spans are not journalled. Under `otelsync run`, which has configured the process before the
+    program began, the first call counts in all but where records are kept, and who ships them.
+
+    Raises:
+        ConfigurationError: An option has a value that cannot work; nothing has changed.
+    """
+    with _lock:
+        if _running is None:
+            _begin(Settings.from_environment(**options), log_stream)
+        elif _running.is_provisional:
+            _settle(_running, options, log_stream)
+        else:
+            _log.debug("otelsync is already configured; this call of configure() changes nothing")
+
+
+def begin_under_run() -> None:
+    """Record this process for `otelsync run`, before the program begins: the environment says how.
+
+    The program's logging is left as it is, unless ``OTELSYNC_LOGGING`` says otherwise (`otelsync run` itself must not
+    set that). The first configure() or setup_logging() that the program calls still has its say. Does nothing where
+    otelsync is configured.
+
+    Raises:
+        ConfigurationError: A variable has a value that cannot work; nothing has changed.
+    """
+    with _lock:
+        if _running is None:
+            logging_kept = None if os.environ.get("OTELSYNC_LOGGING") else "keep"
+            _begin(Settings.from_environment(logging=logging_kept), None, is_provisional=True)
+
+
+def begin_for_test(log_stream: IO[Any], **options: Any) -> None:
+    """Record for a test, where nothing is configured (see :func:`set_aside`).
+
+    The program's own configure() then has its say in all but where records are kept and whether they are shipped.
+
+    Raises:
+        ConfigurationError: An option has a value that cannot work; nothing has changed.
+    """
+    with _lock:
+        _begin(Settings.from_environment(**options), log_stream, is_provisional=True)
+        assert _running is not None
+        _running.is_for_test = True
+
+
+def set_aside() -> Callable[[], None]:
+    """Go on as though nothing had been configured, by us or by others; what is returned puts everything back.
+
+    For tests. What was configured keeps its journal and its shipper, and gets the tracers back that it has given out.
+    """
+    from otelsync.recording import runtime_context
+
+    with _lock:
+        running = _running
+        _use(None)
+        provider, once = trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE
+        had_context = runtime_context.installed()
+        path = logs.active()
+        logging_setup.uninstall()
+        trace_headers.uninstall()
+        forget_provider()
+        if running is not None and running.recorder is not None:
+            running.recorder.retire()
+
+    def put_back() -> None:
+        with _lock:
+            shutdown(0)
+            trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE = provider, once
+            if had_context:
+                runtime_context.install()
+            if path is not None:
+                logging_setup.connect(path)
+            if running is not None:
+                _resume(running)
+
+    return put_back
+
+
+def _resume(running: _Running) -> None:
+    _use(running)
+    if running.recorder is not None:
+        trace_headers.install(running.settings.trace_hosts)
+        running.recorder.adopt_tracers()
+    atexit.register(_shutdown_at_exit)
+
+
+def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bool = False) -> None:
+    endpoints = destinations.endpoints_of(settings)
+    recorder = None if settings.disabled else make_recorder(settings)
+    running = _Running(settings, recorder, is_provisional=is_provisional)
+    logging_setup.install(settings, log_stream, recorder)
+    _use(running)
+    if recorder is not None:
+        _start(running, endpoints)
+    atexit.register(_shutdown_at_exit)
+
+
+def _settle(running: _Running, options: dict[str, Any], log_stream: IO[Any] | None) -> None:
+    """Let the program's own configure() decide what `otelsync run`, or a test, has left open."""
+    before = running.settings
+    asked = Settings.from_environment(**options)
+    settings = replace(
+        asked,
+        service_name=asked.service_name if options.get("service_name") else before.service_name,
+        journal_dir=before.journal,
+        ship=before.ship,
+    )
+    if settings.endpoint != before.endpoint and not running.is_for_test:
+        _log.warning(
+            "otelsync run ships what this program records, and not to %s: set OTEL_EXPORTER_OTLP_ENDPOINT for it",
+            settings.endpoint,
+        )
+    if settings.disabled != before.disabled:
+        shutdown()
+        _begin(settings, log_stream)
+        return
+    running.settings = settings
+    running.is_provisional = False
+    _use(running)
+    recorder = running.recorder
+    if recorder is not None:
+        trace_headers.install(settings.trace_hosts)
+        recorder.provider.redact_with(Redactor(settings.redact_keys, settings.redact_patterns))
+        recorder.provider.rename_service(settings.service_name)
+    logging_setup.install(settings, log_stream, recorder)
+
+
+def setup_logging(
+    service_name: str | None = None, log_format: str | None = None, *, log_level: str | int | None = None
+) -> None:
+    """Set up structlog and the standard library's logging alone: nothing is recorded, unless configure() was called.
+
+    Records inside a span of any provider carry its ids all the same. :func:`shutdown` undoes it. With
+    ``OTELSYNC_LOGGING=keep`` the program's own logging stays as it is.
+
+    Raises:
+        ConfigurationError: An option has a value that cannot work.
+    """
+    with _lock:
+        if service_name is None and _running is not None and _running.is_provisional:
+            service_name = _running.settings.service_name
+        settings = Settings.from_environment(service_name=service_name, log_format=log_format, log_level=log_level)
+        logging_setup.install(settings, None, _running.recorder if _running is not None else None)
+
+
+def flush(timeout: float = 5.0) -> bool:
+    """Wait until what this process has recorded so far was shipped.
+
+    Returns:
+        Whether it was, within `timeout` seconds. What was not stays in the journal, and is shipped later. True at once
+        where it is not this process that ships (``ship="off"``).
+    """
+    running = _running
+    if running is None or running.thread is None:
+        return True
+    if running.recorder is not None:
+        running.recorder.journal.look()
+    return running.thread.flush(timeout)
+
+
+def shutdown(timeout: float | None = None) -> bool:
+    """Ship what is left, within `timeout` seconds (default: the setting ``shutdown_timeout``), and undo configure().
+
+    Within them, too, runs that have ended get their reports. What setup_logging() has set up is undone too.
+
+    Returns:
+        Whether everything was shipped. What was not stays in the journal, and is shipped later.
+    """
+    with _lock:
+        running = _running
+        _use(None)
+        if running is None:
+            logging_setup.uninstall()
+            return True
+        atexit.unregister(_shutdown_at_exit)
+        seconds = running.settings.shutdown_timeout if timeout is None else timeout
+        return _stop(running, time.monotonic() + seconds)
+
+
+def _start(running: _Running, endpoints: tuple[OtlpEndpoint, ...]) -> None:
+    """Let spans go to the journal, and ship it."""
+    settings, recorder = running.settings, running.recorder
+    assert recorder is not None
+    if endpoints:
+        destinations.name_destinations(settings.journal, endpoints)
+    recorder.install()
+    trace_headers.install(settings.trace_hosts)
+    if settings.ship == "thread" and destinations.has_destination(settings):
+        from otelsync.shipping.shipper_thread import ShipperThread
+
+        running.reports = destinations.make_reports(settings)
+        make = destinations.make_shipper(settings, reports=running.reports, within_program=True)
+        running.thread = ShipperThread(settings.journal, make, interval=settings.ship_interval)
+        running.thread.start()
+
+
+def _stop(running: _Running, deadline: float) -> bool:
+    shipped = True
+    recorder = running.recorder
+    if recorder is not None:
+        recorder.warn_of_uncounted()
+    trace_headers.uninstall()
+    if recorder is not None:
+        recorder.uninstall()
+    path = logs.active()
+    if path is not None:
+        path.journal_to(None)  # what the shipper says of its own end is rendered, and does not begin another file
+    if recorder is not None:
+        recorder.journal.on_look = None
+        recorder.journal.close()
+    if running.thread is not None:
+        shipped = running.thread.stop(max(0.0, deadline - time.monotonic()))
+    if running.reports is not None:
+        running.reports.close(deadline)
+    logging_setup.uninstall()
+    if path is not None and recorder is not None and running.settings.journal_logs:
+        path.journal_to(recorder.provider)  # what cached loggers still say is shipped next time
+    return shipped
+
+
+def _begin_in_child() -> None:
+    """After a fork: no thread of the parent's is here to release the lock."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
+
+
+def _shutdown_at_exit() -> None:
+    try:
+        shutdown()
+    except Exception:
+        _log.debug("shutdown at exit failed", exc_info=True)

@@ -1,0 +1,78 @@
+"""Logging as the settings ask for it: taken over, or kept and looked at."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import IO, Any
+
+from otelsync.configuration.recorder import Recorder
+from otelsync.logs import path as logs
+from otelsync.logs.verbosity import Levels, Watch
+from otelsync.recording import scope
+from otelsync.redaction import Redactor
+from otelsync.settings import Settings
+
+
+def _log_path(
+    settings: Settings, stream: IO[Any] | None, redactor: Redactor, journal_level: int | None
+) -> logs.LogPath:
+    shown_on = stream or sys.stdout
+    is_terminal = _is_terminal(shown_on)
+    is_text = settings.log_format == "console" or (settings.log_format == "auto" and is_terminal)
+    return logs.LogPath(
+        service=settings.service_name,
+        level=Levels(settings.log_level, settings.log_levels),
+        output=logs.Output(stream, text=is_text, colors=is_terminal and "NO_COLOR" not in os.environ),
+        redactor=redactor,
+        journal_level=journal_level,
+    )
+
+
+def _is_terminal(stream: IO[Any] | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except (AttributeError, ValueError):  # no such method; closed
+        return False
+
+
+def install(settings: Settings, stream: IO[Any] | None, recorder: Recorder | None) -> None:
+    """Put the log path in place that the settings ask for; its records are journalled where there is a recorder."""
+    redactor = Redactor(settings.redact_keys, settings.redact_patterns)
+    provider = recorder.provider if recorder is not None and settings.journal_logs else None
+    journal_level = logs.DEBUG if provider is not None and settings.debug_logs != "off" else None
+    path: logs.LogPath
+    if settings.logging == "keep":
+        from otelsync.logs.observation import JournalPath
+
+        levels = Levels(settings.log_level, settings.log_levels)
+        path = JournalPath(
+            settings.service_name, levels, redactor, adds_ids=settings.log_ids, journal_level=journal_level
+        )
+    else:
+        path = _log_path(settings, stream, redactor, journal_level)
+    path.journal_to(provider)
+    connect(path)
+    if recorder is not None:
+        watch = Watch(recorder.journal.directory, path.ask_for)
+        watch.look()
+        recorder.journal.on_look = watch.look
+
+
+def connect(path: logs.LogPath) -> None:
+    """Let records go through `path`: all of them if it renders, else what the program itself shows."""
+    if path.renders:
+        from otelsync.logs.takeover import take_over
+
+        logs.install(path, take_over)
+    else:
+        from otelsync.logs.observation import observe
+
+        logs.install(path, observe)
+    scope.redact_with(path.redactor)
+
+
+def uninstall() -> None:
+    """Leave logging as :func:`install` found it."""
+    logs.uninstall()
+    scope.redact_with(None)

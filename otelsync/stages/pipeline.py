@@ -1,0 +1,148 @@
+"""A whole run of a sync: its id, its phases, and its end in another process where its body is dispatched."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from opentelemetry.trace import Span
+
+from otelsync import vocabulary
+from otelsync.errors import DispatchError
+from otelsync.logs import path as logs
+from otelsync.recording.runtime_context import leave
+from otelsync.recording.scope import SyncScope
+from otelsync.stages import dispatchers
+from otelsync.stages.stage import Milestone
+
+if TYPE_CHECKING:
+    from celery.canvas import Signature
+    from celery.result import AsyncResult, GroupResult
+
+OWN_FETCHED: Final = "own.fetched"
+"""The figure of what the dispatcher itself has counted as fetched, which then holds instead of any sum."""
+
+_log = logging.getLogger("otelsync")
+
+
+class Pipeline(Milestone):
+    """A whole run of a sync."""
+
+    KIND = vocabulary.SYNC_PIPELINE
+    STARTED = "sync.pipeline.started"
+    COMPLETED = "sync.pipeline.completed"
+    FAILED = "sync.pipeline.failed"
+    progress_pause = 0.0  # told at each percent: its items are repositories, and the next one may take an hour
+
+    sync_id: str
+    """What names the run everywhere, such as ``202508022027-SYNC-765151E9``; empty where nothing is recorded."""
+
+    _handed_over: tuple[object, ...] | None = None
+
+    def dispatch(self, canvas: Signature[Any], **options: Any) -> AsyncResult[Any] | GroupResult:
+        """Start a Celery signature, chain, group or chord as the body of the run, wherever its tasks will run.
+
+        All its tasks nest under this pipeline. When the last of them has ended for good, the worker that ran it ends
+        the pipeline, with the counts of all tasks and of this process up to now. The ``with`` block then ends nothing,
+        and what is counted in it after this call is lost.
+
+        Args:
+            canvas: What to publish.
+            options: Of its ``apply_async``.
+
+        Returns:
+            What ``apply_async`` returns.
+
+        Raises:
+            DispatchError: There is no Celery, the integration is not switched on, this is no canvas, the run has not
+                begun, or it was dispatched already. Exceptions of ``apply_async`` pass unchanged.
+        """
+        if self._handed_over is not None:
+            raise DispatchError(f"the pipeline {self._name!r} was dispatched already; begin another one")
+        if "_token" not in self.__dict__:
+            raise DispatchError(
+                f"the pipeline {self._name!r} does not run. Did you forget `with otelsync.pipeline(...) as run`?"
+            )
+        dispatch = dispatchers.dispatcher()
+        return cast("AsyncResult[Any] | GroupResult", dispatch(self, canvas, options))
+
+    def hand_over(self) -> dict[str, int]:
+        """Leave the end to whoever calls :meth:`finish_dispatched`; returns the figures up to now."""
+        self._handed_over = self._counted()
+        figures = self.figures()
+        if "fetched" in self._counts:
+            figures[OWN_FETCHED] = self._counts["fetched"]
+        return figures
+
+    def finish_dispatched(self, span: Span, figures: Mapping[str, int], start: int) -> None:
+        """End a run that was handed over, as if all of it had run here.
+
+        Args:
+            span: The run's own, started again under its ids.
+            figures: What all its processes have counted; ``tasks.succeeded``, ``tasks.failed`` and ``tasks.cancelled``
+                among them.
+            start: When it began, in nanoseconds since the epoch.
+        """
+        self.span = span
+        self._clock = time.perf_counter_ns() - max(0, time.time_ns() - start)
+        items = {key.partition(".")[2]: number for key, number in figures.items() if key.startswith("items.")}
+        fetched = figures.get(OWN_FETCHED, items.pop("fetched", 0))
+        self._counts = {"fetched": fetched, **items} if fetched else items
+        self._parts, self._parts_failed = figures.get("parts", 0), figures.get("parts_failed", 0)
+        self._items_failed = figures.get("items_failed", 0) + items.get("failed", 0)
+        tasks = {kind: figures.get(f"tasks.{kind}", 0) for kind in ("succeeded", "failed", "cancelled")}
+        if any(tasks.values()):
+            span.set_attributes({f"{vocabulary.SYNC_TASKS_}{kind}": number for kind, number in tasks.items()})
+        unsuccessful = tasks["failed"] + tasks["cancelled"]
+        if unsuccessful and not tasks["succeeded"]:
+            self.fail(f"none of {unsuccessful} {'task' if unsuccessful == 1 else 'tasks'} succeeded")
+        elif unsuccessful:
+            self._items_failed += 1
+        self._end()
+
+    def _counted(self) -> tuple[object, ...]:
+        return dict(self._counts), self._fetched_below, self._parts, self._items_failed, self._failure
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._handed_over is None:
+            super().__exit__(exc_type, error, tb)
+            del self._token
+            return
+        leave(self._token)
+        del self._token
+        if self._counted() != self._handed_over:
+            _log.warning("pipeline %r: what was counted after dispatch() is lost; count before it", self._name)
+        if error is not None:
+            _log.warning("pipeline %r goes on, though %s left its block", self._name, type(error).__name__)
+
+    def phase(self, name: str) -> None:
+        """Say that the run is now in another phase; it becomes ``sync.phase`` and an event."""
+        self.span.set_attribute(vocabulary.SYNC_PHASE, name)
+        self.span.add_event("sync.pipeline.phase_changed", {vocabulary.SYNC_PHASE: name})
+        logs.emit(logs.INFO, "otelsync", "sync.pipeline.phase_changed", {"phase": name}, self.span)
+
+    def _inner_scope(self, scope: SyncScope) -> SyncScope:
+        trace_id = self.trace_id
+        outer = scope.attributes.get(vocabulary.SYNC_ID)
+        self.sync_id = str(outer) if outer else new_sync_id(trace_id) if trace_id else ""
+        if not trace_id:
+            return scope.with_stage(self)
+        fields = {**scope.attributes, vocabulary.SYNC_ID: self.sync_id, vocabulary.SYNC_PIPELINE: self._name}
+        return SyncScope(fields, self)
+
+    def _start_fields(self) -> dict[str, Any]:
+        return {"pipeline": self._name, **self._arguments}
+
+
+def new_sync_id(trace_id: str, when: float | None = None) -> str:
+    """Return the id of a run: the minute in UTC, then the first eight hex digits of its trace id.
+
+    >>> new_sync_id("765151e9" + 24 * "0", 1754166420)
+    '202508022027-SYNC-765151E9'
+    """
+    return time.strftime("%Y%m%d%H%M", time.gmtime(when)) + "-SYNC-" + trace_id[:8].upper()

@@ -1,0 +1,112 @@
+"""Waits as spans: what a rate limit or a retry asks for, planned and actual."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from contextlib import AbstractContextManager
+from typing import Any
+
+from otelsync import vocabulary
+from otelsync.logs import path as logs
+from otelsync.stages.stage import OtherStage, Stage
+
+
+class Wait(OtherStage):
+    """A wait that a rate limit or a retry asks for; the block sleeps, and this measures."""
+
+    LEVEL = logs.INFO
+    WAITING = "sync.rate_limit.waiting"
+    COUNTS = True
+    """Whether its seconds are summed on the stages around."""
+
+    def _log_start(self) -> None:
+        level = logs.INFO if self.COUNTS else logs.DEBUG
+        logs.emit(level, "otelsync", self.WAITING, self._said(), self.span)
+
+    def _said(self) -> dict[str, Any]:
+        return {name.rpartition(".")[2]: value for name, value in self._arguments.items()}
+
+    def __enter__(self) -> Wait:
+        super().__enter__()
+        self._log_start()
+        return self
+
+    def _set_last_attributes(self, outcome: str) -> None:
+        super()._set_last_attributes(outcome)
+        seconds = (time.perf_counter_ns() - self._clock) / 1e9
+        self.span.set_attribute(f"{self._name.rpartition('.')[0]}.actual_seconds", round(seconds, 3))
+        if self.COUNTS:
+            _add_to_stages_around(self.around, seconds)
+
+
+class RetryWait(Wait):
+    """A wait before another try, which no rate limit asks for."""
+
+    WAITING = "sync.retry.waiting"
+    COUNTS = False
+
+
+_sums = threading.Lock()
+
+
+def _add_to_stages_around(stage: Stage | None, seconds: float) -> None:
+    """Add to ``sync.rate_limit.waited_seconds`` of every stage around. Waits in parallel add up beyond the clock."""
+    while stage is not None:
+        with _sums:
+            stage.waited += seconds
+            if stage.span.is_recording():
+                stage.span.set_attribute(vocabulary.SYNC_RATE_LIMIT_WAITED_SECONDS, round(stage.waited, 3))
+        stage = stage.around
+
+
+def rate_limit_wait(seconds: float, kind: str = "primary") -> AbstractContextManager[Stage]:
+    """Record a wait for a rate limit: ``with rate_limit_wait(30, kind="secondary"): time.sleep(30)``.
+
+    The block waits; this makes a span ``sync.rate_limit.wait`` of it, logs ``sync.rate_limit.waiting``, and adds the
+    seconds to ``sync.rate_limit.waited_seconds`` of the stages around. It never waits itself, so it serves asynchronous
+    code as well.
+
+    Args:
+        seconds: How long the wait is meant to be.
+        kind: Which limit asks for it: ``primary``, ``secondary``, or a word of your own.
+    """
+    return Wait(
+        vocabulary.SYNC_RATE_LIMIT_WAIT,
+        {
+            vocabulary.SYNC_RATE_LIMIT_KIND: str(kind)[:64],
+            vocabulary.SYNC_RATE_LIMIT_PLANNED_SECONDS: _plain_seconds(seconds),
+        },
+    )
+
+
+def retry_wait(seconds: float, reason: str) -> AbstractContextManager[Stage]:
+    """Record a wait before another try as a span ``sync.retry.wait``: one that no rate limit has asked for.
+
+    Args:
+        seconds: How long the wait is meant to be.
+        reason: ``server``, ``connection``, ``pacing``, ...
+    """
+    return RetryWait(
+        vocabulary.SYNC_RETRY_WAIT,
+        {vocabulary.SYNC_RETRY_REASON: reason[:64], vocabulary.SYNC_RETRY_PLANNED_SECONDS: _plain_seconds(seconds)},
+    )
+
+
+def _plain_seconds(seconds: float) -> float:
+    """Seconds for an attribute; what is no sensible figure is 0: telemetry does not judge the host's arguments."""
+    try:
+        return round(float(seconds), 3) if math.isfinite(seconds) and seconds > 0 else 0.0
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+
+
+def _begin_in_child() -> None:
+    """After a fork: no thread of the parent's is here to release the lock."""
+    global _sums
+    _sums = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
