@@ -18,7 +18,7 @@ import typing
 from otelsync.configuration.lifecycle import configure, flush, setup_logging, shutdown
 from otelsync.errors import ConfigurationError, DispatchError, OtelsyncError, RunNotFoundError, StoreError
 from otelsync.logs.events import Catalogue
-from otelsync.logs.path import get_logger
+from otelsync.logs.loggers import get_logger
 from otelsync.stages.binding import sync_context
 from otelsync.stages.kinds import api_call, pipeline, pull_request, repo, stage, timed_operation
 from otelsync.version import __version__

@@ -17,13 +17,12 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from otelsync.errors import ConfigurationError
-from otelsync.logs.verbosity import parse
+from otelsync.levels import level_of, parse
 from otelsync.vocabulary import SERVICE_NAME
 
 MIB: Final = 1024 * 1024
 REPORTS: Final = Path("reports/sync")
 """Where reports go unless told otherwise, below the current directory."""
-_LOG_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "critical": 50, "fatal": 50}
 _TRUE: Final = frozenset(("1", "true", "yes", "on"))
 _FALSE: Final = frozenset(("0", "false", "no", "off"))
 
@@ -48,10 +47,7 @@ def _default_home() -> Path:
 def _level(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    number = _LOG_LEVELS.get(str(value).strip().lower())
-    if number is None:
-        raise ValueError("use DEBUG, INFO, WARNING, ERROR or CRITICAL")
-    return number
+    return level_of(str(value))
 
 
 def _levels(value: object) -> dict[str, int]:

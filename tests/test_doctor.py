@@ -281,7 +281,7 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
             tmp_path,
             "--service",
             "github-sync",
-            COLUMNS="100",
+            COLUMNS="1000",
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://localhost:{port}/v1/traces",
         ).stdout
     (block,) = blocks(ROOT / "docs" / "doctor.md", "text")

@@ -15,9 +15,10 @@ from recorded import Recorded
 
 import otelsync
 from otelsync.errors import CatalogueError
+from otelsync.levels import INFO
 from otelsync.logs import events
-from otelsync.logs import path as logs
 from otelsync.logs.events import Catalogue
+from otelsync.logs.installed import emit
 from otelsync.logs.logged_events import check
 from otelsync.views.catalogue import markdown, own
 
@@ -216,7 +217,7 @@ def test_an_id_takes_no_secret_with_it(recorded: Recorded) -> None:
     """The id is part of what is rendered once; the fields behind it are redacted as ever."""
     with otelsync.stage("s") as stage:
         for _ in range(3):
-            logs.emit(logs.INFO, "otelsync", "sync.pr.processed", {"token": "hunter2"}, stage.span)
+            emit(INFO, "otelsync", "sync.pr.processed", {"token": "hunter2"}, stage.span)
     assert [(line["id"], line["token"]) for line in recorded.lines] == [("st-011", "[redacted]")] * 3
 
 

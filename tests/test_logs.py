@@ -23,7 +23,7 @@ from recorded import Recorded
 from trace_tree import Line
 
 import otelsync
-from otelsync.logs.path import active, printable
+from otelsync.logs.installed import active
 from otelsync.logs.takeover import RecordHandler
 
 OWN = ["timestamp", "level", "service", "logger", "event"]
@@ -413,13 +413,6 @@ def test_json_is_one_line(recorded: Recorded) -> None:
     assert len(recorded.output.getvalue().splitlines()) == 1
     assert b"\x1b" not in recorded.output.getvalue()
     assert recorded.lines[0]["field"] == "c\r\n\u2028\x1b[2J\x00"
-
-
-def test_printable_keeps_what_is_visible() -> None:
-    """Only control and invisible characters are escaped, but for those that are to be kept."""
-    assert printable("äß 日本 🎉") == "äß 日本 🎉"
-    assert printable("a\nb\x1b") == "a\\x0ab\\x1b"
-    assert printable("a\nb\x1b", keep="\n") == "a\nb\\x1b"
 
 
 def test_a_closed_stream_harms_nobody(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from recorded import Recorded
 
 import otelsync
 from otelsync.journal.batch import Batch, Group
-from otelsync.logs import path as logs
+from otelsync.levels import INFO
+from otelsync.logs.installed import emit
 from otelsync.shipping import orphans
 from otelsync.shipping.checkpoint import Checkpoint, OpenSeries
 from otelsync.shipping.ledger import Account, Ledger
@@ -301,8 +302,8 @@ def test_progress_stands_as_it_was_last_said(recorded: Recorded) -> None:
     """The events of a repo's or pipeline's progress make gauges; other events with such words in them do not."""
     with otelsync.pipeline("github"), otelsync.repo("acme/api"):
         for done in (10, 20):
-            logs.emit(logs.INFO, "otelsync", "sync.repo.progress", {"done": done, "total": 50})
-        logs.emit(logs.INFO, "otelsync", "app.said", {"text": "sync.repo.progress", "done": 1, "total": 2})
+            emit(INFO, "otelsync", "sync.repo.progress", {"done": done, "total": 50})
+        emit(INFO, "otelsync", "app.said", {"text": "sync.repo.progress", "done": 1, "total": 2})
     series = counted(recorded.journal)
     assert values(series, catalogue.DONE) == {("github", "acme/api"): 20}
     assert values(series, catalogue.EXPECTED) == {("github", "acme/api"): 50}

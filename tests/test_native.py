@@ -31,7 +31,10 @@ from opentelemetry.trace import Span, SpanKind, set_span_in_context
 from otelsync.journal import native as loaded
 from otelsync.journal import writer as writer_module
 from otelsync.journal.writer import LOG, SPAN, Journal
-from otelsync.logs import path as logs
+from otelsync.levels import INFO
+from otelsync.logs import context_variables
+from otelsync.logs.output import Output
+from otelsync.logs.path import LogPath
 from otelsync.recording.provider import TracerProvider
 from otelsync.recording.runtime_context import CURRENT
 from otelsync.recording.scope import SyncScope
@@ -81,7 +84,7 @@ def journal_class(native: ModuleType) -> type[Journal]:
 @pytest.fixture(autouse=True)
 def _nothing_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """structlog never forgets the names of context variables, and where there are any the general way is gone."""
-    monkeypatch.setattr(logs, "_context_vars", {})
+    monkeypatch.setattr(context_variables, "registry", {})
 
 
 class CountingIds(RandomIdGenerator):
@@ -196,10 +199,10 @@ def test_spans_are_the_same(native: ModuleType, pairs: Any, calls: list[Any], re
     slow.close()
 
 
-def log_all(path: logs.LogPath, span: Span, records: list[Any]) -> None:
+def log_all(path: LogPath, span: Span, records: list[Any]) -> None:
     """Log records; the second time round, all events and keys are known."""
     for event, fields in records * 2:
-        path.emit(logs.INFO, "test", event, fields, span)
+        path.emit(INFO, "test", event, fields, span)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -220,8 +223,8 @@ def test_log_records_are_the_same(
         patch.setattr(time, "time_ns", lambda: now)
         for journal, functions in ((fast, (native.append_span, native.write_log)), (slow, (None, None))):
             with tempfile.TemporaryFile() as stream:
-                output = logs.Output(stream)
-                path = logs.LogPath(service="test", level=0, output=output, redactor=Redactor())
+                output = Output(stream)
+                path = LogPath(service="test", level=0, output=output, redactor=Redactor())
                 path._write_log = functions[1]
                 provider = provider_of(journal, functions[0], Redactor())
                 if is_journalled:
@@ -244,7 +247,7 @@ def test_it_takes_what_is_usual(native: ModuleType, journal_class: type[Journal]
     journal = journal_class(tmp_path)
     provider = provider_of(journal, spans, Redactor())
     with (tmp_path / "log").open("ab") as stream:
-        path = logs.LogPath(service="test", level=0, output=logs.Output(stream), redactor=Redactor())
+        path = LogPath(service="test", level=0, output=Output(stream), redactor=Redactor())
         path._write_log = records
         path.journal_to(provider)
         for _ in range(20):
@@ -254,7 +257,7 @@ def test_it_takes_what_is_usual(native: ModuleType, journal_class: type[Journal]
             span.set_attributes({"title": "Mend leak 17 in the connection pool", "page": 1, "new": True, "share": 0.5})
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(time, "time_ns", lambda: NOW)
-                path.emit(logs.INFO, "test", "sync.pr.synced", {"number": 1, "author": None}, span)
+                path.emit(INFO, "test", "sync.pr.synced", {"number": 1, "author": None}, span)
                 span.end(NOW)
     journal.close()
     assert spans.taken >= 18

@@ -18,7 +18,7 @@ from trace_tree import logs_in_journal, spans_in_journal
 import otelsync
 from otelsync.configuration.lifecycle import begin_under_run
 from otelsync.in_force import settings as configured
-from otelsync.logs.path import active
+from otelsync.logs.installed import active
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from otelsync import testing
 from otelsync.errors import ConfigurationError
 from otelsync.in_force import settings as configured
 from otelsync.journal.reader import JournalError
-from otelsync.logs import path as logs
 from otelsync.logs.events import Catalogue
+from otelsync.logs.installed import active
 from otelsync.testing import Kind, Log, Recorded, Span, assert_span_tree, span_tree, undeclared_events
 
 pytest_plugins = ["pytester"]
@@ -113,7 +113,7 @@ def test_what_has_not_ended_is_marked_and_counted() -> None:
 def test_a_name_cannot_forge_a_line() -> None:
     """Line breaks and terminal escapes in names and values are shown as escapes."""
     spans = [made("a\n  b", 1, title="\x1b[31mred")]
-    assert span_tree(spans, attributes=["title"]) == r"a\x0a  b  title=\x1b[31mred"
+    assert span_tree(spans, attributes=["title"]) == r"a\n  b  title=\x1b[31mred"
 
 
 def test_a_parent_of_another_place_and_links_are_shown() -> None:
@@ -312,10 +312,10 @@ def test_what_the_host_has_configured_is_put_back(tmp_path: Path) -> None:
     otelsync.configure(service_name="host", home=tmp_path / "host", ship="off", log_stream=output, log_format="json")
     with tracer.start_as_current_span("before"):
         pass
-    before = configured(), trace.get_tracer_provider(), logs.active(), list(logging.getLogger().handlers)
+    before = configured(), trace.get_tracer_provider(), active(), list(logging.getLogger().handlers)
     with testing.record(tmp_path / "test") as recorded, tracer.start_as_current_span("during"):
         logging.getLogger("app").warning("during")
-    after = configured(), trace.get_tracer_provider(), logs.active(), list(logging.getLogger().handlers)
+    after = configured(), trace.get_tracer_provider(), active(), list(logging.getLogger().handlers)
     assert after[:3] == before[:3]
     assert [type(handler) for handler in after[3]] == [type(handler) for handler in before[3]]
     with tracer.start_as_current_span("after"):
@@ -511,7 +511,7 @@ def test_the_fixture_records_each_test_by_itself(pytester: pytest.Pytester) -> N
         """
         import os
         import pytest, otelsync
-        from otelsync.configuration import configured
+        from otelsync.in_force import settings as configured
         from otelsync.testing import assert_span_tree
 
         @pytest.mark.parametrize("repo", ["acme/api", "acme/web"])

@@ -14,9 +14,10 @@ from recorded import Recorded
 
 import otelsync
 from otelsync.errors import ConfigurationError
-from otelsync.logs import path as logs
+from otelsync.levels import DEBUG, parse
 from otelsync.logs import verbosity
-from otelsync.logs.verbosity import Levels, parse
+from otelsync.logs.installed import active, enabled
+from otelsync.logs.verbosity import Levels
 from otelsync.settings import Settings
 
 
@@ -90,10 +91,10 @@ def test_levels_by_name_override_the_least_one(record: Callable[..., Recorded]) 
 def test_without_overrides_nothing_is_asked(record: Callable[..., Recorded]) -> None:
     """Where no level by name is in force the least level is all that is compared with."""
     record(log_level="INFO")
-    path = logs.active()
+    path = active()
     assert path is not None
     assert (path.level, path._lets_all) == (20, True)
-    assert not logs.enabled(logs.DEBUG)
+    assert not enabled(DEBUG)
 
 
 def test_levels_change_while_a_program_runs(record: Callable[..., Recorded]) -> None:

@@ -11,6 +11,7 @@ import click
 
 from otelsync.cli import options
 from otelsync.errors import ConfigurationError, OtelsyncError
+from otelsync.levels import level_name, parse
 from otelsync.logs import verbosity
 from otelsync.settings import Settings, slug
 from otelsync.text.printable import printable
@@ -49,7 +50,7 @@ def _directories(settings: Settings, service: str | None) -> list[Path]:
 
 def _parsed(levels: tuple[str, ...]) -> dict[str, int]:
     try:
-        return verbosity.parse(levels)
+        return parse(levels)
     except ValueError as error:
         raise ConfigurationError("verbosity", " ".join(levels), str(error)) from None
 
@@ -76,5 +77,5 @@ def _said(directory: Path) -> str:
         return f"{verbosity.FILE} cannot be read: {printable(error)}"
     if not levels:
         return "as its settings say"
-    said = ", ".join(f"{printable(name)}={verbosity.level_name(level)}" for name, level in levels.items())
+    said = ", ".join(f"{printable(name)}={level_name(level)}" for name, level in levels.items())
     return said + (f" until {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M:%S} UTC" if until is not None else "")

@@ -17,7 +17,7 @@ from otelsync import in_force
 from otelsync.configuration import destinations, logging_setup
 from otelsync.configuration.recorder import Recorder, forget_provider, make_recorder
 from otelsync.integrations.http import trace_headers
-from otelsync.logs import path as logs
+from otelsync.logs.installed import active
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 
@@ -118,7 +118,7 @@ def set_aside() -> Callable[[], None]:
         _use(None)
         provider, once = trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE
         had_context = runtime_context.installed()
-        path = logs.active()
+        path = active()
         logging_setup.uninstall()
         trace_headers.uninstall()
         forget_provider()
@@ -265,7 +265,7 @@ def _stop(running: _Running, deadline: float) -> bool:
     trace_headers.uninstall()
     if recorder is not None:
         recorder.uninstall()
-    path = logs.active()
+    path = active()
     if path is not None:
         path.journal_to(None)  # what the shipper says of its own end is rendered, and does not begin another file
     if recorder is not None:

@@ -7,23 +7,24 @@ import sys
 from typing import IO, Any
 
 from otelsync.configuration.recorder import Recorder
-from otelsync.logs import path as logs
+from otelsync.levels import DEBUG
+from otelsync.logs import installed
+from otelsync.logs.output import Output
+from otelsync.logs.path import LogPath
 from otelsync.logs.verbosity import Levels, Watch
 from otelsync.recording import scope
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 
 
-def _log_path(
-    settings: Settings, stream: IO[Any] | None, redactor: Redactor, journal_level: int | None
-) -> logs.LogPath:
+def _log_path(settings: Settings, stream: IO[Any] | None, redactor: Redactor, journal_level: int | None) -> LogPath:
     shown_on = stream or sys.stdout
     is_terminal = _is_terminal(shown_on)
     is_text = settings.log_format == "console" or (settings.log_format == "auto" and is_terminal)
-    return logs.LogPath(
+    return LogPath(
         service=settings.service_name,
         level=Levels(settings.log_level, settings.log_levels),
-        output=logs.Output(stream, text=is_text, colors=is_terminal and "NO_COLOR" not in os.environ),
+        output=Output(stream, text=is_text, colors=is_terminal and "NO_COLOR" not in os.environ),
         redactor=redactor,
         journal_level=journal_level,
     )
@@ -40,10 +41,10 @@ def install(settings: Settings, stream: IO[Any] | None, recorder: Recorder | Non
     """Put the log path in place that the settings ask for; its records are journalled where there is a recorder."""
     redactor = Redactor(settings.redact_keys, settings.redact_patterns)
     provider = recorder.provider if recorder is not None and settings.journal_logs else None
-    journal_level = logs.DEBUG if provider is not None and settings.debug_logs != "off" else None
-    path: logs.LogPath
+    journal_level = DEBUG if provider is not None and settings.debug_logs != "off" else None
+    path: LogPath
     if settings.logging == "keep":
-        from otelsync.logs.observation import JournalPath
+        from otelsync.logs.journal_path import JournalPath
 
         levels = Levels(settings.log_level, settings.log_levels)
         path = JournalPath(
@@ -59,20 +60,20 @@ def install(settings: Settings, stream: IO[Any] | None, recorder: Recorder | Non
         recorder.journal.on_look = watch.look
 
 
-def connect(path: logs.LogPath) -> None:
+def connect(path: LogPath) -> None:
     """Let records go through `path`: all of them if it renders, else what the program itself shows."""
     if path.renders:
         from otelsync.logs.takeover import take_over
 
-        logs.install(path, take_over)
+        installed.install(path, take_over)
     else:
         from otelsync.logs.observation import observe
 
-        logs.install(path, observe)
+        installed.install(path, observe)
     scope.redact_with(path.redactor)
 
 
 def uninstall() -> None:
     """Leave logging as :func:`install` found it."""
-    logs.uninstall()
+    installed.uninstall()
     scope.redact_with(None)

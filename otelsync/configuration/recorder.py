@@ -42,8 +42,8 @@ class Recorder:
             trace.set_tracer_provider(self.provider)
         else:
             _log.warning(
-                "a %s is already set as OpenTelemetry's tracer provider and stays: spans go where it sends them and are "
-                "not journalled; log records are, with its ids. Call otelsync.configure() first to have both.",
+                "a %s is already set as OpenTelemetry's tracer provider and stays: spans go where it sends them and "
+                "are not journalled; log records are, with its ids. Call otelsync.configure() first to have both.",
                 type(existing).__name__,
             )
 

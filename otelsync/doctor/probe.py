@@ -85,7 +85,9 @@ def _prepare(settings: Settings, directory: Path) -> Callable[[], str]:
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
     from otelsync.journal.writer import Journal
-    from otelsync.logs import path as logs
+    from otelsync.levels import INFO
+    from otelsync.logs.output import Output
+    from otelsync.logs.path import LogPath
     from otelsync.recording.provider import TracerProvider
     from otelsync.redaction import Redactor
 
@@ -97,9 +99,7 @@ def _prepare(settings: Settings, directory: Path) -> Callable[[], str]:
         resource=Resource.create({SERVICE_NAME: settings.service_name}),
         shutdown_on_exit=False,
     )
-    path = logs.LogPath(
-        service=settings.service_name, level=logs.INFO, output=logs.Output(io.BytesIO()), redactor=redactor
-    )
+    path = LogPath(service=settings.service_name, level=INFO, output=Output(io.BytesIO()), redactor=redactor)
     if settings.journal_logs:
         path.journal_to(provider)
     tracer = provider.get_tracer("otelsync.doctor")
@@ -107,7 +107,7 @@ def _prepare(settings: Settings, directory: Path) -> Callable[[], str]:
     def work() -> str:
         with overheard() as said:
             span = tracer.start_span(NAME, attributes={NAME: True})
-            path.emit(logs.INFO, "otelsync.doctor", NAME, {NAME: True}, span)
+            path.emit(INFO, "otelsync.doctor", NAME, {NAME: True}, span)
             span.end()
         return json.dumps({"trace_id": f"{span.get_span_context().trace_id:032x}", "said": "; ".join(said)[:1000]})
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import structlog
 
-from otelsync.logs import path as logs
+from otelsync.levels import CRITICAL, DEBUG, ERROR, INFO, LEVELS, WARNING
+from otelsync.logs import installed
 
 
 class NamedLogger:
@@ -35,10 +36,10 @@ def end_of_chain(logger: Any, method: str, event_dict: structlog.typing.EventDic
     """
     fields = dict(event_dict)
     event = fields.pop("event", "")
-    path = logs.latest()
+    path = installed.latest
     if path is not None:
         name = str(getattr(logger, "name", None) or "root")
-        path.emit(logs.LEVELS.get(method, logs.ERROR if method == "exception" else logs.INFO), name, event, fields)
+        path.emit(LEVELS.get(method, ERROR if method == "exception" else INFO), name, event, fields)
     raise structlog.DropEvent
 
 
@@ -54,7 +55,7 @@ def _method(name: str, level: int) -> Callable[..., Any]:
     is_exception = name == "exception"
 
     def log(self: Any, event: object = None, *args: Any, **fields: Any) -> Any:
-        path = logs._latest
+        path = installed.latest
         if path is None or self._processors[0] is not end_of_chain:
             return generic(self, event, *args, **fields) if path is None or level >= path.level else None
         if level < path.level:
@@ -84,23 +85,23 @@ def _interpolated(event: object, args: tuple[Any, ...]) -> str:
 class BoundLogger(_Base):  # type: ignore[misc, valid-type]  # structlog makes its class at run time
     """structlog's filtering bound logger, whose level is that of the installed log path at each moment."""
 
-    debug = _method("debug", logs.DEBUG)
-    info = _method("info", logs.INFO)
-    warning = _method("warning", logs.WARNING)
-    warn = _method("warn", logs.WARNING)
-    error = _method("error", logs.ERROR)
-    exception = _method("exception", logs.ERROR)
-    critical = _method("critical", logs.CRITICAL)
-    fatal = _method("fatal", logs.CRITICAL)
+    debug = _method("debug", DEBUG)
+    info = _method("info", INFO)
+    warning = _method("warning", WARNING)
+    warn = _method("warn", WARNING)
+    error = _method("error", ERROR)
+    exception = _method("exception", ERROR)
+    critical = _method("critical", CRITICAL)
+    fatal = _method("fatal", CRITICAL)
 
     def is_enabled_for(self, level: int) -> bool:
         """Whether a record of this level is let through."""
-        path = logs.latest()
+        path = installed.latest
         return path is None or level >= path.level
 
     def get_effective_level(self) -> int:
         """The least level that is let through."""
-        path = logs.latest()
+        path = installed.latest
         return path.level if path else 0
 
 
@@ -109,7 +110,7 @@ def _direct_method(name: str, level: int) -> Callable[..., Any]:
     is_exception = name == "exception"
 
     def log(self: Logger, event: object = None, *args: Any, **fields: Any) -> Any:
-        path = logs._latest
+        path = installed.latest
         if path is None or not chain or chain[0] is not end_of_chain:
             return getattr(self.bind(), name)(event, *args, **fields)
         if level < path.level:
@@ -141,14 +142,14 @@ class Logger:
         self._name = name or "root"
         self._fields = fields
 
-    debug = _direct_method("debug", logs.DEBUG)
-    info = _direct_method("info", logs.INFO)
-    warning = _direct_method("warning", logs.WARNING)
-    warn = _direct_method("warn", logs.WARNING)
-    error = _direct_method("error", logs.ERROR)
-    exception = _direct_method("exception", logs.ERROR)
-    critical = _direct_method("critical", logs.CRITICAL)
-    fatal = _direct_method("fatal", logs.CRITICAL)
+    debug = _direct_method("debug", DEBUG)
+    info = _direct_method("info", INFO)
+    warning = _direct_method("warning", WARNING)
+    warn = _direct_method("warn", WARNING)
+    error = _direct_method("error", ERROR)
+    exception = _direct_method("exception", ERROR)
+    critical = _direct_method("critical", CRITICAL)
+    fatal = _direct_method("fatal", CRITICAL)
 
     def bind(self, **fields: Any) -> Any:
         """structlog's bound logger, with further fields."""

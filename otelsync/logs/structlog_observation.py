@@ -9,37 +9,20 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from contextvars import ContextVar
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from otelsync.hooks.patching import Patch
-from otelsync.logs.path import ERROR, INFO, LEVELS, ids_in
+from otelsync.levels import ERROR, INFO, LEVELS
+from otelsync.logs.journal_path import JournalPath, Rendered, rendered
+from otelsync.logs.record_bytes import ids_in
 from otelsync.vocabulary import SYNC_ID
-
-if TYPE_CHECKING:
-    from otelsync.logs.observation import JournalPath
 
 _log = logging.getLogger("otelsync")
 
 _LEVELS: Final = {**LEVELS, "warn": LEVELS["warning"], "fatal": LEVELS["critical"], "exception": ERROR}
 _SAID_BY_THE_RECORD: Final = frozenset(("level", "timestamp", "logger", "_record", "_from_structlog"))
 """What processors of structlog add, and every record in the journal has anyway."""
-
-
-class Rendered:
-    """What the last processor has made of an event, and the fields it was made of."""
-
-    __slots__ = ("fields", "is_journalled", "text")
-
-    def __init__(self, text: object, fields: Mapping[str, Any], is_journalled: bool) -> None:
-        self.text = text
-        self.fields = fields
-        self.is_journalled = is_journalled
-
-
-rendered: ContextVar[Rendered | None] = ContextVar("otelsync_rendered", default=None)
-"""The last event that was rendered: if the standard library gets its text next, it is still the same event."""
 
 
 def observe(path: JournalPath, structlog: ModuleType) -> Callable[[], None]:

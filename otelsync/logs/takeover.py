@@ -6,11 +6,13 @@ import logging
 import sys
 from collections.abc import Callable
 
-from otelsync.logs import path as logs
+from otelsync.logs import context_variables
+from otelsync.logs.installed import active
+from otelsync.logs.path import LogPath
 from otelsync.logs.stdlib_records import event_of, fields_of, span_about
 
-_watchers: list[Callable[[logs.LogPath | None], None]] = []
-_taking: logs.LogPath | None = None
+_watchers: list[Callable[[LogPath | None], None]] = []
+_taking: LogPath | None = None
 
 
 class RecordHandler(logging.Handler):
@@ -18,13 +20,13 @@ class RecordHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; its message becomes the event, its extra attributes fields."""
-        path = logs.active()
+        path = active()
         if path is not None:
             error = record.exc_info or None
             path.emit(record.levelno, record.name, event_of(record), fields_of(record), span_about(record), error)
 
 
-def take_over(path: logs.LogPath) -> Callable[[], None]:
+def take_over(path: LogPath) -> Callable[[], None]:
     """Lead all records of structlog and of the standard library to `path`; what is returned undoes it."""
     give_back_structlog = _take_structlog()
     give_back_root = _take_root_logger(path.level)
@@ -40,7 +42,7 @@ def take_over(path: logs.LogPath) -> Callable[[], None]:
     return give_back
 
 
-def watch(watcher: Callable[[logs.LogPath | None], None]) -> Callable[[], None]:
+def watch(watcher: Callable[[LogPath | None], None]) -> Callable[[], None]:
     """Call `watcher` now and at each change with the path that logging was taken over for, or None.
 
     For libraries that set up logging themselves. What is returned ends it.
@@ -56,7 +58,7 @@ def watch(watcher: Callable[[logs.LogPath | None], None]) -> Callable[[], None]:
     return unwatch
 
 
-def _tell(path: logs.LogPath | None) -> None:
+def _tell(path: LogPath | None) -> None:
     global _taking
     _taking = path
     for watcher in tuple(_watchers):
@@ -68,7 +70,7 @@ def _take_structlog() -> Callable[[], None]:
 
     from otelsync.logs.structlog_logger import BoundLogger, NamedLogger, chain, end_of_chain
 
-    logs.merge_context_vars(getattr(structlog.contextvars, "_CONTEXT_VARS", {"unknown": True}))
+    context_variables.merge(getattr(structlog.contextvars, "_CONTEXT_VARS", {"unknown": True}))
     before = structlog.get_config() if structlog.is_configured() else None
     chain[:] = [end_of_chain]
     structlog.configure(

@@ -1,33 +1,26 @@
-"""Which records are let through: a least level, others for loggers and events whose names begin so, and a file by which
-they can be changed while a program runs.
-"""
+"""Verbosity: levels of records by logger and event, and a file by which they are changed while a program runs."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import orjson
 
 from otelsync.hooks.harmless import harmless
+from otelsync.levels import EVERYTHING, level_name, parse
 
 FILE: Final = "verbosity.json"
 """In a journal directory: what the processes that write there are to let through."""
-EVERYTHING: Final = "*"
-"""In place of the beginning of a name: the least level itself."""
 
-_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "critical": 50, "fatal": 50}
-_NAMES: Final = {number: name.upper() for name, number in reversed(_LEVELS.items())}
 _LOOK_EVERY: Final = 1.0
 """Seconds."""
 _LARGEST: Final = 64 * 1024
 _MOST: Final = 256
-_NAME: Final = re.compile(r"\*|[^\s=,*]{1,200}")
 
 _log = logging.getLogger("otelsync")
 
@@ -71,35 +64,6 @@ class Levels:
 
 def _begins(name: str, prefix: str) -> bool:
     return name.startswith(prefix) and (len(name) == len(prefix) or name[len(prefix)] == ".")
-
-
-def level_of(text: str) -> int:
-    """The number of a level. Raises ValueError."""
-    number = _LEVELS.get(text.strip().lower())
-    if number is None:
-        raise ValueError(f"{text!r} is no level; use DEBUG, INFO, WARNING, ERROR or CRITICAL")
-    return number
-
-
-def level_name(level: int) -> str:
-    """``DEBUG`` of 10."""
-    return _NAMES.get(level, str(level))
-
-
-def parse(pairs: Iterable[str]) -> dict[str, int]:
-    """What ``sync.pr=WARNING`` and its like say. A level alone is for everything. Raises ValueError.
-
-    >>> parse(["sync.pr=WARNING", "DEBUG"])
-    {'sync.pr': 30, '*': 10}
-    """
-    levels = {}
-    for pair in pairs:
-        name, given, level = pair.rpartition("=")
-        name = name.strip() if given else EVERYTHING
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{pair!r} names no logger or event; write it as sync.pr=WARNING")
-        levels[name] = level_of(level)
-    return levels
 
 
 # The file

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from otelsync.journal.batch import Batch
 from otelsync.journal.reader import Writer, parse_name, process_alive
@@ -28,7 +28,6 @@ from otelsync.shipping.ownership import Ownership
 from otelsync.shipping.positions import arrived, positions
 
 if TYPE_CHECKING:
-    from otelsync.reports.automatic import RunReports
     from otelsync.shipping.metrics.outlet import MetricsOutlet
 
 MAX_BATCH_BYTES = 1024 * 1024
@@ -40,6 +39,13 @@ _LOCKSTEP = 0.25
 _PAUSE = 0.02
 
 _log = logging.getLogger("otelsync.shipping")
+
+
+class Looking(Protocol):
+    """Work beside shipping that wants to be looked at now and then, such as the reports of runs."""
+
+    def look(self) -> None:
+        """Begin what is due."""
 
 
 class Shipper:
@@ -68,7 +74,7 @@ class Shipper:
         limits: Limits | None = None,
         debug_logs: bool = True,
         metrics: MetricsOutlet | None = None,
-        reports: RunReports | None = None,
+        reports: Looking | None = None,
         backoff: Backoff | None = None,
         patience: float = 1.0,
         max_batch_bytes: int = MAX_BATCH_BYTES,

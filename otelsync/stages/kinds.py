@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry.trace import SpanKind
 
 from otelsync import vocabulary
-from otelsync.logs import path as logs
+from otelsync.levels import DEBUG, ERROR, INFO
+from otelsync.logs.installed import emit, enabled
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave
 from otelsync.recording.scope import SyncScope
-from otelsync.recording.span import RecordedSpan
 from otelsync.stages.pipeline import Pipeline
 from otelsync.stages.stage import Milestone, OtherStage, Stage, add, current_tracer
+
+if TYPE_CHECKING:
+    from otelsync.recording.span import RecordedSpan
 
 _INTERNAL = SpanKind.INTERNAL
 
@@ -51,7 +54,7 @@ class ApiCall(Stage):
     COMPLETED = "sync.api.completed"
     FAILED = "sync.api.failed"
     ALIASES = {"kind": vocabulary.SYNC_API_KIND, "page": vocabulary.SYNC_API_PAGE, "attempt": vocabulary.SYNC_ATTEMPT}  # noqa: RUF012
-    LEVEL = logs.DEBUG
+    LEVEL = DEBUG
 
     def _start_fields(self) -> dict[str, Any]:
         return {"operation": self._name, **self._arguments}
@@ -71,7 +74,7 @@ class PullRequest(Stage):
         "state": vocabulary.VCS_CHANGE_STATE,
         "title": vocabulary.VCS_CHANGE_TITLE,
     }
-    LEVEL = logs.DEBUG
+    LEVEL = DEBUG
     LONG = False
     COLLECTS = False
 
@@ -98,7 +101,7 @@ class PullRequest(Stage):
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if error is not None or self._outcome or self._counts or logs.enabled(self.LEVEL):
+        if error is not None or self._outcome or self._counts or enabled(self.LEVEL):
             return super().__exit__(exc_type, error, tb)
         leave(self._token)
         self.span.end()
@@ -151,8 +154,8 @@ class TimedOperation(OtherStage):
     def _log_end(self, outcome: str) -> None:
         failed = outcome == "failure"
         fields = {**self._arguments, "duration_ms": self._elapsed_ms(), "outcome": outcome}
-        level = logs.ERROR if failed else logs.INFO
-        logs.emit(level, "otelsync", self._name, fields, self.span, self._arose)
+        level = ERROR if failed else INFO
+        emit(level, "otelsync", self._name, fields, self.span, self._arose)
 
 
 def pipeline(name: str, **attributes: Any) -> Pipeline:

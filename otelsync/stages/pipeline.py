@@ -12,7 +12,8 @@ from opentelemetry.trace import Span
 
 from otelsync import vocabulary
 from otelsync.errors import DispatchError
-from otelsync.logs import path as logs
+from otelsync.levels import INFO
+from otelsync.logs.installed import emit
 from otelsync.recording.runtime_context import leave
 from otelsync.recording.scope import SyncScope
 from otelsync.stages import dispatchers
@@ -124,7 +125,7 @@ class Pipeline(Milestone):
         """Say that the run is now in another phase; it becomes ``sync.phase`` and an event."""
         self.span.set_attribute(vocabulary.SYNC_PHASE, name)
         self.span.add_event("sync.pipeline.phase_changed", {vocabulary.SYNC_PHASE: name})
-        logs.emit(logs.INFO, "otelsync", "sync.pipeline.phase_changed", {"phase": name}, self.span)
+        emit(INFO, "otelsync", "sync.pipeline.phase_changed", {"phase": name}, self.span)
 
     def _inner_scope(self, scope: SyncScope) -> SyncScope:
         trace_id = self.trace_id

@@ -17,9 +17,11 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from opentelemetry.trace import Span
 
-from otelsync.logs import path as logs
+from otelsync.levels import INFO
+from otelsync.logs.installed import emit
+from otelsync.stages import rate_limits
 from otelsync.stages.rate_limit_fields import RateLimit
-from otelsync.stages.rate_limits import Standing, forecast, observed
+from otelsync.stages.rate_limits import Standing, forecast
 
 T = TypeVar("T")
 
@@ -160,7 +162,7 @@ class _Limits:
 
     def look(self, done: int) -> None:
         """Take note of how the limits stand now that `done` items are done."""
-        for standing in observed.standings():
+        for standing in rate_limits.observed.standings():
             key = (standing.host, standing.limit.resource, standing.token)
             seen = self._seen.get(key)
             if seen is None:
@@ -335,7 +337,7 @@ class Tracker(Generic[T]):
     def _tell(self, now: float) -> None:
         stage = self._stage
         self._told_at, self._told = now, (self.done, self.percent or 0.0)
-        logs.emit(logs.INFO, "otelsync", f"{stage.KIND}.progress", self._fields(), stage.span)
+        emit(INFO, "otelsync", f"{stage.KIND}.progress", self._fields(), stage.span)
 
     def _fields(self) -> dict[str, Any]:
         eta = self.eta

@@ -17,7 +17,8 @@ from typing import Any, Final
 from opentelemetry.trace import Span, get_current_span
 
 from otelsync import in_force, vocabulary
-from otelsync.logs import path as logs
+from otelsync.levels import INFO, WARNING
+from otelsync.logs.installed import emit
 from otelsync.recording.runtime_context import current_scope
 from otelsync.stages.rate_limit_fields import Observation, RateLimit, read_graphql, read_response
 
@@ -142,10 +143,10 @@ class RateLimits:
             limits.append(RateLimit(resource="secondary", remaining=0, reset=_end_of_wait(observation, now)))
         worse = [standing for limit in limits if (standing := self._judge(host, token, limit, now))]
         for standing in worse:
-            _tell(logs.WARNING, _EVENTS[standing.level], standing, span, now)
+            _tell(WARNING, _EVENTS[standing.level], standing, span, now)
         for limit in limits:
             if self._is_news(host, token, limit):
-                _tell(logs.INFO, "sync.rate_limit.observed", Standing(host, token, limit, OK, now), span, now)
+                _tell(INFO, "sync.rate_limit.observed", Standing(host, token, limit, OK, now), span, now)
         return worse
 
     def standings(self) -> list[Standing]:
@@ -228,9 +229,9 @@ def _tell(level: int, event: str, standing: Standing, span: Span | None, now: fl
     }
     told = {name: value for name, value in fields.items() if value is not None}
     span = get_current_span() if span is None else span
-    if level > logs.INFO and span.is_recording():
+    if level > INFO and span.is_recording():
         span.add_event(event, told)
-    logs.emit(level, "otelsync", event, told, span)
+    emit(level, "otelsync", event, told, span)
 
 
 def attributes_of(observation: Observation) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from opentelemetry.trace.propagation import _SPAN_KEY
 from otelsync import vocabulary
 from otelsync.errors import message_of
 from otelsync.hooks.decorating import decorated
+from otelsync.levels import ERROR, INFO, LEVELS
 from otelsync.logs import events
-from otelsync.logs import path as logs
+from otelsync.logs.installed import emit, enabled
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.stages.generators import around_async_generator, around_generator
@@ -65,7 +66,7 @@ class Stage:
     """The same where it has failed."""
     ALIASES: dict[str, str] = {"kind": vocabulary.SYNC_STAGE_KIND, "phase": vocabulary.SYNC_PHASE}  # noqa: RUF012  # read only
     """Short names of attributes."""
-    LEVEL = logs.INFO
+    LEVEL = INFO
     """The level of its events, where nothing failed."""
     LONG = True
     """Whether its start is journalled, so that it can be closed should the process die."""
@@ -155,9 +156,9 @@ class Stage:
     def event(self, name: str, /, **fields: Any) -> None:
         """Log a named event, and mark it in the span: at the level that the catalogue names for it, else at INFO."""
         known = events.known.get(name)
-        level = logs.LEVELS[known.level] if known is not None else logs.INFO
+        level = LEVELS[known.level] if known is not None else INFO
         self.span.add_event(str(name), {key: value for key, value in fields.items() if value is not None})
-        logs.emit(level, "otelsync", name, fields, self.span)
+        emit(level, "otelsync", name, fields, self.span)
 
     def skip(self, reason: str) -> None:
         """Say that there was nothing to do, and why."""
@@ -292,8 +293,8 @@ class Stage:
         return scope.with_stage(self)
 
     def _log_start(self) -> None:
-        if self.STARTED and logs.enabled(self.LEVEL):
-            logs.emit(self.LEVEL, "otelsync", self.STARTED, self._start_fields(), self.span)
+        if self.STARTED and enabled(self.LEVEL):
+            emit(self.LEVEL, "otelsync", self.STARTED, self._start_fields(), self.span)
 
     def _start_fields(self) -> dict[str, Any]:
         return dict(self._arguments)
@@ -307,13 +308,13 @@ class Stage:
         if self.COMPLETED is None:
             return
         failed = outcome == "failure"
-        level = logs.ERROR if failed else self.LEVEL
-        if not logs.enabled(level):
+        level = ERROR if failed else self.LEVEL
+        if not enabled(level):
             return
         fields = self._end_fields() | {"outcome": outcome, "duration_ms": self._elapsed_ms(), **self.totals()}
         if failed:
             fields["error"] = self._failure
-        logs.emit(level, "otelsync", self.FAILED if failed else self.COMPLETED, fields, self.span, self._arose)
+        emit(level, "otelsync", self.FAILED if failed else self.COMPLETED, fields, self.span, self._arose)
 
     def _elapsed_ms(self) -> float:
         return round((time.perf_counter_ns() - self._clock) / 1e6, 3)

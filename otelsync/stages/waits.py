@@ -10,21 +10,22 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from otelsync import vocabulary
-from otelsync.logs import path as logs
+from otelsync.levels import DEBUG, INFO
+from otelsync.logs.installed import emit
 from otelsync.stages.stage import OtherStage, Stage
 
 
 class Wait(OtherStage):
     """A wait that a rate limit or a retry asks for; the block sleeps, and this measures."""
 
-    LEVEL = logs.INFO
+    LEVEL = INFO
     WAITING = "sync.rate_limit.waiting"
     COUNTS = True
     """Whether its seconds are summed on the stages around."""
 
     def _log_start(self) -> None:
-        level = logs.INFO if self.COUNTS else logs.DEBUG
-        logs.emit(level, "otelsync", self.WAITING, self._said(), self.span)
+        level = INFO if self.COUNTS else DEBUG
+        emit(level, "otelsync", self.WAITING, self._said(), self.span)
 
     def _said(self) -> dict[str, Any]:
         return {name.rpartition(".")[2]: value for name, value in self._arguments.items()}

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict
 
-from otelsync.logs.path import printable
 from otelsync.testing.reading import spans_in
 from otelsync.testing.records import Span
+from otelsync.text.printable import printable
 from otelsync.text.quantities import duration
 
 

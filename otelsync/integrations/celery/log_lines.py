@@ -17,10 +17,10 @@ from celery.app.log import Logging, TaskFormatter
 from celery.utils.log import ColorFormatter
 
 from otelsync.integrations.celery import task_records, worker_logging
-from otelsync.logs import path as logs
 from otelsync.logs import stdlib_records
 from otelsync.logs import takeover as log_takeover
-from otelsync.logs.observation import JournalPath
+from otelsync.logs.installed import active
+from otelsync.logs.journal_path import JournalPath
 
 _FORMATTERS: Final = (ColorFormatter, TaskFormatter)
 _SIGNALS: Final = (signals.after_setup_logger, signals.after_setup_task_logger)
@@ -73,7 +73,7 @@ def _appending_format(handler: logging.Handler) -> Callable[[logging.LogRecord],
 
     def format_with_ids(record: logging.LogRecord) -> str:
         line = original(record)
-        path = logs.active()
+        path = active()
         if isinstance(path, JournalPath) and path.adds_ids and _takes_ids(handler.formatter):
             return _with_ids(line, record)
         return line

@@ -17,7 +17,8 @@ from celery import signals
 from celery.app.log import Logging, TaskFormatter
 from celery.utils.log import ColorFormatter, LoggingProxy, mlevel
 
-from otelsync.logs import path as logs
+from otelsync.logs.installed import active
+from otelsync.logs.path import LogPath
 
 _FORMATTERS: Final = (ColorFormatter, TaskFormatter)
 _LOGGERS: Final = ("", "celery", "celery.task", "celery.redirected")
@@ -25,7 +26,7 @@ _LOGGERS: Final = ("", "celery", "celery.task", "celery.redirected")
 _give_back: Callable[[], None] | None = None
 
 
-def follow(path: logs.LogPath | None) -> None:
+def follow(path: LogPath | None) -> None:
     """Have Celery leave logging alone if it was taken over for `path`; None: give it back."""
     global _give_back
     if _give_back is not None:
@@ -45,7 +46,7 @@ def _obey_options(loglevel: int | str | None = None, logfile: str | None = None,
     Raises:
         OSError: The file cannot be opened; Celery itself would not begin either.
     """
-    path = logs.active()
+    path = active()
     if path is None:
         return
     level = mlevel(loglevel) if loglevel else 0
@@ -55,7 +56,7 @@ def _obey_options(loglevel: int | str | None = None, logfile: str | None = None,
         path.write_to(LogFile(logfile))
 
 
-def _set_level(path: logs.LogPath, level: int) -> None:
+def _set_level(path: LogPath, level: int) -> None:
     path.set_level(level)
     logging.getLogger().setLevel(path.level)
 
@@ -100,7 +101,7 @@ class LogFile:
         self._handler.close()
 
 
-def _take_from_celery(path: logs.LogPath) -> Callable[[], None]:
+def _take_from_celery(path: LogPath) -> Callable[[], None]:
     """Take the place of what Celery has already set up, as when configure() is called in a worker's child."""
     undo: list[Callable[[], None]] = []
     for name in _LOGGERS:
@@ -115,7 +116,7 @@ def _take_from_celery(path: logs.LogPath) -> Callable[[], None]:
     return give_back
 
 
-def _take_handlers(logger: logging.Logger, path: logs.LogPath) -> Iterator[Callable[[], None]]:
+def _take_handlers(logger: logging.Logger, path: LogPath) -> Iterator[Callable[[], None]]:
     """Remove Celery's handlers; where they write to a file, so shall we."""
     for handler in [*logger.handlers]:
         if type(handler.formatter) in _FORMATTERS:
@@ -125,7 +126,7 @@ def _take_handlers(logger: logging.Logger, path: logs.LogPath) -> Iterator[Calla
             yield partial(logger.addHandler, handler)
 
 
-def _take_tasks(path: logs.LogPath) -> Callable[[], None]:
+def _take_tasks(path: LogPath) -> Callable[[], None]:
     """Let the tasks' records come to the root logger, at our level unless the worker was given one."""
     tasks = logging.getLogger("celery.task")
     level, propagate = tasks.level, tasks.propagate

@@ -20,7 +20,8 @@ from otelsync import vocabulary
 from otelsync.hooks.harmless import harmless
 from otelsync.integrations.http.routes import Routes
 from otelsync.integrations.http.urls import host_of, without_secrets
-from otelsync.logs import path as logs
+from otelsync.levels import INFO
+from otelsync.logs.installed import emit
 from otelsync.recording.runtime_context import current_scope
 from otelsync.stages import rate_limits
 from otelsync.stages.kinds import ApiCall
@@ -106,7 +107,7 @@ class Call:
             "error_type": type(error).__qualname__ if error is not None else None,
         }
         told = {name: value for name, value in fields.items() if value is not None}
-        logs.emit(logs.INFO, "otelsync", "sync.api.retry", told)
+        emit(INFO, "otelsync", "sync.api.retry", told)
 
     def sent_again(self) -> None:
         """The next send begins."""

@@ -1,0 +1,241 @@
+"""A log path that journals and shows nothing, as the program's own logging does that."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from struct import Struct
+from typing import Any, Final
+
+from opentelemetry.trace import Span, TraceFlags
+
+from otelsync.journal.writer import ENCODE_ERROR, LOG
+from otelsync.logs.fields import ExcInfo, with_error, without_own_names
+from otelsync.logs.output import Output
+from otelsync.logs.path import LogPath
+from otelsync.logs.record_bytes import ids_in, in_scope_logs, otlp_head
+from otelsync.logs.stdlib_records import event_of, fields_of, span_named_in
+from otelsync.logs.verbosity import Levels
+from otelsync.otlp import encoding as otlp
+from otelsync.recording.scope import SyncScope
+from otelsync.redaction import Redactor
+from otelsync.vocabulary import EVENT_ID, SYNC_ID
+
+_pack_times: Final = Struct("<BQBQ").pack
+_SAMPLED: Final = int(TraceFlags.SAMPLED)
+_IDS: Final = frozenset(("trace_id", "span_id", "sync_id"))
+_ECHOES: Final = _IDS | {"logger", "level"}
+_PLAIN_TYPES: Final = frozenset((str, int, float, bool, type(None)))
+_HAS_ID: Final = otlp.text(0x0A, EVENT_ID) + b"\x12"
+"""What stands in the head of a record whose event is in a catalogue."""
+_SHORT: Final = 128
+_MANY: Final = 1024
+
+_looking: ContextVar[bool] = ContextVar("otelsync_looking_at_record", default=False)
+"""Whether a record is being looked at. What its arguments' ``__str__`` logs meanwhile is not formatted by us as well:
+records that log each other would be formatted twice at each depth."""
+
+
+class Rendered:
+    """What the last processor has made of an event, and the fields it was made of."""
+
+    __slots__ = ("fields", "is_journalled", "text")
+
+    def __init__(self, text: object, fields: Mapping[str, Any], is_journalled: bool) -> None:
+        self.text = text
+        self.fields = fields
+        self.is_journalled = is_journalled
+
+
+rendered: ContextVar[Rendered | None] = ContextVar("otelsync_rendered", default=None)
+"""The last event that was rendered: if the standard library gets its text next, it is still the same event."""
+
+
+class JournalPath(LogPath):
+    """A log path that shows nothing, as the program itself does.
+
+    Args:
+        service: The service's name.
+        level: The least level of otelsync's own events, for all or by name; the program's records have passed its own.
+        redactor: Takes secrets out of what is journalled.
+        adds_ids: Put the ids where the program's own formats and renderers find them.
+        journal_level: Goes before `level`, as there is nothing but the journal.
+    """
+
+    renders = False
+
+    def __init__(
+        self, service: str, level: int | Levels, redactor: Redactor, *, adds_ids: bool, journal_level: int | None = None
+    ) -> None:
+        if journal_level is not None:
+            level = Levels(journal_level)
+        super().__init__(service=service, level=level, output=Output(None), redactor=redactor)
+        self.adds_ids = adds_ids
+        self._mark = "".join(service)  # an object of its own: records that have it have been here
+        self._known_heads: dict[tuple[int, str], bytes] = {}
+
+    def emit(
+        self,
+        level: int,
+        logger: str,
+        event: object,
+        fields: Mapping[str, Any],
+        span: Span | None = None,
+        error: ExcInfo | None = None,
+    ) -> None:
+        """Journal one record. Never raises."""
+        try:
+            text = event if type(event) is str else str(event)
+            if not self._lets_all and is_own(logger) and not self.is_shown(level, logger, text):
+                return
+            _, _, ids, scope = ids_in(span)
+            self._append(logger, self._head(level, text), fields, ids, scope, error)
+        except Exception:
+            self._lose()
+
+    def forget_events(self) -> None:
+        """Look up anew what is known of each event."""
+        super().forget_events()
+        self._known_heads.clear()
+
+    def take(self, record: logging.LogRecord) -> None:
+        """Journal a record of the standard library, and give it the attributes that formats may ask for. Never raises.
+
+        One that comes a second time was handed from logger to logger, or from process to process, and is left alone.
+        """
+        try:
+            if "otelServiceName" in record.__dict__ and self._has_seen(record):
+                return
+            trace_id, span_id, ids, scope = ids_in(None)
+            if not trace_id and (span := span_named_in(record)) is not None:
+                trace_id, span_id, ids, scope = ids_in(span)
+            fields = fields_of(record)
+            if self.adds_ids:
+                self._add_ids(record, trace_id, span_id, bool(ids and ids[1] & _SAMPLED), scope)
+            if _looking.get():
+                self._append(record.name, self._head(record.levelno, _plain_event_of(record)), {}, ids, scope, None)
+                return
+            token = _looking.set(True)
+            try:
+                self._take_closely(record, fields, ids, scope, trace_id)
+            finally:
+                _looking.reset(token)
+        except Exception:
+            self._lose()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether records are neither journalled nor given ids, so that nobody need look at them."""
+        return self._provider is None and not self.adds_ids
+
+    def _has_seen(self, record: logging.LogRecord) -> bool:
+        service = record.__dict__.get("otelServiceName")
+        if type(service) is not str:
+            return False
+        is_from_elsewhere = record.process is not None and record.process != os.getpid()
+        return service is self._mark or (is_from_elsewhere and service == self._mark)
+
+    def _add_ids(
+        self, record: logging.LogRecord, trace_id: str, span_id: str, is_sampled: bool, scope: SyncScope
+    ) -> None:
+        state = record.__dict__
+        state["otelTraceID"] = trace_id or "0"
+        state["otelSpanID"] = span_id or "0"
+        state["otelTraceSampled"] = is_sampled
+        state["otelServiceName"] = self._mark
+        state["otelSyncID"] = scope.attributes.get(SYNC_ID, "0")
+
+    def _take_closely(
+        self, record: logging.LogRecord, fields: Mapping[str, Any], ids: bytes, scope: SyncScope, trace_id: str
+    ) -> None:
+        level, message = record.levelno, record.msg
+        said = rendered.get()
+        if said is not None and said.text is message:
+            rendered.set(None)
+            if said.is_journalled:
+                return
+            fields = dict(said.fields)
+            head = self._head(level, str(fields.pop("event", "")))
+        elif not record.args and type(message) is str:
+            head = self._known_head(level, message)
+        else:
+            head = self._head(level, event_of(record))
+        if not _ECHOES.isdisjoint(fields):
+            fields = _without_echoes(record, fields, trace_id)
+        self._append(record.name, head, fields, ids, scope, record.exc_info or None)
+
+    def _head(self, level: int, event: str) -> bytes:
+        """What a record of this level and event begins with."""
+        return otlp_head(level, self.redactor.redact(event))
+
+    def _known_head(self, level: int, event: str) -> bytes:
+        """The same for an event that may come again."""
+        head = self._known_heads.get((level, event))
+        if head is None:
+            head = self._head(level, event)
+            if len(event) <= _SHORT:
+                if len(self._known_heads) >= _MANY:
+                    self._known_heads.clear()
+                self._known_heads[level, event] = head
+        return head
+
+    def _append(
+        self,
+        logger: str,
+        head: bytes,
+        fields: Mapping[str, Any],
+        ids: bytes,
+        scope: SyncScope,
+        error: ExcInfo | None,
+    ) -> None:
+        provider = self._provider
+        if provider is None:
+            return
+        now = time.time_ns()
+        parts = [_pack_times(0x09, now, 0x59, now), head, ids]
+        if fields or error:
+            fields = _complete(fields, error, has_id=_HAS_ID in head)
+        if scope.keys.isdisjoint(fields):
+            parts.append(scope.log_bytes)
+        else:
+            fields = {**scope.attributes, **fields}
+        if fields:
+            self._encoder.extend(parts, fields)
+        provider.journal.append(LOG, self._ref(logger), in_scope_logs(b"".join(parts)), now)
+
+    def _lose(self) -> None:
+        """Count a record that cannot be journalled; the program's own output shows it all the same."""
+        if self._provider is not None:
+            self._provider.journal.drop(ENCODE_ERROR, LOG)
+
+
+def _without_echoes(record: logging.LogRecord, fields: Mapping[str, Any], trace_id: str) -> Mapping[str, Any]:
+    """The fields without those that the record has anyway, and structlog has put into ``extra``, ours among them."""
+    echoes = {"logger": record.name, "level": record.levelname.lower()}
+    left = {key: value for key, value in fields.items() if key not in echoes or value != echoes[key]}
+    if trace_id and fields.get("trace_id") == trace_id:
+        return {key: value for key, value in left.items() if key not in _IDS}
+    return left
+
+
+def _plain_event_of(record: logging.LogRecord) -> str:
+    """The message, without a call of anything that the program has written."""
+    arguments = record.args if type(record.args) is tuple else (record.args or None,)
+    if all(type(argument) in _PLAIN_TYPES for argument in (record.msg, *arguments)):
+        return event_of(record)
+    return record.msg if type(record.msg) is str else type(record.msg).__name__
+
+
+def is_own(logger: str) -> bool:
+    """Whether a logger is otelsync's."""
+    return logger == "otelsync" or logger.startswith("otelsync.")
+
+
+def _complete(fields: Mapping[str, Any], error: ExcInfo | None, *, has_id: bool) -> Mapping[str, Any]:
+    error = fields.get("exc_info", error)
+    if error or "exc_info" in fields or "stack_info" in fields:
+        fields = with_error(fields, error)
+    return without_own_names(fields, EVENT_ID if has_id else "")

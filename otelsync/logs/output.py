@@ -1,0 +1,133 @@
+"""Write records to a stream: lines of JSON, or coloured text for people."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+from typing import TYPE_CHECKING, Any, Protocol
+
+from otelsync.logs.json_lines import dumped
+from otelsync.text.printable import printable
+
+if TYPE_CHECKING:
+    import structlog
+
+
+class Stream(Protocol):
+    """What takes finished lines: a text or binary file, or anything that can do as much."""
+
+    def write(self, line: Any, /) -> object:
+        """Append a line."""
+
+    def flush(self) -> object:
+        """Let what was written reach its place."""
+
+
+class Output:
+    """Writes records to a stream.
+
+    Args:
+        stream: A text or binary stream; None for standard output as it is at each moment.
+        text: Write text for people, not JSON.
+        colors: Colour the text.
+    """
+
+    def __init__(self, stream: Stream | None, *, text: bool = False, colors: bool = False) -> None:
+        self._stream = stream
+        self.is_text = text
+        """Whether it writes text for people, not JSON."""
+        self._shared: tuple[object, int] = (None, -1)
+        self._renderer = _console_renderer(colors) if text else None
+        self.descriptor = -1 if text else _descriptor(stream)
+        """Where finished lines of JSON can be written at once; -1 if they have to go through the stream."""
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether it is standard output."""
+        return self._stream is None
+
+    def on(self, stream: Stream) -> Output:
+        """What writes to another stream, in the same form but for colours."""
+        return Output(stream, text=self.is_text)
+
+    def shared_descriptor(self) -> int:
+        """The descriptor behind a stream that others write to as well, such as standard output; -1 if it has none.
+
+        What they have written so far goes out first, so that everything stays in order.
+        """
+        if self.is_text:
+            return -1
+        stream: Any = sys.stdout if self._stream is None else self._stream
+        if self._shared[0] is not stream:
+            self._shared = (stream, _fileno(stream))
+        if self._shared[1] >= 0:
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                return -1
+        return self._shared[1]
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Render a record and write it."""
+        self.write_line(self._text(record).encode("utf-8", "backslashreplace") if self._renderer else dumped(record))
+
+    def write_line(self, line: bytes) -> None:
+        """Write a finished line. A stream that is gone is no reason to harm the host."""
+        try:
+            if self.descriptor < 0:
+                self._write_to_stream(line)
+            elif (written := os.write(self.descriptor, line)) < len(line):
+                _write_rest(self.descriptor, line[written:])
+        except BlockingIOError:
+            _write_rest(self.descriptor, line)
+        except (OSError, ValueError):
+            pass
+
+    def _write_to_stream(self, line: bytes) -> None:
+        stream: Any = self._stream or sys.stdout
+        if stream is None:
+            return
+        if isinstance(stream, io.TextIOBase):
+            stream.write(line.decode("utf-8", "replace"))
+        else:
+            stream.write(line)
+        stream.flush()
+
+    def _text(self, record: dict[str, Any]) -> str:
+        assert self._renderer is not None
+        shown = {printable(key): printable(value) if isinstance(value, str) else value for key, value in record.items()}
+        if isinstance(record.get("exception"), str):
+            shown["exception"] = "\n".join(printable(line.expandtabs()) for line in record["exception"].split("\n"))
+        level = str(shown["level"])
+        return f"{self._renderer(None, level, shown)}\n"
+
+
+def _console_renderer(colors: bool) -> structlog.dev.ConsoleRenderer:
+    from structlog.dev import ConsoleRenderer, plain_traceback
+
+    return ConsoleRenderer(colors=colors, exception_formatter=plain_traceback)
+
+
+def _descriptor(stream: Stream | None) -> int:
+    """The file descriptor behind a stream of ours, to write past its buffers; -1 if there is none.
+
+    Standard output is not ours: what others have written to it must stay in order.
+    """
+    return -1 if stream is None or stream in (sys.stdout, sys.stderr) else _fileno(stream)
+
+
+def _fileno(stream: Any) -> int:
+    try:
+        return int(stream.fileno())
+    except (OSError, ValueError, AttributeError, TypeError):
+        return -1
+
+
+def _write_rest(fd: int, line: bytes) -> None:
+    """Finish a line on a descriptor that does not take it at once; give up after a second without progress."""
+    while line:
+        if not select.select([], [fd], [], 1.0)[1]:
+            return
+        line = line[os.write(fd, line) :]
