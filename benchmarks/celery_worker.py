@@ -65,7 +65,7 @@ _FAIR: Final = (
     ("OTEL_BSP_MAX_QUEUE_SIZE", "200000"),
     ("OTEL_BLRP_MAX_QUEUE_SIZE", "200000"),
 )
-_NO_LOGS: Final = (("OTEL_LOGS_EXPORTER", "none"), ("OTELSYNC_LOG_IDS", "false"), ("OTELSYNC_JOURNAL_LOGS", "false"))
+_NO_LOGS: Final = (("OTEL_LOGS_EXPORTER", "none"), ("OTELSYNC_JOURNAL_LOGS", "false"))
 WAYS: Final[dict[str, Way]] = {
     "bare": Way("bare Celery", traced=False),
     "otel": Way("opentelemetry-instrument", _INSTRUMENT, _FAIR + _NO_LOGS),

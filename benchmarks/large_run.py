@@ -98,7 +98,7 @@ def main() -> None:
             "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
         }
         program = [sys.executable, "-m", "benchmarks.large_run", "--record", f"--prs={arguments.prs}"]
-        command = [*_OTELSYNC, "run", "--service-name=large", "--drain-timeout=900", *program]
+        command = [*_OTELSYNC, "run", "--service-name=large", "--shutdown-timeout=900", *program]
         began = time.monotonic()
         memory: dict[str, Memory] = defaultdict(Memory)
         seconds: dict[str, float] = {}

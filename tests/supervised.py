@@ -29,7 +29,7 @@ while True:
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
     """The environment of a program whose data is below `home`."""
-    return {**os.environ, "OTELSYNC_HOME": str(home), "OTELSYNC_SHIP_INTERVAL": "0.05", **variables}
+    return {**os.environ, "OTELSYNC_HOME": str(home), **variables}
 
 
 def run(home: Path, *arguments: str | Path, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:

@@ -160,15 +160,6 @@ def test_lines_of_a_worker_carry_the_ids_of_its_tasks(tmp_path: Path, pool: str)
     assert ("succeeded in" in succeeded, of_succeeded) == (True, span_id)
 
 
-def test_ids_in_lines_can_be_left_out(tmp_path: Path) -> None:
-    """With OTELSYNC_LOG_IDS=false a worker's log file holds what Celery writes; the journal has the ids."""
-    work = Work(tmp_path, "-P", "prefork", "-c", "1", "-l", "INFO", "-f", "worker.log", OTELSYNC_LOG_IDS="false")
-    text = (tmp_path / "worker.log").read_text()
-    assert len(lines_of(text, "adding 1 and 2")) == 1
-    assert "trace_id" not in text
-    assert work.of("project")[0] == ("adding 1 and 2", work.run.span_id)
-
-
 def test_a_log_file_carries_ids(tmp_path: Path) -> None:
     """With --logfile, as `celery multi` gives it, the lines in the file carry the ids."""
     work = Work(tmp_path, "-P", "prefork", "-c", "1", "-l", "INFO", "-f", "%p%I.log")

@@ -393,7 +393,6 @@ def test_ship_ends_however_often_it_is_told_to(home: Path) -> None:
     for _ in range(5):
         with subprocess.Popen(
             [sys.executable, "-m", "otelsync.cli", "ship", "--home", str(home)],
-            env={**os.environ, "OTELSYNC_SHIP_INTERVAL": "0.001"},
             stderr=subprocess.PIPE,
         ) as daemon:
             assert daemon.stderr is not None

@@ -159,7 +159,7 @@ def test_a_foreign_provider_stays(record: Callable[..., Recorded], monkeypatch: 
 
 def test_a_thread_ships_to_the_store(record: Callable[..., Recorded]) -> None:
     """By default a thread of the process brings runs into the local store, and flush() waits for it."""
-    recorded = record(ship="thread", ship_interval=0.05)
+    recorded = record(ship="thread")
     with otelsync.pipeline("p"), otelsync.repo("acme/api"):
         pass
     assert otelsync.flush(20)

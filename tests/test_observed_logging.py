@@ -167,17 +167,6 @@ def test_formats_of_the_logging_instrumentation_work(kept: Kept) -> None:
     assert [own(line) for line in kept.said] == [{}, {}]
 
 
-def test_ids_can_be_left_out(keep: Callable[..., Kept]) -> None:
-    """With log_ids=False records get no attributes; they are journalled with ids all the same."""
-    kept = keep(log_ids=False)
-    records: list[logging.LogRecord] = []
-    kept.handler.emit = records.append  # type: ignore[method-assign, assignment]
-    with otelsync.stage("s") as stage:
-        kept.logger.info("said")
-    assert not [name for name in vars(records[0]) if name.startswith("otel")]
-    assert kept.said[0].span_id == stage.span_id
-
-
 class Unequal:
     """Cannot be compared."""
 

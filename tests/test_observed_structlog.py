@@ -251,22 +251,6 @@ def test_a_renderer_that_is_not_the_last(kept: Recorded) -> None:
     assert [line.event for line in said(kept)] == ["event='said'"]
 
 
-def test_ids_can_be_left_out(record: Callable[..., Recorded]) -> None:
-    """With log_ids=False the program's line is what it was; the record in the journal has the ids."""
-    recorded = record(logging="keep", log_ids=False)
-    stream = io.StringIO()
-    try:
-        structlog.configure(
-            processors=[structlog.processors.JSONRenderer()], logger_factory=structlog.PrintLoggerFactory(stream)
-        )
-        with otelsync.stage("s") as stage:
-            structlog.get_logger().info("said")
-    finally:
-        structlog.reset_defaults()
-    assert stream.getvalue() == '{"event": "said"}\n'
-    assert said(recorded)[0].span_id == stage.span_id
-
-
 def test_the_original_is_left_behind(record: Callable[..., Recorded]) -> None:
     """structlog's configuration is not touched, and its method is what it was after shutdown()."""
     original = structlog.BoundLoggerBase._process_event

@@ -15,7 +15,7 @@ from documents import Block
 
 import otelsync
 from otelsync.cli import main
-from otelsync.settings import markdown
+from otelsync.settings.table import markdown
 from otelsync.shipping.metrics import catalogue as metric_catalogue
 from otelsync.shipping.metrics.catalogue import CATALOGUE, prometheus_name
 

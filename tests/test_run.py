@@ -48,8 +48,8 @@ def test_a_program_that_configures_nothing_is_recorded_and_shipped(tmp_path: Pat
 def test_the_command_keeps_its_own_options(tmp_path: Path) -> None:
     """Options behind the command belong to it, also those that have a name of ours."""
     program = script(tmp_path, SYNC)
-    ended = run(tmp_path, PYTHON, program, "--home", "x", "-v", "--", "--drain-timeout")
-    assert ended.stdout == "done --home x -v -- --drain-timeout\n"
+    ended = run(tmp_path, PYTHON, program, "--home", "x", "-v", "--", "--shutdown-timeout")
+    assert ended.stdout == "done --home x -v -- --shutdown-timeout\n"
     assert run(tmp_path, "--", PYTHON, program, "--help").stdout == "done --help\n"
 
 
@@ -146,11 +146,11 @@ def test_an_endpoint_gets_everything(tmp_path: Path) -> None:
     assert not list((tmp_path / "journals" / "svc").glob("*.journal"))
 
 
-def test_a_hanging_endpoint_holds_the_end_up_for_the_drain_timeout_at_most(tmp_path: Path) -> None:
+def test_a_hanging_endpoint_holds_the_end_up_for_the_shutdown_timeout_at_most(tmp_path: Path) -> None:
     """With an endpoint that does not answer, the run ends at its deadline; nothing is lost, and the account says it."""
     with otlp_server() as server:
         server.always = Answer(hang=True)
-        ended = run(tmp_path, "--drain-timeout", "0.5", "--endpoint", server.url, PYTHON, script(tmp_path, SYNC))
+        ended = run(tmp_path, "--shutdown-timeout", "0.5", "--endpoint", server.url, PYTHON, script(tmp_path, SYNC))
         assert ended.returncode == 0
         assert "pending" in ended.stderr or "stays in" in ended.stderr
         server.always = Answer()
@@ -164,7 +164,7 @@ def test_a_signal_cuts_the_drain_short(tmp_path: Path) -> None:
     """Who interrupts the supervisor while it ships the last records does not have to wait."""
     with otlp_server() as server:
         server.always = Answer(hang=True)
-        arguments = ("--drain-timeout", "3600", "--endpoint", server.url, PYTHON, script(tmp_path, SYNC))
+        arguments = ("--shutdown-timeout", "3600", "--endpoint", server.url, PYTHON, script(tmp_path, SYNC))
         with running(tmp_path, *arguments) as process:
             eventually(lambda: server.received, PATIENCE)
             eventually(lambda: not _children(process.pid))

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelsync.errors import ConfigurationError, OtelsyncError
-from otelsync.settings import Settings, markdown, slug
+from otelsync.settings import Settings
+from otelsync.settings.defaults import path_part
+from otelsync.settings.table import markdown
 
 
 def read(environment: dict[str, str] | None = None, **overrides: object) -> Settings:
@@ -40,15 +42,15 @@ WRONG = [
     ("OTELSYNC_JOURNAL_MAX_BYTES", "1k", "64KiB"),
     ("OTELSYNC_JOURNAL_DIR_MAX_BYTES", "1 parsec", "256MiB"),
     ("OTELSYNC_STORE", "maybe", "auto, on or off"),
-    ("OTELSYNC_STORE_MAX_DAYS", "0", "above 0"),
-    ("OTELSYNC_STORE_MAX_DAYS", "nan", "above 0"),
-    ("OTELSYNC_STORE_MAX_DAYS", "inf", "above 0"),
-    ("OTELSYNC_REPORTS", "always", "auto, on or off"),
+    ("OTELSYNC_STORE_MAX_DAYS", "0", "from 0.001"),
+    ("OTELSYNC_STORE_MAX_DAYS", "nan", "number of days"),
+    ("OTELSYNC_STORE_MAX_DAYS", "inf", "to 36500"),
+    ("OTELSYNC_REPORTS", "always", "auto or off"),
     ("OTELSYNC_REPORTS_DIR", "a\0b", "path"),
     ("OTELSYNC_REPORTS_KEEP", "-1", "from 0 to"),
     ("OTELSYNC_SHIP", "process", "thread or off"),
-    ("OTELSYNC_SHIP_INTERVAL", "soon", "number of seconds"),
-    ("OTELSYNC_SHIP_INTERVAL", "nan", "86400"),
+    ("OTELSYNC_SHUTDOWN_TIMEOUT", "soon", "number of seconds"),
+    ("OTELSYNC_SHUTDOWN_TIMEOUT", "nan", "86400"),
     ("OTELSYNC_SHUTDOWN_TIMEOUT", "-1", "86400"),
     ("OTELSYNC_REDACT_PATTERNS", "(", "not a regular expression"),
     ("OTELSYNC_REDACT_PATTERNS", "x*", "matches the empty text"),
@@ -95,7 +97,7 @@ def test_values_are_understood_in_their_usual_forms() -> None:
             "OTEL_LOGS_EXPORTER": "None",
         },
         log_level=15,
-        ship_interval=0,
+        shutdown_timeout=0,
         store_path=Path("s.db"),
     )
     assert (settings.journal_max_bytes, settings.store_max_bytes) == (65_536, 1 << 30)
@@ -103,7 +105,7 @@ def test_values_are_understood_in_their_usual_forms() -> None:
     assert settings.redact_keys == ("customer", "iban")
     assert settings.redact_patterns == ("a\\d+", "(?i)b+")
     assert settings.journal_logs is False
-    assert (settings.log_level, settings.ship_interval) == (15, 0)
+    assert (settings.log_level, settings.shutdown_timeout) == (15, 0)
 
 
 def test_paths_do_not_move_with_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +137,7 @@ def test_everything_lies_below_the_home() -> None:
 @given(st.text(max_size=200))
 def test_a_slug_is_always_a_plain_name(name: str) -> None:
     """Whatever a service is called, its directory is one visible name below the journals'."""
-    part = slug(name)
+    part = path_part(name)
     assert part
     assert len(part) <= 80
     assert not part.startswith(".")

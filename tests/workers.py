@@ -26,7 +26,7 @@ import otelsync
 JOURNEYS = Path(__file__).with_name("journeys")
 PATIENCE = 60.0
 """Seconds that a worker may take for anything. Only one that hangs takes as long."""
-QUICK = {"OTELSYNC_SHIP_INTERVAL": "0.05", "OTELSYNC_STORE": "on", "OTELSYNC_REPORTS": "off"}
+QUICK = {"OTELSYNC_STORE": "on", "OTELSYNC_REPORTS": "off"}
 """What a worker records is in the store soon, and no report of it lies about."""
 # The tests' literals must not depend on what else happens to be installed.
 BARE = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "redis,sqlalchemy,urllib3,httpx"}

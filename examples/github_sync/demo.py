@@ -61,7 +61,6 @@ def _sync(url: str, names: list[str], home: Path) -> Summary:
             journal_dir=home / "journals" / SERVICE,
             store="on",
             store_path=home / "store.db",
-            reports="on",
             reports_dir=home / "reports" / "sync",
             log_format="json",
             log_stream=log,

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 @click.option("--endpoint", help="The OTLP endpoint. [OTEL_EXPORTER_OTLP_ENDPOINT]")
 @options.home_option
 @click.option(
-    "--drain-timeout",
+    "--shutdown-timeout",
     type=click.FloatRange(min=0),
-    help="Seconds for the last records after the program's end. [OTELSYNC_DRAIN_TIMEOUT; 10]",
+    help="Seconds for the last records after the program's end. [OTELSYNC_SHUTDOWN_TIMEOUT; 5]",
 )
 @click.option(
     "--log-format",
@@ -46,7 +46,7 @@ def command(
     service_name: str | None,
     endpoint: str | None,
     home: Path | None,
-    drain_timeout: float | None,
+    shutdown_timeout: float | None,
     log_format: str | None,
     metrics_port: int | None,
     metrics_host: str | None,
@@ -62,7 +62,7 @@ def command(
         service_name=service_name,
         endpoint=endpoint,
         home=home,
-        drain_timeout=drain_timeout,
+        shutdown_timeout=shutdown_timeout,
         metrics_port=metrics_port,
         metrics_host=metrics_host,
     )
@@ -87,7 +87,7 @@ def _supervise(command: tuple[str, ...], settings: Settings, environment: dict[s
     attendance = _attend(settings) if wants_shipper else None
     status = child.wait()
     if attendance is not None:
-        _say(attendance.end(settings.drain_timeout))
+        _say(attendance.end(settings.shutdown_timeout))
         _leave_to_another(settings, attendance)
     end_like(status)
 

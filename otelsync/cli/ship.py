@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -133,10 +133,14 @@ class _Station:
             click.echo(f"otelsync: {error}", err=True)
             return
         try:
-            shipper.run(self._stopping, interval=self._settings.ship_interval)
+            shipper.run(self._stopping)
             self.drained = shipper.drain(max(0.0, self._stop_by - time.monotonic()))
         finally:
             shipper.close()
+
+
+_PAUSE: Final = 0.5
+"""Seconds between two looks for directories of further services."""
 
 
 def _ship_until(
@@ -151,7 +155,7 @@ def _ship_until(
     while True:
         _take_up(settings, stations, metrics, reports)
         with suppress(Empty):
-            told.get(timeout=settings.ship_interval)
+            told.get(timeout=_PAUSE)
             return
         if awaited and not any(writer.alive() for writer in awaited) and not any(map(anyone_writing, stations)):
             return

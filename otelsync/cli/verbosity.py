@@ -13,7 +13,8 @@ from otelsync.cli import options
 from otelsync.errors import ConfigurationError, OtelsyncError
 from otelsync.levels import level_name, parse
 from otelsync.logs import verbosity
-from otelsync.settings import Settings, slug
+from otelsync.settings import Settings
+from otelsync.settings.defaults import path_part
 from otelsync.text.printable import printable
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -44,7 +45,7 @@ def command(levels: tuple[str, ...], length: str | None, service: str | None, re
 def _directories(settings: Settings, service: str | None) -> list[Path]:
     if service is None or settings.journal_dir is not None:
         return settings.journal_directories()
-    directory = settings.journals / slug(service)
+    directory = settings.journals / path_part(service)
     return [directory] if directory.is_dir() else []
 
 

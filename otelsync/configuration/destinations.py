@@ -47,12 +47,7 @@ def make_shipper(
     from otelsync.store.writing import StoreSink
 
     endpoints = endpoints_of(settings)
-    limits = Limits(
-        max_spans=settings.trace_max_spans,
-        max_bytes=settings.trace_max_bytes,
-        keep_slowest=settings.fold_keep_slowest,
-        slow_seconds=settings.fold_slow,
-    )
+    limits = Limits(max_spans=settings.trace_max_spans)
     to_store = wants_store(settings) if store is None else store
     asked = not within_program or _asks_for_metrics(settings)
     counted = metrics is not None or (asked and wants_metrics(settings))
@@ -89,11 +84,7 @@ def make_shipper(
 
 def make_reports(settings: Settings) -> RunReports | None:
     """What makes the reports of runs at their end, for one process that ships; None if there are to be none."""
-    if settings.reports == "off":
-        return None
-    if not wants_store(settings):
-        if settings.reports == "on":
-            _log.warning("no reports are made, as runs are not kept in the local store: set OTELSYNC_STORE=on")
+    if settings.reports == "off" or not wants_store(settings):
         return None
     from otelsync.reports.automatic import RunReports
     from otelsync.reports.process import environment_of_report
@@ -110,7 +101,6 @@ def make_metrics(settings: Settings, *, served: bool = True) -> MetricsService:
         str(settings.journal_dir or settings.journals),
         otlp=_metrics_endpoint(settings),
         server=None if port is None else (settings.metrics_host, port),
-        most_values=settings.metrics_max_values,
     )
 
 

@@ -253,7 +253,7 @@ def _start(running: _Running, endpoints: tuple[OtlpEndpoint, ...]) -> None:
 
         running.reports = destinations.make_reports(settings)
         make = destinations.make_shipper(settings, reports=running.reports, within_program=True)
-        running.thread = ShipperThread(settings.journal, make, interval=settings.ship_interval)
+        running.thread = ShipperThread(settings.journal, make)
         running.thread.start()
 
 

@@ -47,9 +47,7 @@ def install(settings: Settings, stream: IO[Any] | None, recorder: Recorder | Non
         from otelsync.logs.journal_path import JournalPath
 
         levels = Levels(settings.log_level, settings.log_levels)
-        path = JournalPath(
-            settings.service_name, levels, redactor, adds_ids=settings.log_ids, journal_level=journal_level
-        )
+        path = JournalPath(settings.service_name, levels, redactor, journal_level=journal_level)
     else:
         path = _log_path(settings, stream, redactor, journal_level)
     path.journal_to(provider)

@@ -14,7 +14,8 @@ from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.doctor.variables import Asked
 from otelsync.journal.reader import JournalError, JournalReader, UnknownVersionError, list_segments, process_alive
 from otelsync.journal.writer import HEADER_SIZE
-from otelsync.settings import MIB, Settings
+from otelsync.settings import Settings
+from otelsync.settings.checks import MIB
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, FileProgress, load
 from otelsync.shipping.ownership import owner
 

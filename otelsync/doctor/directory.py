@@ -14,7 +14,8 @@ from typing import Final
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.doctor.places import existing, temporary
 from otelsync.journal.writer import FIRST_SEGMENT, LARGEST_SEGMENT, SUFFIX
-from otelsync.settings import MIB, Settings
+from otelsync.settings import Settings
+from otelsync.settings.checks import MIB
 
 _STEP: Final = "directory"
 _ELSEWHERE: Final = "set OTELSYNC_HOME to a directory on a local disk that can be written"

@@ -55,25 +55,23 @@ rendered: ContextVar[Rendered | None] = ContextVar("otelsync_rendered", default=
 
 
 class JournalPath(LogPath):
-    """A log path that shows nothing, as the program itself does.
+    """A log path that shows nothing, as the program itself does, and adds ids where its formats find them.
 
     Args:
         service: The service's name.
         level: The least level of otelsync's own events, for all or by name; the program's records have passed its own.
         redactor: Takes secrets out of what is journalled.
-        adds_ids: Put the ids where the program's own formats and renderers find them.
         journal_level: Goes before `level`, as there is nothing but the journal.
     """
 
     renders = False
 
     def __init__(
-        self, service: str, level: int | Levels, redactor: Redactor, *, adds_ids: bool, journal_level: int | None = None
+        self, service: str, level: int | Levels, redactor: Redactor, *, journal_level: int | None = None
     ) -> None:
         if journal_level is not None:
             level = Levels(journal_level)
         super().__init__(service=service, level=level, output=Output(None), redactor=redactor)
-        self.adds_ids = adds_ids
         self._mark = "".join(service)  # an object of its own: records that have it have been here
         self._known_heads: dict[tuple[int, str], bytes] = {}
 
@@ -113,8 +111,7 @@ class JournalPath(LogPath):
             if not trace_id and (span := span_named_in(record)) is not None:
                 trace_id, span_id, ids, scope = ids_in(span)
             fields = fields_of(record)
-            if self.adds_ids:
-                self._add_ids(record, trace_id, span_id, bool(ids and ids[1] & _SAMPLED), scope)
+            self._add_ids(record, trace_id, span_id, bool(ids and ids[1] & _SAMPLED), scope)
             if _looking.get():
                 self._append(record.name, self._head(record.levelno, _plain_event_of(record)), {}, ids, scope, None)
                 return
@@ -125,11 +122,6 @@ class JournalPath(LogPath):
                 _looking.reset(token)
         except Exception:
             self._lose()
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether records are neither journalled nor given ids, so that nobody need look at them."""
-        return self._provider is None and not self.adds_ids
 
     def _has_seen(self, record: logging.LogRecord) -> bool:
         service = record.__dict__.get("otelServiceName")

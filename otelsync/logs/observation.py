@@ -21,8 +21,6 @@ from otelsync.logs.path import LogPath
 def observe(path: LogPath) -> Callable[[], None]:
     """Journal what the program logs from now on; what is returned ends it, and leaves the original behind."""
     assert isinstance(path, JournalPath)
-    if path.is_idle:
-        return lambda: None
     ends = [_observe_standard_library(path)]
 
     def observe_structlog(structlog: ModuleType) -> None:

@@ -89,8 +89,7 @@ class _Watch:
             fields = dict(self._fields)
             event = fields.pop("event", "")
             self._path.emit(_level(method, event_dict), _name(logger, event_dict), event, fields)
-        if self._path.adds_ids:
-            _add_ids(event_dict)
+        _add_ids(event_dict)
 
     def remember(self, result: tuple[Sequence[Any], Mapping[str, Any]]) -> None:
         """Note what was rendered, if it can be told from every other text."""

@@ -33,7 +33,7 @@ class Attendance:
         self._make = make_shipper(settings, reports=self._reports)
         self._before: Ledger | None = None
         self._account: str | None = None
-        self._thread = ShipperThread(settings.journal, self._begin, interval=settings.ship_interval)
+        self._thread = ShipperThread(settings.journal, self._begin)
         self._thread.start()
 
     @property

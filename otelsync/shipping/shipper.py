@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from otelsync.journal.batch import Batch
 from otelsync.journal.reader import Writer, parse_name, process_alive
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_BATCH_RECORDS = 4096
+INTERVAL: Final = 0.5
+"""Seconds, the longest pause between two looks at the directory."""
 FIRST_LOOK = 0.1
 """Seconds. The pauses between two looks at the directory begin with this and double up to the interval."""
 _LOCKSTEP = 0.25
@@ -133,11 +135,13 @@ class Shipper:
         self._backlog.save()
         return moved
 
-    def run(self, stopping: threading.Event, *, interval: float = 1.0) -> None:
+    def run(self, stopping: threading.Event, *, interval: float | None = None) -> None:
         """Ship until `stopping` is set; `wake` makes that noticed at once.
 
-        `interval`: the longest pause between two looks, in seconds. An unexpected error is logged once.
+        `interval`: the longest pause between two looks, in seconds, by default `INTERVAL`. An unexpected error is
+        logged once.
         """
+        interval = INTERVAL if interval is None else interval
         pause = min(FIRST_LOOK, interval)
         moved = False
         said = ""

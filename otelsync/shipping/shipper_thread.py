@@ -32,7 +32,7 @@ class ShipperThread:
         interval: The longest pause between two looks at the directory, in seconds.
     """
 
-    def __init__(self, directory: Path, make_shipper: Callable[[], Shipper], *, interval: float = 1.0) -> None:
+    def __init__(self, directory: Path, make_shipper: Callable[[], Shipper], *, interval: float | None = None) -> None:
         self._directory = Path(directory)
         self._make_shipper = make_shipper
         self._interval = interval

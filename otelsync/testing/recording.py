@@ -84,7 +84,6 @@ def _environment(home: Path) -> Iterator[None]:
         "OTELSYNC_SHIP": "off",
         # What ends without a word is closed by `otelsync run`, in the store.
         "OTELSYNC_STORE": "on",
-        "OTELSYNC_SHIP_INTERVAL": "0.05",
     }
     changed = [*ours, *(name for name in before if name.startswith(_LEFT_OUT) or name in _PLACES)]
     try:

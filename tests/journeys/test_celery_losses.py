@@ -238,7 +238,7 @@ def test_an_endpoint_that_is_down_from_start_to_end(tmp_path: Path, redis: Redis
     """What a worker recorded while nobody took it is delivered by ``otelsync ship --once`` when somebody does."""
     home, broker = tmp_path / "home", redis.broker()
     with refusing_port() as port:
-        options = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTELSYNC_DRAIN_TIMEOUT": "1"}
+        options = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTELSYNC_SHUTDOWN_TIMEOUT": "1"}
         with worker(home, broker, environment=options) as running:
             with caller(home, broker) as publishing:
                 group(publishing.task("say").s(number) for number in range(100)).apply_async(ignore_result=True)
@@ -262,7 +262,7 @@ def test_an_endpoint_that_hangs(tmp_path: Path, redis: RedisServer) -> None:
     home, broker = tmp_path / "home", redis.broker()
     with otlp_server() as server:
         server.always = Answer(hang=True)
-        options = {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url, "OTELSYNC_DRAIN_TIMEOUT": "2"}
+        options = {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url, "OTELSYNC_SHUTDOWN_TIMEOUT": "2"}
         with worker(home, broker, environment=options) as running:
             with caller(home, broker) as publishing:
                 group(publishing.task("say").s(number) for number in range(10)).apply_async(ignore_result=True)

@@ -106,7 +106,7 @@ def test_a_full_disk_while_nobody_ships(tmp_path: Path) -> None:
 
 def test_a_full_disk_while_a_thread_ships(tmp_path: Path) -> None:
     """Shipping makes room on a full disk, and the checkpoint that did not fit harms nobody."""
-    with host(tmp_path / "home", SHIP_INTERVAL=0.01) as running, small_disk(running):
+    with host(tmp_path / "home") as running, small_disk(running):
         for _ in range(4):
             running.record(15_000)
         assert running.end() == 0
@@ -154,7 +154,7 @@ def remove(directory: Path) -> None:
 
 def test_a_directory_that_is_removed_between_records(tmp_path: Path) -> None:
     """What a thread ships survives that the directory is removed again and again: nothing is lost, nothing twice."""
-    with host(tmp_path / "home", SHIP_INTERVAL=0.01) as running:
+    with host(tmp_path / "home") as running:
         for spans in (500, 3000, 1, 5000, 2000):
             running.record(spans)
             assert running.ask("flush", 60) == "True", running.log
@@ -169,7 +169,7 @@ def test_a_directory_that_is_removed_between_records(tmp_path: Path) -> None:
 
 def test_a_directory_that_is_removed_while_recording(tmp_path: Path) -> None:
     """The host goes on; what was recorded since the last removal arrives, and the ledger adds up."""
-    with host(tmp_path / "home", SHIP_INTERVAL=0.01) as running:
+    with host(tmp_path / "home") as running:
         running.record(1)
         for _ in range(5):
             running.begin_recording(10_000)
@@ -211,7 +211,7 @@ def test_a_damaged_checkpoint(tmp_path: Path, damage: str) -> None:
     keeps an account of its own, has nothing twice."""
     dice = random.Random(7)
     with otlp_server() as server:
-        options = {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url, "SHIP_INTERVAL": 0.01}
+        options = {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url}
         with host(tmp_path / "home", **options) as killed:
             killed.record(2000)
             assert killed.ask("flush", 60) == "True", killed.log

@@ -62,7 +62,7 @@ class Run:
 @contextmanager
 def shipping(home: Path, server: OtlpServer, *arguments: str, **options: object) -> Iterator[subprocess.Popen[bytes]]:
     """``otelsync ship`` in a process of its own, killed in the end."""
-    variables = environment(home, OTEL_EXPORTER_OTLP_ENDPOINT=server.url, SHIP_INTERVAL=0.02, FOLD="on", **options)
+    variables = environment(home, OTEL_EXPORTER_OTLP_ENDPOINT=server.url, FOLD="on", **options)
     command = [sys.executable, "-m", "otelsync.cli", "ship", "--service", "test", "--timeout", "120", *arguments]
     with subprocess.Popen(command, env=variables, stderr=subprocess.DEVNULL) as process:
         try:

@@ -47,7 +47,6 @@ class Outage:
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.port}",
             "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc" if self._grpc else "http/protobuf",
             "OTEL_EXPORTER_OTLP_TIMEOUT": 2,
-            "SHIP_INTERVAL": 0.05,
             "SHUTDOWN_TIMEOUT": 2,
         }
 

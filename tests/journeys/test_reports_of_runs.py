@@ -89,7 +89,7 @@ def place(tmp_path: Path) -> Place:
 
 def supervised(place: Place, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """The program under ``otelsync run``."""
-    given = {"OTELSYNC_REPORTS": "auto", "OTELSYNC_REPORTS_DIR": str(place.reports), "OTELSYNC_DRAIN_TIMEOUT": "60"}
+    given = {"OTELSYNC_REPORTS": "auto", "OTELSYNC_REPORTS_DIR": str(place.reports), "OTELSYNC_SHUTDOWN_TIMEOUT": "60"}
     return run(place.home, PYTHON, place.program, *arguments, **{"LOG_LEVEL": "ERROR", **given, **variables})
 
 
@@ -137,9 +137,7 @@ def test_a_supervisor_does_not_wait_longer_than_it_may(place: Place) -> None:
     """A report that takes longer than the drain is finished by itself, and nobody takes it for a part of the run."""
     (place.path / "sitecustomize.py").write_text(GATE)
     gate = place.path / "open"
-    ended = supervised(
-        place, "", PYTHONPATH=str(place.path), GATE=str(gate), OTELSYNC_DRAIN_TIMEOUT="3", OTELSYNC_SHIP_INTERVAL="0.01"
-    )
+    ended = supervised(place, "", PYTHONPATH=str(place.path), GATE=str(gate), OTELSYNC_SHUTDOWN_TIMEOUT="3")
     assert place.folders() == []
     assert "all shipped" in ended.stderr
     assert "go on" not in ended.stderr
@@ -155,9 +153,9 @@ def test_a_signal_while_a_report_is_made(place: Place) -> None:
     with running(
         place.home,
         *(PYTHON, place.program, ""),
-        OTELSYNC_REPORTS="on",
+        OTELSYNC_REPORTS="auto",
         OTELSYNC_REPORTS_DIR=str(place.reports),
-        OTELSYNC_DRAIN_TIMEOUT="60",
+        OTELSYNC_SHUTDOWN_TIMEOUT="60",
         PYTHONPATH=str(place.path),
         GATE=str(gate),
     ) as process:
@@ -209,7 +207,7 @@ def test_what_was_killed_is_reported_by_whoever_ships_it(place: Place) -> None:
 def test_a_directory_that_cannot_be_written(place: Place) -> None:
     """Program and shipping are unharmed; one warning for all runs names the cause and the mend."""
     (place.path / "reports").write_text("a file")
-    ended = place.sync("", "", LOG_LEVEL="WARNING", OTELSYNC_SHIP_INTERVAL="0.01")
+    ended = place.sync("", "", LOG_LEVEL="WARNING")
     assert ended.returncode == 0
     (line,) = ended.stderr.splitlines()
     said = json.loads(line)
@@ -243,7 +241,7 @@ def test_where_there_is_no_store(place: Place) -> None:
     """With an endpoint alone there is no report; that it is asked for is a warning."""
     with otlp_server() as server:
         assert place.sync("", OTEL_EXPORTER_OTLP_ENDPOINT=server.url).stderr == ""
-        asked = place.sync("", OTEL_EXPORTER_OTLP_ENDPOINT=server.url, OTELSYNC_REPORTS="on", LOG_LEVEL="WARNING")
+        asked = place.sync("", OTEL_EXPORTER_OTLP_ENDPOINT=server.url, OTELSYNC_REPORTS="auto", LOG_LEVEL="WARNING")
         assert "set OTELSYNC_STORE=on" in asked.stderr
         assert place.folders() == []
         both = place.sync("", OTEL_EXPORTER_OTLP_ENDPOINT=server.url, OTELSYNC_STORE="on")
@@ -277,7 +275,7 @@ def test_a_forked_child_makes_none(place: Place) -> None:
         + "    assert os.waitpid(child, 0)[1] == 0\n"
         + "    print(len(os.listdir('reports/sync')) if os.path.exists('reports') else 0)\n"
     )
-    ended = place.sync("", OTELSYNC_SHIP_INTERVAL="3600")
+    ended = place.sync("")
     assert ended.returncode == 0, ended.stderr
     sync_id, before = ended.stdout.split()
     assert (place.folders(), before) == ([sync_id], "0")

@@ -37,7 +37,7 @@ def test_another_process_takes_over(tmp_path: Path, seed: int) -> None:
     dice = random.Random(seed)
     home, tally = tmp_path / "home", Tally()
     with otlp_server() as server:
-        options = {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url, "SHIP_INTERVAL": 0.02}
+        options = {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url}
         with host(home, "record_until_killed", tmp_path / "tally", **options) as owner:
             eventually(lambda: (owner.journal / NAME).exists() and server.accepted)
             with host(home, **options) as other:

@@ -53,7 +53,7 @@ class Syncing:
 
     def __init__(self, home: Path, ship: str = "thread") -> None:
         self.home = home
-        self.environment = environment(home, SHIP_INTERVAL=0.02)
+        self.environment = environment(home)
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, ship],
             env=self.environment,

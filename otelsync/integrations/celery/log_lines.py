@@ -74,7 +74,7 @@ def _appending_format(handler: logging.Handler) -> Callable[[logging.LogRecord],
     def format_with_ids(record: logging.LogRecord) -> str:
         line = original(record)
         path = active()
-        if isinstance(path, JournalPath) and path.adds_ids and _takes_ids(handler.formatter):
+        if isinstance(path, JournalPath) and _takes_ids(handler.formatter):
             return _with_ids(line, record)
         return line
 

@@ -1,0 +1,320 @@
+"""Every option: its default, its environment variable, its check.
+
+``make docs`` makes the table of the documentation from it. The OpenTelemetry SDK's own variables
+(``OTEL_TRACES_SAMPLER``, ``OTEL_RESOURCE_ATTRIBUTES``, span limits, propagators) work as they do there, and all of
+``OTEL_EXPORTER_OTLP_*`` is read by :mod:`otelsync.otlp.options`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+from otelsync.errors import ConfigurationError
+from otelsync.settings import checks
+from otelsync.settings.defaults import default_home, default_service, path_part
+from otelsync.vocabulary import SERVICE_NAME
+
+REPORTS: Final = Path("reports/sync")
+"""Where reports go unless told otherwise, below the current directory."""
+
+
+def _option(
+    default: Any, variables: str, check: Callable[[object], Any], says: str, form: str, shown: str | None = None
+) -> Any:
+    metadata = {
+        "variables": variables.split(),
+        "check": check,
+        "says": says,
+        "form": form,
+        "shown": shown if shown is not None else "" if default in (None, ()) else str(default),
+    }
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What otelsync was told, checked.
+
+    Made by :meth:`from_environment`; the constructor checks nothing.
+    """
+
+    service_name: str = _option(
+        default_service,
+        "OTEL_SERVICE_NAME SERVICE_NAME",
+        checks.name,
+        "The service's name, in every record; also `service.name` in `OTEL_RESOURCE_ATTRIBUTES`.",
+        "text",
+        "the program's name",
+    )
+    log_level: int = _option(
+        20, "LOG_LEVEL", checks.level, "The least level of records.", "DEBUG, INFO, WARNING, ERROR, CRITICAL", "INFO"
+    )
+    log_levels: Mapping[str, int] = _option(
+        dict,
+        "OTELSYNC_LOG_LEVELS",
+        checks.levels,
+        "Other least levels, by the beginning of a logger's or an event's name; `otelsync verbosity` changes them while"
+        " a program runs.",
+        "such as `sync.pr=WARNING,github_sync.client=DEBUG`",
+        "",
+    )
+    debug_logs: str = _option(
+        "off",
+        "OTELSYNC_DEBUG_LOGS",
+        checks.one_of("off", "failed", "all"),
+        "`failed`, `all`: records from DEBUG on are journalled, whatever is shown. By OTLP go all, or with `failed`"
+        " those from INFO on and those of stages that failed or were slow. The local store keeps all.",
+        "off, failed, all",
+    )
+    log_format: str = _option(
+        "auto",
+        "LOG_FORMAT",
+        checks.one_of("auto", "json", "console"),
+        "How records are rendered; `auto` is `console` on a terminal, else `json`.",
+        "auto, json, console",
+    )
+    logging: str = _option(
+        "take",
+        "OTELSYNC_LOGGING",
+        checks.one_of("take", "keep"),
+        "`take`: otelsync renders all records. `keep`: the program's own logging stays, and its records are journalled;"
+        " the default under `otelsync run`.",
+        "take, keep",
+    )
+    endpoint: str | None = _option(
+        None,
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        checks.endpoint,
+        "Where to send spans and records by OTLP. All of `OTEL_EXPORTER_OTLP_*` works as OpenTelemetry specifies.",
+        "URL",
+        "none: nothing is sent",
+    )
+    home: Path = _option(
+        default_home,
+        "OTELSYNC_HOME",
+        checks.path,
+        "Where the journals and the local store are.",
+        "path",
+        "`$XDG_STATE_HOME/otelsync`, else `~/.local/state/otelsync`",
+    )
+    journal_dir: Path | None = _option(
+        None,
+        "OTELSYNC_JOURNAL_DIR",
+        checks.path,
+        "The journal's directory.",
+        "path",
+        "`<home>/journals/<service name>`",
+    )
+    journal_max_bytes: int = _option(
+        256 * checks.MIB,
+        "OTELSYNC_JOURNAL_MAX_BYTES",
+        checks.size,
+        "What one process may have waiting to be shipped; what goes beyond is dropped and counted.",
+        "bytes, KiB, MiB, GiB",
+        "256MiB",
+    )
+    journal_dir_max_bytes: int = _option(
+        1024 * checks.MIB,
+        "OTELSYNC_JOURNAL_DIR_MAX_BYTES",
+        checks.size,
+        "The same for all processes of a journal directory.",
+        "bytes, KiB, MiB, GiB",
+        "1GiB",
+    )
+    store: str = _option(
+        "auto",
+        "OTELSYNC_STORE",
+        checks.one_of("auto", "on", "off"),
+        "Whether runs are kept in the local store; `auto` keeps them where nothing is sent by OTLP.",
+        "auto, on, off",
+    )
+    store_path: Path | None = _option(
+        None, "OTELSYNC_STORE_PATH", checks.path, "The local store, a SQLite file.", "path", "`<home>/store.db`"
+    )
+    store_max_bytes: int = _option(
+        2048 * checks.MIB,
+        "OTELSYNC_STORE_MAX_BYTES",
+        checks.size,
+        "How large the store may grow before its oldest runs go.",
+        "bytes, KiB, MiB, GiB",
+        "2GiB",
+    )
+    store_max_days: float = _option(
+        30.0, "OTELSYNC_STORE_MAX_DAYS", checks.decimal(0.001, 36_500, "days"), "How long a run is kept.", "days", "30"
+    )
+    reports: str = _option(
+        "auto",
+        "OTELSYNC_REPORTS",
+        checks.one_of("auto", "off"),
+        "`auto`: whoever ships into the local store writes the report of each run at its end.",
+        "auto, off",
+    )
+    reports_dir: Path = _option(
+        REPORTS, "OTELSYNC_REPORTS_DIR", checks.path, "Where the reports' folders go.", "path", f"`{REPORTS}`"
+    )
+    reports_keep: int = _option(
+        100,
+        "OTELSYNC_REPORTS_KEEP",
+        checks.whole(0, 1_000_000),
+        "How many reports stay there when another is written at the end of a run; 0 keeps all.",
+        "0 to 1000000",
+    )
+    ship: str = _option(
+        "thread",
+        "OTELSYNC_SHIP",
+        checks.one_of("thread", "off"),
+        "Who ships the journal: a thread of this process, or somebody else (`otelsync ship`).",
+        "thread, off",
+    )
+    shutdown_timeout: float = _option(
+        5.0,
+        "OTELSYNC_SHUTDOWN_TIMEOUT",
+        checks.decimal(0, 86_400, "seconds"),
+        "How long the end of the process, or of `otelsync run` after its program, may wait for the shipper and for"
+        " reports. What is left stays in the journal, and a report is finished by itself.",
+        "seconds",
+        "5",
+    )
+    fold: bool = _option(
+        True,
+        "OTELSYNC_FOLD",
+        checks.switch,
+        "Fold ordinary pull requests into their call on the way to OTLP, and give repos traces of their own where a"
+        " trace would be too large. The local store always keeps everything.",
+        "on, off",
+        "on",
+    )
+    trace_max_spans: int = _option(
+        5_000,
+        "OTELSYNC_TRACE_MAX_SPANS",
+        checks.whole(100, 1_000_000),
+        "How many spans of a trace are sent by OTLP.",
+        "100 to 1000000",
+    )
+    redact_keys: tuple[str, ...] = _option(
+        (), "OTELSYNC_REDACT_KEYS", checks.words, "Further names of fields that are secrets.", "names, by comma", ""
+    )
+    redact_patterns: tuple[str, ...] = _option(
+        (),
+        "OTELSYNC_REDACT_PATTERNS",
+        checks.patterns,
+        "Further regular expressions of secrets.",
+        "one per line",
+        "",
+    )
+    trace_hosts: tuple[str, ...] = _option(
+        (),
+        "OTELSYNC_TRACE_HOSTS",
+        checks.hosts,
+        "Hosts that get trace headers and baggage, beside loopback; `*.example.com` is all below one, `*` is all.",
+        "names, by comma",
+        "",
+    )
+    metrics_port: int | None = _option(
+        None,
+        "OTELSYNC_METRICS_PORT",
+        checks.whole(0, 65_535),
+        "Where whoever ships serves metrics for Prometheus; 0 takes any port that is free.",
+        "0 to 65535",
+        "none: not served",
+    )
+    metrics_host: str = _option(
+        "127.0.0.1",
+        "OTELSYNC_METRICS_HOST",
+        checks.name,
+        "The address to serve them on; `0.0.0.0` lets in everybody.",
+        "address",
+    )
+    rate_limit_low: float = _option(
+        0.1,
+        "OTELSYNC_RATE_LIMIT_LOW",
+        checks.decimal(0, 0.99, "parts of the limit"),
+        "At which part of a rate limit it is low, and a warning is logged.",
+        "0 to below 1",
+    )
+    disabled: bool = _option(
+        False, "OTEL_SDK_DISABLED", checks.switch, "Record nothing; logging stays.", "true, false", "false"
+    )
+    journal_logs: bool = _option(
+        True,
+        "OTEL_LOGS_EXPORTER",
+        lambda value: value if isinstance(value, bool) else str(value).strip().lower() != "none",
+        "`none` renders log records and does not journal them.",
+        "otlp, none",
+        "otlp",
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """Read every option from its argument, else from its variables, else take its default.
+
+        Raises:
+            ConfigurationError: A value cannot work, or an option does not exist.
+        """
+        environment = os.environ if environment is None else environment
+        known = {option.name for option in fields(cls)}
+        for name, value in overrides.items():
+            if name not in known:
+                raise ConfigurationError(name, value, f"there is no such option; there are {', '.join(sorted(known))}")
+        values = {}
+        for option in fields(cls):
+            for source, value in _candidates(option.name, option.metadata["variables"], environment, overrides):
+                try:
+                    values[option.name] = option.metadata["check"](value)
+                except ValueError as error:
+                    raise ConfigurationError(source, value, str(error)) from None
+                break
+        return cls(**values)
+
+    @property
+    def journal(self) -> Path:
+        """The journal's directory."""
+        return self.journal_dir or self.journals / path_part(self.service_name)
+
+    @property
+    def journals(self) -> Path:
+        """Where the journals of all services are, unless they have a directory of their own."""
+        return self.home / "journals"
+
+    def journal_directories(self) -> list[Path]:
+        """The journal directory that was named, or else those of all services; as far as they are there."""
+        if self.journal_dir is not None:
+            return [self.journal_dir] if self.journal_dir.is_dir() else []
+        try:
+            return sorted(path for path in self.journals.iterdir() if path.is_dir())
+        except OSError:
+            return []
+
+    @property
+    def store_file(self) -> Path:
+        """The local store."""
+        return self.store_path or self.home / "store.db"
+
+
+def names_service(environment: Mapping[str, str]) -> bool:
+    """Whether an environment says what the service is called."""
+    (variables,) = [option.metadata["variables"] for option in fields(Settings) if option.name == "service_name"]
+    return bool(_candidates("service_name", variables, environment, {}))
+
+
+def _candidates(
+    name: str, variables: list[str], environment: Mapping[str, str], overrides: Mapping[str, Any]
+) -> list[tuple[str, object]]:
+    """Where an option's value may come from, first things first."""
+    found: list[tuple[str, object]] = []
+    if overrides.get(name) is not None:
+        found.append((name, overrides[name]))
+    found += [(variable, environment[variable]) for variable in variables if environment.get(variable, "") != ""]
+    if name == "service_name":
+        for pair in environment.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+            key, _, value = pair.partition("=")
+            if key.strip() == SERVICE_NAME and value.strip():
+                found.append(("OTEL_RESOURCE_ATTRIBUTES", unquote(value.strip())))
+    return found
