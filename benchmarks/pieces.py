@@ -21,8 +21,10 @@ import otelsync
 from benchmarks import report
 from benchmarks.placement import pin_to_measured_core
 from benchmarks.workload import PR_SPAN, REPO_SPAN
-from otelsync.journal.reader import JournalReader, list_segments
-from otelsync.journal.writer import SPAN, Journal
+from otelsync.journal.format import SPAN
+from otelsync.journal.names import list_segments
+from otelsync.journal.reader import JournalReader
+from otelsync.journal.writer import Journal
 from otelsync.otlp.encoding import AttributeEncoder, varint
 from otelsync.otlp.exporter import encode_request, runs_of
 from otelsync.recording import runtime_context

@@ -12,18 +12,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otelsync.journal.writer import (
-    LOG,
-    RESOURCE,
-    SCOPE,
-    SPAN,
-    SPAN_END,
-    SPAN_RELEASED,
-    SPAN_START,
-    SPAN_VERDICT,
-    boot_id,
-    start_ticks,
-)
+from otelsync.journal.format import LOG, RESOURCE, SCOPE, SPAN, SPAN_END, SPAN_RELEASED, SPAN_START, SPAN_VERDICT
+from otelsync.journal.process_identity import boot_id, start_ticks
 
 TRACE_ID = bytes(range(16))
 BEGIN = 1_700_000_000_000_000_000

@@ -13,7 +13,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
 
 from otelsync.journal.batch import Batch, Group
-from otelsync.journal.writer import SPAN, SPAN_END, SPAN_START
+from otelsync.journal.format import SPAN, SPAN_END, SPAN_START
 
 TRACE = bytes.fromhex("765151e9000000000000000000000001")
 MS = 1_000_000

@@ -16,7 +16,7 @@ from stored import span as stored_span
 from otelsync.doctor import backlog, directory, local_store, places
 from otelsync.doctor.findings import Finding, worst
 from otelsync.doctor.variables import read
-from otelsync.journal.writer import SPAN
+from otelsync.journal.format import SPAN
 from otelsync.settings import Settings
 from otelsync.shipping.ownership import Ownership, owner
 

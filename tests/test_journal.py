@@ -22,8 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from journal_files import log, resource, scope, span
 
-from otelsync.journal.reader import JournalReader, list_segments
-from otelsync.journal.writer import (
+from otelsync.journal.format import (
     CLOSED,
     ENCODE_ERROR,
     LARGEST_RECORD,
@@ -35,10 +34,11 @@ from otelsync.journal.writer import (
     SPAN_RELEASED,
     SPAN_START,
     SPAN_VERDICT,
-    Journal,
-    boot_id,
-    start_ticks,
 )
+from otelsync.journal.names import list_segments
+from otelsync.journal.process_identity import boot_id, start_ticks
+from otelsync.journal.reader import JournalReader
+from otelsync.journal.writer import Journal
 
 
 def opened(directory: Path, *, max_bytes: int = 1 << 28, max_directory_bytes: int = 1 << 30) -> Journal:

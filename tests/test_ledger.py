@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from journal_files import JournalFile
 
-from otelsync.journal.writer import SEALED, SPAN, STATE_AT, Journal
+from otelsync.journal.format import SEALED, SPAN, STATE_AT
+from otelsync.journal.writer import Journal
 from otelsync.shipping import checkpoint as checkpoints
 from otelsync.shipping.checkpoint import STAGES, Checkpoint, FileProgress
 from otelsync.shipping.ledger import Account, Ledger, read_ledger

@@ -30,7 +30,8 @@ from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
 from otelsync.journal import native as loaded
 from otelsync.journal import writer as writer_module
-from otelsync.journal.writer import LOG, SPAN, Journal
+from otelsync.journal.format import LOG, SPAN
+from otelsync.journal.writer import Journal
 from otelsync.levels import INFO
 from otelsync.logs import context_variables
 from otelsync.logs.output import Output

@@ -13,8 +13,9 @@ from journal_files import BEGIN, TRACE_ID, JournalFile, resource, scope, span
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from trace_tree import Node, draw, spans_in_store
 
-from otelsync.journal.reader import list_segments
-from otelsync.journal.writer import CLOSED, SPAN_START, Journal
+from otelsync.journal.format import CLOSED, SPAN_START
+from otelsync.journal.names import list_segments
+from otelsync.journal.writer import Journal
 from otelsync.recording.provider import TracerProvider
 from otelsync.recording.tracer import Tracer
 from otelsync.shipping import orphans

@@ -21,7 +21,7 @@ from stored import pairs
 
 import otelsync
 from otelsync.cli import main
-from otelsync.journal.writer import SPAN_START
+from otelsync.journal.format import SPAN_START
 from otelsync.recording.span import RecordedSpan
 from otelsync.shipping.shipper import Shipper
 from otelsync.stages import stage as stages

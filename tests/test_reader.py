@@ -15,16 +15,12 @@ from hypothesis import strategies as st
 from journal_files import DEAD_PID, JournalFile, log, record, resource, scope, span
 
 from otelsync.journal.batch import Batch
-from otelsync.journal.reader import (
-    JournalError,
-    JournalReader,
-    UnknownVersionError,
-    Writer,
-    list_segments,
-    own_writer,
-    process_alive,
-)
-from otelsync.journal.writer import CLOSED, LOG, SEALED, SPAN, Journal
+from otelsync.journal.format import CLOSED, LOG, SEALED, SPAN
+from otelsync.journal.header import JournalError, UnknownVersionError, process_alive
+from otelsync.journal.names import list_segments
+from otelsync.journal.process_identity import Writer, own_writer
+from otelsync.journal.reader import JournalReader
+from otelsync.journal.writer import Journal
 
 
 @contextmanager

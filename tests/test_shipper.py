@@ -20,8 +20,9 @@ from journal_files import JournalFile, log, resource, scope, span
 from otlp_server import Answer, OtlpServer, eventually, otlp_server
 
 from otelsync.journal.batch import Batch
-from otelsync.journal.reader import list_segments
-from otelsync.journal.writer import CLOSED, LOG, SEALED, SPAN, Journal
+from otelsync.journal.format import CLOSED, LOG, SEALED, SPAN
+from otelsync.journal.names import list_segments
+from otelsync.journal.writer import Journal
 from otelsync.otlp.exporter import OtlpSink
 from otelsync.otlp.options import OtlpEndpoint
 from otelsync.shipping.checkpoint import NAME, load
@@ -414,7 +415,8 @@ def test_a_killed_process_loses_nothing(tmp_path: Path, server: OtlpServer, ship
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from journal_files import resource, scope, span
-        from otelsync.journal.writer import SPAN, SPAN_START, Journal
+        from otelsync.journal.format import SPAN, SPAN_START
+        from otelsync.journal.writer import Journal
         journal = Journal(Path({str(tmp_path)!r}))
         number = journal.scope(journal.resource(resource()), scope())
         journal.append(SPAN_START, number, span(5000, ended=False), time.time_ns())
@@ -638,7 +640,8 @@ def test_another_process_is_waited_for(tmp_path: Path, server: OtlpServer, threa
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from journal_files import resource, scope, span
-        from otelsync.journal.writer import SPAN, Journal
+        from otelsync.journal.format import SPAN
+        from otelsync.journal.writer import Journal
         from otelsync.shipping.shipper import Shipper
         from otelsync.shipping.shipper_thread import ShipperThread
         directory = Path({str(tmp_path)!r})

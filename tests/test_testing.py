@@ -24,7 +24,7 @@ import otelsync
 from otelsync import testing
 from otelsync.errors import ConfigurationError
 from otelsync.in_force import settings as configured
-from otelsync.journal.reader import JournalError
+from otelsync.journal.header import JournalError
 from otelsync.logs.events import Catalogue
 from otelsync.logs.installed import active
 from otelsync.testing import Kind, Log, Recorded, Span, assert_span_tree, span_tree, undeclared_events

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ScopeLogs
 
-from otelsync.journal.reader import JournalReader, list_segments
+from otelsync.journal.names import list_segments
+from otelsync.journal.reader import JournalReader
 from otelsync.testing import Log, span_tree
 from otelsync.testing import Span as Node
 from otelsync.testing.reading import (

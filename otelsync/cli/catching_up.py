@@ -57,7 +57,9 @@ def _catch_up(settings: Settings) -> None:
 
 def _store_alone(settings: Settings) -> None:
     """Copy records into the store without moving any cursor: whoever ships them does not find them gone."""
-    from otelsync.journal.reader import JournalError, JournalReader, list_segments
+    from otelsync.journal.header import JournalError
+    from otelsync.journal.names import list_segments
+    from otelsync.journal.reader import JournalReader
     from otelsync.store.writing import StoreSink
 
     sink = StoreSink(settings.store_file)

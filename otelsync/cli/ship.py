@@ -17,8 +17,7 @@ import click
 from otelsync.cli import options
 from otelsync.configuration.destinations import make_reports
 from otelsync.errors import ConfigurationError, OtelsyncError
-from otelsync.journal.reader import Writer
-from otelsync.journal.writer import boot_id, start_ticks
+from otelsync.journal.process_identity import Writer, boot_id, start_ticks
 from otelsync.run.survivors import anyone_writing
 from otelsync.settings import Settings
 

@@ -143,7 +143,7 @@ def _metrics_endpoint(settings: Settings) -> tuple[OtlpEndpoint, float] | None:
 
 def name_destinations(directory: Path, endpoints: Sequence[OtlpEndpoint]) -> None:
     """Write down where the records of a journal directory are meant to go."""
-    from otelsync.journal.writer import make_private
+    from otelsync.journal.segment import make_private
 
     with contextlib.suppress(OSError):  # the journal will say that it cannot be written
         make_private(directory)

@@ -12,8 +12,10 @@ from typing import Final
 
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.doctor.variables import Asked
-from otelsync.journal.reader import JournalError, JournalReader, UnknownVersionError, list_segments, process_alive
-from otelsync.journal.writer import HEADER_SIZE
+from otelsync.journal.format import HEADER_SIZE
+from otelsync.journal.header import JournalError, UnknownVersionError, process_alive
+from otelsync.journal.names import list_segments
+from otelsync.journal.reader import JournalReader
 from otelsync.settings import Settings
 from otelsync.settings.checks import MIB
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, FileProgress, load

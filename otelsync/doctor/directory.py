@@ -13,7 +13,7 @@ from typing import Final
 
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.doctor.places import existing, temporary
-from otelsync.journal.writer import FIRST_SEGMENT, LARGEST_SEGMENT, SUFFIX
+from otelsync.journal.format import FIRST_SEGMENT, LARGEST_SEGMENT, SUFFIX
 from otelsync.settings import Settings
 from otelsync.settings.checks import MIB
 

@@ -21,7 +21,7 @@ from typing import Final
 
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.errors import OtelsyncError
-from otelsync.journal.reader import list_segments
+from otelsync.journal.names import list_segments
 from otelsync.otlp.options import OtlpEndpoint
 from otelsync.settings import Settings
 from otelsync.shipping.ledger import Account, read_ledger

@@ -1,6 +1,6 @@
 """Reading journals: one file's records from an offset on, as batches, whatever the state of the file.
 
-The format is described in ``journal/writer.py``, which writes it. A journal is read while its process writes to it,
+The format is described in ``journal/format.py``. A journal is read while its process writes to it,
 and after that process has died in any way, so nothing in a file is believed until it has been checked.
 """
 
@@ -13,147 +13,37 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from otelsync.journal.batch import Batch, Group
-from otelsync.journal.writer import (
-    CLOSED,
-    COMMITTED_AT,
-    DROP_REASONS,
-    DROPPED_AT,
+from otelsync.journal.format import (
     FRAME_SIZE,
-    HEADER,
     HEADER_SIZE,
     LARGEST_RECORD,
     LOG,
-    MAGIC,
-    OPEN,
     RESOURCE,
     SCOPE,
-    SEALED,
     SPAN,
     SPAN_END,
     SPAN_RELEASED,
     SPAN_START,
     SPAN_VERDICT,
-    VERSION,
-    boot_id,
 )
+from otelsync.journal.header import MAX_SEGMENT, JournalError, JournalHeader, parse_header, process_alive
+from otelsync.journal.names import parse_name
 
 MAX_BODY = LARGEST_RECORD + 4096
 """Bytes. The writer refuses longer records, so a longer one is damage."""
-MAX_SEGMENT = 64 * 1024 * 1024
-"""Bytes. The writer's segments end at 8 MiB; what lies beyond this in a file is not looked at."""
 
-MOST_DROPPED = 1 << 40
-"""Nobody drops so many records in one file: a larger counter is damage, and their sums must stay within 64 bits."""
 
-_PROGRESS = struct.Struct("<QQ")
-_DROPPED = struct.Struct("<16Q")
 _RECORD = struct.Struct("<III")
 """Length, crc, and kind, flags and ref as one number: equal numbers go the same way."""
-_NAME = re.compile(r"(([0-9]{1,10})-([0-9]{1,20})-[0-9a-f]{8})-([0-9]{6,9})\.journal", re.ASCII)
 _PLAUSIBLE = re.compile(
     rb"(?=..[\x00-\x40]\x00....(?:[\x03-\x08]\x00..\x12|\x01\x00..\x0a|\x02\x00....\x0a))", re.DOTALL
 )
 _RESYNC_BUDGET = 256 * 1024 * 1024
 """Bytes that may be checksummed in search of the next record, so that a hostile file cannot hold the shipper."""
-
-
-class JournalError(Exception):
-    """A file cannot be read as a journal."""
-
-
-class UnknownVersionError(JournalError):
-    """The file is a journal of another format version: it belongs to another release of otelsync."""
-
-
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """The process that writes a journal."""
-
-    pid: int
-    start_ticks: int
-    """Field 22 of ``/proc/<pid>/stat``; 0 where there is no ``/proc``."""
-    boot_id: bytes
-    """16 bytes; zeros where unknown."""
-
-    def alive(self) -> bool:
-        """Whether that very process still runs, and not another one with its number."""
-        if any(self.boot_id) and self.boot_id != boot_id():
-            return False
-        if self.start_ticks and Path("/proc/self/stat").exists():
-            return _start_ticks(self.pid) == self.start_ticks
-        return _answers(self.pid)
-
-
-class SegmentName(NamedTuple):
-    """What the name of a journal file says."""
-
-    series: str
-    sequence: int
-    name: str
-    pid: int
-    start_ticks: int
-
-
-@dataclass(frozen=True, slots=True)
-class JournalHeader:
-    """The fixed part at the beginning of a journal file, as it was when it was read."""
-
-    writer: Writer
-    sequence: int
-    created: int
-    """Unix nanoseconds."""
-    committed: int
-    """Offset in bytes of the end of the last complete record, never beyond the end of the file."""
-    missing: int
-    """Bytes that were committed and are not in the file."""
-    state: int
-    dropped: dict[str, dict[str, int]]
-    """Signal (span, log) to reason to how many records the writer dropped. Reasons without a drop are left out."""
-    damaged: bool = False
-    """The header cannot be read: `writer` is what the file's name says, and `committed` is the file's size."""
-
-    @property
-    def final(self) -> bool:
-        """Whether the writer said that it will write no more to this file."""
-        return self.state in (SEALED, CLOSED)
-
-
-def own_writer() -> Writer:
-    """This process, as it would stand in a journal's header."""
-    return Writer(os.getpid(), _start_ticks(os.getpid()) or 0, boot_id())
-
-
-def process_alive(header: JournalHeader) -> bool:
-    """Whether the process that writes the journal still runs. A zombie does not."""
-    return header.writer.alive()
-
-
-def parse_name(name: str) -> SegmentName | None:
-    """The parts of a journal file's name; None for any other name."""
-    match = _NAME.fullmatch(name)
-    if match is None:
-        return None
-    return SegmentName(match[1], int(match[4]), name, int(match[2]), int(match[3]))
-
-
-def list_segments(directory: Path) -> dict[str, list[SegmentName]]:
-    """The journal files in `directory` by series, each series in order. Other names are ignored.
-
-    A directory that cannot be read is an empty one.
-    """
-    series: dict[str, list[SegmentName]] = {}
-    try:
-        names = os.listdir(directory)  # noqa: PTH208  (Path.iterdir costs six times as much, once a second)
-    except OSError:
-        return series
-    for segment in sorted(filter(None, map(parse_name, names))):
-        series.setdefault(segment.series, []).append(segment)
-    return series
 
 
 class JournalReader:
@@ -195,7 +85,7 @@ class JournalReader:
         status = os.fstat(self._fd)
         self.removed = status.st_nlink == 0
         size = min(status.st_size, MAX_SEGMENT)
-        header = _parse_header(os.pread(self._fd, HEADER_SIZE, 0), size, self.segment)
+        header = parse_header(os.pread(self._fd, HEADER_SIZE, 0), size, self.segment)
         if header.committed < size and (header.final or not process_alive(header)) and self._hides(header, size):
             header = replace(header, committed=size, damaged=True)
         self.header = header
@@ -410,58 +300,3 @@ def _seed(tag: int) -> int:
     """The checksum covers kind and ref too: kind | ref << 8. Kind 0 gets a seed with which zeros are not a record."""
     kind = tag & 0xFF
     return kind | (tag >> 16) << 8 if kind else 0xFFFFFFFF
-
-
-def _parse_header(raw: bytes, size: int, segment: SegmentName) -> JournalHeader:
-    if len(raw) < HEADER_SIZE:
-        return _damaged_header(size, segment)
-    magic, version, header_size, pid, sequence, ticks, boot, created = HEADER.unpack_from(raw)
-    committed, state = _PROGRESS.unpack_from(raw, COMMITTED_AT)
-    if magic == MAGIC and version != VERSION:
-        raise UnknownVersionError(f"format version {version}, this release reads version 1")
-    if magic != MAGIC or header_size != HEADER_SIZE or committed < HEADER_SIZE:
-        return _damaged_header(size, segment)
-    return JournalHeader(
-        writer=Writer(pid, ticks, boot),
-        sequence=sequence,
-        created=created,
-        committed=min(committed, size),
-        missing=max(0, min(committed, MAX_SEGMENT) - size),
-        state=state,
-        dropped=_dropped(_DROPPED.unpack_from(raw, DROPPED_AT)),
-    )
-
-
-def _damaged_header(size: int, segment: SegmentName) -> JournalHeader:
-    writer = Writer(segment.pid, segment.start_ticks, bytes(16))
-    return JournalHeader(writer, segment.sequence, 0, size, 0, OPEN, {"span": {}, "log": {}}, damaged=True)
-
-
-def _dropped(counters: tuple[int, ...]) -> dict[str, dict[str, int]]:
-    return {
-        signal: {
-            reason: counters[2 * index + offset]
-            for index, reason in enumerate(DROP_REASONS)
-            if 0 < counters[2 * index + offset] <= MOST_DROPPED
-        }
-        for offset, signal in enumerate(("span", "log"))
-    }
-
-
-def _start_ticks(pid: int) -> int | None:
-    """When process `pid` began, in clock ticks after boot; None if it does not run (any more)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return None if fields[0] in (b"Z", b"X") else int(fields[19])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def _answers(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return pid > 0

@@ -2,99 +2,52 @@
 
 A byte that was copied into a shared mapping belongs to the kernel: it survives SIGKILL, ``os._exit`` and the OOM
 killer (not a power failure). Appending never blocks on I/O, never raises and never loses count.
-
-One series of files a process, named ``{pid}-{start ticks}-{nonce}-{sequence}.journal``. All integers little-endian.
-The header has 512 bytes:
-
-    ======  =====  ==========================================================================================
-    offset  type   meaning
-    ======  =====  ==========================================================================================
-    0       8s     magic, ``OTELSYNC``
-    8       u32    version, 1
-    12      u32    header size, 512
-    16      u32    process id
-    20      u32    sequence of this file in its series
-    24      u64    start time of the process, in clock ticks since boot (``/proc/self/stat``, field 22; else 0)
-    32      16s    boot id (else zeros)
-    48      u64    created, nanoseconds since the epoch
-    64      u64    committed: offset of the end of the last complete record
-    72      u64    state: 0 open, 1 sealed (the series goes on in another file), 2 closed (the series has ended)
-    128     16u64  records of this file's time that were dropped: index = reason * 2 + signal (0 span, 1 log)
-    ======  =====  ==========================================================================================
-
-A record is ``u32 length | u32 crc32 | u8 kind | u8 flags | u16 ref | body``; the checksum covers the body and is seeded
-with ``kind | ref << 8``. A record counts once `committed` lies behind it, so a reader never sees half of one.
-
-    ====  ============  ==================================================================================
-    kind  name          body
-    ====  ============  ==================================================================================
-    1     RESOURCE      ``ResourceSpans`` field 1; its number is the ref
-    2     SCOPE         u16 number of its resource, ``ScopeSpans`` fields 1 and 3; its number is the ref
-    3     SPAN          a span that has ended, as ``ScopeSpans`` field 2; the ref is its scope, here and below
-    4     SPAN_START    a span that has begun: the same without an end
-    5     SPAN_END      a span that has ended, of which there is a SPAN_START in the same series
-    6     LOG           a log record, as ``ScopeLogs`` field 2
-    7     SPAN_VERDICT  what ended another process's span: trace id, span id, and the end, attributes and
-                        status that go into the span, should that process die without ending it
-    8     SPAN_RELEASED trace id and span id of a span that has begun here and is ended by another process
-    ====  ============  ==================================================================================
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import mmap
 import os
 import secrets
 import time
 import weakref
 from _thread import RLock
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from struct import Struct
 from typing import Final
 from zlib import crc32
 
+from otelsync.journal.format import (
+    CLOSED,
+    DISK,
+    DROP_REASONS,
+    FIRST_SEGMENT,
+    FRAME,
+    FRAME_SIZE,
+    HEADER,
+    HEADER_SIZE,
+    JOURNAL_FULL,
+    LARGEST_RECORD,
+    LOG,
+    RESOURCE,
+    SCOPE,
+    SEALED,
+    SPAN,
+    SPAN_END,
+    SPAN_RELEASED,
+    SUFFIX,
+    TOO_LARGE,
+)
 from otelsync.journal.native import Place
+from otelsync.journal.process_identity import start_ticks
+from otelsync.journal.segment import Segment, make_private
 
-MAGIC: Final = b"OTELSYNC"
-VERSION: Final = 1
-HEADER_SIZE: Final = 512
-HEADER: Final = Struct("<8sIIIIQ16sQ")
-"""magic, version, header size, pid, sequence, start ticks, boot id, created."""
-COMMITTED_AT: Final = 64
-STATE_AT: Final = 72
-DROPPED_AT: Final = 128
-FRAME: Final = Struct("<IIBBH")
-"""length of the body, checksum, kind, flags, ref."""
-FRAME_SIZE: Final = FRAME.size
-
-RESOURCE: Final = 1
-SCOPE: Final = 2
-SPAN: Final = 3
-SPAN_START: Final = 4
-SPAN_END: Final = 5
-LOG: Final = 6
-SPAN_VERDICT: Final = 7
-SPAN_RELEASED: Final = 8
-
-OPEN: Final = 0
-SEALED: Final = 1
-CLOSED: Final = 2
-
-DROP_REASONS: Final = ("journal_full", "disk", "too_large", "encode_error")
-JOURNAL_FULL, DISK, TOO_LARGE, ENCODE_ERROR = range(4)
-
-SUFFIX: Final = ".journal"
-FIRST_SEGMENT: Final = 256 * 1024
-LARGEST_SEGMENT: Final = 8 * 1024 * 1024
-LARGEST_RECORD: Final = 4 * 1024 * 1024
 LOOK_EVERY_NS: Final = 100_000_000
-"""How often a writer looks whether its file is still there."""
+"""Nanoseconds after which a writer looks again whether its file is still there."""
 RETRY_NS: Final = 1_000_000_000
-"""How long a writer that could not open a file waits before it tries again."""
+"""Nanoseconds that a writer that could not open a file waits before it tries again."""
 
 _NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
@@ -102,108 +55,6 @@ _log = logging.getLogger("otelsync.journal")
 
 _pack_frame = FRAME.pack
 _pack_u16 = Struct("<H").pack
-_u64 = Struct("<Q")
-
-
-@cache
-def start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since boot; 0 where there is no ``/proc``.
-
-    Source: proc_pid_stat(5), field 22. The name in field 2 may hold anything, so fields count from its last bracket.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return 0
-    return int(stat[stat.rindex(b")") + 2 :].split()[19])
-
-
-@cache
-def boot_id() -> bytes:
-    """What tells this boot of the kernel from every other, 16 bytes; zeros where it cannot be had."""
-    try:
-        return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
-    except (OSError, ValueError):
-        return bytes(16)
-
-
-def make_private(directory: Path) -> None:
-    """Make a directory, and those above it that are missing, for this user alone.
-
-    Raises:
-        OSError: It cannot be made.
-    """
-    missing = [path for path in (directory, *directory.parents) if not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(mode=0o700, exist_ok=True)
-
-
-def _reserve(fd: int, size: int) -> None:
-    """Let the disk set aside `size` bytes, or say now that it cannot. Where there is no such call, write them."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(fd, 0, size)
-        return
-    for start in range(0, size, 65536):
-        os.pwrite(fd, bytes(min(65536, size - start)), start)
-
-
-class Segment:
-    """One mapped journal file.
-
-    Args:
-        path: A file that does not exist yet.
-        sequence: Its place in the series.
-        size: How many bytes to reserve: a hole would turn a full disk into SIGBUS.
-
-    Raises:
-        OSError: It could not be made; nothing is left behind.
-    """
-
-    def __init__(self, path: Path, sequence: int, size: int) -> None:
-        self.path = path
-        self.size = size
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            _reserve(self.fd, size)
-            self.map = mmap.mmap(self.fd, size)
-        except BaseException:
-            os.close(self.fd)
-            path.unlink(missing_ok=True)
-            raise
-        pid = os.getpid()
-        self.map[: HEADER.size] = HEADER.pack(
-            MAGIC, VERSION, HEADER_SIZE, pid, sequence, start_ticks(pid), boot_id(), time.time_ns()
-        )
-        self._view = memoryview(self.map)
-        self.committed = self._view[COMMITTED_AT : COMMITTED_AT + 8].cast("Q")
-        self.committed[0] = HEADER_SIZE
-
-    def harm(self) -> str:
-        """What somebody did to the file: "" (nothing), "removed" or "shortened"."""
-        status = os.fstat(self.fd)
-        if status.st_size < self.size:
-            return "shortened"
-        return "" if status.st_nlink else "removed"
-
-    def add_dropped(self, index: int, count: int) -> None:
-        """Add to a counter of dropped records; `index` is reason * 2 + signal."""
-        at = DROPPED_AT + index * 8
-        self.map[at : at + 8] = _u64.pack(_u64.unpack_from(self.map, at)[0] + count)
-
-    def set_state(self, state: int) -> None:
-        """Tell readers whether more will come: OPEN, SEALED or CLOSED."""
-        self.map[STATE_AT : STATE_AT + 8] = _u64.pack(state)
-
-    def release(self, shrink_to: int | None = None) -> None:
-        """Unmap and close the file, cut to `shrink_to` bytes if given."""
-        self.committed.release()
-        self._view.release()
-        self.map.close()
-        try:
-            if shrink_to is not None:
-                os.ftruncate(self.fd, shrink_to)
-        finally:
-            os.close(self.fd)
 
 
 class Journal(Place):

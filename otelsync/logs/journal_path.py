@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span, TraceFlags
 
-from otelsync.journal.writer import ENCODE_ERROR, LOG
+from otelsync.journal.format import ENCODE_ERROR, LOG
 from otelsync.logs.fields import ExcInfo, with_error, without_own_names
 from otelsync.logs.output import Output
 from otelsync.logs.path import LogPath

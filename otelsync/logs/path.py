@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from opentelemetry.trace import Span
 
+from otelsync.journal.format import ENCODE_ERROR, LOG
 from otelsync.journal.native import native
-from otelsync.journal.writer import ENCODE_ERROR, LOG
 from otelsync.levels import INFO, LEVELS, level_name
 from otelsync.logs import context_variables, own_events  # noqa: F401  # own_events declares what otelsync itself logs
 from otelsync.logs.fields import ExcInfo, with_error, without_own_names

@@ -19,7 +19,8 @@ from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 from opentelemetry.trace import Tracer as TracerApi
 from opentelemetry.util import types
 
-from otelsync.journal.writer import SPAN_VERDICT, Journal
+from otelsync.journal.format import SPAN_VERDICT
+from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
 from otelsync.recording.encoders import Encoders
 from otelsync.recording.ids import IdGenerator

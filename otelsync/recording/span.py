@@ -21,8 +21,8 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util import types
 
 from otelsync.errors import message_of
+from otelsync.journal.format import ENCODE_ERROR, SPAN, SPAN_END, SPAN_RELEASED, SPAN_START
 from otelsync.journal.native import native
-from otelsync.journal.writer import ENCODE_ERROR, SPAN, SPAN_END, SPAN_RELEASED, SPAN_START
 from otelsync.otlp.encoding import field, varint
 from otelsync.recording.scope import EMPTY
 from otelsync.recording.span_bytes import END_TIME, count_field, encode_event, encode_link, status_field

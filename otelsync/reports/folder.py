@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from otelsync.errors import OtelsyncError
-from otelsync.journal.writer import make_private
+from otelsync.journal.segment import make_private
 
 
 class ReportError(OtelsyncError):

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from otelsync.journal.reader import Writer, list_segments
+from otelsync.journal.names import list_segments
+from otelsync.journal.process_identity import Writer
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PYTHON: Final = re.compile(r"python|pypy|uwsgi")

@@ -10,16 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from otelsync.journal.batch import Batch
-from otelsync.journal.reader import (
-    JournalError,
-    JournalHeader,
-    JournalReader,
-    SegmentName,
-    UnknownVersionError,
-    list_segments,
-    process_alive,
-)
-from otelsync.journal.writer import HEADER_SIZE
+from otelsync.journal.format import HEADER_SIZE
+from otelsync.journal.header import JournalError, JournalHeader, UnknownVersionError, process_alive
+from otelsync.journal.names import SegmentName, list_segments
+from otelsync.journal.reader import JournalReader
 from otelsync.shipping import checkpoint as checkpoints
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, FileProgress
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import orjson
 
-from otelsync.journal.writer import HEADER_SIZE
+from otelsync.journal.format import HEADER_SIZE
 
 NAME = "shipper.json"
 STAGES = "stages"

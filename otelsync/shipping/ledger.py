@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from otelsync.journal.reader import JournalError, JournalReader, list_segments, process_alive
-from otelsync.journal.writer import DROP_REASONS, HEADER_SIZE
+from otelsync.journal.format import DROP_REASONS, HEADER_SIZE
+from otelsync.journal.header import JournalError, process_alive
+from otelsync.journal.names import list_segments
+from otelsync.journal.reader import JournalReader
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, Counts, FileProgress, load
 
 _TRIES = 10

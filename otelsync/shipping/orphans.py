@@ -17,7 +17,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otelsync.journal.batch import Batch, Group
-from otelsync.journal.writer import SPAN_END, Journal
+from otelsync.journal.format import SPAN_END
+from otelsync.journal.writer import Journal
 from otelsync.otlp.exporter import Run, varint
 from otelsync.shipping.checkpoint import OpenSeries, Verdict, decode, encode
 from otelsync.vocabulary import SYNC_OUTCOME

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from otelsync.journal.reader import JournalError, JournalReader, Writer, list_segments, process_alive
+from otelsync.journal.header import JournalError, process_alive
+from otelsync.journal.names import list_segments
+from otelsync.journal.process_identity import Writer
+from otelsync.journal.reader import JournalReader
 from otelsync.shipping.checkpoint import STAGES, Checkpoint, CheckpointError, load
 
 

@@ -15,7 +15,9 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
 from otelsync.journal.batch import Batch
-from otelsync.journal.reader import Writer, parse_name, process_alive
+from otelsync.journal.header import process_alive
+from otelsync.journal.names import parse_name
+from otelsync.journal.process_identity import Writer
 from otelsync.otlp.exporter import OtlpSink, Outcome
 from otelsync.shipping import orphans
 from otelsync.shipping.backlog import Backlog, Segment

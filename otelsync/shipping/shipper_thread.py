@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from otelsync.journal.reader import own_writer
+from otelsync.journal.process_identity import own_writer
 from otelsync.shipping.positions import arrived, positions
 from otelsync.shipping.shipper import Shipper
 

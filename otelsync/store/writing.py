@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from otelsync.errors import StoreError
 from otelsync.journal.batch import Batch
-from otelsync.journal.writer import make_private
+from otelsync.journal.segment import make_private
 from otelsync.store import rows, schema
 from otelsync.store.histogram import buckets
 from otelsync.store.kinship import PIPELINE, Kinship, Known, SpanId, Spans, SumKey

@@ -13,7 +13,9 @@ from opentelemetry.proto.trace.v1 import trace_pb2 as wire
 
 from otelsync.errors import RunNotFoundError
 from otelsync.journal.batch import Batch
-from otelsync.journal.reader import JournalError, JournalReader, list_segments
+from otelsync.journal.header import JournalError
+from otelsync.journal.names import list_segments
+from otelsync.journal.reader import JournalReader
 from otelsync.store.runs import open_store
 from otelsync.testing.records import Kind, Log, Span
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Final
 
-from otelsync.journal.reader import JournalError, JournalReader, SegmentName, list_segments, process_alive
+from otelsync.journal.header import JournalError, process_alive
+from otelsync.journal.names import SegmentName, list_segments
+from otelsync.journal.reader import JournalReader
 from otelsync.shipping import checkpoint as checkpoints
 from otelsync.shipping.checkpoint import Checkpoint, CheckpointError
 from otelsync.views.process_now import ProcessNow

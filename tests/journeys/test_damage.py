@@ -17,7 +17,7 @@ from journal_files import JournalFile, log, span
 from otlp_server import eventually, otlp_server
 from trace_tree import spans_in_store
 
-from otelsync.journal.writer import CLOSED, LOG, SEALED, SPAN
+from otelsync.journal.format import CLOSED, LOG, SEALED, SPAN
 from otelsync.otlp.exporter import OtlpSink
 from otelsync.otlp.options import OtlpEndpoint
 from otelsync.shipping.checkpoint import NAME

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from otelsync.journal.writer import make_private
+from otelsync.journal.segment import make_private
 
 HOLD: Final = "hold"
 """The dispatcher's own member: nothing is empty before it has published everything."""

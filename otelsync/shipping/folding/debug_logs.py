@@ -15,8 +15,8 @@ from typing import Any, Final
 import orjson
 
 from otelsync.journal.batch import Batch, Group
-from otelsync.journal.reader import process_alive
-from otelsync.journal.writer import CLOSED
+from otelsync.journal.format import CLOSED
+from otelsync.journal.header import process_alive
 from otelsync.otlp.encoding import key_value
 from otelsync.otlp.exporter import Outcome
 from otelsync.shipping.backlog import Backlog, Segment

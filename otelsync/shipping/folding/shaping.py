@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Final
 
 from otelsync.journal.batch import Batch, Group
-from otelsync.journal.reader import process_alive
-from otelsync.journal.writer import CLOSED
+from otelsync.journal.format import CLOSED
+from otelsync.journal.header import process_alive
 from otelsync.otlp.exporter import Outcome
 from otelsync.shipping.backlog import Backlog, Segment
 from otelsync.shipping.checkpoint import decode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from otelsync.journal.writer import DROP_REASONS
+from otelsync.journal.format import DROP_REASONS
 from otelsync.shipping.checkpoint import MetricMemory
 from otelsync.shipping.ledger import Account, Ledger
 from otelsync.shipping.metrics import catalogue

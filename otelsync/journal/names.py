@@ -1,0 +1,43 @@
+"""Names of journal files: the series of a process, and the place of each file in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_NAME: Final = re.compile(r"(([0-9]{1,10})-([0-9]{1,20})-[0-9a-f]{8})-([0-9]{6,9})\.journal", re.ASCII)
+
+
+class SegmentName(NamedTuple):
+    """The parts of a journal file's name."""
+
+    series: str
+    sequence: int
+    name: str
+    pid: int
+    start_ticks: int
+
+
+def parse_name(name: str) -> SegmentName | None:
+    """Return the parts of a journal file's name; None for any other name."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    return SegmentName(match[1], int(match[4]), name, int(match[2]), int(match[3]))
+
+
+def list_segments(directory: Path) -> dict[str, list[SegmentName]]:
+    """Return the journal files in `directory` by series, each series in order. Other names are ignored.
+
+    A directory that cannot be read is an empty one.
+    """
+    series: dict[str, list[SegmentName]] = {}
+    try:
+        names = os.listdir(directory)  # noqa: PTH208  (Path.iterdir costs six times as much, once a second)
+    except OSError:
+        return series
+    for segment in sorted(filter(None, map(parse_name, names))):
+        series.setdefault(segment.series, []).append(segment)
+    return series
