@@ -13,6 +13,7 @@ from recorded import Recorded
 from sync_spans import attributes_of, body
 
 import otelsync
+from otelsync.otlp.decoding import lean_spans
 from otelsync.otlp.exporter import OtlpSink
 from otelsync.otlp.options import OtlpEndpoint, Signal
 from otelsync.shipping.folding.budget import Limits
@@ -20,7 +21,6 @@ from otelsync.shipping.folding.fan_out import MOST_TRACES, FanOut, FanOuts, divi
 from otelsync.shipping.ledger import read_ledger
 from otelsync.shipping.outlet import Backoff
 from otelsync.shipping.shipper import Shipper
-from otelsync.store.rows import lean_spans
 
 LIMITS = Limits(max_spans=100)
 """Enough for ten spans to stay whole; the trace is full with its ninetieth span."""

@@ -378,7 +378,7 @@ def test_all_of_a_batch_is_stored_or_nothing(path: Path, sink: StoreSink) -> Non
 
 def test_a_busy_store_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While another process writes for long, a batch is refused with the reason, and taken when it has done."""
-    monkeypatch.setattr("otelsync.store.writing._PATIENCE", 0.01)
+    monkeypatch.setattr("otelsync.store.connection.PATIENCE", 0.01)
     impatient = StoreSink(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from otelsync.journal.batch import Batch
+from otelsync.otlp.encoding import varint
 from otelsync.otlp.http import HttpTransport
 from otelsync.otlp.options import OtlpEndpoint, Signal
 from otelsync.otlp.reply import Reply, Transport, printable
@@ -60,16 +61,6 @@ def encode_request(runs: Iterable[Run]) -> bytes:
             parts += (heads[scope], scope)
             parts += bodies
     return b"".join(parts)
-
-
-def varint(number: int) -> bytes:
-    """A number as protobuf writes lengths."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 class OtlpSink:

@@ -19,7 +19,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from otelsync.journal.batch import Batch, Group
 from otelsync.journal.format import SPAN_END
 from otelsync.journal.writer import Journal
-from otelsync.otlp.exporter import Run, varint
+from otelsync.otlp.decoding import span_id, untagged
+from otelsync.otlp.encoding import varint
+from otelsync.otlp.exporter import Run
 from otelsync.shipping.checkpoint import OpenSeries, Verdict, decode, encode
 from otelsync.vocabulary import SYNC_OUTCOME
 
@@ -78,17 +80,6 @@ def _forget_old(verdicts: dict[str, Verdict], now: int) -> bool:
     return forgotten
 
 
-def span_id(body: bytes) -> str | None:
-    """The span id in hexadecimal of a span as the journal holds it; None where there is none."""
-    message = untagged(body)
-    # The writer begins every span with trace id, parent (if any) and span id.
-    if message[:2] == b"\x0a\x10":
-        at = 28 if message[18:20] == b"\x22\x08" else 18
-        if message[at : at + 2] == b"\x12\x08" and len(message) >= at + 10:
-            return message[at + 2 : at + 10].hex()
-    return None
-
-
 def closed(series: OpenSeries, verdicts: Mapping[str, Verdict]) -> list[Run]:
     """The open spans of a dead process as finished ones with the same ids.
 
@@ -116,14 +107,6 @@ def write(directory: Path, runs: Iterable[Run]) -> bool:
             journal.append(SPAN_END, scopes[resource, scope], body, time.time_ns())
     journal.close()
     return not journal.dropped
-
-
-def untagged(body: bytes) -> bytes:
-    """The message in a length-delimited field with a tag of one byte."""
-    at = 1
-    while at < min(len(body), 11) and body[at] & 0x80:
-        at += 1
-    return body[at + 1 :]
 
 
 def _close(body: bytes, last_seen: int, verdict: Verdict | None) -> bytes:

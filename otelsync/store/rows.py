@@ -1,28 +1,26 @@
 """Decode journalled OTLP bodies to the values that the local store keeps.
 
-Most of the cost of reading a span in Python is its attributes, and most attributes of a sync repeat. So spans and log
-records are parsed with message types that have OTLP's field numbers but leave each attribute as bytes: what protobuf
-allows by its wire format. The bytes are looked up in a table of JSON fragments. What is out of the ordinary (a status,
-events, links, trace state) is parsed again with opentelemetry-proto's own types.
+Most attributes of a sync repeat, so their bytes are looked up in a table of JSON fragments. What is out of the ordinary
+(a status, events, links, trace state) is parsed again with opentelemetry-proto's own types.
 """
 
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import orjson
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
+
+from otelsync.otlp.decoding import LeanLogs, LeanSpans, parsed, value_of
+from otelsync.vocabulary import SYNC_ID
 
 LARGEST: Final = 2**63 - 1
 """SQLite's largest integer; OTLP's times reach further, and are cut off here."""
+_SYNC_ID: Final = f'"{SYNC_ID}":"'
 STATUS_ERROR: Final = 2
 """OTLP's status code of a span that failed."""
 
@@ -151,7 +149,10 @@ class Decoder:
         detailed: list[Detailed] = []
         fragment, names, hexadecimal = self._fragments.__getitem__, self._names, self._hex
         add = plain.append
-        for body, span in self._parse(_Spans, bodies):
+        for body, span in parsed(LeanSpans, bodies):
+            if span is None:
+                self.undecodable += 1
+                continue
             if span.status or span.events or span.links or span.trace_state:
                 detailed += self._detailed(body, resource, scope)
                 continue
@@ -177,7 +178,10 @@ class Decoder:
         """The log records in `bodies`."""
         fragment = self._fragments.__getitem__
         records = []
-        for _, record in self._parse(_Logs, bodies):
+        for _, record in parsed(LeanLogs, bodies):
+            if record is None:
+                self.undecodable += 1
+                continue
             attributes = "{" + ",".join(map(fragment, record.attributes)) + "}"
             records.append(
                 Log(
@@ -191,7 +195,7 @@ class Decoder:
                     attributes,
                     resource,
                     # Quotation marks inside a value are escaped, so this cannot be found in one.
-                    attributes.partition('"sync.id":"')[2].partition('"')[0],
+                    attributes.partition(_SYNC_ID)[2].partition('"')[0],
                 )
             )
         return records
@@ -221,112 +225,6 @@ class Decoder:
                 _links(span),
                 span.trace_state,
             )
-
-    def _parse(self, kind: Any, bodies: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
-        """Each body with its record: all in one go, or one by one where one of them is not what it should be."""
-        try:
-            records = kind.FromString(b"".join(bodies)).records
-        except DecodeError:
-            records = ()
-        if len(records) == len(bodies):
-            return zip(bodies, records, strict=True)
-        return self._parse_each(kind, bodies)
-
-    def _parse_each(self, kind: Any, bodies: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
-        for body in bodies:
-            try:
-                (record,) = kind.FromString(body).records
-            except (DecodeError, ValueError):
-                self.undecodable += 1
-            else:
-                yield body, record
-
-
-class LeanSpan(Protocol):
-    """What is quickly read of a span; what is inside its attributes, events, links and status stays bytes."""
-
-    trace_id: bytes
-    span_id: bytes
-    parent_span_id: bytes
-    name: bytes
-    kind: int
-    start: int
-    """Unix nanoseconds, as is `end`."""
-    end: int
-    attributes: Sequence[bytes]
-    status: bytes
-    flags: int
-
-
-class LeanLog(Protocol):
-    """What is quickly read of a log record."""
-
-    trace_id: bytes
-    span_id: bytes
-    severity_number: int
-    attributes: Sequence[bytes]
-    flags: int
-
-
-def lean_spans(bodies: Sequence[bytes]) -> list[LeanSpan | None]:
-    """The spans in `bodies`; None for one that cannot be read."""
-    return _lean(_Spans, bodies)
-
-
-def lean_logs(bodies: Sequence[bytes]) -> list[LeanLog | None]:
-    """The log records in `bodies`; None for one that cannot be read."""
-    return _lean(_Logs, bodies)
-
-
-def _lean(kind: Any, bodies: Sequence[bytes]) -> list[Any]:
-    try:
-        records = kind.FromString(b"".join(bodies)).records
-    except DecodeError:
-        records = ()
-    return list(records) if len(records) == len(bodies) else [_only(kind, body) for body in bodies]
-
-
-def _only(kind: Any, body: bytes) -> Any:
-    try:
-        (record,) = kind.FromString(body).records
-    except (DecodeError, ValueError):
-        return None
-    return record
-
-
-def resource_attributes(body: bytes) -> dict[str, object]:
-    """The attributes of a resource (``ResourceSpans`` field 1); none where it was lost."""
-    try:
-        resource: Resource = ResourceSpans.FromString(body).resource
-    except DecodeError:
-        return {}
-    return {pair.key: value_of(pair.value) for pair in resource.attributes}
-
-
-def scope_name(body: bytes) -> tuple[str, str]:
-    """Name and version of an instrumentation scope (``ScopeSpans`` field 1); empty where it was lost."""
-    try:
-        scope = ScopeLogs.FromString(body).scope
-    except DecodeError:
-        return "", ""
-    return scope.name, scope.version
-
-
-def value_of(value: AnyValue) -> object:
-    """An attribute's value as JSON can hold it: bytes as base64, NaN and infinities as strings, as in OTLP/JSON."""
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return None
-    held = getattr(value, kind)
-    if kind == "array_value":
-        return [value_of(item) for item in held.values]
-    if kind == "kvlist_value":
-        return {pair.key: value_of(pair.value) for pair in held.values}
-    if kind == "bytes_value":
-        return base64.b64encode(held).decode()
-    if kind == "double_value" and not math.isfinite(held):
-        return "NaN" if math.isnan(held) else "Infinity" if held > 0 else "-Infinity"
-    return held
 
 
 def to_json(value: object) -> str:
@@ -378,56 +276,3 @@ def _links(span: Span) -> str:
         for link in span.links
     ]
     return to_json(links) if links else ""
-
-
-def _lean_types() -> tuple[type[Message], type[Message]]:
-    """Messages with the field numbers of ScopeSpans and ScopeLogs that leave everything inside as bytes.
-
-    Source: opentelemetry-proto 1.x, trace/v1/trace.proto and logs/v1/logs.proto.
-    """
-    field = descriptor_pb2.FieldDescriptorProto
-    text, number, fixed32, fixed64 = field.TYPE_BYTES, field.TYPE_INT32, field.TYPE_FIXED32, field.TYPE_FIXED64
-    span = {
-        "trace_id": (1, text),
-        "span_id": (2, text),
-        "trace_state": (3, text),
-        "parent_span_id": (4, text),
-        "name": (5, text),
-        "kind": (6, number),
-        "start": (7, fixed64),
-        "end": (8, fixed64),
-        "attributes": (9, text),
-        "events": (11, text),  # repeated there, singular here: only whether there is one is asked
-        "links": (13, text),
-        "status": (15, text),
-        "flags": (16, fixed32),
-    }
-    log = {
-        "time": (1, fixed64),
-        "severity_number": (2, number),
-        "severity_text": (3, text),
-        "body": (5, text),
-        "attributes": (6, text),
-        "flags": (8, fixed32),
-        "trace_id": (9, text),
-        "span_id": (10, text),
-        "observed": (11, fixed64),
-    }
-    file = descriptor_pb2.FileDescriptorProto(name="otelsync/lean.proto", package="otelsync.lean", syntax="proto3")
-    for name, fields in (("Span", span), ("Log", log)):
-        message = file.message_type.add(name=name)
-        for key, (tag, kind) in fields.items():
-            label = field.LABEL_REPEATED if key == "attributes" else field.LABEL_OPTIONAL
-            message.field.add(name=key, number=tag, type=kind, label=label)
-        group = file.message_type.add(name=f"{name}s")
-        kind = field.TYPE_MESSAGE
-        group.field.add(
-            name="records", number=2, type=kind, type_name=f".otelsync.lean.{name}", label=field.LABEL_REPEATED
-        )
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(file.SerializeToString())
-    spans, logs = (pool.FindMessageTypeByName(f"otelsync.lean.{name}") for name in ("Spans", "Logs"))
-    return message_factory.GetMessageClass(spans), message_factory.GetMessageClass(logs)
-
-
-_Spans, _Logs = _lean_types()

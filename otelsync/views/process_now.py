@@ -19,9 +19,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otelsync import vocabulary
 from otelsync.journal.batch import Batch, Group
+from otelsync.otlp.decoding import resource_attributes, span_id, untagged
 from otelsync.shipping.checkpoint import OpenSeries, decode
-from otelsync.shipping.orphans import span_id, untagged
-from otelsync.store.rows import resource_attributes
 
 PIPELINE: Final = "sync.pipeline "
 PROGRESS: Final = ".progress"

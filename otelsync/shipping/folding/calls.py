@@ -16,14 +16,13 @@ from typing import Final
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otelsync.journal.batch import Batch, Group
+from otelsync.otlp.decoding import LeanSpan, lean_spans, span_id, untagged
 from otelsync.otlp.encoding import field as encoded_field
 from otelsync.otlp.encoding import key_value
 from otelsync.shipping.folding.budget import Budget, Limits
 from otelsync.shipping.folding.fan_out import REPO, FanOuts, divided, moved
 from otelsync.shipping.folding.siblings import Held, Place, Siblings, spans_in
-from otelsync.shipping.orphans import span_id, untagged
 from otelsync.store.histogram import buckets
-from otelsync.store.rows import LeanSpan, lean_spans
 from otelsync.vocabulary import SYNC_ACTION, SYNC_PR_FOLDED
 
 MOST_BUDGETS: Final = 128

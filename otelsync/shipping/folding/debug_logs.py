@@ -17,6 +17,7 @@ import orjson
 from otelsync.journal.batch import Batch, Group
 from otelsync.journal.format import CLOSED
 from otelsync.journal.header import process_alive
+from otelsync.otlp.decoding import LeanSpan, lean_logs, lean_spans
 from otelsync.otlp.encoding import key_value
 from otelsync.otlp.exporter import Outcome
 from otelsync.shipping.backlog import Backlog, Segment
@@ -24,7 +25,6 @@ from otelsync.shipping.checkpoint import decode, encode
 from otelsync.shipping.folding.budget import SLOW_FLOOR, SLOW_RATIO
 from otelsync.shipping.outlet import Parcel
 from otelsync.store.histogram import buckets, percentile
-from otelsync.store.rows import LeanSpan, lean_logs, lean_spans
 from otelsync.vocabulary import SYNC_ACTION, SYNC_OUTCOME
 
 LOGS: Final = "logs"

@@ -18,9 +18,9 @@ from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
 from otelsync.journal.batch import Batch, Group
-from otelsync.otlp.exporter import varint
+from otelsync.otlp.decoding import lean_logs
+from otelsync.otlp.encoding import varint
 from otelsync.shipping.folding.budget import SPENT, Budget
-from otelsync.store.rows import lean_logs
 from otelsync.vocabulary import SYNC_LINK
 
 REPO: Final = b"sync.repo "

@@ -15,6 +15,7 @@ from typing import Final
 from otelsync.journal.batch import Batch, Group
 from otelsync.journal.format import CLOSED
 from otelsync.journal.header import process_alive
+from otelsync.otlp.decoding import lean_spans
 from otelsync.otlp.exporter import Outcome
 from otelsync.shipping.backlog import Backlog, Segment
 from otelsync.shipping.checkpoint import decode
@@ -23,7 +24,6 @@ from otelsync.shipping.folding.calls import Fold, Folded, IsOver
 from otelsync.shipping.folding.fan_out import REPO, FanOuts, logs_at_home
 from otelsync.shipping.folding.state import FoldStateError, dump_fan_outs, dump_fold, load_fan_outs, load_fold
 from otelsync.shipping.outlet import Parcel
-from otelsync.store.rows import lean_spans
 
 TRACES: Final = "traces"
 LOGS: Final = "logs"

@@ -17,6 +17,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 
 from otelsync import vocabulary
 from otelsync.journal.batch import Batch, Group
+from otelsync.otlp.decoding import LeanSpan, lean_spans, resource_attributes, value_of
 from otelsync.shipping.checkpoint import Checkpoint, MetricMemory, decode
 from otelsync.shipping.metrics import catalogue
 from otelsync.shipping.metrics.durations import Exemplar
@@ -24,7 +25,6 @@ from otelsync.shipping.metrics.item_counts import ItemCounts
 from otelsync.shipping.metrics.quick_items import Alike, Likeness, alike
 from otelsync.shipping.metrics.series import MetricSeries
 from otelsync.shipping.metrics.span_facts import Fact, FactReader, Facts
-from otelsync.store.rows import LeanSpan, lean_spans, resource_attributes, value_of
 
 MOST_OPEN_CALLS: Final = 10_000
 """API calls that have begun, whose operation is remembered for the requests they make."""

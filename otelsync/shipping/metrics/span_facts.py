@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from otelsync import vocabulary
-from otelsync.store.rows import value_of
+from otelsync.otlp.decoding import value_of
 
 ITEMS: Final = vocabulary.SYNC_ITEMS_
 _WANTED: Final = frozenset(

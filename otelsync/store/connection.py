@@ -1,0 +1,112 @@
+"""Connections to the store's file: opened, checked, made where it is missing, and what SQLite's errors mean."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from otelsync.errors import StoreError
+from otelsync.store import schema
+from otelsync.store.sums import merge_histograms
+
+PATIENCE: Final = 5.0
+"""Seconds to wait for another process that is writing."""
+
+
+class DamagedError(StoreError):
+    """The file is not a SQLite database any more."""
+
+
+ELSEWHERE: Final = "set OTELSYNC_STORE_PATH to a file that can be written"
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the file, and make it and its tables if they are missing."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+    try:
+        connection.create_function("otelsync_merge", 2, merge_histograms, deterministic=True)
+        _check(connection, path)
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        _switch_to_wal(connection)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        with transaction(connection):
+            if not _check(connection, path):
+                _make_tables(connection)
+    except sqlite3.Error as error:
+        connection.close()
+        raise translated(error, path) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Let readers and one writer work at the same time. SQLite does not wait here for others that do the same."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file has our tables; False if it is empty. Raises StoreError for anything else."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables == 0:
+        return False
+    if application != schema.APPLICATION_ID:
+        raise StoreError(f"{path} is a SQLite file of another program; {ELSEWHERE}")
+    if version != schema.VERSION:
+        raise StoreError(f"{path} was written by another version of otelsync (its tables: {version}); {ELSEWHERE}")
+    return True
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    for statement in schema.SCHEMA.split(";\n"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+
+
+def translated(error: sqlite3.Error, path: Path) -> StoreError:
+    """Return an error of ours for one of SQLite's, with the fix."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return DamagedError(f"the store {path} is damaged ({error})")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StoreError(f"the store {path} is busy: another process has been writing for {PATIENCE:g} s; try again")
+    if name.startswith("SQLITE_FULL"):
+        return StoreError(f"no space left for the store {path}; free some, or {ELSEWHERE}")
+    return StoreError(f"the store {path} cannot be used ({error}); {ELSEWHERE}")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let everything inside happen, or nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+        raise
