@@ -88,7 +88,7 @@ def test_all_well_with_an_endpoint(tmp_path: Path) -> None:
     """A span and a log record arrive, marked as a probe of the service; that is all that arrives."""
     with otlp_server() as server:
         said = Said(tmp_path / "home", "--endpoint", server.url)
-        assert (said.exit, said.findings["agrees"]["step"]) == (0, "clock"), said.report
+        assert said.exit == 0, said.report
         assert probes(server) == ["otelsync.probe", "otelsync.probe"]
         (span,) = server.spans
         assert [(pair.key, pair.value.bool_value) for pair in span.attributes] == [("otelsync.probe", True)]
@@ -191,7 +191,6 @@ def test_opentelemetry_instrument_puts_another_provider_in_place(tmp_path: Path)
     found = {each["code"]: each for each in json.loads(result.stdout)["findings"]}
     assert result.returncode == 1
     assert "opentelemetry.sdk.trace.TracerProvider" in found["other_provider"]["message"]
-    assert found["fork_unsafe_exporter"]["status"] == "problem"
 
 
 def test_an_endpoint_that_hangs(tmp_path: Path) -> None:
@@ -223,18 +222,6 @@ def test_a_probe_that_does_not_arrive(tmp_path: Path) -> None:
         said = Said(tmp_path / "home", "--endpoint", server.url)
     assert said.exit == 1
     assert said.findings["not_delivered"]["status"] == "problem"
-
-
-def test_a_clock_that_is_an_hour_off(tmp_path: Path) -> None:
-    """The date in the endpoint's answer is held against this machine's clock."""
-    from email.utils import formatdate
-    from time import time
-
-    with speaking(http(200, Date=formatdate(time() - 3600, usegmt=True))) as port:
-        said = Said(tmp_path / "home", "--endpoint", f"http://127.0.0.1:{port}")
-    assert said.exit == 1
-    assert " s ahead of that of http://127.0.0.1" in said.findings["skew"]["message"]
-    assert "NTP" in said.findings["skew"]["mend"]
 
 
 def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:

@@ -99,8 +99,6 @@ def test_an_endpoint_that_never_ends_its_headers() -> None:
             "to login.example/x (",
             "where it leads",
         ),
-        (http(413), "too_large", "HTTP 413", "raise the bound"),
-        (http(415), "no_protobuf", "HTTP 415", "http/protobuf"),
         (http(429), "throttled", "HTTP 429", "raise its limit"),
         (http(503), "unavailable", "HTTP 503", "start it"),
         (http(500), "refused_request", "HTTP 500", "own log"),

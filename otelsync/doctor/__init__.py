@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from otelsync.doctor import backlog, clock, directory, local_store, neighbours, probe, variables, versions
+from otelsync.doctor import backlog, directory, local_store, neighbours, probe, variables, versions
 from otelsync.doctor.endpoint import visit
 from otelsync.doctor.findings import STEPS, Finding, Status, problem, worst
 from otelsync.doctor.places import temporary
@@ -60,24 +60,22 @@ def examine(environment: Mapping[str, str] | None = None, **overrides: Any) -> R
         environment: The variables to go by; those of this process by default.
         overrides: Options of :class:`~otelsync.settings.Settings` that go before them.
     """
-    start = clock.Start()
+    start = time.monotonic()
     asked = variables.read(os.environ if environment is None else environment, **overrides)
     findings = [*asked.findings, *neighbours.examine(neighbours.observe(asked.variables))]
     findings += versions.examine(versions.installed())
-    readings: list[clock.Reading] = []
     if asked.settings is not None:
         findings += directory.examine(asked.settings)
-        findings += backlog.examine(asked, asked.settings)
+        findings += backlog.examine(asked.settings)
         findings += local_store.examine(asked.settings) if asked.wants_store else []
-        findings += _go_the_way(asked, asked.settings, readings)
-    findings += clock.examine(readings, start)
+        findings += _go_the_way(asked, asked.settings)
     order = list(STEPS)
     ordered = sorted(findings, key=lambda finding: order.index(finding.step))
     service = printable(asked.settings.service_name, 100) if asked.settings else None
-    return Report(service, [_clean(finding, asked) for finding in ordered], time.monotonic() - start.monotonic)
+    return Report(service, [_clean(finding, asked) for finding in ordered], time.monotonic() - start)
 
 
-def _go_the_way(asked: Asked, settings: Settings, readings: list[clock.Reading]) -> list[Finding]:
+def _go_the_way(asked: Asked, settings: Settings) -> list[Finding]:
     """Record, go to the endpoints, ship; in this order, as a fork should come before any thread."""
     with ExitStack() as places:
         recorded = None
@@ -87,9 +85,8 @@ def _go_the_way(asked: Asked, settings: Settings, readings: list[clock.Reading])
             recorded, findings = (None, []) if settings.disabled else probe.record(settings, place)
         except OSError as error:
             message = f"the probe cannot be recorded: {error.strerror}"
-            findings = [problem("probe", "not_recorded", message, "mend the directory above first")]
+            findings = [problem("probe", "not_recorded", message, "fix the directory above first")]
         visited = visit(asked.endpoints)
-        readings += visited.readings
         findings += visited.findings
         if recorded is None:
             return findings

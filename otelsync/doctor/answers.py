@@ -100,11 +100,6 @@ def _refusal(answer: Answer, endpoint: OtlpEndpoint, others_work: bool) -> Diagn
         return Diagnosis("not_allowed", f"it refuses the credentials ({said}; {sent})", _CREDENTIALS)
     if status in (404, 405, 501):
         return _wrong_path(answer, endpoint, others_work)
-    if status == 413:
-        mend = "raise the bound on requests of the receiver or of the proxy before it, to 4 MiB or more"
-        return Diagnosis("too_large", f"even an empty request is too large for it ({said})", mend)
-    if status == 415:
-        return Diagnosis("no_protobuf", f"it does not take protobuf ({said})", "use a receiver of OTLP http/protobuf")
     if status == 429:
         mend = "raise its limit; records wait in the journal, and are sent as it allows"
         return Diagnosis("throttled", f"it takes no more requests for now ({said})", mend)
@@ -184,6 +179,4 @@ def grpc_refusal(reason: str, endpoint: OtlpEndpoint, *, others_work: bool = Fal
     if code == "RESOURCE_EXHAUSTED":
         mend = "raise its limit; records wait in the journal, and are sent as it allows"
         return Diagnosis("throttled", f"it takes no more requests for now ({code})", mend)
-    if code == "DEADLINE_EXCEEDED":
-        return Diagnosis("no_answer", "it did not answer in time", "see the endpoint's own log, and its load")
     return Diagnosis("refused_request", f"it refuses ({printable(reason, 120)})", "see the endpoint's own log")

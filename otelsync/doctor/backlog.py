@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from otelsync.doctor.findings import Finding, ok, problem, warning
-from otelsync.doctor.variables import Asked
 from otelsync.journal.format import HEADER_SIZE
 from otelsync.journal.header import JournalError, UnknownVersionError, process_alive
 from otelsync.journal.names import list_segments
@@ -25,7 +24,6 @@ _STEP: Final = "backlog"
 _OLD: Final = 60.0
 """Seconds after which what waits should have been shipped."""
 _MOST_DIRECTORIES: Final = 50
-_DESTINATIONS: Final = "destinations"
 
 
 @dataclass
@@ -47,15 +45,13 @@ class Waiting:
     """The process that ships it."""
     idle: float = 0.0
     """Seconds since the shipper last noted progress."""
-    destinations: str = ""
-    """Where the records are for, as the programs that record them say."""
 
 
-def examine(asked: Asked, settings: Settings) -> list[Finding]:
+def examine(settings: Settings) -> list[Finding]:
     """What there is to say of the journals of all services, or of the one that is named."""
     found: list[Finding] = []
     for directory in settings.journal_directories()[:_MOST_DIRECTORIES]:
-        found += _judge(look(directory), asked)
+        found += _judge(look(directory))
     if settings.ship == "off" and settings.journal.is_dir() and owner(settings.journal) is None:
         message = f"OTELSYNC_SHIP is off, and nobody ships {settings.journal} now"
         found.append(warning(_STEP, "no_shipper", message, "keep `otelsync ship` running with the same OTELSYNC_HOME"))
@@ -64,7 +60,7 @@ def examine(asked: Asked, settings: Settings) -> list[Finding]:
 
 def look(directory: Path) -> Waiting:
     """What a journal directory holds. Reads headers and the checkpoint, and no records."""
-    waiting = Waiting(directory.name, owner=owner(directory), destinations=_destinations(directory))
+    waiting = Waiting(directory.name, owner=owner(directory))
     try:
         checkpoint = load(directory) or Checkpoint()
     except CheckpointError:
@@ -117,15 +113,7 @@ def _age(path: Path) -> float:
         return 0.0
 
 
-def _destinations(directory: Path) -> str:
-    try:
-        with (directory / _DESTINATIONS).open(encoding="utf-8", errors="replace") as file:
-            return ", ".join(file.read(2000).split("\n")).strip(", ")
-    except OSError:
-        return ""
-
-
-def _judge(waiting: Waiting, asked: Asked) -> Iterator[Finding]:
+def _judge(waiting: Waiting) -> Iterator[Finding]:
     name = waiting.name
     if waiting.pending_bytes:
         yield _pending(waiting)
@@ -139,10 +127,7 @@ def _judge(waiting: Waiting, asked: Asked) -> Iterator[Finding]:
     if waiting.dropped:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(waiting.dropped.items()))
         message = f"{name}: {waiting.dropped.total():,} records have been dropped so far ({reasons})"
-        yield warning(_STEP, "dropped", message, f"see `otelsync ledger`; {_against(waiting.dropped)}")
-    if waiting.destinations and not asked.endpoints:
-        message = f"{name}: what is recorded there is for {waiting.destinations}, and no endpoint is set here"
-        yield warning(_STEP, "other_destination", message, "run the doctor with the variables of the program")
+        yield warning(_STEP, "dropped", message, "see `otelsync ledger` for when and why")
 
 
 def _pending(waiting: Waiting) -> Finding:
@@ -166,15 +151,3 @@ def _who(pid: int) -> str:
         return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text(errors='replace').strip()})"
     except OSError:
         return f"process {pid}" if pid > 0 else "a process outside this container"
-
-
-def _against(reasons: Iterable[str]) -> str:
-    """How to lose no more."""
-    mends = {
-        "journal_full": "ship sooner, or raise OTELSYNC_JOURNAL_MAX_BYTES and OTELSYNC_JOURNAL_DIR_MAX_BYTES",
-        "disk": "free space on the disk of the journal",
-        "too_large": "record less in one span or record than 4 MiB",
-        "rejected": "see what is said of the endpoint",
-        "partial_success": "see the endpoint's own log",
-    }
-    return "; ".join(mends[reason] for reason in reasons if reason in mends) or "please report it"

@@ -1,4 +1,4 @@
-"""Whether a journal can be written where it should be: permissions, room, memory maps, locks, kind of file system."""
+"""The journal directory: permissions, room, memory maps, locks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import fcntl
 import mmap
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -19,24 +18,6 @@ from otelsync.settings.checks import MIB
 
 _STEP: Final = "directory"
 _ELSEWHERE: Final = "set OTELSYNC_HOME to a directory on a local disk that can be written"
-_NETWORK: Final = frozenset(
-    (
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "9p",
-        "ceph",
-        "glusterfs",
-        "lustre",
-        "afs",
-        "virtiofs",
-        "fuse.sshfs",
-        "fuse.s3fs",
-    )
-)
-_IN_MEMORY: Final = frozenset(("tmpfs", "ramfs"))
 _WHY: Final = {
     errno.EROFS: "mount it for writing, or set OTELSYNC_HOME to a directory that can be written",
     errno.EACCES: "let this user write there, or set OTELSYNC_HOME to a directory of its own",
@@ -53,7 +34,7 @@ def examine(settings: Settings) -> list[Finding]:
     directory = settings.journal
     try:
         place = existing(directory)
-        found = [*_writing(directory, settings), *_room(place, settings), *_kind(place), *_bounds(directory, settings)]
+        found = [*_writing(directory, settings), *_room(place, settings)]
     except OSError as error:
         return [_cannot(directory, error)]
     found += [finding for path in (settings.home, directory) for finding in _privacy(path)]
@@ -114,25 +95,6 @@ def _room(place: Path, settings: Settings) -> Iterator[Finding]:
         yield ok(_STEP, "room", left)
 
 
-def _bounds(directory: Path, settings: Settings) -> Iterator[Finding]:
-    """How much of what is allowed is taken by records that wait."""
-    taken = 0
-    for path in directory.glob(f"*{SUFFIX}"):
-        try:
-            taken += path.stat().st_size
-        except OSError:
-            continue  # shipped meanwhile
-    share = taken / settings.journal_dir_max_bytes
-    if share < 0.8:
-        return
-    bound = f"{taken / MIB:,.0f} of {settings.journal_dir_max_bytes / MIB:,.0f} MiB are taken in {directory}"
-    mend = "ship what is there (otelsync ship), or raise OTELSYNC_JOURNAL_DIR_MAX_BYTES"
-    if taken + FIRST_SEGMENT > settings.journal_dir_max_bytes:
-        yield problem(_STEP, "bound_reached", f"{bound}: new records are dropped", mend)
-    else:
-        yield warning(_STEP, "bound_near", f"{bound}: beyond that records are dropped", mend)
-
-
 def _privacy(path: Path) -> Iterator[Finding]:
     """Owner and mode. What is recorded may be confidential, and what another user made cannot be written."""
     try:
@@ -146,46 +108,6 @@ def _privacy(path: Path) -> Iterator[Finding]:
     if status.st_mode & 0o077:
         message = f"{path} has mode {status.st_mode & 0o777:o}: others may read what is recorded"
         yield warning(_STEP, "not_private", message, f"chmod 700 {path}")
-
-
-def _kind(place: Path) -> Iterator[Finding]:
-    kind = file_system(place, _mounts())
-    if kind in _NETWORK:
-        message = f"{place} is on a network file system ({kind}): locks and memory maps may not hold across machines"
-        yield warning(_STEP, "network_file_system", message, _ELSEWHERE)
-    elif kind in _IN_MEMORY:
-        message = (
-            f"{place} is in memory ({kind}): records that are not shipped yet do not outlive the machine or the pod"
-        )
-        yield warning(_STEP, "in_memory", message, "put it on a disk, if unshipped records are to survive a restart")
-    elif kind == "overlay":
-        message = f"{place} is in the container's own layer: it is removed with the container"
-        yield ok(_STEP, "container_layer", message, "mount a volume there, if unshipped records are to survive it")
-
-
-def _mounts() -> str:
-    try:
-        return Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return ""
-
-
-def file_system(place: Path, mounts: str) -> str:
-    """The kind of file system that a directory is on; "" if it is not known.
-
-    `mounts`: as in ``/proc/self/mountinfo``; source: proc_pid_mountinfo(5).
-    """
-    where = place.resolve()
-    best, kind = -1, ""
-    for line in mounts.splitlines():
-        front, _, back = line.partition(" - ")
-        fields = front.split()
-        if len(fields) < 5 or not back:
-            continue
-        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
-        if where.is_relative_to(point) and len(point) >= best:  # of several mounts on one point the last counts
-            best, kind = len(point), back.split()[0]
-    return kind
 
 
 def _cannot(directory: Path, error: OSError) -> Finding:

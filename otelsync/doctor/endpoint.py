@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from otelsync.doctor import answers
 from otelsync.doctor.answers import Diagnosis
-from otelsync.doctor.clock import Reading
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.doctor.reach import UnreachableError, connect, left, secure, speaks_tls
 from otelsync.otlp.exporter import USER_AGENT
@@ -32,7 +31,6 @@ class Visit:
     findings: list[Finding] = field(default_factory=list)
     usable: list[OtlpEndpoint] = field(default_factory=list)
     """Those that may take records."""
-    readings: list[Reading] = field(default_factory=list)
 
 
 def visit(endpoints: Sequence[OtlpEndpoint]) -> Visit:
@@ -71,14 +69,10 @@ def _ask(endpoint: OtlpEndpoint, made: Visit, deadline: float) -> Diagnosis | No
     others_work = any(_origin(other) == _origin(endpoint) for other in made.usable)
     if endpoint.protocol == "grpc":
         return _ask_grpc(endpoint, deadline, others_work)
-    asked_at = time.time()
     raw = _exchange(endpoint, _request(endpoint), deadline)
-    answered_at = time.time()
     answer = answers.parse(raw)
     if answer is None:
         return _explain(raw, endpoint, deadline)
-    if "date" in answer.headers:
-        made.readings.append(Reading(endpoint.place, answer.headers["date"], asked_at, answered_at))
     return answers.diagnose(answer, endpoint, others_work=others_work)
 
 

@@ -16,7 +16,6 @@ STEPS: Final = {
     "backlog": "what waits to be shipped",
     "store": "local store",
     "endpoint": "endpoint",
-    "clock": "clock",
     "probe": "probe",
 }
 """The steps in the order in which they are shown, and what they are called."""

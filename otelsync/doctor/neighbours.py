@@ -71,7 +71,6 @@ def examine(company: Company) -> list[Finding]:
         *_providers(company),
         *_other_tracers(company),
         *_log_bridges(company),
-        *_fork_unsafe(company),
         *_celery(company),
     ]
     return found or [ok(_STEP, "alone", "no other tracer and no second log bridge is loaded or asked for")]
@@ -101,10 +100,6 @@ def _providers(company: Company) -> Iterator[Finding]:
             yield problem(
                 _STEP, "other_distro", message, f"set {variable}=otelsync, or unset it and use `otelsync run`"
             )
-    context = company.variables.get("OTEL_PYTHON_CONTEXT", "")
-    if context not in ("", "contextvars_context"):
-        message = f"OTEL_PYTHON_CONTEXT={context!r}: another one keeps the current span"
-        yield warning(_STEP, "other_context", message, "unset OTEL_PYTHON_CONTEXT")
 
 
 def _other_tracers(company: Company) -> Iterator[Finding]:
@@ -114,8 +109,6 @@ def _other_tracers(company: Company) -> Iterator[Finding]:
         if on_path or module in company.modules:
             how = "on PYTHONPATH" if on_path else "loaded at the start of every program"
             message = f"{name} is {how}: it traces the same libraries, so each call is recorded twice"
-            if module == "ddtrace" and company.is_on("DD_TRACE_OTEL_ENABLED"):
-                message += ", and with DD_TRACE_OTEL_ENABLED it takes the place of OpenTelemetry's provider"
             yield problem(_STEP, "other_tracer", message, mend)
 
 
@@ -127,38 +120,6 @@ def _log_bridges(company: Company) -> Iterator[Finding]:
     for bridge in company.bridges:
         message = f"{bridge} is on the root logger: each record is sent twice"
         yield problem(_STEP, "two_log_bridges", message, "take the handler off; otelsync journals every record itself")
-    off = {name.strip() for name in company.variables.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
-    bridging = sorted({"logging", "structlog"} & set(company.instrumentations) - off) if "*" not in off else []
-    if len(bridging) == 2:
-        yield problem(
-            _STEP,
-            "two_log_bridges",
-            "the instrumentations of logging and structlog are both installed: records of structlog pass through both",
-            "set OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=logging,structlog; otelsync journals every record itself",
-        )
-    if company.is_on("OTEL_PYTHON_LOG_CORRELATION"):
-        message = "OTEL_PYTHON_LOG_CORRELATION rewrites the format of log lines to add ids, which otelsync adds already"
-        yield warning(_STEP, "log_correlation", message, "unset OTEL_PYTHON_LOG_CORRELATION")
-
-
-def _fork_unsafe(company: Company) -> Iterator[Finding]:
-    variables = company.variables
-    protocols = {
-        variables.get(f"OTEL_EXPORTER_OTLP_{signal}PROTOCOL", "").strip() for signal in ("", "TRACES_", "LOGS_")
-    }
-    loaded = "opentelemetry.exporter.otlp.proto.grpc.trace_exporter" in company.modules
-    foreign = bool(company.provider) and not company.provider.startswith("otelsync.")
-    if loaded and foreign:
-        yield problem(
-            _STEP,
-            "fork_unsafe_exporter",
-            "a grpc exporter runs in the program's own process: after a fork (prefork workers) it hangs or loses spans",
-            "start the program with `otelsync run`, whose workers have no exporter, or use http/protobuf",
-        )
-    elif "grpc" in protocols:
-        yield ok(
-            _STEP, "grpc_in_shipper", "grpc is used by the shipper alone, and no forked worker inherits its channel"
-        )
 
 
 def _celery(company: Company) -> Iterator[Finding]:

@@ -192,4 +192,4 @@ def _arrival(account: Account, endpoints: Sequence[OtlpEndpoint], said: str) -> 
 
 def not_sent() -> Finding:
     """Where no endpoint would take the probe."""
-    return warning(_STEP, "not_sent", "the probe was not sent, as no endpoint takes it", "mend the endpoint first")
+    return warning(_STEP, "not_sent", "the probe was not sent, as no endpoint takes it", "fix the endpoint first")

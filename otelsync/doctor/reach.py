@@ -21,8 +21,7 @@ _CERTIFICATE: Final = "set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file with the
 _PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 
 # OpenSSL's X509_V_ERR_*; source: openssl/x509_vfy.h
-_NOT_YET_VALID, _EXPIRED = 9, 10
-_UNKNOWN_AUTHORITY: Final = frozenset((2, 18, 19, 20, 21))
+_NOT_IN_TIME: Final = frozenset((9, 10))
 _OTHER_NAME: Final = frozenset((62, 64))
 
 
@@ -131,27 +130,16 @@ def secure(connection: socket.socket, endpoint: OtlpEndpoint, deadline: float) -
 
 
 def _not_trusted(error: ssl.SSLCertVerificationError, host: str) -> UnreachableError:
-    number = error.verify_code
-    if number == _EXPIRED:
-        mend = "renew the certificate of the endpoint; if it is new, look at this machine's clock"
-        return UnreachableError("certificate_expired", "the endpoint's certificate has expired", mend)
-    if number == _NOT_YET_VALID:
-        message = "the endpoint's certificate is not valid yet"
-        return UnreachableError("certificate_not_yet_valid", message, "look at this machine's clock")
+    number, why = error.verify_code, error.verify_message
+    if number in _NOT_IN_TIME:
+        mend = "renew the certificate of the endpoint; if it is valid now, look at this machine's clock"
+        return UnreachableError("certificate_expired", f"the endpoint's certificate is not accepted: {why}", mend)
     if number in _OTHER_NAME:
         message = f"the endpoint's certificate is not for {host!r}"
         return UnreachableError(
             "certificate_name", message, "use the host name that is in the certificate, or renew it for this one"
         )
-    if number in _UNKNOWN_AUTHORITY:
-        return UnreachableError(
-            "certificate_unknown",
-            "the authority that signed the endpoint's certificate is not known here",
-            _CERTIFICATE,
-        )
-    return UnreachableError(
-        "certificate", f"the endpoint's certificate is not accepted: {error.verify_message}", _CERTIFICATE
-    )
+    return UnreachableError("certificate_unknown", f"the endpoint's certificate is not accepted: {why}", _CERTIFICATE)
 
 
 def _no_tls(error: OSError, endpoint: OtlpEndpoint) -> UnreachableError:

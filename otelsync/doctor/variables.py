@@ -11,15 +11,12 @@ from urllib.parse import SplitResult, urlsplit
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.errors import ConfigurationError
 from otelsync.otlp.options import OtlpEndpoint, endpoints_from_environment
-from otelsync.settings import Settings, names_service
+from otelsync.settings import Settings
 
 _STEP: Final = "settings"
 _PREFIX: Final = "OTEL_EXPORTER_OTLP_"
 _GENERAL: Final = f"{_PREFIX}ENDPOINT"
 _SIGNALS: Final = ("traces", "logs")
-_SAMPLERS: Final = frozenset(
-    f"{base}{name}" for base in ("", "parentbased_") for name in ("always_on", "always_off", "traceidratio")
-)
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,8 @@ def _shown(value: object) -> str:
 def _all(asked: Asked) -> Iterator[Finding]:
     if asked.settings is not None:
         yield from _destination(asked, asked.settings)
-        yield from _service(asked.settings, asked.variables)
     yield from _urls(asked.variables)
     yield from _exporters(asked)
-    yield from _timeouts(asked.variables)
     yield from _sampler(asked.variables)
 
 
@@ -93,16 +88,6 @@ def _destination(asked: Asked, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _service(settings: Settings, variables: Mapping[str, str]) -> Iterator[Finding]:
-    if not names_service(variables) and settings.journal_dir is None:
-        yield ok(
-            _STEP,
-            "no_service",
-            "no service is named here, so each program records under its own name",
-            "say --service NAME, or set OTEL_SERVICE_NAME, to look at the journal of one",
-        )
-
-
 def _urls(variables: Mapping[str, str]) -> Iterator[Finding]:
     for signal in ("", *_SIGNALS):
         name = f"{_PREFIX}{signal.upper()}_ENDPOINT" if signal else _GENERAL
@@ -114,7 +99,6 @@ def _urls(variables: Mapping[str, str]) -> Iterator[Finding]:
                 yield from _port(name, parts, protocol)
                 if protocol != "grpc":
                     yield from _path(name, parts, signal)
-                    yield from _scheme(name, parts, variables)
 
 
 def _protocol(variables: Mapping[str, str], signal: str) -> str:
@@ -146,14 +130,6 @@ def _path(name: str, parts: SplitResult, signal: str) -> Iterator[Finding]:
         yield problem(_STEP, "path_of_other_signal", f"{name} ends in /v1/{ending}", f"end it in /v1/{signal}")
 
 
-def _scheme(name: str, parts: SplitResult, variables: Mapping[str, str]) -> Iterator[Finding]:
-    if parts.scheme == "http" and parts.port == 443:
-        yield warning(_STEP, "plain_on_443", f"{name} is http:// with port 443", "write https://")
-    if parts.scheme == "https" and variables.get(f"{_PREFIX}INSECURE", "").strip().lower() == "true":
-        message = f"{_PREFIX}INSECURE=true does nothing, as {name} begins with https://"
-        yield warning(_STEP, "insecure_ignored", message, "write http:// for a connection without TLS, or unset it")
-
-
 def _exporters(asked: Asked) -> Iterator[Finding]:
     signals = {endpoint.signal for endpoint in asked.endpoints}
     for signal in _SIGNALS:
@@ -173,35 +149,14 @@ def _exporters(asked: Asked) -> Iterator[Finding]:
             )
 
 
-def _timeouts(variables: Mapping[str, str]) -> Iterator[Finding]:
-    for name in (f"{_PREFIX}TIMEOUT", f"{_PREFIX}TRACES_TIMEOUT", f"{_PREFIX}LOGS_TIMEOUT"):
-        with suppress(ValueError):
-            if float(variables.get(name, "").strip() or 0) >= 600:
-                message = f"{name}={variables[name]} is read in seconds, as Python's SDK does"
-                yield warning(_STEP, "timeout_in_milliseconds", message, f"set {name} to seconds, such as 10")
-
-
 def _sampler(variables: Mapping[str, str]) -> Iterator[Finding]:
     name = variables.get("OTEL_TRACES_SAMPLER", "").strip().lower()
-    if not name:
-        return
-    if name not in _SAMPLERS:
-        message = (
-            f"OTEL_TRACES_SAMPLER={name!r} is none of the SDK's samplers, which ignores it if it knows no such plug-in"
-        )
-        yield warning(_STEP, "sampler_unknown", message, f"use {', '.join(sorted(_SAMPLERS))}")
-        return
-    share = _share(name, variables)
-    if share <= 0:
+    if name.endswith("always_off") or (name.endswith("ratio") and _is_zero(variables.get("OTEL_TRACES_SAMPLER_ARG"))):
         mend = "unset OTEL_TRACES_SAMPLER, or set it to parentbased_always_on"
         yield problem(_STEP, "sampler_drops_all", f"OTEL_TRACES_SAMPLER={name} drops every new trace", mend)
-    elif share < 1:
-        yield ok(_STEP, "sampler", f"OTEL_TRACES_SAMPLER={name} keeps {share:.3%} of new traces")
 
 
-def _share(name: str, variables: Mapping[str, str]) -> float:
-    """How much of what has no parent a sampler keeps. A ratio that is no number counts as 1, as for the SDK."""
-    if name.endswith("ratio"):
-        with suppress(ValueError):
-            return float(variables.get("OTEL_TRACES_SAMPLER_ARG", "").strip() or 1)
-    return 0.0 if name.endswith("always_off") else 1.0
+def _is_zero(ratio: str | None) -> bool:
+    with suppress(ValueError):
+        return ratio is not None and float(ratio) <= 0
+    return False

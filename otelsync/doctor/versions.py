@@ -18,7 +18,6 @@ from otelsync.journal.native import native
 from otelsync.version import __version__
 
 _STEP: Final = "versions"
-_LEAST_PYTHON: Final = (3, 11)
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def examine(packages: Iterable[Installed]) -> list[Finding]:
     """What does not fit."""
     versions: dict[str, Installed] = {canonicalize_name(package.name): package for package in packages}
     ours = [package for name, package in versions.items() if name == "otelsync" or name.startswith("opentelemetry-")]
-    found = [*_python(), *(finding for package in ours for finding in _misfits(package, versions))]
+    found = [finding for package in ours for finding in _misfits(package, versions)]
     if not found:
         sdk = versions.get(canonicalize_name("opentelemetry-sdk"))
         found.append(
@@ -59,28 +58,15 @@ def examine(packages: Iterable[Installed]) -> list[Finding]:
     return [*found, *_extension()]
 
 
-def _python() -> Iterator[Finding]:
-    if sys.version_info < _LEAST_PYTHON:
-        yield problem(
-            _STEP, "python_too_old", f"Python {sys.version.split()[0]} is too old", "use Python 3.11 or newer"
-        )
-
-
 def _misfits(package: Installed, versions: Mapping[str, Installed]) -> Iterator[Finding]:
-    """Requirements of a package, and of what it instruments, that are not met."""
-    either: list[Requirement] = []
+    """Find requirements of a package, and of what it instruments, that are not met."""
     for line in package.requires:
         try:
             requirement = Requirement(line)
         except InvalidRequirement:
             continue
-        if _applies(requirement, "instruments-any"):
-            either.append(requirement)
-        elif _applies(requirement, "") or (_applies(requirement, "instruments") and _version(requirement, versions)):
+        if _applies(requirement, "") or (_applies(requirement, "instruments") and _version(requirement, versions)):
             yield from _unmet(package, requirement, versions)
-    present = [requirement for requirement in either if _version(requirement, versions)]
-    if present and not any(_fits(requirement, versions) for requirement in present):
-        yield from _unmet(package, present[0], versions)
 
 
 def _applies(requirement: Requirement, extra: str) -> bool:
