@@ -6,8 +6,9 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
-from otelsync.reports.figures import ACTIONS, Comparison, Group, GroupChange, Summary, took
+from otelsync.reports.figures import Comparison, Group, GroupChange, Summary, took
 from otelsync.store.runs import Run
+from otelsync.vocabulary import ACTIONS
 
 MOST_GROUPS: Final = 30
 """Groups whose change is told."""

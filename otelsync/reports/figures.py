@@ -10,9 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Final
 
 from otelsync.text.quantities import duration
-
-ACTIONS: Final = ("created", "updated", "unchanged", "skipped", "failed")
-"""What can become of an item; what was fetched is their sum."""
+from otelsync.vocabulary import ACTIONS
 
 
 def took(nanoseconds: int) -> str:

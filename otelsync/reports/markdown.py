@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from otelsync.reports.comparison import MOST_GROUPS, differences
-from otelsync.reports.figures import ACTIONS, ErrorType, Group, GroupChange, Item, Operation, Summary, items_line, took
+from otelsync.reports.figures import ErrorType, Group, GroupChange, Item, Operation, Summary, items_line, took
 from otelsync.reports.time_spent import CATEGORIES, TITLES
 from otelsync.text.markdown import table, text
 from otelsync.text.quantities import counted, day_and_time, duration, timestamp
+from otelsync.vocabulary import ACTIONS
 
 _MOST_OPERATIONS = 30
 _SOURCES = {

@@ -6,23 +6,29 @@ nothing but its own style and script, by their hashes. So there are no ``style``
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from importlib.resources import files
-from typing import Final
+from base64 import b64encode
+from collections.abc import Collection, Iterator, Sequence
+from functools import cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otelsync.reports.figures import Summary
-from otelsync.reports.html_text import inline_hash, text
-from otelsync.reports.page_summary import badge, summary_sections
-from otelsync.reports.selection import Node, Sum
-from otelsync.reports.time_spent import WAITS
+from otelsync.reports.comparison import differences
+from otelsync.reports.figures import Group, Occurrence, Summary, took
+from otelsync.reports.selection import Node
+from otelsync.reports.time_spent import CATEGORIES, TITLES, WAITS
 from otelsync.store.spans import StoredSpan
-from otelsync.text.quantities import counted, duration
+from otelsync.text.printable import printable
+from otelsync.text.quantities import counted, day_and_time, duration, timestamp
+from otelsync.vocabulary import ACTIONS, OUTCOMES
 
-OUTCOMES: Final = ("success", "partial", "failure", "interrupted", "cancelled", "running")
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
+_MOST_GROUPS: Final = 500
+"""Rows of the table of groups. The Markdown has all."""
+_MOST_OCCURRENCES: Final = 100
 _ALL_OPEN: Final = 150
 """Lines of a waterfall that begins unfolded as a whole."""
-_DEEPEST_INDENT: Final = 8
 _WIDTH: Final = 1000
 """Units of a bar's drawing."""
 _LEAST: Final = 2
@@ -30,135 +36,199 @@ _TICKS: Final = 4
 
 
 def page(summary: Summary, nodes: Sequence[Node]) -> Iterator[str]:
-    """``waterfall.html`` in pieces.
+    """Return ``waterfall.html`` in pieces.
 
     Args:
         summary: The figures.
         nodes: What the waterfall shows; see `otelsync.reports.selection`.
     """
-    style, script = (files(__package__).joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
-    policy = (
-        f"default-src 'none'; style-src {inline_hash(style)}; script-src {inline_hash(script)};"
-        " base-uri 'none'; form-action 'none'"
-    )
-    title = f"{text(summary.pipeline or 'trace', 80)} {text(summary.name, 60)}"
-    yield (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n"
-        '<a class="skip" href="#waterfall">Skip to the waterfall</a>\n<main>\n'
-    )
+    environment = templates()
+    style, script = (environment.loader.get_source(environment, name)[0] for name in ("page.css", "page.js"))  # type: ignore[union-attr]
     shown = {node.span.span_id for node in _walk(nodes) if node.span is not None}
-    yield from summary_sections(summary, shown)
-    yield from _Waterfall(summary, nodes).pieces()
-    yield (
-        f'<footer>Made by <span class="mono">otelsync report {text(summary.name, 60)}</span> from the local store.'
-        ' The figures in words: <a href="_SYNC_SUMMARY.md">_SYNC_SUMMARY.md</a>, for programs:'
-        f' <a href="summary.json">summary.json</a>.</footer>\n</main>\n<script>{script}</script>\n</body>\n</html>\n'
+    return environment.get_template("page.html.jinja").generate(
+        summary=summary,
+        nodes=nodes,
+        style=style,
+        script=script,
+        waterfall=_Waterfall(summary, nodes),
+        differences=[] if summary.previous is None else differences(summary, summary.previous),
+        **_tables(summary, shown),
+    )
+
+
+@cache
+def templates() -> Environment:
+    """Return what renders the templates: everything is escaped, and a name that is missing is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("otelsync.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "counted": counted,
+        "day_and_time": day_and_time,
+        "duration": duration,
+        "inline_hash": _inline_hash,
+        "number": "{:,}".format,
+        "text": _text,
+    }
+    environment.globals |= {"outcomes": OUTCOMES, "wait_names": WAITS}
+    return environment
+
+
+def _text(value: object, width: int = 200) -> str:
+    """Return text from outside on one line; whoever renders it escapes it."""
+    return printable(value, width)
+
+
+def _inline_hash(content: str) -> str:
+    """Return a policy's name for an inline script or style: https://www.w3.org/TR/CSP3/#source-list-syntax ."""
+    from markupsafe import Markup
+
+    return Markup(f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'")  # base64
+
+
+class _Time(NamedTuple):
+    """A kind of work in the bar of times; `left` and `width` are in thousandths of the whole."""
+
+    kind: str
+    title: str
+    nanoseconds: int
+    left: float
+    width: float
+
+
+def _times(summary: Summary) -> Iterator[_Time]:
+    total = sum(summary.time_ns.values())
+    left = 0.0
+    for kind in CATEGORIES:
+        if summary.time_ns[kind]:
+            width = summary.time_ns[kind] * 1000 / total
+            yield _Time(kind, TITLES[kind], summary.time_ns[kind], left, width)
+            left += width
+
+
+def _tables(summary: Summary, shown: Collection[str]) -> dict[str, Any]:
+    """Return the rows of the summary's tables. `shown`: ids of the spans that can be linked to."""
+    occurrences = [(error.type, at) for error in summary.errors for at in error.occurrences]
+    return {
+        "cards": [*_cards(summary)],
+        "times": [*_times(summary)],
+        "discrepancies": [(_text(one.what), f"{one.expected:,}", f"{one.found:,}") for one in summary.discrepancies],
+        "group_head": (
+            _text(summary.group_by, 60),
+            "status",
+            "fetched#",
+            *(f"{action}#" for action in ACTIONS),
+            *("API calls#", "time#", "waited#"),
+        ),
+        "groups": [*_groups(summary)],
+        "errors": [
+            (
+                _text(error.type, 80),
+                f"{error.count:,}",
+                ", ".join(f"{_text(name, 60)} ({count:,})" for name, count in [*error.stages.items()][:3]),
+                _text(error.message),
+            )
+            for error in summary.errors
+        ],
+        "occurrences": [_occurrence(kind, at, shown) for kind, at in occurrences[:_MOST_OCCURRENCES]],
+        "rate_limits": [
+            (
+                _text(limit.resource or "all requests", 80),
+                *("" if value is None else f"{value:,}" for value in (limit.limit, limit.remaining, limit.lowest)),
+                "" if limit.reset_at_ns is None else day_and_time(limit.reset_at_ns),
+            )
+            for limit in summary.rate_limits
+        ],
+        "waits": [
+            (
+                _text(wait.kind, 60),
+                f"{wait.count:,}",
+                *(duration(value) for value in (wait.planned_ns, wait.actual_ns, wait.longest_ns)),
+            )
+            for wait in summary.waits
+        ],
+    }
+
+
+def _cards(summary: Summary) -> Iterator[tuple[str, str]]:
+    items = summary.items
+    yield duration(summary.duration_ns), "took"
+    yield f"{items.fetched:,}", "fetched"
+    yield from ((f"{getattr(items, action):,}", action) for action in ACTIONS if getattr(items, action))
+    yield f"{summary.api_calls:,}", "API calls"
+    yield f"{summary.retries.resent:,}", "requests sent again"
+    yield took(summary.waited_ns), "waited"
+    yield f"{summary.error_count:,}", "error" if summary.error_count == 1 else "errors"
+
+
+def _groups(summary: Summary) -> Iterator[Sequence[object]]:
+    from markupsafe import Markup
+
+    for group in summary.groups[:_MOST_GROUPS]:
+        yield _group(Markup('<a href="{}">{}</a>').format(_text(group.file), _text(group.name, 80)), group)
+    if len(summary.groups) > _MOST_GROUPS:
+        yield [f"and {len(summary.groups) - _MOST_GROUPS:,} more", *[""] * 10]
+    yield _group("all", summary)
+
+
+def _group(name: str, figures: Group | Summary) -> Sequence[object]:
+    badge = templates().get_template("tables.html.jinja").module.badge  # type: ignore[attr-defined]
+    counts = (figures.items.fetched, *(getattr(figures.items, action) for action in ACTIONS), figures.api_calls)
+    times = (took(figures.duration_ns), took(figures.waited_ns))
+    return [name, badge(figures.outcome), *(f"{number:,}" for number in counts), *times]
+
+
+def _occurrence(kind: str, at: Occurrence, shown: Collection[str]) -> Sequence[object]:
+    from markupsafe import Markup
+
+    mono = Markup('<span class="mono">{}</span>').format
+    span = mono(_text(at.span_id))
+    return (
+        _text(kind, 80),
+        _text(" #".join(part for part in (at.repo, at.change) if part), 100),
+        Markup('{} <span class="soft">{}</span>').format(_text(at.log, 100), timestamp(at.logged_at_ns))
+        if at.log
+        else "",
+        Markup('<a href="#s-{}">{}</a>').format(_text(at.span_id), span) if at.span_id in shown else span,
+        mono(_text(at.trace_id)),
     )
 
 
 class _Waterfall:
+    """Where the lines of a waterfall stand, and how they look."""
+
     def __init__(self, summary: Summary, nodes: Sequence[Node]) -> None:
-        self._summary = summary
-        self._nodes = nodes
         everything = [*_walk(nodes)]
-        self._lines = len(everything)
-        self._first = min((node.start_ns for node in everything), default=summary.started_at_ns)
-        self._last = max(summary.last_seen_at_ns, self._first + 1)
+        self.lines = len(everything)
+        self.first = min((node.start_ns for node in everything), default=summary.started_at_ns)
+        self.last = max(summary.last_seen_at_ns, self.first + 1)
 
-    def pieces(self) -> Iterator[str]:
-        """The sticky head with the time axis, and the lines."""
-        yield (
-            '<section aria-labelledby="waterfall">\n<div class="bar-head">\n<div class="title">'
-            f'<h2 id="waterfall">Waterfall</h2><span class="soft">{text(self._summary.pipeline, 60)}</span>'
-            f"{badge(self._summary.outcome)}"
-            '<div class="tools" id="tools" hidden><label for="search">Search</label>'
-            '<input type="search" id="search" placeholder="name, number, repo, error">'
-            '<label><input type="checkbox" id="failed"> failed only</label>'
-            '<button type="button" id="unfold">Unfold all</button><button type="button" id="fold">Fold all</button>'
-            '<span class="soft" id="found" role="status"></span></div></div>\n'
-        )
-        ticks = [duration((self._last - self._first) * tick // _TICKS) if tick else "0" for tick in range(_TICKS + 1)]
-        yield '<div class="row axis"><span>span</span><span class="ticks">'
-        yield "".join(f"<span>{tick}</span>" for tick in ticks[:-2])
-        yield f'<span class="end">{ticks[-2]}<span>{ticks[-1]}</span></span></span>'
-        yield '<span class="took">took</span><span class="state">outcome</span></div>\n</div>\n'
-        yield '<ul class="waterfall">\n'
-        for node in self._nodes:
-            yield from self._node(node, 0)
-        yield "</ul>\n"
-        stored = self._summary.rows.spans
-        if stored > self._lines:
-            yield (
-                f'<p class="soft">{self._lines:,} lines for {counted(stored, "span")}: stages, failures and the slowest'
-                f' are shown, sums stand for the rest. <span class="mono">otelsync show'
-                f" {text(self._summary.name, 60)} --all</span> shows every one.</p>\n"
-            )
-        yield "</section>\n"
+    @property
+    def ticks(self) -> list[str]:
+        """The labels of the time axis."""
+        length = self.last - self.first
+        return [duration(length * tick // _TICKS) if tick else "0" for tick in range(_TICKS + 1)]
 
-    def _node(self, node: Node, depth: int) -> Iterator[str]:
-        indent = min(depth, _DEEPEST_INDENT)
-        if node.sum is not None:
-            yield f"<li{_mark(node.sum.failed > 0)}>{self._sum(node.sum, indent)}</li>\n"
-            return
-        if node.span is None:
-            return
-        why = f'<div class="why d{indent}">{text(node.span.error, 400)}</div>' if node.span.failed else ""
-        start = f'<li id="s-{text(node.span.span_id, 32)}"{_mark(node.span.failed)}>'
-        line = self._span(node.span, indent)
-        if not (node.children or node.is_cut):
-            yield f"{start}{line}{why}</li>\n"
-            return
-        unfolded = " open" if self._lines <= _ALL_OPEN or depth == 0 or _leads_to_failure(node) else ""
-        yield f"{start}<details{unfolded}><summary>{line}</summary>{why}\n<ul>\n"
-        for child in node.children:
-            yield from self._node(child, depth + 1)
-        if node.is_cut:
-            yield f'<li><span class="row"><span class="name rest d{min(indent + 1, _DEEPEST_INDENT)}">'
-            yield "<span>there is more below, for which there was no room</span></span></span></li>\n"
-        yield "</ul></details></li>\n"
+    def place(self, start_ns: int, end_ns: int) -> tuple[float, float]:
+        """Return the left end and the width of a bar."""
+        length = self.last - self.first
+        left = min(max(start_ns - self.first, 0), length) * _WIDTH / length
+        width = max(min(max(end_ns - self.first, 0), length) * _WIDTH / length - left, _LEAST)
+        return min(left, _WIDTH - _LEAST), width
 
-    def _span(self, span: StoredSpan, indent: int) -> str:
-        took = span.duration_ns(self._last)
-        outcome = span.outcome
-        style = "failure" if outcome == "failed" else outcome if outcome in OUTCOMES else ""
-        kind = f"o-{style}" if style else "k-waiting" if span.name in WAITS else ""
-        what = f'<span class="what">{text(span.detail, 120)}</span>' if span.detail else ""
-        name = f'<span class="name d{indent}"><span class="label">{text(span.name, 120)}</span>{what}</span>'
-        state = f'<span class="state{f" o-{style}" if style else ""}">{text(outcome, 20)}</span>'
-        started = duration(span.start_ns - self._first)
-        return (
-            f'<span class="row">{name}'
-            f"{self._bar(span.start_ns, span.start_ns + took, kind)}"
-            f'<span class="took" title="began {started} after the start, span {text(span.span_id, 32)}">'
-            f"{duration(took)}</span>{state}</span>"
-        )
+    def style(self, span: StoredSpan) -> str:
+        """Return the outcome that a span is coloured by; empty if by none."""
+        return "failure" if span.outcome == "failed" else span.outcome if span.outcome in OUTCOMES else ""
 
-    def _sum(self, rest: Sum, indent: int) -> str:
-        failed = f", {rest.failed:,} failed" if rest.failed else ""
-        mean = duration(rest.total_ns // max(rest.count, 1))
-        return (
-            f'<span class="row"><span class="name rest d{indent}"><span class="label">and {rest.count:,} more'
-            f" {text(rest.name, 80)}{failed}</span></span>{self._bar(rest.start_ns, rest.end_ns, 'k-sum')}"
-            f'<span class="took">{duration(rest.total_ns)}</span><span class="state soft">mean {mean}</span></span>'
-        )
-
-    def _bar(self, start_ns: int, end_ns: int, kind: str) -> str:
-        span = self._last - self._first
-        left = min(max(start_ns - self._first, 0), span) * _WIDTH / span
-        width = max(min(max(end_ns - self._first, 0), span) * _WIDTH / span - left, _LEAST)
-        return (
-            f'<span class="track"><svg viewBox="0 0 {_WIDTH} 10" preserveAspectRatio="none" aria-hidden="true">'
-            f'<rect{f" class={kind!r}" if kind else ""} x="{min(left, _WIDTH - _LEAST):.1f}" width="{width:.1f}"'
-            ' height="10"/></svg></span>'
-        )
-
-
-def _mark(failed: bool) -> str:
-    return " data-failed" if failed else ""
+    def is_unfolded(self, node: Node, depth: int) -> bool:
+        """Return whether what is below a node is shown from the beginning."""
+        return self.lines <= _ALL_OPEN or depth == 0 or _leads_to_failure(node)
 
 
 def _leads_to_failure(node: Node) -> bool:

@@ -7,9 +7,10 @@ from heapq import heappush, heappushpop
 from typing import Any, Final
 
 from otelsync import vocabulary
-from otelsync.reports.figures import ACTIONS, NOTHING, Group, Item, Items, Operation
+from otelsync.reports.figures import NOTHING, Group, Item, Items, Operation
 from otelsync.reports.sweep import CLIENT, STATUS_ERROR, Step
 from otelsync.reports.time_spent import CATEGORIES, WAITS, category, queued_ns
+from otelsync.vocabulary import ACTIONS
 
 MOST_FAILED: Final = 100
 """Failed pull requests that are named, of each group."""
