@@ -1,11 +1,9 @@
-"""A terminal that is drawn anew now and then, and given back as it was."""
+"""The whole terminal, drawn anew now and then by rich, with keys that are read without Enter."""
 
 from __future__ import annotations
 
-import io
 import os
 import select
-import shutil
 import signal
 import sys
 import termios
@@ -16,19 +14,20 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import NoReturn
 
-from otelsync.text.paint import Line, Piece, painter
+from rich.console import Group
+from rich.live import Live
 
-_ENTER = "\x1b[?1049h\x1b[?25l"
-"""To the other screen, without a cursor."""
-_LEAVE = "\x1b[?25h\x1b[?1049l"
+from otelsync.text.paint import Line, Piece, console_on, styled
 
 
 class Screen:
-    """The whole terminal, for the length of a ``with`` block. Keys are read without Enter, where there are any."""
+    """The whole terminal, for the length of a ``with`` block."""
 
     def __init__(self) -> None:
         self._restore = ExitStack()
         self._keys = -1
+        self._console = console_on(sys.stdout)
+        self._live = Live(console=self._console, screen=True, auto_refresh=False, redirect_stderr=False)
 
     def __enter__(self) -> Screen:
         before = signal.signal(signal.SIGTERM, _leave)
@@ -38,8 +37,7 @@ class Screen:
             attributes = termios.tcgetattr(self._keys)
             self._restore.callback(termios.tcsetattr, self._keys, termios.TCSADRAIN, attributes)
             tty.setcbreak(self._keys)
-        self._restore.callback(_write, _LEAVE)
-        _write(_ENTER)
+        self._restore.enter_context(self._live)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,19 +45,14 @@ class Screen:
 
     def draw(self, lines: Sequence[Line]) -> None:
         """Show these lines, as many as there is room for."""
-        columns, rows = shutil.get_terminal_size()
+        columns, rows = self._console.size
         if len(lines) > rows:
             left_out = len(lines) - rows + 1
             lines = [*lines[: rows - 1], [Piece(f"... and {left_out} lines more", "dim")]]
-        frame = io.StringIO()
-        draw = painter(width=max(columns, 20), color=True, file=frame)
-        for line in lines:
-            draw(line)
-        drawn = frame.getvalue().rstrip("\n").replace("\n", "\x1b[K\n")
-        _write(f"\x1b[H{drawn}\x1b[K\x1b[J")
+        self._live.update(Group(*(styled(line, columns) for line in lines)), refresh=True)
 
     def key_within(self, seconds: float) -> str:
-        """The key that is pressed next; empty if none is for so long."""
+        """Return the key that is pressed next; empty if none is for so long."""
         if self._keys < 0:
             time.sleep(seconds)
             return ""
@@ -69,11 +62,6 @@ class Screen:
         if not pressed:  # the terminal has gone
             self._keys = -1
         return pressed.decode("ascii", "replace")
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
 
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:

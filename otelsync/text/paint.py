@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from otelsync.text.printable import cells, cut
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 
 class Piece(NamedTuple):
@@ -38,19 +42,30 @@ def _plain(width: int, file: IO[str]) -> Painter:
 
 
 def _colored(width: int, file: IO[str]) -> Painter:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(file=file, width=width, force_terminal=True, highlight=False, markup=False, emoji=False)
+    console = console_on(file, width)
 
     def draw(line: Line) -> None:
-        left = width
-        text = Text(no_wrap=True, end="")
-        for piece in line:
-            fitting = cut(piece.text, left)
-            left -= cells(fitting)
-            text.append(fitting, piece.style or None)
-        text.rstrip()
-        console.print(text, soft_wrap=True)
+        console.print(styled(line, width), soft_wrap=True)
 
     return draw
+
+
+def console_on(file: IO[str], width: int | None = None) -> Console:
+    """Return rich's console for a terminal: it takes text as it stands, without markup or emoji."""
+    from rich.console import Console
+
+    return Console(file=file, width=width, force_terminal=True, highlight=False, markup=False, emoji=False)
+
+
+def styled(line: Line, width: int) -> Text:
+    """Return a line as rich's text, cut to `width` cells."""
+    from rich.text import Text
+
+    left = width
+    text = Text(no_wrap=True)
+    for piece in line:
+        fitting = cut(piece.text, left)
+        left -= cells(fitting)
+        text.append(fitting, piece.style or None)
+    text.rstrip()
+    return text
