@@ -39,6 +39,17 @@ SYNC_STAGE: Final = "sync.stage"
 SYNC_RATE_LIMIT_WAIT: Final = "sync.rate_limit.wait"
 SYNC_RETRY_WAIT: Final = "sync.retry.wait"
 
+# The beginning of names that go on with a name of their own, and names as they lie in encoded spans
+
+NAMED_PIPELINE: Final = f"{SYNC_PIPELINE} "
+NAMED_REPO: Final = f"{SYNC_REPO} "
+NAMED_API: Final = f"{SYNC_API} "
+NAMED_STAGE: Final = f"{SYNC_STAGE} "
+NAMED_PIPELINE_BYTES: Final = NAMED_PIPELINE.encode()
+NAMED_REPO_BYTES: Final = NAMED_REPO.encode()
+NAMED_API_BYTES: Final = NAMED_API.encode()
+SYNC_PR_BYTES: Final = SYNC_PR.encode()
+
 # Attributes of runs and stages
 
 SYNC_ID: Final = "sync.id"

@@ -27,10 +27,11 @@ from otelsync.shipping.shipper import Shipper
 from otelsync.stages import stage as stages
 from otelsync.stages.pipeline import Pipeline
 from otelsync.store.writing import StoreSink
-from otelsync.views.in_flight import RUNNING, STUCK, WAITING, InFlight, Remaining, RunNow, Wait, remaining
+from otelsync.views.in_flight import InFlight, remaining
 from otelsync.views.in_flight_text import line_of, lines_of, signature
 from otelsync.views.living_journals import MOST_BYTES
 from otelsync.views.process_now import Progress
+from otelsync.views.run_now import RUNNING, STUCK, WAITING, Remaining, RunNow, Wait
 
 MINUTE = 60 * 1_000_000_000
 

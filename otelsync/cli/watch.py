@@ -15,8 +15,9 @@ from otelsync.errors import RunNotFoundError
 from otelsync.text.paint import Line, Piece
 from otelsync.text.printable import printable
 from otelsync.text.quantities import day_and_time, duration
-from otelsync.views.in_flight import InFlight, RunNow
+from otelsync.views.in_flight import InFlight
 from otelsync.views.in_flight_text import NOTHING, line_of, lines_of, signature
+from otelsync.views.run_now import RunNow
 
 _EVERY = 1.0
 """Seconds."""

@@ -14,6 +14,7 @@ from otelsync.settings import Settings
 if TYPE_CHECKING:
     from otelsync.otlp.options import OtlpEndpoint
     from otelsync.reports.automatic import RunReports
+    from otelsync.shipping.metrics.outlet import MetricsOutlet
     from otelsync.shipping.metrics.service import MetricsService
     from otelsync.shipping.shipper import Shipper
 
@@ -37,7 +38,7 @@ def make_shipper(
         settings: Which journal, and where its records go.
         store: Whether they go to the local store; by default as the settings say.
         metrics: Where records are counted, if not only for this shipper.
-        reports: What makes the reports of runs. It is for its owner to close.
+        reports: The reports of runs, for their owner to close.
         within_program: Whether a thread of the program itself will use it, which counts nothing unasked.
     """
     # Here and not in the thread, where they would hold up the host's first records.
@@ -52,34 +53,31 @@ def make_shipper(
     asked = not within_program or _asks_for_metrics(settings)
     counted = metrics is not None or (asked and wants_metrics(settings))
     if counted:
-        from otelsync.shipping.metrics.outlet import MetricsOutlet
+        import otelsync.shipping.metrics.outlet  # noqa: F401
 
     def make() -> Shipper:
-        sink = None
-        if to_store:
-            sink = StoreSink(
-                settings.store_file,
-                max_bytes=settings.store_max_bytes,
-                max_age=settings.store_max_days * 86_400,
-                watch=reports,
-            )
+        max_age = settings.store_max_days * 86_400
+        sink = StoreSink(settings.store_file, settings.store_max_bytes, max_age, watch=reports) if to_store else None
         return Shipper(
             settings.journal,
             otlp=[OtlpSink(endpoint) for endpoint in endpoints],
-            store=sink,
+            store=StoreSink(settings.store_file, settings.store_max_bytes, max_age, watch=reports)
+            if to_store
+            else None,
             limits=limits if settings.fold else None,
             debug_logs=settings.debug_logs != "failed",
-            metrics=MetricsOutlet(
-                metrics or make_metrics(settings, served=store is None),
-                settings.journal.name,
-                is_own=metrics is None,
-            )
-            if counted
-            else None,
+            metrics=_outlet(settings, metrics, served=store is None) if counted else None,
             reports=reports,
         )
 
     return make
+
+
+def _outlet(settings: Settings, metrics: MetricsService | None, *, served: bool) -> MetricsOutlet:
+    from otelsync.shipping.metrics.outlet import MetricsOutlet
+
+    service = metrics or make_metrics(settings, served=served)
+    return MetricsOutlet(service, settings.journal.name, is_own=metrics is None)
 
 
 def make_reports(settings: Settings) -> RunReports | None:

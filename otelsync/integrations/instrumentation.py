@@ -90,11 +90,6 @@ def uninstrument(*libraries: str) -> None:
             instrumentor.uninstrument()
 
 
-def instrumented() -> tuple[str, ...]:
-    """The libraries that :func:`instrument` has switched on by now, by name."""
-    return tuple(sorted(_on))
-
-
 def known() -> tuple[str, ...]:
     """The integrations that there are, by name."""
     found = {module.name for module in pkgutil.iter_modules(otelsync.integrations.__path__)}

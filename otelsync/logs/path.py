@@ -178,19 +178,15 @@ class LogPath:
             fd = self._fd if self._fd >= 0 else self._output.shared_descriptor()
             if fd < 0:
                 return False
-        scope = current.scope or EMPTY
-        provider = self._provider
-        journal = None
-        if provider is not None:
-            if provider.encoders.append_span is None or provider.resource is not self._resource:
-                return False
-            journal = provider.journal
+        scope, provider = current.scope or EMPTY, self._provider
+        if provider is not None and (provider.encoders.append_span is None or provider.resource is not self._resource):
+            return False
         try:
             rendered = b"" if fd is None else orjson.dumps(fields, plain, orjson.OPT_APPEND_NEWLINE)
         except (TypeError, ValueError, RecursionError):
             return False
         rest = self._write_log(  # type: ignore[misc]  # the caller has looked
-            journal,
+            provider.journal if provider is not None else None,
             self._known,
             True,
             head.ref,

@@ -120,16 +120,6 @@ class SpanState(Span):
         return self.get_span_context()
 
     @property
-    def trace_id_hex(self) -> str:
-        """32 lower-case hex digits."""
-        return self.trace.hex
-
-    @property
-    def span_id_hex(self) -> str:
-        """16 lower-case hex digits."""
-        return self.id_bytes.hex()
-
-    @property
     def name(self) -> str:
         """The operation's name."""
         return self._name

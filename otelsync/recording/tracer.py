@@ -234,18 +234,8 @@ class Tracer(sdk.Tracer):
     ) -> RecordedSpan:
         """Start a span whose ids were decided before, here or in another process; it does not become current.
 
-        No sampler is asked: whether it is recorded stands in the flags of `own`.
-
-        Args:
-            own: Its ids, flags and trace state.
-            name: The operation's name.
-            parent: Of the same trace; None for a root.
-            kind: Its role in a remote call.
-            attributes: Its first attributes.
-            links: Other spans that it points to.
-            start_time: Nanoseconds since the epoch, by default now.
-            scope: What it and everything below it carry.
-            context: What is current besides when the span is, such as baggage; by default what is now.
+        No sampler is asked: the flags of `own` say whether it is recorded. `parent` is None for a root; `context` is
+        what is current besides the span, such as baggage.
         """
         flags = own.trace_flags if self._is_enabled() else TraceFlags(own.trace_flags & ~TraceFlags.SAMPLED)
         trace = Trace(own.trace_id, flags, own.trace_state)

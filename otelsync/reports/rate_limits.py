@@ -63,7 +63,7 @@ class RateLimits:
     def _wait(self, step: Step) -> None:
         attributes = step.attributes
         if step.name == vocabulary.SYNC_RETRY_WAIT:
-            kind = f"retry ({bounded(attributes.get('sync.retry.reason', 'unknown'), 40)})"
+            kind = f"retry ({bounded(attributes.get(vocabulary.SYNC_RETRY_REASON, 'unknown'), 40)})"
             planned = _nanoseconds(attributes.get(vocabulary.SYNC_RETRY_PLANNED_SECONDS))
         else:
             kind = bounded(attributes.get(vocabulary.SYNC_RATE_LIMIT_KIND, "unknown"), 40)

@@ -12,7 +12,7 @@ from otelsync.reports.figures import NOTHING
 from otelsync.reports.rate_limits import RateLimits
 from otelsync.reports.sweep import STATUS_ERROR, Step
 from otelsync.reports.tally import OTHER, Tally, bounded, own_items
-from otelsync.vocabulary import SYNC_OUTCOME, SYNC_PR, SYNC_REPO
+from otelsync.vocabulary import NAMED_REPO, SYNC_OUTCOME, SYNC_PR, SYNC_REPO
 
 MOST_GROUPS: Final = 2_000
 """Groups that are told apart; all others are one."""
@@ -52,7 +52,7 @@ class Reading:
             step.group, step.group_from = outer.group, outer.group_from
         elif not unsaid:
             step.group, step.group_from = self._known(group_name(said)), said
-        if step.group is None or step.name.startswith("sync.repo "):
+        if step.group is None or step.name.startswith(NAMED_REPO):
             self._know_repo(step)
 
     def add(self, step: Step) -> None:

@@ -21,7 +21,7 @@ from otelsync.reports.tally import OTHER, bounded, items_of, operations
 from otelsync.reports.time_spent import CATEGORIES
 from otelsync.shipping.ledger import Ledger
 from otelsync.store.runs import Run, traces_of
-from otelsync.vocabulary import SYNC_PHASE, SYNC_REPO
+from otelsync.vocabulary import NAMED_PIPELINE, NAMED_REPO, SYNC_PHASE, SYNC_REPO
 
 REPO: Final = "repo"
 """What to group by, unless told otherwise: the attribute ``sync.repo``."""
@@ -82,7 +82,7 @@ class _Summing:
         return Summary(
             sync_id=bounded(run.sync_id or "", 60),
             trace_id=run.trace_id,
-            pipeline=bounded(run.pipeline or (run.root_name or "").removeprefix("sync.pipeline ")),
+            pipeline=bounded(run.pipeline or (run.root_name or "").removeprefix(NAMED_PIPELINE)),
             service=bounded(run.service or ""),
             outcome="running" if run.running else bounded(run.outcome or "", 20),
             error=reading.error,
@@ -191,7 +191,7 @@ def _all_names(reading: Reading) -> dict[str, list[int]]:
     names: dict[str, list[int]] = {}
     for tally in (*reading.tallies.values(), reading.outside):
         for name, figures in tally.names.items():
-            name = SYNC_REPO if name.startswith("sync.repo ") else name
+            name = SYNC_REPO if name.startswith(NAMED_REPO) else name
             known = names.setdefault(name if name in names or len(names) < _MOST_NAMES else OTHER, [0] * 5)
             known[:] = *(a + b for a, b in zip(known[:4], figures[:4], strict=True)), max(known[4], figures[4])
     return names

@@ -21,8 +21,8 @@ MOST_REPOS: Final = 50
 OTHER: Final = "(other)"
 
 PR: Final = vocabulary.SYNC_PR
-REPO: Final = "sync.repo "
-API: Final = "sync.api "
+REPO: Final = vocabulary.NAMED_REPO
+API: Final = vocabulary.NAMED_API
 _WORST_FIRST: Final = ("interrupted", "running", "failure", "cancelled", "partial", "success")
 
 

@@ -60,7 +60,7 @@ def _by_itself(step: Step) -> str:
         return "own"
     if name in WAITS:
         return "waiting"
-    if name.startswith("sync.api "):
+    if name.startswith(vocabulary.NAMED_API):
         return "api"
     said = step.attributes.get(vocabulary.SYNC_STAGE_KIND)
     if isinstance(said, str) and said in CATEGORIES:

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from otelsync.store.paths import path
 from otelsync.store.rows import STATUS_ERROR, Detailed, Plain
+from otelsync.vocabulary import NAMED_PIPELINE
 
 SMALL = 64
 """Up to so many spans below it, a span can be small. Viewers read them one by one when they show it alone."""
 PRODUCER = 4
 """OTLP's kind of a span whose children come later, from elsewhere."""
-PIPELINE = "sync.pipeline "
+PIPELINE = NAMED_PIPELINE
 """What the names of pipelines' spans begin with."""
 
 SpanId = tuple[str, str]

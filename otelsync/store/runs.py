@@ -14,6 +14,7 @@ from otelsync.errors import RunNotFoundError, StoreError
 from otelsync.store import schema
 from otelsync.store.task_traces import IS_TASK, is_task, outcome, task_of
 from otelsync.text.printable import printable
+from otelsync.vocabulary import NAMED_PIPELINE
 
 _PATIENCE = 5.0
 """Seconds to wait for a lock."""
@@ -49,7 +50,7 @@ class Run:
     @property
     def title(self) -> str:
         """Its pipeline, its task, or what its root is called. Printable."""
-        root = (self.root_name or "a trace without a root").removeprefix("sync.pipeline ")
+        root = (self.root_name or "a trace without a root").removeprefix(NAMED_PIPELINE)
         return printable(self.pipeline or task_of(root), 60)
 
     @property

@@ -22,7 +22,6 @@ from otelsync.views.living_journals import LivingJournals
 from otelsync.views.process_now import (
     PIPELINE,
     EndedRun,
-    LastItem,
     LimitLeft,
     OpenSpan,
     ProcessNow,
@@ -30,11 +29,11 @@ from otelsync.views.process_now import (
     read_progress,
     text,
 )
+from otelsync.views.run_now import RUNNING, STUCK, WAITING, Place, Remaining, RunNow, StageNow, Wait
 
-RUNNING, WAITING, STUCK = "running", "waiting", "stuck"
 STUCK_AFTER: Final = 300.0
 """Seconds without a record after which a run whose process lives counts as stuck."""
-REPO: Final = "sync.repo "
+REPO: Final = vocabulary.NAMED_REPO
 WAIT: Final = vocabulary.SYNC_RATE_LIMIT_WAIT
 _SECOND: Final = 1_000_000_000
 _FORGOTTEN: Final = 24 * 3600 * _SECOND
@@ -42,75 +41,6 @@ _FORGOTTEN: Final = 24 * 3600 * _SECOND
 _MOST_RUNS: Final = 200
 _MOST_EVENTS: Final = 20_000
 """Log records of a run in which the store is searched for progress."""
-
-
-@dataclass(frozen=True, slots=True)
-class Remaining:
-    """How long the rest takes, from now: seconds."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """A wait for a rate limit that is going on."""
-
-    kind: str
-    since_ns: int
-    until_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class StageNow:
-    """An open stage: the span's name, when it began, and how far it is."""
-
-    name: str
-    since_ns: int
-    progress: Progress | None
-    remaining: Remaining | None
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What a process is at for a run: its open stages below the pipeline, the outermost first."""
-
-    pid: int
-    stages: tuple[StageNow, ...]
-    task: str
-    """The Celery task that it runs; empty for none."""
-    repo: str
-    last_item: LastItem | None
-    """The pull request that ended last in this process. The present one is not known before it ends."""
-    wait: Wait | None
-    parallel: int
-    """How many stages below the outermost go on at the same time, in threads or coroutines."""
-    last_record_ns: int
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunNow:
-    """A run in flight. Times are unix nanoseconds."""
-
-    sync_id: str
-    pipeline: str
-    service: str
-    trace_id: str
-    started_ns: int
-    dispatched: bool
-    """Whether its body is in tasks, and whoever ends the last of them ends it."""
-    pid: int | None
-    """Of the process that holds the pipeline open; None where it is dispatched."""
-    phase: str
-    progress: Progress | None
-    """The pipeline's own, or else the sum over its repositories."""
-    remaining: Remaining | None
-    places: tuple[Place, ...]
-    limits: tuple[LimitLeft, ...]
-    last_record_ns: int
-    state: str
-    """``running``, ``waiting`` (for a rate limit, everywhere) or ``stuck`` (no record for too long)."""
 
 
 @dataclass(frozen=True, slots=True)

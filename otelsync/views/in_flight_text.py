@@ -8,14 +8,15 @@ from typing import Any, Final
 from otelsync.text.paint import Line, Piece
 from otelsync.text.printable import printable
 from otelsync.text.quantities import counted, duration, instant, timestamp
-from otelsync.views.in_flight import RUNNING, STUCK, WAITING, Place, Remaining, RunNow, StageNow, Wait
 from otelsync.views.process_now import LimitLeft, Progress
+from otelsync.views.run_now import RUNNING, STUCK, WAITING, Place, Remaining, RunNow, StageNow, Wait
+from otelsync.vocabulary import NAMED_REPO, NAMED_STAGE
 
 _STYLES: Final = {RUNNING: "cyan", WAITING: "yellow", STUCK: "bold red"}
 _SECOND: Final = 1_000_000_000
 _LONGEST_NAME: Final = 60
 _MOST_COUNTS: Final = 6
-_KNOWN: Final = ("sync.repo ", "sync.stage ")
+_KNOWN: Final = (NAMED_REPO, NAMED_STAGE)
 
 NOTHING: Final = "no run is in flight"
 

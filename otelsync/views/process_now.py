@@ -22,7 +22,7 @@ from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import resource_attributes, span_id, untagged
 from otelsync.shipping.checkpoint import OpenSeries, decode
 
-PIPELINE: Final = "sync.pipeline "
+PIPELINE: Final = vocabulary.NAMED_PIPELINE
 PROGRESS: Final = ".progress"
 _PHASE: Final = "sync.pipeline.phase_changed"
 _MOST: Final = 10_000
@@ -41,10 +41,10 @@ _OWN: Final = frozenset(("done", "total", "percent", "eta_low_seconds", "eta_hig
 _PIPELINE: Final = PIPELINE.encode()
 _PROGRESS: Final = PROGRESS.encode()
 _PHASE_CHANGED: Final = _PHASE.encode()
-_OF_A_RUN: Final = b"sync.id"
-_PULL_REQUEST: Final = b"\x2a\x07sync.pr"
+_OF_A_RUN: Final = vocabulary.SYNC_ID.encode()
+_PULL_REQUEST: Final = b"\x2a\x07" + vocabulary.SYNC_PR_BYTES
 """Span field 5, the name."""
-_REMAINING: Final = b"sync.rate_limit.remaining"
+_REMAINING: Final = vocabulary.SYNC_RATE_LIMIT_REMAINING.encode()
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")

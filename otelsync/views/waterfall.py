@@ -14,12 +14,11 @@ from otelsync.text.paint import Line, Piece, painter
 from otelsync.text.printable import pad, printable
 from otelsync.text.quantities import counted, day_and_time, duration
 from otelsync.views.outline import Entry, outline, unrolled
-from otelsync.vocabulary import SYNC_REPO
+from otelsync.vocabulary import ACTIONS, NAMED_REPO, SYNC_ITEMS_, SYNC_REPO
 
 MOST_KINDS: Final = 10
 """Lines of the table of kinds."""
 
-_ACTIONS: Final = ("created", "updated", "unchanged", "skipped", "failed")
 _STYLES: Final = {
     "success": "green",
     "partial": "yellow",
@@ -203,7 +202,7 @@ def _kinds(tree: RunTree) -> Iterator[Line]:
 
 def _whereabouts(span: StoredSpan) -> str:
     """What tells a span from others, and where it stands."""
-    suffix = span.name.partition(" ")[2] if span.name.startswith("sync.repo ") else ""
+    suffix = span.name.partition(" ")[2] if span.name.startswith(NAMED_REPO) else ""
     repo = printable(span.attributes.get(SYNC_REPO, suffix), 40)
     return " ".join(part for part in (repo, span.detail) if part) or span.span_id
 
@@ -227,8 +226,8 @@ def _items(tree: RunTree) -> Iterator[Line]:
     """What became of what was fetched, by the topmost span that has counted it."""
     for family in tree.roots():
         for span in tree.members(family) if family.can_be_listed else ():
-            counts = {action: _number(span.attributes.get(f"sync.items.{action}")) for action in _ACTIONS}
-            fetched = _number(span.attributes.get("sync.items.fetched"))
+            counts = {action: _number(span.attributes.get(SYNC_ITEMS_ + action)) for action in ACTIONS}
+            fetched = _number(span.attributes.get(f"{SYNC_ITEMS_}fetched"))
             if fetched or any(counts.values()):
                 parts = " + ".join(f"{count:,} {action}" for action, count in counts.items() if count) or "0"
                 total = sum(counts.values())

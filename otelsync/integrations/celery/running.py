@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextvars import Token
 from functools import partial, wraps
-from time import perf_counter, time_ns
-from typing import Any, Final, cast
+from time import time_ns
+from typing import Any, Final
 
-from billiard import common
-from celery.exceptions import Ignore, Reject, Retry
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
@@ -20,9 +17,7 @@ from otelsync.integrations.celery import pipeline_tasks, run_spans
 from otelsync.integrations.celery.activation import (
     Tracers,
     activate,
-    leave,
     log,
-    note_error,
     our_tracer,
     start,
     with_parent,
@@ -30,26 +25,16 @@ from otelsync.integrations.celery.activation import (
 from otelsync.integrations.celery.canvas import links_to_headers
 from otelsync.integrations.celery.constants import RunsOf, constants, scope_of_run
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
+from otelsync.integrations.celery.execution import Execution
 from otelsync.integrations.celery.headers import FLAGS, NOTHING, SPAN_ID, TRACE_ID, Envelope, from_traceparent, read
 from otelsync.integrations.celery.publishing import system_of
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed
 from otelsync.recording.scope import EMPTY, SyncScope
-from otelsync.recording.span import RecordedSpan
 from otelsync.recording.span_bytes import Trace
 from otelsync.recording.tracer import Tracer
 from otelsync.stages.stage import Collector
-from otelsync.vocabulary import ERROR_TYPE, SYNC_OUTCOME, SYNC_REDELIVERED, SYNC_REPLACED, SYNC_RUN_SECONDS
+from otelsync.vocabulary import SYNC_REDELIVERED
 
-SUCCESS: Final = "SUCCESS"
-_OUTCOMES: Final = {
-    SUCCESS: "success",
-    "RETRY": "retry",
-    "FAILURE": "failure",
-    "IGNORED": "cancelled",
-    "REJECTED": "cancelled",
-}
-_STOPPED: Final = frozenset(("GreenletExit", "CancelledError", "GeneratorExit"))
-"""Exceptions, besides those of a dying process, by which somebody stops a task that runs in a thread or greenlet."""
 _EMPTY: Final[dict[str, Any]] = {}
 _NO_STATE: Final = TraceState()
 _NO_CONTEXT: Final = Context()
@@ -178,7 +163,7 @@ class Runner:
         span.scope = scope
         run_spans.forget(request)
         run = Run(uuid, request, envelope=envelope, own=span.get_span_context, parent=make_parent)
-        return Execution(self, task, run, CURRENT.set(span), span, whole, None)
+        return Execution(self.record, task, run, CURRENT.set(span), span, whole, None)
 
     def _start(self, task: Any, uuid: Any, request: Mapping[str, Any]) -> Execution:
         envelope = read(request) or NOTHING
@@ -218,7 +203,7 @@ class Runner:
             span = start(tracer, name, SpanKind.CONSUMER, context, found, links)
         _announce(span)
         run = Run(uuid, request, envelope=envelope, own=_valid(span.get_span_context()), parent=parent)
-        return Execution(self, task, run, activate(span, scope, context), span, whole, collector)
+        return Execution(self.record, task, run, activate(span, scope, context), span, whole, collector)
 
     def _start_eager(self, task: Any, uuid: Any, request: Mapping[str, Any]) -> Execution:
         """Begin a run that is a call: below whatever is current, with no message."""
@@ -238,141 +223,11 @@ class Runner:
             # A part of what a pipeline dispatches. Its stages count where they are called, and not here.
             pipeline_tasks.published(task.app, envelope.run, uuid)
             collector = Collector()
-        return Execution(self, task, run, activate(span, scope), span, None, collector)
+        return Execution(self.record, task, run, activate(span, scope), span, None, collector)
 
     def record(self, task: Any, seconds: float, worker: object) -> None:
         """Count the run in upstream's histogram."""
         self._record_seconds(seconds, {"task": task.name, "worker": worker})
-
-
-class Execution:
-    """A run that is going on; its span is current from now until its end.
-
-    Args:
-        runner: Whose it is.
-        task: What runs.
-        run: Which message of it.
-        token: What undoes that the span is current.
-        span: The run span.
-        whole: What the span carries besides its attributes, if that is more than everything inside carries.
-        collector: What counts for a dispatched pipeline, if it is a part of one.
-    """
-
-    __slots__ = ("_clock", "_collector", "_outer", "_runner", "_span", "_task", "_token", "_whole", "run")
-
-    def __init__(
-        self,
-        runner: Runner,
-        task: Any,
-        run: Run,
-        token: Token[Any],
-        span: Span,
-        whole: SyncScope | None,
-        collector: Any,
-    ) -> None:
-        self._runner = runner
-        self._task = task
-        self.run = run
-        self._token = token
-        self._span = span
-        self._whole = whole
-        self._collector = collector
-        self._outer = RUN.set(run)
-        self._clock = perf_counter()
-
-    def end_returning(self, result: Any) -> None:
-        """End it as Celery's result says: ``(retval, info, runtime, retstr)``, where info is None after a success."""
-        try:
-            info = result[1]
-            if info is None and self._whole is not None and self._collector is None and not self.run.replaced:
-                self._end_shortly()
-            elif info is None:
-                self._end(SUCCESS, None)
-            else:
-                self._end(info.state, info.retval)
-        except Exception:
-            log.debug("a run span did not end", exc_info=True)
-
-    def end_raising(self, error: BaseException) -> None:
-        """End it by an exception that Celery lets through: eager tasks propagate theirs; or the process is to die."""
-        try:
-            if isinstance(error, Retry):
-                self._end("RETRY", error)
-            elif isinstance(error, (Ignore, Reject)):
-                self._end("IGNORED" if isinstance(error, Ignore) else "REJECTED", error)
-            elif isinstance(error, Exception):
-                self._end("FAILURE", error)
-            else:
-                self._end(None, error)
-        except Exception:
-            log.debug("a run span did not end", exc_info=True)
-
-    def _end_shortly(self) -> None:
-        """Do what :meth:`_end` does after a success, where nothing else has to be said."""
-        seconds = perf_counter() - self._clock
-        RUN.reset(self._outer)
-        leave(self._token)
-        span = cast(RecordedSpan, self._span)
-        span.set_attributes({SYNC_OUTCOME: "success", SYNC_RUN_SECONDS: seconds, of.STATE: SUCCESS})
-        span.scope = self._whole
-        span.end()
-        self._runner.record(self._task, seconds, self.run.request.get("hostname"))
-
-    def _end(self, state: str | None, error: BaseException | None) -> None:
-        seconds = perf_counter() - self._clock
-        RUN.reset(self._outer)
-        leave(self._token)
-        if is_dying() and state != SUCCESS:
-            return  # whoever sent the signal knows why, and has said so: see endings.py
-        span, request = self._span, self.run.request
-        outcome = self._outcome(state, error)
-        try:
-            if span.is_recording():
-                self._describe(state, error, outcome, seconds)
-        finally:
-            if self._whole is not None:
-                cast(RecordedSpan, span).scope = self._whole
-            span.end()
-        self._runner.record(self._task, seconds, request.get("hostname"))
-        if self._collector is not None and self._is_final(state, error):
-            key, task_id = cast(str, self.run.envelope.run), cast(str, self.run.task_id)
-            pipeline_tasks.ended(self._task.app, key, task_id, outcome, self._collector.figures())
-
-    def _describe(self, state: str | None, error: BaseException | None, outcome: str, seconds: float) -> None:
-        span = self._span
-        span.set_attributes(self._last_attributes(state, outcome, seconds))
-        if state == "RETRY":
-            span.set_attribute(of.RETRY_REASON, str(error))
-        elif error is not None and outcome in ("failure", "interrupted"):
-            self._note(error, outcome)
-
-    def _is_final(self, state: str | None, error: BaseException | None) -> bool:
-        """Whether nothing more will come of the task. Where Celery did not see an end, the main process knows."""
-        if state is None or state == "RETRY" or self.run.replaced:
-            return False
-        return not (isinstance(error, Reject) and vars(error).get("requeue"))
-
-    def _outcome(self, state: str | None, error: BaseException | None) -> str:
-        if self.run.replaced and state == "IGNORED":
-            return "success"
-        if state is not None:
-            return _OUTCOMES.get(state, "failure")
-        return "cancelled" if type(error).__name__ in _STOPPED else "interrupted"
-
-    def _note(self, error: BaseException, outcome: str) -> None:
-        throws = getattr(self._task, "throws", None) or ()
-        if outcome == "failure" and not isinstance(error, throws):
-            note_error(self._span, error)
-        else:
-            self._span.set_attribute(ERROR_TYPE, type(error).__qualname__)
-
-    def _last_attributes(self, state: str | None, outcome: str, seconds: float) -> dict[str, Any]:
-        found: dict[str, Any] = {SYNC_OUTCOME: outcome, SYNC_RUN_SECONDS: seconds}
-        if state is not None:
-            found[of.STATE] = state
-        if self.run.replaced:
-            found[SYNC_REPLACED] = True
-        return found
 
 
 def first_attributes(name: str, uuid: Any, request: Mapping[str, Any], system: str | None = None) -> dict[str, Any]:
@@ -439,11 +294,6 @@ def _links(envelope: Envelope, parent: SpanContext | None) -> list[Link]:
     if envelope.chord is None or parent is None:
         return []
     return links_to_headers(envelope.chord, parent.trace_id)
-
-
-def is_dying() -> bool:
-    """Whether this pool process was told to end by a signal, and what it runs is being unwound."""
-    return bool(vars(common)["_should_have_exited"][0])
 
 
 _ORIGINAL: Final = "__otelsync_original__"

@@ -23,7 +23,7 @@ from otelsync.shipping.folding.budget import Budget, Limits
 from otelsync.shipping.folding.fan_out import REPO, FanOuts, divided, moved
 from otelsync.shipping.folding.siblings import Held, Place, Siblings, spans_in
 from otelsync.store.histogram import buckets
-from otelsync.vocabulary import SYNC_ACTION, SYNC_PR_FOLDED
+from otelsync.vocabulary import NAMED_PIPELINE_BYTES, SYNC_ACTION, SYNC_PR_BYTES, SYNC_PR_FOLDED
 
 MOST_BUDGETS: Final = 128
 """Traces whose budgets are known. One that is forgotten begins anew."""
@@ -41,7 +41,7 @@ MOST_BYTES: Final = 8 * 1024 * 1024
 PATIENCE: Final = 60.0
 """Seconds that spans wait for a parent that has not said that it has begun."""
 
-_ITEM: Final = b"sync.pr"
+_ITEM: Final = SYNC_PR_BYTES
 _SUMMARY: Final = SYNC_PR_FOLDED
 """A span of this name stands for pull requests whose parent's span does not come."""
 _FAILED: Final = key_value(SYNC_ACTION, "failed")
@@ -360,7 +360,7 @@ def _is_landmark(span: LeanSpan) -> bool:
         not span.parent_span_id
         or bool(span.flags & _IS_REMOTE)
         or span.kind == _CONSUMER
-        or span.name.startswith((REPO, b"sync.pipeline "))
+        or span.name.startswith((REPO, NAMED_PIPELINE_BYTES))
     )
 
 

@@ -25,7 +25,14 @@ from otelsync.shipping.checkpoint import decode, encode
 from otelsync.shipping.folding.budget import SLOW_FLOOR, SLOW_RATIO
 from otelsync.shipping.outlet import Parcel
 from otelsync.store.histogram import buckets, percentile
-from otelsync.vocabulary import SYNC_ACTION, SYNC_OUTCOME
+from otelsync.vocabulary import (
+    NAMED_API_BYTES,
+    NAMED_PIPELINE_BYTES,
+    NAMED_REPO_BYTES,
+    SYNC_ACTION,
+    SYNC_OUTCOME,
+    SYNC_PR_BYTES,
+)
 
 LOGS: Final = "logs"
 MOST_BYTES: Final = 1024 * 1024
@@ -38,9 +45,9 @@ MOST_NAMES: Final = 256
 
 _INFO: Final = 9
 _SAMPLED: Final = 1
-_ITEM: Final = b"sync.pr"
-_CALL: Final = b"sync.api "
-_LANDMARKS: Final = (b"sync.repo ", b"sync.pipeline ")
+_ITEM: Final = SYNC_PR_BYTES
+_CALL: Final = NAMED_API_BYTES
+_LANDMARKS: Final = (NAMED_REPO_BYTES, NAMED_PIPELINE_BYTES)
 _IS_REMOTE: Final = 0x200
 _CONSUMER: Final = 5
 _STATUS_ERROR: Final = b"\x18\x02"

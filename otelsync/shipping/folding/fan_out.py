@@ -21,9 +21,9 @@ from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import lean_logs
 from otelsync.otlp.encoding import varint
 from otelsync.shipping.folding.budget import SPENT, Budget
-from otelsync.vocabulary import SYNC_LINK
+from otelsync.vocabulary import NAMED_REPO_BYTES, SYNC_LINK
 
-REPO: Final = b"sync.repo "
+REPO: Final = NAMED_REPO_BYTES
 """What the names of repos' spans begin with."""
 MOST_TRACES: Final = 64
 """Traces with repos that are remembered."""

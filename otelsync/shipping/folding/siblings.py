@@ -97,8 +97,8 @@ class Siblings:
         sums: dict[str, object] = {SYNC_ITEMS_FOLDED: self.items}
         for name, fraction in (("p50_ms", 0.5), ("p95_ms", 0.95)):
             took = percentile(self.durations, fraction, longest=self.longest)
-            sums[f"sync.items.folded.{name}"] = round(took / 1e6, 3)
-        sums["sync.items.folded.max_ms"] = round(self.longest / 1e6, 3)
+            sums[f"{SYNC_ITEMS_FOLDED}.{name}"] = round(took / 1e6, 3)
+        sums[f"{SYNC_ITEMS_FOLDED}.max_ms"] = round(self.longest / 1e6, 3)
         if self.spans > self.items:
             sums[SYNC_SPANS_FOLDED] = self.spans
         return _ATTRIBUTES.encode(sums)

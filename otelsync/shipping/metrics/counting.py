@@ -130,10 +130,10 @@ class Metrics:
 
     def _begin(self, series: str, started: Sequence[bytes]) -> None:
         for span in lean_spans(started) if started else ():
-            if span is not None and span.name.startswith(b"sync.api "):
+            if span is not None and span.name.startswith(vocabulary.NAMED_API_BYTES):
                 calls = self._calls.setdefault(series, {})
                 if len(calls) < MOST_OPEN_CALLS:
-                    calls[span.span_id.hex()] = _text(span.name[len(b"sync.api ") :])
+                    calls[span.span_id.hex()] = _text(span.name[len(vocabulary.NAMED_API_BYTES) :])
 
     def _end_calls(self, group: Group, calls: dict[str, str]) -> None:
         for span in lean_spans([*group.ended, *group.released]):
@@ -191,7 +191,7 @@ class Metrics:
 
     def _take_span(self, span: LeanSpan, place: _Place) -> None:
         name = span.name
-        if name == b"sync.pr":
+        if name == vocabulary.SYNC_PR_BYTES:
             facts = Facts(self._reader.read(span.attributes))
             took = span.end - span.start
             self._take_items(span.parent_span_id, facts, [took], _exemplar(span, took), place)

@@ -1,0 +1,166 @@
+"""A run of a task that is going on: its span is current until the end, which says how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Token
+from time import perf_counter
+from typing import Any, Final, cast
+
+from billiard import common
+from celery.exceptions import Ignore, Reject, Retry
+from opentelemetry.trace import Span
+
+from otelsync.integrations.celery import attributes as of
+from otelsync.integrations.celery import pipeline_tasks
+from otelsync.integrations.celery.activation import leave, log, note_error
+from otelsync.integrations.celery.continuation import RUN, Run
+from otelsync.recording.scope import SyncScope
+from otelsync.recording.span import RecordedSpan
+from otelsync.vocabulary import ERROR_TYPE, SYNC_OUTCOME, SYNC_REPLACED, SYNC_RUN_SECONDS
+
+SUCCESS: Final = "SUCCESS"
+_OUTCOMES: Final = {
+    SUCCESS: "success",
+    "RETRY": "retry",
+    "FAILURE": "failure",
+    "IGNORED": "cancelled",
+    "REJECTED": "cancelled",
+}
+_STOPPED: Final = frozenset(("GreenletExit", "CancelledError", "GeneratorExit"))
+"""Exceptions, besides those of a dying process, by which somebody stops a task that runs in a thread or greenlet."""
+
+
+class Execution:
+    """A run that is going on; its span is current from now until its end.
+
+    Args:
+        record_seconds: Takes the task, how long it ran, and the worker.
+        task: What runs.
+        run: Which message of it.
+        token: What undoes that the span is current.
+        span: The run span.
+        whole: What the span carries besides its attributes, if that is more than everything inside carries.
+        collector: What counts for a dispatched pipeline, if it is a part of one.
+    """
+
+    __slots__ = ("_clock", "_collector", "_outer", "_record_seconds", "_span", "_task", "_token", "_whole", "run")
+
+    def __init__(
+        self,
+        record_seconds: Callable[[Any, float, object], None],
+        task: Any,
+        run: Run,
+        token: Token[Any],
+        span: Span,
+        whole: SyncScope | None,
+        collector: Any,
+    ) -> None:
+        self._record_seconds = record_seconds
+        self._task = task
+        self.run = run
+        self._token = token
+        self._span = span
+        self._whole = whole
+        self._collector = collector
+        self._outer = RUN.set(run)
+        self._clock = perf_counter()
+
+    def end_returning(self, result: Any) -> None:
+        """End it as Celery's result says: ``(retval, info, runtime, retstr)``, where info is None after a success."""
+        try:
+            info = result[1]
+            if info is None and self._whole is not None and self._collector is None and not self.run.replaced:
+                self._end_shortly()
+            elif info is None:
+                self._end(SUCCESS, None)
+            else:
+                self._end(info.state, info.retval)
+        except Exception:
+            log.debug("a run span did not end", exc_info=True)
+
+    def end_raising(self, error: BaseException) -> None:
+        """End it by an exception that Celery lets through: eager tasks propagate theirs; or the process is to die."""
+        try:
+            if isinstance(error, Retry):
+                self._end("RETRY", error)
+            elif isinstance(error, (Ignore, Reject)):
+                self._end("IGNORED" if isinstance(error, Ignore) else "REJECTED", error)
+            elif isinstance(error, Exception):
+                self._end("FAILURE", error)
+            else:
+                self._end(None, error)
+        except Exception:
+            log.debug("a run span did not end", exc_info=True)
+
+    def _end_shortly(self) -> None:
+        """Do what :meth:`_end` does after a success, where nothing else has to be said."""
+        seconds = perf_counter() - self._clock
+        RUN.reset(self._outer)
+        leave(self._token)
+        span = cast(RecordedSpan, self._span)
+        span.set_attributes({SYNC_OUTCOME: "success", SYNC_RUN_SECONDS: seconds, of.STATE: SUCCESS})
+        span.scope = self._whole
+        span.end()
+        self._record_seconds(self._task, seconds, self.run.request.get("hostname"))
+
+    def _end(self, state: str | None, error: BaseException | None) -> None:
+        seconds = perf_counter() - self._clock
+        RUN.reset(self._outer)
+        leave(self._token)
+        if is_dying() and state != SUCCESS:
+            return  # whoever sent the signal knows why, and has said so: see endings.py
+        span, request = self._span, self.run.request
+        outcome = self._outcome(state, error)
+        try:
+            if span.is_recording():
+                self._describe(state, error, outcome, seconds)
+        finally:
+            if self._whole is not None:
+                cast(RecordedSpan, span).scope = self._whole
+            span.end()
+        self._record_seconds(self._task, seconds, request.get("hostname"))
+        if self._collector is not None and self._is_final(state, error):
+            key, task_id = cast(str, self.run.envelope.run), cast(str, self.run.task_id)
+            pipeline_tasks.ended(self._task.app, key, task_id, outcome, self._collector.figures())
+
+    def _describe(self, state: str | None, error: BaseException | None, outcome: str, seconds: float) -> None:
+        span = self._span
+        span.set_attributes(self._last_attributes(state, outcome, seconds))
+        if state == "RETRY":
+            span.set_attribute(of.RETRY_REASON, str(error))
+        elif error is not None and outcome in ("failure", "interrupted"):
+            self._note(error, outcome)
+
+    def _is_final(self, state: str | None, error: BaseException | None) -> bool:
+        """Whether nothing more will come of the task. Where Celery did not see an end, the main process knows."""
+        if state is None or state == "RETRY" or self.run.replaced:
+            return False
+        return not (isinstance(error, Reject) and vars(error).get("requeue"))
+
+    def _outcome(self, state: str | None, error: BaseException | None) -> str:
+        if self.run.replaced and state == "IGNORED":
+            return "success"
+        if state is not None:
+            return _OUTCOMES.get(state, "failure")
+        return "cancelled" if type(error).__name__ in _STOPPED else "interrupted"
+
+    def _note(self, error: BaseException, outcome: str) -> None:
+        throws = getattr(self._task, "throws", None) or ()
+        if outcome == "failure" and not isinstance(error, throws):
+            note_error(self._span, error)
+        else:
+            self._span.set_attribute(ERROR_TYPE, type(error).__qualname__)
+
+    def _last_attributes(self, state: str | None, outcome: str, seconds: float) -> dict[str, Any]:
+        found: dict[str, Any] = {SYNC_OUTCOME: outcome, SYNC_RUN_SECONDS: seconds}
+        if state is not None:
+            found[of.STATE] = state
+        if self.run.replaced:
+            found[SYNC_REPLACED] = True
+        return found
+
+
+def is_dying() -> bool:
+    """Whether this pool process was told to end by a signal, and what it runs is being unwound."""
+    return bool(vars(common)["_should_have_exited"][0])

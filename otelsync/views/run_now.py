@@ -1,0 +1,78 @@
+"""A run in flight as views show it: where it is in which process, how far, and what it waits for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otelsync.views.process_now import LastItem, LimitLeft, Progress
+
+RUNNING, WAITING, STUCK = "running", "waiting", "stuck"
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """How long the rest takes, from now: seconds."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A wait for a rate limit that is going on."""
+
+    kind: str
+    since_ns: int
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageNow:
+    """An open stage: the span's name, when it began, and how far it is."""
+
+    name: str
+    since_ns: int
+    progress: Progress | None
+    remaining: Remaining | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a process is at for a run: its open stages below the pipeline, the outermost first."""
+
+    pid: int
+    stages: tuple[StageNow, ...]
+    task: str
+    """The Celery task that it runs; empty for none."""
+    repo: str
+    last_item: LastItem | None
+    """The pull request that ended last in this process. The present one is not known before it ends."""
+    wait: Wait | None
+    parallel: int
+    """How many stages below the outermost go on at the same time, in threads or coroutines."""
+    last_record_ns: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunNow:
+    """A run in flight. Times are unix nanoseconds."""
+
+    sync_id: str
+    pipeline: str
+    service: str
+    trace_id: str
+    started_ns: int
+    dispatched: bool
+    """Whether its body is in tasks, and whoever ends the last of them ends it."""
+    pid: int | None
+    """Of the process that holds the pipeline open; None where it is dispatched."""
+    phase: str
+    progress: Progress | None
+    """The pipeline's own, or else the sum over its repositories."""
+    remaining: Remaining | None
+    places: tuple[Place, ...]
+    limits: tuple[LimitLeft, ...]
+    last_record_ns: int
+    state: str
+    """``running``, ``waiting`` (for a rate limit, everywhere) or ``stuck`` (no record for too long)."""
