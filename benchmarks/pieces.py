@@ -119,7 +119,7 @@ def _log_records(directory: Path, where: str, *, otlp: bool) -> Pieces:
 
         def record() -> None:
             number = next(numbers)
-            title = f"Mend leak {number} in the connection pool"
+            title = f"Fix leak {number} in the connection pool"
             log.info("sync.pr.synced", number=number, state="open", action="created", files=3, title=title)
 
         with trace.get_tracer("benchmark").start_as_current_span(PR_SPAN):
@@ -136,7 +136,7 @@ def _encoding(_directory: Path) -> Pieces:
     yield "encode 4 attributes, all known", lambda: encoder.encode(known), 1
     yield "encode 1 attribute, a new string", lambda: encoder.encode({"vcs.change.id": str(next(numbers))}), 1
     redactor = Redactor()
-    yield "redact 40 harmless characters", lambda: redactor.redact("Mend leak 12345 in the connection pools"), 1
+    yield "redact 40 harmless characters", lambda: redactor.redact("Fix leak 12345 in the connection pools"), 1
 
 
 def _journal(directory: Path) -> Pieces:

@@ -81,7 +81,7 @@ def _pull_request(number: int) -> PullRequest:
         change_id=str(number),
         state="open" if number % 3 else "closed",
         author=f"contributor-{number % 40}",
-        title=f"Mend leak {number} in the connection pool",
+        title=f"Fix leak {number} in the connection pool",
         page=1 + number % PRS_PER_REPO // 100,
         action="created" if number % 2 else "updated",
         files=number % 17,

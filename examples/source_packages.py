@@ -14,7 +14,7 @@ class NotFetchedError(RuntimeError):
 
 
 class NotAsPinnedError(RuntimeError):
-    """What is there has another hash than was pinned; the message says how to mend it."""
+    """What is there has another hash than was pinned; the message says how to fix it."""
 
 
 def fetch(requirement: str, sha256: str, archive: Path) -> Path:

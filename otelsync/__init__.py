@@ -58,7 +58,7 @@ _LATER = {
     "rate_limit_wait": "otelsync.stages.waits",
     "uninstrument": "otelsync.integrations.instrumentation",
 }
-"""What only some programs use, and where it is."""
+"""Names that only some programs use, and the modules that hold them."""
 
 
 def __getattr__(name: str) -> object:

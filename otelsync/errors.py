@@ -12,7 +12,7 @@ from __future__ import annotations
 
 
 def message_of(error: BaseException) -> str:
-    """What an exception says. One whose ``str()`` raises must not take the place of the host's own."""
+    """Return the text of an exception. One whose ``str()`` raises must not replace the host's own."""
     try:
         return str(error)
     except Exception as problem:
@@ -29,17 +29,17 @@ class ConfigurationError(OtelsyncError, ValueError):
     Args:
         option: The option as the user wrote it: an environment variable or an argument of ``configure()``.
         value: What it was set to.
-        mend: What to set it to instead.
+        fix: What to set it to instead.
     """
 
-    def __init__(self, option: str, value: object, mend: str) -> None:
-        super().__init__(f"{option}={value!r} cannot work: {mend}")
+    def __init__(self, option: str, value: object, fix: str) -> None:
+        super().__init__(f"{option}={value!r} cannot work: {fix}")
         self.option = option
         self.value = value
-        self.mend = mend
+        self.fix = fix
 
     def __reduce__(self) -> tuple[type[ConfigurationError], tuple[str, object, str]]:
-        return type(self), (self.option, self.value, self.mend)
+        return type(self), (self.option, self.value, self.fix)
 
 
 class CatalogueError(OtelsyncError, ValueError):
@@ -51,7 +51,7 @@ class DispatchError(OtelsyncError):
 
 
 class StoreError(OtelsyncError):
-    """The local store cannot be read or written; the message names the file, the cause and the mend."""
+    """The local store cannot be read or written; the message names the file, the cause and the fix."""
 
 
 class RunNotFoundError(OtelsyncError, LookupError):

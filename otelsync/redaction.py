@@ -59,12 +59,12 @@ SECRET_PATTERNS: Final = (
     r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+",  # JSON Web Tokens
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.*?-----END [A-Z ]*PRIVATE KEY-----|.*)",
 )
-"""What is a secret wherever it stands."""
+"""Patterns of secrets, wherever they stand."""
 
 _QUOTE: Final = r"\\{0,16}+[\"']"
 """Behind backslashes where one text was shown inside another."""
 _IS: Final = rf"(?:(?:{_QUOTE})?+\s*[:=]|{_QUOTE}\s*,)\s*(?:b(?={_QUOTE}))?+(?:{_QUOTE})?+"
-"""What stands between a name and its value, in text and in what Python shows of a dict, a pair or bytes."""
+"""Text between a name and its value, in text and in Python's repr of a dict, a pair or bytes."""
 _VALUE: Final = r"(?!\[redacted\])[^\s\"'&,;}\\]{3,}"
 
 _KEYED: Final = (
@@ -99,7 +99,7 @@ _SHORTEST: Final = 20
 
 
 def _suspicious(text: str) -> bool:
-    """Whether `text` could hold a secret: the quick test that lets almost every string pass.
+    """Return whether `text` could hold a secret: the quick test that lets almost every string pass.
 
     Whatever a pattern above matches holds one of these; twenty searches for a word cost a tenth of one for a pattern.
     """
@@ -144,14 +144,14 @@ class Redactor:
         # ASCII: a letter of another alphabet right before a token makes it no part of a word
         self._plain = re.compile("|".join(f"(?:{pattern})" for pattern in SECRET_PATTERNS), re.DOTALL | re.ASCII)
         further = [_named(key) for key in keys if _normal(key)]
-        self._keyed = [(re.compile(pattern), mend) for pattern, mend in (*_KEYED, *further)]
+        self._keyed = [(re.compile(pattern), fix) for pattern, fix in (*_KEYED, *further)]
         self.is_standard = not self._custom and not further
-        """Whether it knows no more patterns than those above."""
+        """True if it knows no more patterns than those above."""
         self._shortest = 0 if self._custom else _SHORTEST
         self._suspicious: Callable[[str], bool] = _suspicious if self.is_standard else _any
 
     def is_secret_key(self, key: str) -> bool:
-        """Whether a field of this name is a secret; "author", "authority" and "tokenizer" are not."""
+        """Return whether a field of this name is a secret; "author", "authority" and "tokenizer" are not."""
         is_secret = self._known.get(key)
         if is_secret is None:
             words = _normal(key).split("_")
@@ -169,8 +169,8 @@ class Redactor:
         if not self._suspicious(text):
             return text
         clean = self._plain.sub(REDACTED, text)
-        for pattern, mend in self._keyed:
-            clean = pattern.sub(mend, clean)
+        for pattern, fix in self._keyed:
+            clean = pattern.sub(fix, clean)
         clean = _BASIC.sub(_hide_basic, clean)
         for pattern in self._custom:
             clean = pattern.sub(REDACTED, clean)

@@ -12,7 +12,7 @@ from typing import Final
 # What becomes of an item, and of a stage
 
 ACTIONS: Final = ("created", "updated", "unchanged", "skipped", "failed")
-"""What can become of an item; the items fetched are their sum."""
+"""Possible fates of an item; the items fetched are their sum."""
 
 SUCCESS: Final = "success"
 PARTIAL: Final = "partial"
@@ -25,7 +25,7 @@ RUNNING: Final = "running"
 """Of a run that has no outcome yet."""
 
 OUTCOMES: Final = (SUCCESS, PARTIAL, FAILURE, INTERRUPTED, CANCELLED, RUNNING)
-"""What views show of a run."""
+"""Outcomes that views show of a run."""
 
 # Spans: the name, or what it begins with before a space and a name of its own
 
@@ -64,7 +64,7 @@ ERROR_TYPE: Final = "error.type"
 SYNC_ACTION: Final = "sync.action"
 SYNC_SKIP_REASON: Final = "sync.skip.reason"
 SYNC_ITEMS_: Final = "sync.items."
-"""How counts begin: an action, ``fetched``, or a name of the caller's follows."""
+"""The beginning of counts: an action, ``fetched``, or a name of the caller's follows."""
 VCS_CHANGE_ID: Final = "vcs.change.id"
 VCS_CHANGE_STATE: Final = "vcs.change.state"
 VCS_CHANGE_TITLE: Final = "vcs.change.title"
@@ -108,7 +108,7 @@ SYNC_QUEUE_WAIT_SECONDS: Final = "sync.queue.wait_seconds"
 SYNC_REDELIVERED: Final = "sync.redelivered"
 SYNC_RUN_SECONDS: Final = "sync.run_seconds"
 SYNC_TASKS_: Final = "sync.tasks."
-"""How the counts of a dispatched pipeline's tasks begin: ``succeeded``, ``failed`` or ``cancelled`` follows."""
+"""The beginning of the counts of a dispatched pipeline's tasks: ``succeeded``, ``failed`` or ``cancelled`` follows."""
 SYNC_TASKS_SUCCEEDED: Final = "sync.tasks.succeeded"
 SYNC_TASKS_FAILED: Final = "sync.tasks.failed"
 SYNC_TASKS_CANCELLED: Final = "sync.tasks.cancelled"

@@ -195,7 +195,7 @@ def test_an_ambiguous_run_is_an_error(filled: Path) -> None:
 
 
 def test_a_wrong_setting_is_an_error_of_two(home: Path) -> None:
-    """The option, the value and the mend, and no traceback."""
+    """The option, the value and the fix, and no traceback."""
     result = run("list", home=home, environment={"LOG_LEVEL": "LOUD"})
     assert result.exit_code == 2
     assert result.stderr.startswith("otelsync: LOG_LEVEL='LOUD' cannot work: use DEBUG, INFO")

@@ -148,7 +148,7 @@ def test_levels_can_be_changed_for_a_time(home: Path) -> None:
 )
 @pytest.mark.usefixtures("home")
 def test_what_cannot_be_is_said_in_a_line(arguments: list[str], code: int, says: str) -> None:
-    """A wrong level, time or service changes nothing, and names the mend."""
+    """A wrong level, time or service changes nothing, and names the fix."""
     result = run("verbosity", *arguments)
     assert result.exit_code == code
     assert says in result.output

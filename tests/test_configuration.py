@@ -271,7 +271,7 @@ def test_public_names_are_documented() -> None:
     "endpoint", ["nonsense", "collector:4318", "ftp://collector", "http://host:99999", "http://[::1", "http://a b", ""]
 )
 def test_an_endpoint_that_cannot_work_fails_at_once(endpoint: str, tmp_path: Path) -> None:
-    """A wrong endpoint is named by configure(), with the value and the mend, and nothing has changed."""
+    """A wrong endpoint is named by configure(), with the value and the fix, and nothing has changed."""
     with pytest.raises(otelsync.ConfigurationError, match=r"endpoint|OTEL_EXPORTER_OTLP_ENDPOINT"):
         otelsync.configure(endpoint=endpoint, home=tmp_path)
     assert trace._TRACER_PROVIDER is None

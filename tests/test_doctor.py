@@ -124,12 +124,12 @@ def test_the_schema_of_the_json(tmp_path: Path) -> None:
     steps = [finding["step"] for finding in report["findings"]]
     assert steps == sorted(steps, key=list(STEPS).index)
     for finding in report["findings"]:
-        assert list(finding) == ["step", "code", "status", "message", "mend"]
+        assert list(finding) == ["step", "code", "status", "message", "fix"]
         assert finding["status"] in ("ok", "warning", "problem")
-        assert finding["status"] == "ok" or finding["mend"]
+        assert finding["status"] == "ok" or finding["fix"]
 
 
-def test_the_text_names_cause_and_mend(tmp_path: Path) -> None:
+def test_the_text_names_cause_and_fix(tmp_path: Path) -> None:
     """Without colours each line says ok, warning or problem, and below it what to do."""
     port = closed_port()
     result = run(tmp_path / "home", "--service", "sync", "--endpoint", f"http://127.0.0.1:{port}")
@@ -144,7 +144,7 @@ def test_the_text_names_cause_and_mend(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "code", "mend"),
+    ("environment", "code", "fix"),
     [
         ({"OTELSYNC_STORE": "perhaps"}, "wrong_value", "use auto, on or off"),
         (
@@ -160,12 +160,12 @@ def test_the_text_names_cause_and_mend(tmp_path: Path) -> None:
         ({"OTEL_ATTRIBUTE_COUNT_LIMIT": "many"}, "sdk_refuses", "OTEL_"),
     ],
 )
-def test_each_misconfiguration_is_named(tmp_path: Path, environment: dict[str, str], code: str, mend: str) -> None:
-    """What is wrong in the environment ends with 1, and has its name and its mend."""
+def test_each_misconfiguration_is_named(tmp_path: Path, environment: dict[str, str], code: str, fix: str) -> None:
+    """What is wrong in the environment ends with 1, and has its name and its fix."""
     said = Said(tmp_path / "home", **environment)
     assert said.exit == 1
     assert said.findings[code]["status"] == "problem"
-    assert mend in said.findings[code]["mend"]
+    assert fix in said.findings[code]["fix"]
 
 
 def test_opentelemetry_instrument_puts_another_provider_in_place(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
 
 
 def test_a_read_only_directory(settings: Settings) -> None:
-    """What cannot be written is a problem, with the reason and a mend for it."""
+    """What cannot be written is a problem, with the reason and a fix for it."""
     if IS_ROOT:
         with mounted(settings.journal, "ro,size=64k"):
             found = of(directory.examine(settings))
@@ -92,7 +92,7 @@ def test_a_read_only_directory(settings: Settings) -> None:
         found = of(directory.examine(settings))
     assert found["unwritable"].status == "problem"
     assert "Read-only file system" in found["unwritable"].message or not IS_ROOT
-    assert "OTELSYNC_HOME" in found["unwritable"].mend
+    assert "OTELSYNC_HOME" in found["unwritable"].fix
 
 
 @needs_mount
@@ -101,7 +101,7 @@ def test_a_full_directory(settings: Settings) -> None:
     with mounted(settings.journal, "size=64k,mode=700"):
         found = of(directory.examine(settings))
     assert found["full"].status == "problem"
-    assert "free some space" in found["full"].mend
+    assert "free some space" in found["full"].fix
 
 
 @needs_mount
@@ -110,7 +110,7 @@ def test_a_nearly_full_directory(settings: Settings) -> None:
     with mounted(settings.journal, "size=100m,mode=700"):
         found = of(directory.examine(settings))
     assert found["nearly_full"].status == "warning"
-    assert "OTELSYNC_JOURNAL_MAX_BYTES" in found["nearly_full"].mend
+    assert "OTELSYNC_JOURNAL_MAX_BYTES" in found["nearly_full"].fix
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_directory_that_others_may_read(settings: Settings) -> None:
     """What is recorded is nobody else's business."""
     settings.journal.chmod(0o755)
     found = of(directory.examine(settings))["not_private"]
-    assert (found.status, found.mend) == ("warning", f"chmod 700 {settings.journal}")
+    assert (found.status, found.fix) == ("warning", f"chmod 700 {settings.journal}")
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root may give directories away")
@@ -158,12 +158,12 @@ def test_nothing_waits(settings: Settings) -> None:
 
 
 def test_records_that_nobody_ships(settings: Settings) -> None:
-    """What a process that is gone has left is a problem, and the mend is to ship it."""
+    """What a process that is gone has left is a problem, and the fix is to ship it."""
     waiting(settings)
     found = found_waiting(settings)["nobody_ships"]
     assert found.status == "problem"
     assert found.message.startswith("sync: 0.01 MiB in 1 files wait")
-    assert "otelsync ship --once" in found.mend
+    assert "otelsync ship --once" in found.fix
 
 
 def test_records_that_somebody_ships(settings: Settings) -> None:
@@ -237,7 +237,7 @@ def test_the_store(settings: Settings) -> None:
 
 
 def test_a_store_that_is_none(settings: Settings) -> None:
-    """Another program's database, rubbish and another version are problems with a mend."""
+    """Another program's database, rubbish and another version are problems with a fix."""
     with closing(sqlite3.connect(settings.store_file)) as other:
         other.execute("CREATE TABLE things (x)")
         other.commit()
@@ -258,7 +258,7 @@ def test_a_store_that_cannot_be_written(settings: Settings) -> None:
         elsewhere.chmod(0o500)
         found = of(local_store.examine(moved))
     assert found["unwritable"].status == "problem"
-    assert "OTELSYNC_STORE_PATH" in found["unwritable"].mend
+    assert "OTELSYNC_STORE_PATH" in found["unwritable"].fix
 
 
 def test_something_else_in_the_journal_directory(settings: Settings) -> None:

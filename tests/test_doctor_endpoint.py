@@ -54,15 +54,15 @@ def test_nothing_listens() -> None:
     """A refused connection is said once for all signals of an endpoint, with what to look at."""
     made = visited(f"http://127.0.0.1:{closed_port()}")
     assert [finding.code for finding in made.findings] == ["refused", "refused"]
-    assert made.findings[0].mend.startswith("start the receiver, or correct host and port")
+    assert made.findings[0].fix.startswith("start the receiver, or correct host and port")
     assert made.findings[1].message.endswith("the same")
     assert made.usable == []
 
 
 def test_in_a_container_localhost_is_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing listens on localhost in a container, the mend says what localhost is there."""
+    """Where nothing listens on localhost in a container, the fix says what localhost is there."""
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    assert "localhost is the container itself" in found(f"http://localhost:{closed_port()}").mend
+    assert "localhost is the container itself" in found(f"http://localhost:{closed_port()}").fix
 
 
 def test_a_name_that_is_not_known() -> None:
@@ -85,7 +85,7 @@ def test_an_endpoint_that_never_ends_its_headers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "says", "mend"),
+    ("answer", "code", "says", "fix"),
     [
         (http(401), "not_allowed", "HTTP 401; no header was set", "OTEL_EXPORTER_OTLP_HEADERS"),
         (http(403), "not_allowed", "HTTP 403", "OTEL_EXPORTER_OTLP_HEADERS"),
@@ -109,13 +109,13 @@ def test_an_endpoint_that_never_ends_its_headers() -> None:
         (b"SSH-2.0-OpenSSH_9.6\r\n", "not_http", "does not speak HTTP", "4318"),
     ],
 )
-def test_what_an_answer_means(answer: bytes, code: str, says: str, mend: str) -> None:
-    """Each wrong answer has a name, a cause and a mend, and nothing hostile in it gets through."""
+def test_what_an_answer_means(answer: bytes, code: str, says: str, fix: str) -> None:
+    """Each wrong answer has a name, a cause and a fix, and nothing hostile in it gets through."""
     with speaking(answer) as port:
         finding = found(f"http://127.0.0.1:{port}")
     assert (finding.code, finding.status) == (code, "problem")
     assert says in finding.message
-    assert mend in finding.mend
+    assert fix in finding.fix
 
 
 def test_a_receiver_that_takes_no_empty_request() -> None:
@@ -132,7 +132,7 @@ def test_a_receiver_of_one_signal() -> None:
         server.answers.extend([Answer(200), Answer(404)])
         made = visited(server.url)
     assert (made.findings[1].code, made.findings[1].status) == ("signal_not_accepted", "problem")
-    assert "OTEL_LOGS_EXPORTER=none" in made.findings[1].mend
+    assert "OTEL_LOGS_EXPORTER=none" in made.findings[1].fix
     assert [endpoint.signal for endpoint in made.usable] == ["traces"]
 
 
@@ -145,21 +145,21 @@ def test_credentials_are_named_and_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "days", "code", "mend"),
+    ("host", "days", "code", "fix"),
     [
         ("localhost", 1, "certificate_unknown", "OTEL_EXPORTER_OTLP_CERTIFICATE"),
         ("localhost", -1, "certificate_expired", "renew"),
         ("elsewhere.example", 1, "certificate_name", "host name"),
     ],
 )
-def test_certificates(tmp_path: Path, host: str, days: int, code: str, mend: str) -> None:
+def test_certificates(tmp_path: Path, host: str, days: int, code: str, fix: str) -> None:
     """An authority that is not known, an old certificate and one for another name are told apart."""
     pem = certificate(tmp_path, host=host, days=days)
     trusted = {} if code == "certificate_unknown" else {"CERTIFICATE": str(pem)}
     with otlp_server(server_context(pem)) as server:
         finding = found(server.url, **trusted)
     assert finding.code == code
-    assert mend in finding.mend
+    assert fix in finding.fix
 
 
 def test_a_trusted_certificate(tmp_path: Path) -> None:
@@ -179,23 +179,23 @@ def test_a_client_certificate_is_missing(tmp_path: Path) -> None:
     with otlp_server(context) as server:
         finding = found(server.url, CERTIFICATE=str(pem))
     assert finding.code == "tls_refused"
-    assert "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE" in finding.mend
+    assert "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE" in finding.fix
 
 
 def test_plain_http_to_a_tls_port(tmp_path: Path) -> None:
     """A port for TLS is recognised by a handshake, where it only closes on plain HTTP."""
     with otlp_server(server_context(certificate(tmp_path))) as server:
         finding = found(server.url.replace("https", "http"))
-    assert (finding.code, finding.mend) == ("https_port", "write https:// in the endpoint")
+    assert (finding.code, finding.fix) == ("https_port", "write https:// in the endpoint")
 
 
-@pytest.mark.parametrize(("protocol", "mend"), [("http/protobuf", "write http://"), ("grpc", "INSECURE=true")])
-def test_tls_to_a_plain_port(protocol: str, mend: str) -> None:
+@pytest.mark.parametrize(("protocol", "fix"), [("http/protobuf", "write http://"), ("grpc", "INSECURE=true")])
+def test_tls_to_a_plain_port(protocol: str, fix: str) -> None:
     """A receiver without TLS is told from one with a bad certificate."""
     with otlp_server() as server:
         finding = found(server.url.replace("http", "https"), PROTOCOL=protocol)
     assert finding.code == "no_tls"
-    assert mend in finding.mend
+    assert fix in finding.fix
 
 
 class _Traces(TraceServiceServicer):
@@ -252,7 +252,7 @@ def test_http_to_a_grpc_port() -> None:
     with grpc_receiver() as url:
         finding = found(url)
     assert finding.code == "grpc_port"
-    assert "OTEL_EXPORTER_OTLP_PROTOCOL=grpc" in finding.mend
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL=grpc" in finding.fix
 
 
 def test_grpc_to_an_http_port() -> None:
@@ -260,14 +260,14 @@ def test_grpc_to_an_http_port() -> None:
     with otlp_server() as server:
         finding = found(server.url, PROTOCOL="grpc")
     assert finding.code == "http_port"
-    assert "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in finding.mend
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in finding.fix
 
 
 def test_grpc_to_a_tls_port(tmp_path: Path) -> None:
     """A port for TLS that is spoken to plainly is named."""
     with otlp_server(server_context(certificate(tmp_path))) as server:
         finding = found(server.url.replace("https", "http"), PROTOCOL="grpc")
-    assert (finding.code, finding.mend) == ("https_port", "write https:// in the endpoint")
+    assert (finding.code, finding.fix) == ("https_port", "write https:// in the endpoint")
 
 
 @given(st.binary(max_size=300) | st.binary(max_size=300).map(lambda raw: b"HTTP/1.1 200 OK\r\n" + raw))

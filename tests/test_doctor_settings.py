@@ -33,7 +33,7 @@ def test_an_environment_with_nothing_wrong() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "code", "says", "mend"),
+    ("environment", "code", "says", "fix"),
     [
         ({"OTELSYNC_STORE": "perhaps"}, "wrong_value", "OTELSYNC_STORE='perhaps' cannot work", "use auto, on or off"),
         ({f"{OTLP}PROTOCOL": "http/json", f"{OTLP}ENDPOINT": "http://c"}, "wrong_value", "PROTOCOL", "http/protobuf"),
@@ -50,16 +50,16 @@ def test_an_environment_with_nothing_wrong() -> None:
         ),
     ],
 )
-def test_what_cannot_work(environment: dict[str, str], code: str, says: str, mend: str) -> None:
-    """Each is a problem that names the variable and the mend."""
+def test_what_cannot_work(environment: dict[str, str], code: str, says: str, fix: str) -> None:
+    """Each is a problem that names the variable and the fix."""
     finding = settings(**environment)[code]
     assert finding.status == "problem"
     assert says in finding.message
-    assert mend in finding.mend
+    assert fix in finding.fix
 
 
 @pytest.mark.parametrize(
-    ("environment", "code", "mend"),
+    ("environment", "code", "fix"),
     [
         ({f"{OTLP}ENDPOINT": "http://c:4317"}, "port_of_other_protocol", "4318"),
         ({f"{OTLP}ENDPOINT": "http://c:4318", f"{OTLP}PROTOCOL": "grpc"}, "port_of_other_protocol", "4317"),
@@ -70,11 +70,11 @@ def test_what_cannot_work(environment: dict[str, str], code: str, says: str, men
         ({"OTEL_TRACES_EXPORTER": "zipkin"}, "exporter_ignored", "otlp"),
     ],
 )
-def test_what_looks_wrong(environment: dict[str, str], code: str, mend: str) -> None:
+def test_what_looks_wrong(environment: dict[str, str], code: str, fix: str) -> None:
     """What may be meant so is a warning, with what to do if it is not."""
     finding = settings(**environment)[code]
     assert finding.status == "warning"
-    assert mend in finding.mend
+    assert fix in finding.fix
 
 
 def test_passwords_in_values_are_not_shown() -> None:
@@ -97,7 +97,7 @@ def test_nobody_is_in_the_way() -> None:
 
 
 @pytest.mark.parametrize(
-    ("company", "code", "mend"),
+    ("company", "code", "fix"),
     [
         (Company({"OTEL_PYTHON_TRACER_PROVIDER": "x"}, []), "provider_variable", "OTEL_PYTHON_TRACER_PROVIDER"),
         (Company({"OTEL_PYTHON_DISTRO": "distro"}, []), "other_distro", "OTEL_PYTHON_DISTRO=otelsync"),
@@ -118,11 +118,11 @@ def test_nobody_is_in_the_way() -> None:
         (Company({}, [], has_celery=True, has_our_celery=False), "celery_not_traced", "otelsync[celery]"),
     ],
 )
-def test_who_is_in_the_way(company: Company, code: str, mend: str) -> None:
+def test_who_is_in_the_way(company: Company, code: str, fix: str) -> None:
     """Another provider, tracer, log bridge or exporter is a problem that says how to be rid of it."""
     finding = neighbour(company)[code]
     assert finding.status == "problem"
-    assert mend in finding.mend
+    assert fix in finding.fix
 
 
 def test_what_is_installed_here_fits() -> None:
@@ -159,7 +159,7 @@ def test_what_does_not_fit(packages: list[Installed], code: str, says: str) -> N
     finding = {finding.code: finding for finding in versions.examine(packages)}[code]
     assert finding.status == "problem"
     assert says in finding.message
-    assert finding.mend.startswith("pip install")
+    assert finding.fix.startswith("pip install")
 
 
 def test_what_is_not_asked_for_need_not_fit() -> None:

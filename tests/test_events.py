@@ -56,7 +56,7 @@ def test_an_event_knows_its_id_and_what_it_says(catalogue: Catalogue) -> None:
     ],
 )
 def test_what_cannot_be_declared_says_why(catalogue: Catalogue, number: int, name: str, level: str, says: str) -> None:
-    """A number, a name or a level that cannot be is an error that names the mend."""
+    """A number, a name or a level that cannot be is an error that names the fix."""
     with pytest.raises(CatalogueError, match=says):
         catalogue.event(number, name, level=level, says="Something.")
 

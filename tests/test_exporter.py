@@ -533,14 +533,14 @@ def test_an_exporter_that_is_switched_off_has_no_endpoint() -> None:
         ("CLIENT_KEY", __file__),
     ],
 )
-def test_wrong_options_are_named_with_value_and_mend(option: str, value: str) -> None:
+def test_wrong_options_are_named_with_value_and_fix(option: str, value: str) -> None:
     """The message names the option as it was set, its value, and what to do."""
     variables = {"ENDPOINT": "http://a"} | {option: value}
     with pytest.raises(ConfigurationError) as caught:
         endpoints_from_environment({OTLP + name: setting for name, setting in variables.items()})
     assert caught.value.option == OTLP + option
     assert value in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.fix
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ class TestRecordings:
         with pytest.raises(recordings.RecordingsUnavailableError, match="delete it and run again"):
             recordings.load(tmp_path)
 
-    def test_without_an_index_the_error_says_how_to_mend_it(
+    def test_without_an_index_the_error_says_how_to_fix_it(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Offline, the error names the package and where to put it."""

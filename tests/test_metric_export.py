@@ -63,7 +63,7 @@ def test_the_interval_is_in_milliseconds() -> None:
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "99999999999", "٣"])
 def test_an_interval_that_cannot_be_is_named(value: str) -> None:
-    """The error names the variable, the value and the mend."""
+    """The error names the variable, the value and the fix."""
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_METRIC_EXPORT_INTERVAL": value}
     with pytest.raises(ConfigurationError, match=r"OTEL_METRIC_EXPORT_INTERVAL.*milliseconds"):
         metrics_from_environment(environment)

@@ -137,7 +137,7 @@ def provider_of(journal: Journal, function: Any, redactor: Redactor | None = Non
 words = st.one_of(
     st.text(alphabet=string.ascii_letters + 'äß✓𝄞\ud800\0"\n', max_size=30),
     st.sampled_from(["open", "ghp_" + "a1" * 15, "password=hunter2", "a" * 200, "ä" * 70, "x" * 9000, "K" * 25]),
-    st.sampled_from(["https://example.invalid/pulls/1", "https://me:secret1@example.invalid", "Mend the pool " * 3]),
+    st.sampled_from(["https://example.invalid/pulls/1", "https://me:secret1@example.invalid", "Fix the pool " * 3]),
 )
 values = st.one_of(
     words,
@@ -255,7 +255,7 @@ def test_it_takes_what_is_usual(native: ModuleType, journal_class: type[Journal]
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(time, "time_ns", lambda: NOW)
                 span = provider.get_tracer("test").start_span("sync.pr", start_time=NOW)
-            span.set_attributes({"title": "Mend leak 17 in the connection pool", "page": 1, "new": True, "share": 0.5})
+            span.set_attributes({"title": "Fix leak 17 in the connection pool", "page": 1, "new": True, "share": 0.5})
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(time, "time_ns", lambda: NOW)
                 path.emit(INFO, "test", "sync.pr.synced", {"number": 1, "author": None}, span)
@@ -276,7 +276,7 @@ pieces = st.one_of(
     st.sampled_from(["gh", "ghp_", "_", "-", ".", ":", "=", "://", "@", "token", "Key", "PASS", "secret", "bearer"]),
     st.sampled_from(["Authorization", "basic", "AKIA", "asia", "eyJ", "v1.", "sk-", "xox", "glpat-", "-----BEGIN "]),
     st.sampled_from(["sig", "%", ",", "credential", "x-amz-signature"]),
-    st.sampled_from(["gsk_", "github_pat_", "\u212aey", "\u0130", "K", "a", " ", "mend the pool", "x" * 20, "ä", "\0"]),
+    st.sampled_from(["gsk_", "github_pat_", "\u212aey", "\u0130", "K", "a", " ", "fix the pool", "x" * 20, "ä", "\0"]),
 )
 
 
@@ -291,7 +291,7 @@ def test_what_it_clears_holds_no_secret(native: ModuleType, text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Mend leak 17 in the connection pool", "https://example.invalid/acme/api/pulls/4711", "größer als zuvor " * 2],
+    ["Fix leak 17 in the connection pool", "https://example.invalid/acme/api/pulls/4711", "größer als zuvor " * 2],
 )
 def test_it_clears_ordinary_strings(native: ModuleType, text: str) -> None:
     """Titles and addresses need no second look."""

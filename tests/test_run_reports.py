@@ -166,7 +166,7 @@ def test_a_second_end_makes_it_again(made: Callable[..., RunReports], tmp_path: 
 def test_a_failure_is_said_once(
     made: Callable[..., RunReports], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first report that cannot be made is a warning with the cause and the mend; the others are still tried."""
+    """The first report that cannot be made is a warning with the cause and the fix; the others are still tried."""
     (first, trace, ended), (second, other, _) = run(1), run(2)
     store(tmp_path / "store.db", batch(ended))
     reports = made()

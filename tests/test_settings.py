@@ -1,4 +1,4 @@
-"""Settings: every option from argument, variable or default; a wrong one fails with the mend."""
+"""Settings: every option from argument, variable or default; a wrong one fails with the fix."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("variable", "value", "mend"), WRONG)
-def test_wrong_values_name_option_value_and_mend(variable: str, value: str, mend: str) -> None:
+@pytest.mark.parametrize(("variable", "value", "fix"), WRONG)
+def test_wrong_values_name_option_value_and_fix(variable: str, value: str, fix: str) -> None:
     """A value that cannot work fails at once, and the message says where it stands and what to set instead."""
     with pytest.raises(ConfigurationError) as caught:
         read({variable: value})
     assert (caught.value.option, caught.value.value) == (variable, value)
-    assert mend in caught.value.mend
-    assert str(caught.value) == f"{variable}={value!r} cannot work: {caught.value.mend}"
+    assert fix in caught.value.fix
+    assert str(caught.value) == f"{variable}={value!r} cannot work: {caught.value.fix}"
 
 
 def test_wrong_arguments_are_named_as_they_were_given() -> None:
@@ -82,7 +82,7 @@ def test_the_error_is_a_value_error_that_travels() -> None:
     error = pickle.loads(pickle.dumps(ConfigurationError("a", 1, "use 2")))
     assert issubclass(ConfigurationError, OtelsyncError)
     assert issubclass(ConfigurationError, ValueError)
-    assert (error.option, error.value, error.mend) == ("a", 1, "use 2")
+    assert (error.option, error.value, error.fix) == ("a", 1, "use 2")
 
 
 def test_values_are_understood_in_their_usual_forms() -> None:

@@ -67,7 +67,7 @@ def test_attributes_follow_the_vocabulary(recorded: Recorded) -> None:
         otelsync.pipeline("p", team_id=7) as run,
         otelsync.repo("acme/api", url="https://github.com/acme/api", branch="main"),
         otelsync.api_call("list", kind="graphql", page=2, attempt=3),
-        otelsync.pull_request(4711, state="open", title="Mend") as pr,
+        otelsync.pull_request(4711, state="open", title="Fix") as pr,
     ):
         pr.set(action="updated", reviews=3)
     common = {"sync.id": run.sync_id, "sync.pipeline": "p"}
@@ -94,7 +94,7 @@ def test_attributes_follow_the_vocabulary(recorded: Recorded) -> None:
         **inside,
         "vcs.change.id": "4711",
         "vcs.change.state": "open",
-        "vcs.change.title": "Mend",
+        "vcs.change.title": "Fix",
         "sync.action": "updated",
         "reviews": 3,
     }

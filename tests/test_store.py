@@ -471,7 +471,7 @@ def test_a_store_that_is_removed_is_begun_again(path: Path, sink: StoreSink) -> 
 
 
 def test_a_directory_that_cannot_be_written_is_reported(path: Path) -> None:
-    """The message names the file and the mend."""
+    """The message names the file and the fix."""
     path.parent.mkdir(mode=0o500)
     user = os.geteuid()
     if user == 0:
@@ -484,7 +484,7 @@ def test_a_directory_that_cannot_be_written_is_reported(path: Path) -> None:
 
 
 def test_a_path_below_a_file_is_reported(tmp_path: Path) -> None:
-    """A parent that is no directory is an error with the mend."""
+    """A parent that is no directory is an error with the fix."""
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="set OTELSYNC_STORE_PATH"):
         StoreSink(tmp_path / "file" / "store.db")

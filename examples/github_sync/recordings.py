@@ -29,7 +29,7 @@ _MAX_BODY = 64 * 1024 * 1024
 
 
 class RecordingsUnavailableError(RuntimeError):
-    """The recorded exchanges are not here and could not be fetched; the message says how to mend it."""
+    """The recorded exchanges are not here and could not be fetched; the message says how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)

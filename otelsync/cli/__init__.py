@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "ship": "Ship what is recorded, until stopped.",
     "events": "The catalogue of log events, and whether code keeps to it.",
     "verbosity": "Which log records running programs let through.",
-    "doctor": "What is wrong on the way of telemetry, and how to mend it.",
+    "doctor": "What is wrong on the way of telemetry, and how to fix it.",
 }
 
 

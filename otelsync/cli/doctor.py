@@ -1,4 +1,4 @@
-"""``otelsync doctor``: what is wrong between a program and where its telemetry should arrive, and the mend."""
+"""``otelsync doctor``: what is wrong between a program and where its telemetry should arrive, and the fix."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _INDENT: Final = " " * 11
 def command(
     context: click.Context, as_json: bool, service: str | None, endpoint: str | None, home: Path | None
 ) -> None:
-    """Send a probe the whole way, check everything on it, and say what is wrong and how to mend it.
+    """Send a probe the whole way, check everything on it, and say what is wrong and how to fix it.
 
     Ends with 0 if nothing is wrong (warnings are allowed), with 1 otherwise.
     """
@@ -63,8 +63,8 @@ def _finding(finding: Finding, width: int) -> Iterator[Line]:
     first, *rest = textwrap.wrap(finding.message, width - len(_INDENT)) or [""]
     yield [Piece(f"  {finding.status:<9}", _STYLES[finding.status]), Piece(first)]
     yield from ([Piece(_INDENT + line)] for line in rest)
-    mend = textwrap.wrap(f"-> {finding.mend}", width - len(_INDENT), subsequent_indent="   ") if finding.mend else []
-    yield from ([Piece(_INDENT + line, "cyan")] for line in mend)
+    fix = textwrap.wrap(f"-> {finding.fix}", width - len(_INDENT), subsequent_indent="   ") if finding.fix else []
+    yield from ([Piece(_INDENT + line, "cyan")] for line in fix)
 
 
 def _summary(report: Report) -> str:

@@ -17,7 +17,7 @@ from otelsync.text.printable import pad, printable
 @options.json_option("A JSON object: journal, signal, sink.")
 @options.home_option
 def command(as_json: bool, home: Path | None) -> None:
-    """What became of every record: recorded = shipped + folded + dropped + pending."""
+    """Account for every record: recorded = shipped + folded + dropped + pending."""
     settings = options.settings_of(home)
     catch_up(settings)
     ledgers = {directory.name: read_ledger(directory) for directory in settings.journal_directories()}

@@ -1,4 +1,4 @@
-"""What several commands have in common: where the data is, and how wide and colourful the output may be."""
+"""Options that several commands share: where the data is, and how wide and colourful the output may be."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def settings_of(home: Path | None) -> Settings:
 
 
 def on_terminal() -> bool:
-    """Whether standard output is a terminal that can be drawn on."""
+    """Return whether standard output is a terminal that can be drawn on."""
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 

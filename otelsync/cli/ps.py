@@ -27,7 +27,7 @@ stuck_option = click.option(
 
 
 def in_flight(settings: Settings, stuck_minutes: float) -> InFlight:
-    """What is in flight below the home directory, or in the journal directory that was named."""
+    """Return what is in flight below the home directory, or in the journal directory that was named."""
     return InFlight(settings.journal_directories, settings.store_file, stuck_after=stuck_minutes * 60)
 
 

@@ -106,7 +106,7 @@ def _attend(settings: Settings) -> Attendance | None:
 
 
 def _leave_to_another(settings: Settings, attendance: Attendance) -> None:
-    """What outlives the program goes on being shipped, unless all ends with us."""
+    """Let another process ship for those that outlive the program, unless all of them end with us."""
     pids = [] if os.getpid() == 1 else survivors(settings.journal, besides=attendance.reporting)
     if not pids:
         return

@@ -80,7 +80,7 @@ def command(
 
 
 def _metrics(settings: Settings, *, is_successor: bool) -> MetricsService | None:
-    """Where the records of all services are counted, if anybody reads it. A successor waits for its port."""
+    """Count the records of all services, if anybody reads metrics. A successor waits for the port."""
     from otelsync.configuration.destinations import make_metrics, wants_metrics
 
     if not wants_metrics(settings):
@@ -90,8 +90,8 @@ def _metrics(settings: Settings, *, is_successor: bool) -> MetricsService | None
         try:
             metrics.open()
         except OSError as error:
-            mend = "set another port (0: any that is free), or end who has it"
-            raise ConfigurationError("--metrics-port", settings.metrics_port, f"{error.strerror}; {mend}") from error
+            fix = "set another port (0: any that is free), or end who has it"
+            raise ConfigurationError("--metrics-port", settings.metrics_port, f"{error.strerror}; {fix}") from error
         if metrics.url:
             click.echo(f"otelsync: metrics on {metrics.url}", err=True)
     metrics.start()

@@ -53,7 +53,7 @@ class _Watch:
         self._before: dict[str, RunNow] = {}
         self._now_ns = 0
         self.ended: list[str] = []
-        """What has ended since the last look, a line each."""
+        """Lines on the runs that have ended since the last look."""
 
     def look(self) -> list[RunNow]:
         """The runs at this moment. Raises RunNotFoundError if the one that is wanted was never there."""
@@ -70,11 +70,11 @@ class _Watch:
 
     @property
     def now_ns(self) -> int:
-        """When the last look was."""
+        """Time of the last look."""
         return self._now_ns
 
     def is_over(self) -> bool:
-        """Whether there is nothing to wait for any more."""
+        """Return whether there is nothing to wait for any more."""
         return self._wanted is not None and bool(self.ended) and not self._before
 
     def _end_of(self, run: RunNow) -> str:
@@ -86,7 +86,7 @@ class _Watch:
 
 
 def _is_meant(run: RunNow, wanted: str | None) -> bool:
-    """Whether a run's sync id, its hexadecimal part or its trace id begins so."""
+    """Return whether a run's sync id, its hexadecimal part or its trace id begins so."""
     if wanted is None:
         return True
     sync_id, wanted = run.sync_id.upper(), wanted.strip().upper()

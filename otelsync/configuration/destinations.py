@@ -1,4 +1,4 @@
-"""Where records go from the journal: shippers, metrics and reports, made as the settings say."""
+"""Destinations of what the journal holds: shippers, metrics and reports, made as the settings say."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_shipper(
     reports: RunReports | None = None,
     within_program: bool = False,
 ) -> Callable[[], Shipper]:
-    """What makes the shipper of the journal that `settings` name, in the thread or process that will use it.
+    """Return what makes the shipper of the journal that `settings` name, in the thread or process that will use it.
 
     Args:
         settings: Which journal, and where its records go.
@@ -41,7 +41,7 @@ def make_shipper(
         reports: The reports of runs, for their owner to close.
         within_program: Whether a thread of the program itself will use it, which counts nothing unasked.
     """
-    # Here and not in the thread, where they would hold up the host's first records.
+    # Here and not in the thread, where they would hold up the host's first records
     from otelsync.otlp.exporter import OtlpSink
     from otelsync.shipping.folding.budget import Limits
     from otelsync.shipping.shipper import Shipper
@@ -50,20 +50,16 @@ def make_shipper(
     endpoints = endpoints_of(settings)
     limits = Limits(max_spans=settings.trace_max_spans)
     to_store = wants_store(settings) if store is None else store
+    max_age = settings.store_max_days * 86_400
     asked = not within_program or _asks_for_metrics(settings)
     counted = metrics is not None or (asked and wants_metrics(settings))
-    if counted:
-        import otelsync.shipping.metrics.outlet  # noqa: F401
 
     def make() -> Shipper:
-        max_age = settings.store_max_days * 86_400
         sink = StoreSink(settings.store_file, settings.store_max_bytes, max_age, watch=reports) if to_store else None
         return Shipper(
             settings.journal,
             otlp=[OtlpSink(endpoint) for endpoint in endpoints],
-            store=StoreSink(settings.store_file, settings.store_max_bytes, max_age, watch=reports)
-            if to_store
-            else None,
+            store=sink,
             limits=limits if settings.fold else None,
             debug_logs=settings.debug_logs != "failed",
             metrics=_outlet(settings, metrics, served=store is None) if counted else None,
@@ -81,7 +77,7 @@ def _outlet(settings: Settings, metrics: MetricsService | None, *, served: bool)
 
 
 def make_reports(settings: Settings) -> RunReports | None:
-    """What makes the reports of runs at their end, for one process that ships; None if there are to be none."""
+    """Return what makes the reports of runs, for one process that ships; None if there are to be none."""
     if settings.reports == "off" or not wants_store(settings):
         return None
     from otelsync.reports.automatic import RunReports
@@ -91,7 +87,7 @@ def make_reports(settings: Settings) -> RunReports | None:
 
 
 def make_metrics(settings: Settings, *, served: bool = True) -> MetricsService:
-    """Where records are counted, and how that is read. `served`: on a port too, if the settings name one."""
+    """Return what counts records, and serves or sends the counts. `served`: also on the port that the settings name."""
     from otelsync.shipping.metrics.service import MetricsService
 
     port = settings.metrics_port if served else None
@@ -103,23 +99,23 @@ def make_metrics(settings: Settings, *, served: bool = True) -> MetricsService:
 
 
 def wants_metrics(settings: Settings) -> bool:
-    """Whether anybody reads metrics: by default, if they can be sent."""
+    """Return whether anybody reads metrics: by default, if they can be sent."""
     return settings.metrics_port is not None or _metrics_endpoint(settings) is not None
 
 
 def _asks_for_metrics(settings: Settings) -> bool:
-    """Whether metrics are named, and do not merely follow from where spans go: counting costs more than recording."""
+    """Return whether metrics are asked for by name: counting costs more than recording."""
     named = ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
     return settings.metrics_port is not None or any(os.environ.get(name) for name in named)
 
 
 def wants_store(settings: Settings) -> bool:
-    """Whether runs go to the local store: by default, if they go nowhere else."""
+    """Return whether runs go to the local store: by default, if they go nowhere else."""
     return settings.store == "on" or (settings.store == "auto" and not endpoints_of(settings))
 
 
 def has_destination(settings: Settings) -> bool:
-    """Whether records go anywhere from the journal."""
+    """Return whether records go anywhere from the journal."""
     return bool(endpoints_of(settings)) or wants_store(settings) or settings.metrics_port is not None
 
 

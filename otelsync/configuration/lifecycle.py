@@ -38,7 +38,7 @@ class _Running:
     thread: ShipperThread | None = None
     reports: RunReports | None = None
     is_provisional: bool = False
-    """Whether `otelsync run` or a test made it, so that the program's own configure() still has its say."""
+    """True if `otelsync run` or a test made it, so that the program's own configure() still has its say."""
     is_for_test: bool = False
 
 

@@ -103,7 +103,7 @@ def make_recorder(settings: Settings) -> Recorder:
 
 
 def _of_the_sdk(error: ValueError) -> ConfigurationError:
-    """What the SDK says of one of its variables, as an error of ours."""
+    """Return the SDK's complaint about one of its variables as an error of ours."""
     named = [name for name in os.environ if name.startswith("OTEL_") and name in str(error)]
     option = max(named, key=len, default="OTEL_*")
     return ConfigurationError(option, os.environ.get(option, ""), f"unset it, or set it as the SDK wants it: {error}")

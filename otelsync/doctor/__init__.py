@@ -1,4 +1,4 @@
-"""The doctor: everything that can be wrong between a program and where its telemetry should arrive, each with its mend.
+"""The doctor: everything that can be wrong between a program and where its telemetry should arrive, each with its fix.
 
 Nothing is left behind but one trace of one span at the endpoint, marked ``otelsync.probe``.
 """
@@ -28,14 +28,14 @@ _SHIPPING_SECONDS = 4.0
 
 @dataclass(frozen=True)
 class Report:
-    """What the doctor has found, free of secrets and printable."""
+    """Findings of the doctor, free of secrets and printable."""
 
     service: str | None
     """None: the settings cannot work."""
     findings: Sequence[Finding]
     """By step, in the order of `STEPS`."""
     seconds: float
-    """How long it took."""
+    """Duration of the examination."""
 
     @property
     def status(self) -> Status:
@@ -101,6 +101,4 @@ def _clean(finding: Finding, asked: Asked) -> Finding:
     for endpoint in asked.endpoints:
         for value in endpoint.headers.values():
             message = message.replace(value, "[redacted]") if len(value) > 3 else message
-    return replace(
-        finding, message=printable(message, _LONGEST_MESSAGE), mend=printable(finding.mend, _LONGEST_MESSAGE)
-    )
+    return replace(finding, message=printable(message, _LONGEST_MESSAGE), fix=printable(finding.fix, _LONGEST_MESSAGE))

@@ -1,4 +1,4 @@
-"""What an endpoint's answer means: an OTLP receiver, or a web page, another protocol, the wrong path, no permission.
+"""Meaning of an endpoint's answer: an OTLP receiver, a web page, another protocol, a wrong path, no permission.
 
 Everything here is hostile: it is cut, and shown as what it is.
 """
@@ -35,17 +35,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is wrong with an answer."""
+    """A diagnosis of an answer."""
 
     code: str
     message: str
-    mend: str
+    fix: str
     severe: bool = True
     """False: it may yet take what is real."""
 
 
 def language(raw: bytes) -> Language:
-    """What was spoken, by the first bytes of an answer."""
+    """Name the language of an answer by its first bytes."""
     if not raw:
         return "silence"
     if raw.startswith(b"HTTP/1."):
@@ -73,7 +73,7 @@ def parse(raw: bytes) -> Answer | None:
 
 
 def diagnose(answer: Answer, endpoint: OtlpEndpoint, *, others_work: bool = False) -> Diagnosis | None:
-    """What is wrong with an HTTP answer to an empty request; None: nothing.
+    """Diagnose an HTTP answer to an empty request; None: nothing is wrong.
 
     `others_work`: whether the same endpoint takes another signal.
     """
@@ -101,8 +101,8 @@ def _refusal(answer: Answer, endpoint: OtlpEndpoint, others_work: bool) -> Diagn
     if status in (404, 405, 501):
         return _wrong_path(answer, endpoint, others_work)
     if status == 429:
-        mend = "raise its limit; records wait in the journal, and are sent as it allows"
-        return Diagnosis("throttled", f"it takes no more requests for now ({said})", mend)
+        fix = "raise its limit; records wait in the journal, and are sent as it allows"
+        return Diagnosis("throttled", f"it takes no more requests for now ({said})", fix)
     if status in (502, 503, 504):
         message = f"the receiver behind it does not work ({said})"
         return Diagnosis("unavailable", message, "start it; records wait in the journal until then")
@@ -118,8 +118,8 @@ def _wrong_path(answer: Answer, endpoint: OtlpEndpoint, others_work: bool) -> Di
             _elsewhere(signal),
         )
     what = f"a web server{_title(answer)} answers, but" if _is_page(answer) else "it answers, but"
-    mend = f"correct the path: OTLP receivers take {signal} at /v1/{signal}, the Collector on port 4318"
-    return Diagnosis("wrong_path", f"{what} there is no receiver at this path (HTTP {answer.status})", mend)
+    fix = f"correct the path: OTLP receivers take {signal} at /v1/{signal}, the Collector on port 4318"
+    return Diagnosis("wrong_path", f"{what} there is no receiver at this path (HTTP {answer.status})", fix)
 
 
 def _elsewhere(signal: str) -> str:
@@ -150,23 +150,23 @@ def _title(answer: Answer) -> str:
 
 
 def other_language(spoken: Language, endpoint: OtlpEndpoint, *, tls_works: bool) -> Diagnosis:
-    """What is wrong where HTTP was expected and something else came.
+    """Diagnose an answer that is not HTTP where HTTP was expected.
 
     `tls_works`: whether a TLS handshake on the same port does.
     """
     if spoken == "http2":
-        mend = "set OTEL_EXPORTER_OTLP_PROTOCOL=grpc, or use the receiver's HTTP port (4318)"
-        return Diagnosis("grpc_port", "it is a grpc port, and the protocol is http/protobuf", mend)
+        fix = "set OTEL_EXPORTER_OTLP_PROTOCOL=grpc, or use the receiver's HTTP port (4318)"
+        return Diagnosis("grpc_port", "it is a grpc port, and the protocol is http/protobuf", fix)
     if spoken == "tls" or (tls_works and not endpoint.url.startswith("https")):
         return Diagnosis("https_port", "it is a port for TLS", "write https:// in the endpoint")
     if spoken == "silence":
-        mend = "correct the port: the Collector receives OTLP http/protobuf on port 4318"
-        return Diagnosis("closed", "it closes the connection without an answer", mend)
+        fix = "correct the port: the Collector receives OTLP http/protobuf on port 4318"
+        return Diagnosis("closed", "it closes the connection without an answer", fix)
     return Diagnosis("not_http", "it does not speak HTTP", "correct the port: the Collector receives it on port 4318")
 
 
 def grpc_refusal(reason: str, endpoint: OtlpEndpoint, *, others_work: bool = False) -> Diagnosis:
-    """What is wrong where a grpc call failed. `reason`: the code, then what the server says."""
+    """Diagnose a failed grpc call. `reason`: the code, then the server's words."""
     code = reason.partition(":")[0]
     signal = endpoint.signal
     if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
@@ -174,9 +174,9 @@ def grpc_refusal(reason: str, endpoint: OtlpEndpoint, *, others_work: bool = Fal
     if code == "UNIMPLEMENTED":
         if others_work:
             return Diagnosis("signal_not_accepted", f"it takes no {signal} ({code})", _elsewhere(signal))
-        mend = "correct host and port: the Collector receives OTLP by grpc on port 4317"
-        return Diagnosis("not_otlp", f"it is a grpc server, and no OTLP receiver of {signal} ({code})", mend)
+        fix = "correct host and port: the Collector receives OTLP by grpc on port 4317"
+        return Diagnosis("not_otlp", f"it is a grpc server, and no OTLP receiver of {signal} ({code})", fix)
     if code == "RESOURCE_EXHAUSTED":
-        mend = "raise its limit; records wait in the journal, and are sent as it allows"
-        return Diagnosis("throttled", f"it takes no more requests for now ({code})", mend)
+        fix = "raise its limit; records wait in the journal, and are sent as it allows"
+        return Diagnosis("throttled", f"it takes no more requests for now ({code})", fix)
     return Diagnosis("refused_request", f"it refuses ({printable(reason, 120)})", "see the endpoint's own log")

@@ -1,4 +1,4 @@
-"""What waits in journals to be shipped, who ships it, and what was lost before it could be."""
+"""The backlog: what waits in journals, who ships it, and what was lost before it could be."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _MOST_DIRECTORIES: Final = 50
 
 @dataclass
 class Waiting:
-    """What one journal directory holds."""
+    """Contents of one journal directory."""
 
     name: str
     pending_bytes: int = 0
     oldest: float = 0.0
     """Seconds since the oldest file with something pending was begun."""
     dead: bool = True
-    """Whether the processes that wrote what is pending have all ended."""
+    """True if the processes that wrote what is pending have all ended."""
     files: int = 0
     unknown_version: int = 0
     unreadable: int = 0
@@ -48,7 +48,7 @@ class Waiting:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """What there is to say of the journals of all services, or of the one that is named."""
+    """Judge the journals of all services, or of the one that is named."""
     found: list[Finding] = []
     for directory in settings.journal_directories()[:_MOST_DIRECTORIES]:
         found += _judge(look(directory))
@@ -59,7 +59,7 @@ def examine(settings: Settings) -> list[Finding]:
 
 
 def look(directory: Path) -> Waiting:
-    """What a journal directory holds. Reads headers and the checkpoint, and no records."""
+    """Read the headers and the checkpoint of a journal directory, and no records."""
     waiting = Waiting(directory.name, owner=owner(directory))
     try:
         checkpoint = load(directory) or Checkpoint()
@@ -119,8 +119,8 @@ def _judge(waiting: Waiting) -> Iterator[Finding]:
         yield _pending(waiting)
     if waiting.unknown_version:
         message = f"{name}: {waiting.unknown_version} journal files were written by another version of otelsync"
-        mend = "run `otelsync ship --once` of that version, or remove them if they do not matter"
-        yield problem(_STEP, "other_version", message, mend)
+        fix = "run `otelsync ship --once` of that version, or remove them if they do not matter"
+        yield problem(_STEP, "other_version", message, fix)
     if waiting.unreadable:
         message = f"{name}: {waiting.unreadable} journal files cannot be read by this user, or are none"
         yield problem(_STEP, "unreadable", message, "run the doctor as the user that records, or look at the files")
@@ -138,7 +138,7 @@ def _pending(waiting: Waiting) -> Finding:
         return problem(_STEP, "nobody_ships", message, "run `otelsync ship`, or `otelsync ship --once`")
     if waiting.owner is not None and waiting.idle > _OLD and waiting.oldest > _OLD:
         message = f"{how_much}, {since}, and {_who(waiting.owner)} has shipped nothing for {waiting.idle:,.0f} s"
-        return problem(_STEP, "shipper_stuck", message, "mend what is said of the endpoint or the store below")
+        return problem(_STEP, "shipper_stuck", message, "fix what is said of the endpoint or the store below")
     by = f"{_who(waiting.owner)} ships them" if waiting.owner is not None else "their process is about to ship them"
     return ok(_STEP, "pending", f"{how_much}, and {by}")
 

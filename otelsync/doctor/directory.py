@@ -30,7 +30,7 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """What there is to say of the journal's directory."""
+    """Judge the journal's directory."""
     directory = settings.journal
     try:
         place = existing(directory)
@@ -103,8 +103,8 @@ def _privacy(path: Path) -> Iterator[Finding]:
         return
     if status.st_uid != os.geteuid():
         message = f"{path} belongs to user {status.st_uid}, and this is user {os.geteuid()}"
-        mend = "run the doctor, the shipper and the program as one user, or chown it to theirs"
-        yield warning(_STEP, "other_owner", message, mend)
+        fix = "run the doctor, the shipper and the program as one user, or chown it to theirs"
+        yield warning(_STEP, "other_owner", message, fix)
     if status.st_mode & 0o077:
         message = f"{path} has mode {status.st_mode & 0o777:o}: others may read what is recorded"
         yield warning(_STEP, "not_private", message, f"chmod 700 {path}")

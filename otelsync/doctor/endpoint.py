@@ -1,4 +1,4 @@
-"""Whether an endpoint takes each signal: an empty request, which leaves nothing behind, and what comes back."""
+"""Visits to endpoints: an empty request for each signal, which leaves nothing behind, and its answer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 
 @dataclass
 class Visit:
-    """What came of going to all endpoints."""
+    """Results of going to all endpoints."""
 
     findings: list[Finding] = field(default_factory=list)
     usable: list[OtlpEndpoint] = field(default_factory=list)
@@ -46,7 +46,7 @@ def visit(endpoints: Sequence[OtlpEndpoint]) -> Visit:
         try:
             diagnosis = _ask(endpoint, made, time.monotonic() + _PATIENCE)
         except UnreachableError as error:
-            diagnosis = Diagnosis(error.code, error.message, error.mend)
+            diagnosis = Diagnosis(error.code, error.message, error.fix)
             refused[place] = error.code
         made.findings.append(_finding(endpoint, diagnosis))
         if diagnosis is None or not diagnosis.severe:
@@ -62,7 +62,7 @@ def _finding(endpoint: OtlpEndpoint, diagnosis: Diagnosis | None) -> Finding:
     if diagnosis is None:
         return ok(_STEP, "answers", f"{_name(endpoint)}: an OTLP receiver answers ({endpoint.protocol})")
     make = problem if diagnosis.severe else warning
-    return make(_STEP, diagnosis.code, f"{_name(endpoint)}: {diagnosis.message}", diagnosis.mend)
+    return make(_STEP, diagnosis.code, f"{_name(endpoint)}: {diagnosis.message}", diagnosis.fix)
 
 
 def _ask(endpoint: OtlpEndpoint, made: Visit, deadline: float) -> Diagnosis | None:
@@ -105,14 +105,14 @@ def _exchange(endpoint: OtlpEndpoint, request: bytes, deadline: float) -> bytes:
             connection = secure(connection, endpoint, deadline)
         return _talk(connection, request, deadline)
     except TimeoutError:
-        mend = "see the endpoint's own log, and its load; is it the right port?"
-        raise UnreachableError("no_answer", "the connection stands, and no answer comes", mend) from None
+        fix = "see the endpoint's own log, and its load; is it the right port?"
+        raise UnreachableError("no_answer", "the connection stands, and no answer comes", fix) from None
     finally:
         connection.close()
 
 
 def _talk(connection: socket.socket, request: bytes, deadline: float) -> bytes:
-    """What a peer answers: a whole HTTP answer, or the beginning of anything else. Raises TimeoutError."""
+    """Return a peer's answer: a whole HTTP answer, or the beginning of anything else. Raises TimeoutError."""
     received = b""
     try:
         connection.settimeout(left(deadline, _PATIENCE))
@@ -145,7 +145,7 @@ def _is_whole(received: bytes) -> bool:
 
 
 def _explain(raw: bytes, endpoint: OtlpEndpoint, deadline: float) -> Diagnosis:
-    """What an answer that is not HTTP means."""
+    """Diagnose an answer that is not HTTP."""
     spoken = answers.language(raw)
     if spoken == "silence" and answers.language(_greeting(endpoint, deadline)) == "http2":
         spoken = "http2"
@@ -154,7 +154,7 @@ def _explain(raw: bytes, endpoint: OtlpEndpoint, deadline: float) -> Diagnosis:
 
 
 def _greeting(endpoint: OtlpEndpoint, deadline: float, request: bytes = _PREFACE) -> bytes:
-    """What comes back for a beginning of HTTP/2, or of another protocol; nothing if it cannot be had."""
+    """Return the answer to a beginning of HTTP/2, or of another protocol; nothing if there is none."""
     try:
         return _exchange(endpoint, request, deadline)
     except UnreachableError:
@@ -162,10 +162,10 @@ def _greeting(endpoint: OtlpEndpoint, deadline: float, request: bytes = _PREFACE
 
 
 def _not_grpc(spoken: answers.Language, endpoint: OtlpEndpoint, deadline: float) -> Diagnosis:
-    """What is there where HTTP/2 was expected."""
+    """Diagnose a port that does not speak HTTP/2."""
     if spoken == "http" or answers.language(_greeting(endpoint, deadline, _request(endpoint))) == "http":
-        mend = "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or use the receiver's grpc port (4317)"
-        return Diagnosis("http_port", "it is an HTTP port, and the protocol is grpc", mend)
+        fix = "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or use the receiver's grpc port (4317)"
+        return Diagnosis("http_port", "it is an HTTP port, and the protocol is grpc", fix)
     if endpoint.insecure and speaks_tls(endpoint, deadline):
         return Diagnosis("https_port", "it is a port for TLS", "write https:// in the endpoint")
     return Diagnosis("not_grpc", "it does not speak grpc", "correct the port: the Collector receives grpc on port 4317")

@@ -1,4 +1,4 @@
-"""What the doctor has found: one line a fact, with its status and, where there is something to do, the mend."""
+"""Findings: one line per fact, with its status and, where there is something to do, the fix."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ class Finding:
     step: str
     """A key of `STEPS`."""
     code: str
-    """What was found, as one word that does not change between releases."""
+    """One word for the finding that does not change between releases."""
     status: Status
     """ok; warning: worth knowing, and nothing is lost by it now; problem: telemetry is lost, late, doubled or wrong."""
     message: str
     """For people; free of secrets and printable once it is in a report."""
-    mend: str = ""
-    """What to do, for people. With status ok it is a hint."""
+    fix: str = ""
+    """The fix, for people. With status ok it is a hint."""
 
 
-def ok(step: str, code: str, message: str, mend: str = "") -> Finding:
+def ok(step: str, code: str, message: str, fix: str = "") -> Finding:
     """A finding that is as it should be."""
-    return Finding(step, code, "ok", message, mend)
+    return Finding(step, code, "ok", message, fix)
 
 
-def warning(step: str, code: str, message: str, mend: str) -> Finding:
+def warning(step: str, code: str, message: str, fix: str) -> Finding:
     """A finding that is worth knowing."""
-    return Finding(step, code, "warning", message, mend)
+    return Finding(step, code, "warning", message, fix)
 
 
-def problem(step: str, code: str, message: str, mend: str) -> Finding:
-    """A finding that has to be mended."""
-    return Finding(step, code, "problem", message, mend)
+def problem(step: str, code: str, message: str, fix: str) -> Finding:
+    """A finding that has to be fixed."""
+    return Finding(step, code, "problem", message, fix)
 
 
 def worst(findings: Iterable[Finding]) -> Status:

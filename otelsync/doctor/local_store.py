@@ -1,4 +1,4 @@
-"""Whether the local store can be read and written; it is opened for reading only."""
+"""The local store: can it be read and written? It is opened for reading only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ELSEWHERE: Final = "set OTELSYNC_STORE_PATH to a file that can be written"
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """What there is to say of the store."""
+    """Judge the local store."""
     path = settings.store_file
     try:
         directory = existing(path.parent)
@@ -31,6 +31,6 @@ def examine(settings: Settings) -> list[Finding]:
     except RunNotFoundError:
         return [ok(_STEP, "none_yet", f"{path} is made when something has been recorded")]
     except StoreError as error:
-        mend = "move the file away, and a new one is begun, or set OTELSYNC_STORE_PATH to another"
-        return [problem(_STEP, "unusable", str(error), mend)]
+        fix = "move the file away, and a new one is begun, or set OTELSYNC_STORE_PATH to another"
+        return [problem(_STEP, "unusable", str(error), fix)]
     return [ok(_STEP, "readable", f"{path} can be read: {runs:,} traces")]

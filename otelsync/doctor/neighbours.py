@@ -30,7 +30,7 @@ _TRUE: Final = frozenset(("1", "true", "yes", "on"))
 
 @dataclass(frozen=True)
 class Company:
-    """What is loaded into a program that is started here."""
+    """Everything that is loaded into a program that is started here."""
 
     variables: Mapping[str, str]
     modules: Collection[str]
@@ -45,12 +45,12 @@ class Company:
     has_our_celery: bool = True
 
     def is_on(self, name: str) -> bool:
-        """Whether a variable is set to something true."""
+        """Return whether a variable is set to something true."""
         return self.variables.get(name, "").strip().lower() in _TRUE
 
 
 def observe(variables: Mapping[str, str]) -> Company:
-    """What is loaded into this process."""
+    """Look at what is loaded into this process."""
     from opentelemetry import trace
 
     handlers = [_class_of(handler) for handler in logging.getLogger().handlers]
@@ -66,7 +66,7 @@ def observe(variables: Mapping[str, str]) -> Company:
 
 
 def examine(company: Company) -> list[Finding]:
-    """Who is in the way."""
+    """Find what is in the way."""
     found = [
         *_providers(company),
         *_other_tracers(company),
@@ -104,12 +104,12 @@ def _providers(company: Company) -> Iterator[Finding]:
 
 def _other_tracers(company: Company) -> Iterator[Finding]:
     path = [PurePath(entry).parts for entry in company.variables.get("PYTHONPATH", "").split(os.pathsep)]
-    for module, (name, mend) in _TRACERS.items():
+    for module, (name, fix) in _TRACERS.items():
         on_path = any(module in parts and "bootstrap" in parts for parts in path)
         if on_path or module in company.modules:
             how = "on PYTHONPATH" if on_path else "loaded at the start of every program"
             message = f"{name} is {how}: it traces the same libraries, so each call is recorded twice"
-            yield problem(_STEP, "other_tracer", message, mend)
+            yield problem(_STEP, "other_tracer", message, fix)
 
 
 def _log_bridges(company: Company) -> Iterator[Finding]:
@@ -126,9 +126,9 @@ def _celery(company: Company) -> Iterator[Finding]:
     if not company.has_celery:
         return
     if not company.has_our_celery or "celery" not in company.instrumentations:
-        mend = "pip install --upgrade 'otelsync[celery]'"
+        fix = "pip install --upgrade 'otelsync[celery]'"
         yield problem(
-            _STEP, "celery_not_traced", "Celery is installed and its integration is not: tasks leave no spans", mend
+            _STEP, "celery_not_traced", "Celery is installed and its integration is not: tasks leave no spans", fix
         )
     off = {name.strip() for name in company.variables.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
     if off & {"celery", "*"}:

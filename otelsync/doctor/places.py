@@ -1,4 +1,4 @@
-"""Where the doctor may write for a moment: a directory on the file system in question, gone afterwards."""
+"""Directories that the doctor writes to for a moment, on the file system in question."""
 
 from __future__ import annotations
 

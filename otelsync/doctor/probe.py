@@ -36,16 +36,16 @@ _REPORT_IT: Final = "see the journal directory above; if that is well, please re
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the child has left behind."""
+    """Traces that the child has left behind."""
 
     trace_id: str
     said: str
-    """What it complained of."""
+    """Complaints of the child."""
 
 
 @contextmanager
 def overheard() -> Iterator[list[str]]:
-    """What otelsync's own loggers say at WARNING and above, instead of their saying it."""
+    """Collect what otelsync's own loggers say at WARNING and above, in place of their handlers."""
     said: list[str] = []
     logger = logging.getLogger("otelsync")
     handler = logging.Handler(logging.WARNING)
@@ -115,7 +115,7 @@ def _prepare(settings: Settings, directory: Path) -> Callable[[], str]:
 
 
 def in_forked_child(work: Callable[[], str], seconds: float) -> str | None:
-    """What `work` returns in a forked child, which then kills itself; None if it fails or takes longer."""
+    """Return the result of `work` in a forked child, which then kills itself; None if it fails or takes longer."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -133,7 +133,7 @@ def in_forked_child(work: Callable[[], str], seconds: float) -> str | None:
 
 
 def _read(descriptor: int, deadline: float) -> str:
-    """What comes through a pipe until its end; "" if that is not before `deadline`."""
+    """Read a pipe until its end; "" if that does not come before `deadline`."""
     content = b""
     while select.select([descriptor], [], [], max(deadline - time.monotonic(), 0.0))[0]:
         piece = os.read(descriptor, 65536)
@@ -191,5 +191,5 @@ def _arrival(account: Account, endpoints: Sequence[OtlpEndpoint], said: str) -> 
 
 
 def not_sent() -> Finding:
-    """Where no endpoint would take the probe."""
+    """Return the finding that no endpoint would take the probe."""
     return warning(_STEP, "not_sent", "the probe was not sent, as no endpoint takes it", "fix the endpoint first")

@@ -1,4 +1,4 @@
-"""The way to an endpoint, step by step: name, address, connection, TLS. Each failure says which, and the mend."""
+"""The way to an endpoint, step by step: name, address, connection, TLS. Each failure says which, and the fix."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _OTHER_NAME: Final = frozenset((62, 64))
 class UnreachableError(Exception):
     """There is no way to an endpoint."""
 
-    def __init__(self, code: str, message: str, mend: str) -> None:
+    def __init__(self, code: str, message: str, fix: str) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
-        self.mend = mend
+        self.fix = fix
 
 
 def left(deadline: float, most: float) -> float:
@@ -59,7 +59,7 @@ def connect(endpoint: OtlpEndpoint, deadline: float) -> socket.socket:
 
 
 def _addresses(host: str, port: int, seconds: float) -> list[tuple[int, tuple[str, int]]]:
-    """What a name stands for. The system's resolver has a patience of its own, so it is asked in a thread."""
+    """Resolve a name. The system's resolver has a patience of its own, so it is asked in a thread."""
     answers: queue.SimpleQueue[list[tuple[int, tuple[str, int]]] | OSError | UnicodeError] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -77,8 +77,8 @@ def _addresses(host: str, port: int, seconds: float) -> list[tuple[int, tuple[st
         raise UnreachableError("name_timeout", message, "look at the DNS servers in /etc/resolv.conf") from None
     if isinstance(answer, list):
         return answer
-    mend = "check the spelling of the host, and whether this machine or container knows it (getent hosts NAME)"
-    raise UnreachableError("unknown_name", f"the name {host!r} is not known", mend)
+    fix = "check the spelling of the host, and whether this machine or container knows it (getent hosts NAME)"
+    raise UnreachableError("unknown_name", f"the name {host!r} is not known", fix)
 
 
 def _not_connected(error: OSError, host: str, port: int) -> UnreachableError:
@@ -95,12 +95,12 @@ def _not_connected(error: OSError, host: str, port: int) -> UnreachableError:
     if isinstance(error, TimeoutError):
         message = f"no connection to {where} within {_CONNECT_SECONDS:.0f} s"
         return UnreachableError("connect_timeout", message, f"look at firewalls and network policies on the way{hint}")
-    mend = f"look at the network between this machine and {host}{hint}"
-    return UnreachableError("no_route", f"no connection to {where}: {error.strerror or error}", mend)
+    fix = f"look at the network between this machine and {host}{hint}"
+    return UnreachableError("no_route", f"no connection to {where}: {error.strerror or error}", fix)
 
 
 def in_container() -> bool:
-    """Whether this process seems to run in a container."""
+    """Return whether this process seems to run in a container."""
     marks = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
     return "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(mark).exists() for mark in marks)
 
@@ -113,8 +113,8 @@ def secure(connection: socket.socket, endpoint: OtlpEndpoint, deadline: float) -
         if endpoint.client_certificate:
             context.load_cert_chain(endpoint.client_certificate, endpoint.client_key)
     except OSError as error:
-        mend = "set OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE and _CLIENT_KEY to PEM files that fit together"
-        raise UnreachableError("certificate_files", f"the certificate files cannot be used: {error}", mend) from error
+        fix = "set OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE and _CLIENT_KEY to PEM files that fit together"
+        raise UnreachableError("certificate_files", f"the certificate files cannot be used: {error}", fix) from error
     if endpoint.protocol == "grpc":
         context.set_alpn_protocols(["h2"])
     connection.settimeout(left(deadline, 2.0))
@@ -123,8 +123,8 @@ def secure(connection: socket.socket, endpoint: OtlpEndpoint, deadline: float) -
     except ssl.SSLCertVerificationError as error:
         raise _not_trusted(error, host) from error
     except TimeoutError as error:
-        mend = "is it a TLS port? If not, write http://"
-        raise UnreachableError("tls_timeout", "the TLS handshake was not answered", mend) from error
+        fix = "is it a TLS port? If not, write http://"
+        raise UnreachableError("tls_timeout", "the TLS handshake was not answered", fix) from error
     except OSError as error:
         raise _no_tls(error, endpoint) from error
 
@@ -132,8 +132,8 @@ def secure(connection: socket.socket, endpoint: OtlpEndpoint, deadline: float) -
 def _not_trusted(error: ssl.SSLCertVerificationError, host: str) -> UnreachableError:
     number, why = error.verify_code, error.verify_message
     if number in _NOT_IN_TIME:
-        mend = "renew the certificate of the endpoint; if it is valid now, look at this machine's clock"
-        return UnreachableError("certificate_expired", f"the endpoint's certificate is not accepted: {why}", mend)
+        fix = "renew the certificate of the endpoint; if it is valid now, look at this machine's clock"
+        return UnreachableError("certificate_expired", f"the endpoint's certificate is not accepted: {why}", fix)
     if number in _OTHER_NAME:
         message = f"the endpoint's certificate is not for {host!r}"
         return UnreachableError(
@@ -145,8 +145,8 @@ def _not_trusted(error: ssl.SSLCertVerificationError, host: str) -> UnreachableE
 def _no_tls(error: OSError, endpoint: OtlpEndpoint) -> UnreachableError:
     reason = getattr(error, "reason", "") or error.strerror or type(error).__name__
     if "ALERT" in str(reason) and "VERSION" not in str(reason):
-        mend = "does it want a client certificate? Set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and _CLIENT_KEY"
-        return UnreachableError("tls_refused", f"the endpoint ended the TLS handshake ({reason})", mend)
+        fix = "does it want a client certificate? Set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and _CLIENT_KEY"
+        return UnreachableError("tls_refused", f"the endpoint ended the TLS handshake ({reason})", fix)
     plain = "write http:// if it has no TLS"
     if endpoint.protocol == "grpc":
         plain += ", or set OTEL_EXPORTER_OTLP_INSECURE=true for a host and port without a scheme"
@@ -154,7 +154,7 @@ def _no_tls(error: OSError, endpoint: OtlpEndpoint) -> UnreachableError:
 
 
 def speaks_tls(endpoint: OtlpEndpoint, deadline: float) -> bool:
-    """Whether a TLS handshake with the endpoint's port comes to an end, whoever it is."""
+    """Return whether a TLS handshake with the endpoint's port comes to an end, whoever it is."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

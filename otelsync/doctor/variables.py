@@ -1,4 +1,4 @@
-"""What the environment asks for: settings that cannot work, and variables that contradict each other."""
+"""Settings and variables: values that cannot work, and variables that contradict each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SIGNALS: Final = ("traces", "logs")
 
 @dataclass(frozen=True)
 class Asked:
-    """What a program that is started in this environment would do."""
+    """Plans of a program that is started in this environment."""
 
     variables: Mapping[str, str]
     """The environment, with what the command line put in its place."""
@@ -32,7 +32,7 @@ class Asked:
 
     @property
     def wants_store(self) -> bool:
-        """Whether runs go to the local store."""
+        """True if runs go to the local store."""
         settings = self.settings
         return settings is not None and (settings.store == "on" or (settings.store == "auto" and not self.endpoints))
 
@@ -50,7 +50,7 @@ def read(environment: Mapping[str, str], **overrides: Any) -> Asked:
     except ConfigurationError as error:
         asked = Asked(variables)
         asked.findings.append(
-            problem(_STEP, "wrong_value", f"{error.option}={_shown(error.value)} cannot work", error.mend)
+            problem(_STEP, "wrong_value", f"{error.option}={_shown(error.value)} cannot work", error.fix)
         )
     asked.findings.extend(_all(asked))
     return asked
@@ -121,8 +121,8 @@ def _path(name: str, parts: SplitResult, signal: str) -> Iterator[Finding]:
     path = parts.path.rstrip("/")
     ending = next((each for each in _SIGNALS if path.endswith(f"/v1/{each}")), "")
     if not signal and ending:
-        mend = f"end it before /v1/{ending}, or name it {_PREFIX}{ending.upper()}_ENDPOINT"
-        yield problem(_STEP, "path_twice", f"{name} ends in /v1/{ending}, to which /v1/{ending} is added again", mend)
+        fix = f"end it before /v1/{ending}, or name it {_PREFIX}{ending.upper()}_ENDPOINT"
+        yield problem(_STEP, "path_twice", f"{name} ends in /v1/{ending}, to which /v1/{ending} is added again", fix)
     elif signal and not path:
         message = f"{name} has no path, and none is added to it"
         yield warning(_STEP, "no_path", message, f"end it in /v1/{signal}, or use {_GENERAL}")
@@ -152,8 +152,8 @@ def _exporters(asked: Asked) -> Iterator[Finding]:
 def _sampler(variables: Mapping[str, str]) -> Iterator[Finding]:
     name = variables.get("OTEL_TRACES_SAMPLER", "").strip().lower()
     if name.endswith("always_off") or (name.endswith("ratio") and _is_zero(variables.get("OTEL_TRACES_SAMPLER_ARG"))):
-        mend = "unset OTEL_TRACES_SAMPLER, or set it to parentbased_always_on"
-        yield problem(_STEP, "sampler_drops_all", f"OTEL_TRACES_SAMPLER={name} drops every new trace", mend)
+        fix = "unset OTEL_TRACES_SAMPLER, or set it to parentbased_always_on"
+        yield problem(_STEP, "sampler_drops_all", f"OTEL_TRACES_SAMPLER={name} drops every new trace", fix)
 
 
 def _is_zero(ratio: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""Whether what is installed fits together: OpenTelemetry's packages, the libraries they instrument, Python."""
+"""Versions of OpenTelemetry's packages and of the libraries they instrument: do they fit together?"""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def installed() -> list[Installed]:
 
 
 def examine(packages: Iterable[Installed]) -> list[Finding]:
-    """What does not fit."""
+    """Find versions that do not fit together."""
     versions: dict[str, Installed] = {canonicalize_name(package.name): package for package in packages}
     ours = [package for name, package in versions.items() if name == "otelsync" or name.startswith("opentelemetry-")]
     found = [finding for package in ours for finding in _misfits(package, versions)]
@@ -70,7 +70,7 @@ def _misfits(package: Installed, versions: Mapping[str, Installed]) -> Iterator[
 
 
 def _applies(requirement: Requirement, extra: str) -> bool:
-    """Whether it holds with this extra and not without."""
+    """Return whether it holds with this extra and not without."""
     marker = requirement.marker
     environment: dict[str, str] = {**default_environment(), "extra": ""}  # type: ignore[dict-item]  # all are texts
     plainly = marker is None or marker.evaluate(environment)
@@ -91,19 +91,19 @@ def _fits(requirement: Requirement, versions: Mapping[str, Installed]) -> bool:
 def _unmet(package: Installed, requirement: Requirement, versions: Mapping[str, Installed]) -> Iterator[Finding]:
     version = _version(requirement, versions)
     wanted = f"{requirement.name}{requirement.specifier}"
-    mend = f"pip install --upgrade '{package.name}' '{wanted}'"
+    fix = f"pip install --upgrade '{package.name}' '{wanted}'"
     if not version:
-        yield problem(_STEP, "missing_package", f"{package.name} needs {wanted}, which is not installed", mend)
+        yield problem(_STEP, "missing_package", f"{package.name} needs {wanted}, which is not installed", fix)
     elif not _fits(requirement, versions):
         message = f"{package.name} {package.version} needs {wanted}, and {version} is installed"
-        yield problem(_STEP, "misfit", message, mend)
+        yield problem(_STEP, "misfit", message, fix)
 
 
 def _extension() -> Iterator[Finding]:
     if native is not None:
         return
     if os.environ.get("OTELSYNC_PURE_PYTHON", "") not in ("", "0"):
-        mend = "unset OTELSYNC_PURE_PYTHON"
+        fix = "unset OTELSYNC_PURE_PYTHON"
     else:
-        mend = "install a C compiler, then: pip install --force-reinstall --no-binary otelsync otelsync"
-    yield ok(_STEP, "no_extension", "the C extension is not used: recording works, at about twice the price", mend)
+        fix = "install a C compiler, then: pip install --force-reinstall --no-binary otelsync otelsync"
+    yield ok(_STEP, "no_extension", "the C extension is not used: recording works, at about twice the price", fix)

@@ -1,4 +1,4 @@
-"""What otelsync does inside another library's call may fail, and the call goes on."""
+"""A guard around our work inside another library's call: it may fail, and the call goes on."""
 
 from __future__ import annotations
 

@@ -20,14 +20,14 @@ class Patch:
         self._owner = owner
         self._name = name
         self.before: Any = vars(owner)[name]
-        """What was there."""
+        """The attribute's value before."""
         self._ours: Any = self.before
         self.is_on = False
-        """Whether ours is to do anything beyond calling what it replaced."""
+        """True if ours is to do anything beyond calling what it replaced."""
 
     @property
     def current(self) -> Any:
-        """What is there now."""
+        """The attribute's value now."""
         return vars(self._owner).get(self._name)
 
     def put(self, replacement: Any) -> None:

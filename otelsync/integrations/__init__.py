@@ -1,1 +1,1 @@
-"""What otelsync knows of other libraries: one module a library, each with an `Instrumentor`, found by being there."""
+"""Integrations with other libraries: one module per library, each with an `Instrumentor`, found by being there."""

@@ -1,4 +1,4 @@
-"""Which libraries are instrumented: ours are found by being there, and switched on and off by name.
+"""Instrumented libraries: our integrations are found by being there, and switched on and off by name.
 
 An integration is a module of :mod:`otelsync.integrations`, with a class `Instrumentor`. The extra of otelsync that has
 its name says which library it is for.
@@ -36,11 +36,11 @@ _log = logging.getLogger("otelsync")
 
 
 class Instrumentor(Protocol):
-    """What OpenTelemetry's ``BaseInstrumentor`` is, as far as it is used here."""
+    """The part of OpenTelemetry's ``BaseInstrumentor`` that is used here."""
 
     @property
     def is_instrumented_by_opentelemetry(self) -> bool:
-        """Whether it is on."""
+        """True if it is on."""
 
     def instrument(self) -> None:
         """Switch it on."""
@@ -97,7 +97,7 @@ def known() -> tuple[str, ...]:
 
 
 def disabled() -> frozenset[str]:
-    """What ``OTEL_PYTHON_DISABLED_INSTRUMENTATIONS`` names; ``*`` stands for all."""
+    """Return the names in ``OTEL_PYTHON_DISABLED_INSTRUMENTATIONS``; ``*`` stands for all."""
     return frozenset(name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(","))
 
 
@@ -198,7 +198,7 @@ def _packages(distribution: str) -> list[str]:
 
 
 def _is_namespace(package: str) -> bool:
-    """Whether a package has no code of its own, so that its import says little."""
+    """Return whether a package has no code of its own, so that its import says little."""
     if package in sys.modules:
         return getattr(sys.modules[package], "__file__", None) is None
     try:

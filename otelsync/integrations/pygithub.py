@@ -49,7 +49,7 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # upstream has no t
     _patches: list[Patch]
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """Which versions of the library it is for."""
+        """Return the versions of the library that it is for."""
         return ("PyGithub >= 2.0",)
 
     def _instrument(self, **_: Any) -> None:

@@ -19,13 +19,13 @@ from otelsync.integrations.http.calls import Call
 from otelsync.integrations.http.conventions import stable_http_conventions
 
 _APPLIED: Final = "opentelemetry_instrumentation_requests_applied"
-"""What OpenTelemetry's instrumentation marks its own ``Session.send`` with."""
+"""The mark of OpenTelemetry's instrumentation on its own ``Session.send``."""
 
 _redirects: ContextVar[Redirects | None] = ContextVar("otelsync_requests_redirects", default=None)
 
 
 class Redirects:
-    """How often a request of this session was sent, while its redirects are followed."""
+    """The number of sends of a session's request while its redirects are followed."""
 
     def __init__(self, session: Session) -> None:
         self.session = session

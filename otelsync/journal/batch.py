@@ -27,7 +27,7 @@ class Group:
     ended: list[bytes] = field(default_factory=list)
     """Those of `spans` whose beginning was recorded too."""
     verdicts: list[bytes] = field(default_factory=list)
-    """What ended spans of other processes, in the same form: ids, and the fields that their ends are made of."""
+    """Ends of other processes' spans, in the same form: ids, and the fields that their ends are made of."""
     released: list[bytes] = field(default_factory=list)
     """The ids, in the same form, of spans of this series that other processes end."""
 
@@ -45,10 +45,10 @@ class Batch:
 
     @property
     def spans(self) -> int:
-        """How many finished spans the batch holds."""
+        """Number of finished spans in the batch."""
         return sum(len(group.spans) for group in self.groups)
 
     @property
     def logs(self) -> int:
-        """How many log records the batch holds."""
+        """Number of log records in the batch."""
         return sum(len(group.logs) for group in self.groups)

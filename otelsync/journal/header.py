@@ -58,7 +58,7 @@ class JournalHeader:
 
     @property
     def final(self) -> bool:
-        """Whether the writer said that it will write no more to this file."""
+        """True if the writer said that it will write no more to this file."""
         return self.state in (SEALED, CLOSED)
 
 

@@ -27,7 +27,7 @@ def _found() -> ModuleType | None:
 
 
 class _NoPlace:
-    """What a journal inherits from where there is no extension: nothing."""
+    """The base of a journal where there is no extension: it adds nothing."""
 
 
 native = _found()

@@ -19,7 +19,7 @@ class Writer:
     """16 bytes; zeros where unknown."""
 
     def alive(self) -> bool:
-        """Whether that very process still runs, and not another one with its number."""
+        """Return whether that very process still runs, and not another one with its number."""
         if any(self.boot_id) and self.boot_id != boot_id():
             return False
         if self.start_ticks and Path("/proc/self/stat").exists():

@@ -92,7 +92,7 @@ class JournalReader:
         return self.header
 
     def _hides(self, header: JournalHeader, size: int) -> bool:
-        """Whether records stand behind `committed` in a file that nobody writes any more.
+        """Return whether records stand behind `committed` in a file that nobody writes any more.
 
         Then that offset is damaged, or its writer was killed in the one moment between a record and its commit.
         """
@@ -160,7 +160,7 @@ class JournalReader:
         return os.pread(self._fd, length, start)
 
     def _is_corrupt(self, offset: int) -> bool:
-        """Whether the unreadable record at `offset` is damage, and not a write which is not yet visible."""
+        """Return whether the unreadable record at `offset` is damage, and not a write which is not yet visible."""
         if self.header.final or self.header.damaged or not process_alive(self.header):
             return True
         now = time.monotonic()
@@ -174,7 +174,7 @@ class JournalReader:
         return end if found is None else start + found
 
     def _lost(self, start: int, end: int) -> int:
-        """How many bytes from `start` to `end` are lost; behind a damaged header, zeros were never written."""
+        """Return the bytes lost from `start` to `end`; zeros behind a damaged header were never written."""
         if not self.header.damaged:
             return end - start
         return len(os.pread(self._fd, end - start, start).rstrip(b"\0"))

@@ -130,14 +130,14 @@ class Journal(Place):
 
     @property
     def dropped(self) -> dict[str, tuple[int, int]]:
-        """How many (spans, log records) this process has dropped, by reason."""
+        """Numbers of (spans, log records) that this process has dropped, by reason."""
         counts = self._dropped
         pairs = {reason: (counts[i * 2], counts[i * 2 + 1]) for i, reason in enumerate(DROP_REASONS)}
         return {reason: pair for reason, pair in pairs.items() if any(pair)}
 
     @property
     def uncounted(self) -> tuple[int, int]:
-        """How many of the dropped (spans, log records) no file says, as none could be made since."""
+        """Numbers of dropped (spans, log records) that stand in no file, as none could be made since."""
         return sum(self._homeless[0::2]), sum(self._homeless[1::2])
 
     def resource(self, body: bytes) -> int:
@@ -373,7 +373,7 @@ class Journal(Place):
                 size //= 2
 
     def _bytes_left(self) -> int:
-        """What the bounds leave for one more file, in bytes."""
+        """Return the bytes that the bounds leave for one more file."""
         own = everything = 0
         try:
             with os.scandir(self.directory) as entries:

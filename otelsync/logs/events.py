@@ -35,7 +35,7 @@ class Event(str):
     fields: tuple[str, ...]
     """Those that its records can have, beside what every record carries."""
     is_open: bool
-    """Whether there can be further fields, which the caller names."""
+    """True if there can be further fields, which the caller names."""
     says: str
     """One sentence."""
     source: str
@@ -43,7 +43,7 @@ class Event(str):
 
     @property
     def is_message(self) -> bool:
-        """Whether it is known by its text, a format of the standard library's logging, and not by a name."""
+        """True if it is known by its text, a format of the standard library's logging, and not by a name."""
         return " " in self or "%" in self
 
 
@@ -145,7 +145,7 @@ def undeclared(names: Iterable[str]) -> list[str]:
 
 
 def looks_like_name(text: str) -> bool:
-    """Whether a record's event is a name, such as ``page.read`` or ``spawning_worker``, and no message.
+    """Return whether a record's event is a name, such as ``page.read`` or ``spawning_worker``, and no message.
 
     >>> looks_like_name("page.read"), looks_like_name("Starting sync for acme/api")
     (True, False)

@@ -56,7 +56,7 @@ def active() -> LogPath | None:
 
 
 def enabled(level: int) -> bool:
-    """Whether a record of this level would go anywhere."""
+    """Return whether a record of this level would go anywhere."""
     return _active is not None and level >= _active.level
 
 

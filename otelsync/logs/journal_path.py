@@ -30,17 +30,17 @@ _IDS: Final = frozenset(("trace_id", "span_id", "sync_id"))
 _ECHOES: Final = _IDS | {"logger", "level"}
 _PLAIN_TYPES: Final = frozenset((str, int, float, bool, type(None)))
 _HAS_ID: Final = otlp.text(0x0A, EVENT_ID) + b"\x12"
-"""What stands in the head of a record whose event is in a catalogue."""
+"""Bytes in the head of a record whose event is in a catalogue."""
 _SHORT: Final = 128
 _MANY: Final = 1024
 
 _looking: ContextVar[bool] = ContextVar("otelsync_looking_at_record", default=False)
-"""Whether a record is being looked at. What its arguments' ``__str__`` logs meanwhile is not formatted by us as well:
+"""True if a record is being looked at. What its arguments' ``__str__`` logs meanwhile is not formatted by us as well:
 records that log each other would be formatted twice at each depth."""
 
 
 class Rendered:
-    """What the last processor has made of an event, and the fields it was made of."""
+    """An event as the last processor rendered it, and the fields it was made of."""
 
     __slots__ = ("fields", "is_journalled", "text")
 
@@ -160,7 +160,7 @@ class JournalPath(LogPath):
         self._append(record.name, head, fields, ids, scope, record.exc_info or None)
 
     def _head(self, level: int, event: str) -> bytes:
-        """What a record of this level and event begins with."""
+        """Return the bytes that a record of this level and event begins with."""
         return otlp_head(level, self.redactor.redact(event))
 
     def _known_head(self, level: int, event: str) -> bytes:
@@ -222,7 +222,7 @@ def _plain_event_of(record: logging.LogRecord) -> str:
 
 
 def is_own(logger: str) -> bool:
-    """Whether a logger is otelsync's."""
+    """Return whether a logger is otelsync's."""
     return logger == "otelsync" or logger.startswith("otelsync.")
 
 

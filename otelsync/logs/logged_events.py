@@ -1,4 +1,4 @@
-"""Which events source code logs, read from its syntax trees, and where that is not what the catalogues say."""
+"""Events that source code logs, read from its syntax trees and held against the catalogues."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NOT_OURS: Final = frozenset(("node_modules", "site-packages", "__pycache__", "b
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """Where source code and catalogues disagree."""
+    """A disagreement of source code and catalogues."""
 
     file: str
     line: int
@@ -73,7 +73,7 @@ class Logged:
 
 @dataclass(slots=True)
 class Source:
-    """What all files together declare, log and mention."""
+    """Everything that all files together declare, log and mention."""
 
     declared: list[Declaration] = field(default_factory=list)
     logged: list[Logged] = field(default_factory=list)
@@ -84,12 +84,12 @@ class Source:
     constants: dict[str, str] = field(default_factory=dict)
     """Names of variables that hold an event, and that event."""
     prefixes: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
-    """Where catalogues with a prefix are made."""
+    """Places where catalogues with a prefix are made."""
     unreadable: list[Finding] = field(default_factory=list)
 
 
 def check(paths: Iterable[Path], known: Mapping[str, Event], *, messages: bool = False) -> list[Finding]:
-    """Where the Python files in `paths` disagree with their catalogues.
+    """Find disagreements of the Python files in `paths` with their catalogues.
 
     Args:
         paths: Files, and directories with all that is in them.
@@ -108,7 +108,7 @@ def check(paths: Iterable[Path], known: Mapping[str, Event], *, messages: bool =
 
 
 def read(paths: Iterable[Path]) -> Source:
-    """What the Python files in `paths` declare and log."""
+    """Read what the Python files in `paths` declare and log."""
     source = Source()
     trees = []
     for file in _files(paths):
@@ -343,7 +343,7 @@ class _Calls(ast.NodeVisitor):
 
 
 def _pattern(node: ast.JoinedStr) -> Iterator[re.Pattern[str]]:
-    """What names a format makes, if it tells them from others by a part behind or before a dot."""
+    """Return the names that a format makes, if it tells them from others by a part behind or before a dot."""
     parts = [re.escape(text) if (text := _text(part)) else "[a-z0-9_.]+" for part in node.values]
     if any(re.fullmatch(r"(?:\\\.[a-z0-9_]+)+|(?:[a-z0-9_]+\\\.)+", part) for part in parts):
         yield re.compile("".join(parts))

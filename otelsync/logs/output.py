@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Stream(Protocol):
-    """What takes finished lines: a text or binary file, or anything that can do as much."""
+    """A text or binary file, or anything else that takes finished lines."""
 
     def write(self, line: Any, /) -> object:
         """Append a line."""
@@ -37,19 +37,19 @@ class Output:
     def __init__(self, stream: Stream | None, *, text: bool = False, colors: bool = False) -> None:
         self._stream = stream
         self.is_text = text
-        """Whether it writes text for people, not JSON."""
+        """True if it writes text for people, not JSON."""
         self._shared: tuple[object, int] = (None, -1)
         self._renderer = _console_renderer(colors) if text else None
         self.descriptor = -1 if text else _descriptor(stream)
-        """Where finished lines of JSON can be written at once; -1 if they have to go through the stream."""
+        """Descriptor that finished lines of JSON are written to at once; -1 if they have to go through the stream."""
 
     @property
     def is_standard(self) -> bool:
-        """Whether it is standard output."""
+        """True if it is standard output."""
         return self._stream is None
 
     def on(self, stream: Stream) -> Output:
-        """What writes to another stream, in the same form but for colours."""
+        """Return an output to another stream, in the same form but for colours."""
         return Output(stream, text=self.is_text)
 
     def shared_descriptor(self) -> int:

@@ -11,7 +11,7 @@ from otelsync.logs.events import Catalogue
 
 _COUNTS: Final = ("fetched", "created", "updated", "unchanged", "skipped", "failed")
 _ENDED: Final = ("outcome", "duration_ms", *_COUNTS, "error", ...)
-"""What the end of a stage says; a caller can count under names of its own."""
+"""Fields of a stage's end; a caller can count under names of its own."""
 
 # Stages
 

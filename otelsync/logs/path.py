@@ -43,7 +43,7 @@ _MICROSECONDS: Final = tuple(b"%03d" % n for n in range(1000))
 
 
 class LogPath:
-    """Where every record goes through.
+    """The way of every record.
 
     Args:
         service: The service's name, in every record.
@@ -54,7 +54,7 @@ class LogPath:
     """
 
     renders = True
-    """Whether it shows records; if not, the program does."""
+    """True if it shows records; if not, the program does."""
     level: int
     """The least level that goes anywhere."""
     level_changed: Callable[[int], object] | None = None
@@ -103,7 +103,7 @@ class LogPath:
     def _use_levels(self) -> None:
         self._levels = self._given.changed(self._asked)
         self._lets_all = not self._levels.others and self._journal_level is None
-        """Whether what passes `level` is shown: whoever calls has looked."""
+        """True if what passes `level` is shown: whoever calls has looked."""
         lowest = self._levels.lowest
         self.level = lowest if self._journal_level is None else min(lowest, self._journal_level)
         self._heads.clear()
@@ -115,7 +115,7 @@ class LogPath:
         self._heads.clear()
 
     def is_shown(self, level: int, logger: str, event: str) -> bool:
-        """Whether a record is shown, if `level` has been passed."""
+        """Return whether a record is shown, if `level` has been passed."""
         return self._lets_all or level >= self._levels.of(logger, event)
 
     def journal_to(self, provider: TracerProvider | None) -> None:
@@ -203,13 +203,11 @@ class LogPath:
             fields,
             rendered,
         )
-        if rest is True:
-            return True
         if rest is False:
             self._encoder.learn(fields)
-            return False
-        self._output.write_line(rest)
-        return True
+        elif rest is not True:
+            self._output.write_line(rest)
+        return rest is not False
 
     def _write(self, head: Head, fields: Mapping[str, Any], span: Span | None, error: ExcInfo | None) -> None:
         """Journal and render a record, step by step."""
@@ -285,7 +283,7 @@ class LogPath:
         return fields
 
     def _new_head(self, level: int, logger: str, event: str) -> Head | None:
-        """What records of this level, logger and event begin with; kept unless the event held a secret or is long.
+        """Make the head of records of this level, logger and event; kept unless the event held a secret or is long.
 
         None: they go nowhere.
         """
@@ -318,7 +316,7 @@ class LogPath:
 
 
 class Head:
-    """What records of one level, logger and event have in common, rendered and encoded."""
+    """The common part of the records of one level, logger and event, rendered and encoded."""
 
     __slots__ = ("event", "id", "is_shown", "json", "json_outside", "level", "logger", "otlp", "record", "ref")
 
@@ -328,7 +326,7 @@ class Head:
         self.event = event
         self.ref = ref
         self.is_shown = is_shown
-        """Whether such a record is rendered; else it is journalled alone."""
+        """True if such a record is rendered; else it is journalled alone."""
         self.id = id_of(event)
         self.record = {"level": _level_name(level), "service": service, "logger": logger, "event": event}
         """Fields that it has in common, but for the timestamp."""

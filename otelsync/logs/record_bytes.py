@@ -19,11 +19,11 @@ _SEVERITIES: Final = {DEBUG: 5, INFO: 9, WARNING: 13, ERROR: 17, CRITICAL: 21}
 """OTLP severity numbers; source: opentelemetry-specification, logs data model."""
 
 _HEADS: Final = tuple(b"\x12" + otlp.varint(n) for n in range(4096))
-"""What goes before a record of n bytes in ``ScopeLogs``: tag and length."""
+"""Tag and length of a record of n bytes in ``ScopeLogs``."""
 _BODIES: Final = tuple(
     b"\x2a" + otlp.varint(n + 1 + len(otlp.varint(n))) + b"\x0a" + otlp.varint(n) for n in range(512)
 )
-"""What goes before a body of n bytes of text in a LogRecord: tags and lengths of the value and of its text."""
+"""Tags and lengths of a body of n bytes of text in a LogRecord."""
 
 
 def id_of(event: str) -> str:

@@ -1,4 +1,4 @@
-"""What a record of the standard library's logging says: its event, its fields, and which span it is about."""
+"""Contents of a record of the standard library's logging: its event, its fields, and the span it is about."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NO_FIELDS: Final = _PLAIN | {"message", "asctime", "taskName", *ID_NAMES}
 """``message`` and ``asctime`` are left by formatters, ``taskName`` came with Python 3.12."""
 
 finders: Final[list[Callable[[logging.LogRecord], Span | None]]] = []
-"""Who knows which span a record is about that is written outside any."""
+"""Functions that know the span of a record that is written outside any."""
 _NO_ARGUMENTS: Final = object()
 
 
@@ -48,7 +48,7 @@ def event_of(record: logging.LogRecord) -> str:
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, Any]:
-    """What the caller gave as ``extra``, and the stack if it was asked for.
+    """Return the caller's ``extra``, and the stack if it was asked for.
 
     The mapping that the message was made from is no field as well: Celery gives it as both, with the arguments of tasks
     and whole tracebacks in it. A message whose format stands in a catalogue has its id as a field.

@@ -15,7 +15,7 @@ from otelsync.logs import installed
 
 
 class NamedLogger:
-    """What structlog binds fields to: a name, and methods that the standard library's users expect."""
+    """The object that structlog binds fields to: a name, and methods that the standard library's users expect."""
 
     __slots__ = ("name",)
 
@@ -95,7 +95,7 @@ class BoundLogger(_Base):  # type: ignore[misc, valid-type]  # structlog makes i
     fatal = _method("fatal", CRITICAL)
 
     def is_enabled_for(self, level: int) -> bool:
-        """Whether a record of this level is let through."""
+        """Return whether a record of this level is let through."""
         path = installed.latest
         return path is None or level >= path.level
 
@@ -131,7 +131,7 @@ def _direct_method(name: str, level: int) -> Callable[..., Any]:
 
 
 class Logger:
-    """What ``otelsync.get_logger()`` returns: structlog's logger, without its lazy proxy in between.
+    """The logger of ``otelsync.get_logger()``: structlog's, without its lazy proxy in between.
 
     Everything that is not logging itself (`bind`, `new`, `unbind`, the asynchronous methods) is structlog's.
     """

@@ -22,7 +22,7 @@ _log = logging.getLogger("otelsync")
 
 _LEVELS: Final = {**LEVELS, "warn": LEVELS["warning"], "fatal": LEVELS["critical"], "exception": ERROR}
 _SAID_BY_THE_RECORD: Final = frozenset(("level", "timestamp", "logger", "_record", "_from_structlog"))
-"""What processors of structlog add, and every record in the journal has anyway."""
+"""Fields that processors of structlog add, and every record in the journal has anyway."""
 
 
 def observe(path: JournalPath, structlog: ModuleType) -> Callable[[], None]:

@@ -93,7 +93,7 @@ def write(directory: Path, levels: Mapping[str, int], until: float | None = None
 
 
 def read(directory: Path) -> tuple[dict[str, int], float | None]:
-    """What was last written and has not ended yet: levels, and when they end.
+    """Read the levels that were last written and have not ended yet, and when they end.
 
     Raises:
         ValueError: The file holds something else.

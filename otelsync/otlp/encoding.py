@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 _MANY_KEYS: Final = 256
 _MANY_VALUES: Final = 256
-"""How many values are kept of each key."""
+"""Number of values that are kept of each key."""
 
 _pack_double = Struct("<d").pack
 
@@ -120,7 +120,7 @@ class AttributeEncoder:
         self.redactor = redactor
         self.otherwise = otherwise
         self.redactions = 0
-        """How often a secret was taken out: a change tells the caller that its own copy still holds one."""
+        """Number of secrets taken out: a change tells the caller that its own copy still holds one."""
         self.known: dict[str, bytes | None] = {}
         """The encoded key of each name that was learnt; None for that of a secret."""
         self.strings = _Keys(self, _Strings)
@@ -201,7 +201,7 @@ class _Pairs(dict[Any, bytes]):
         self._is_secret = encoder.redactor is not None and encoder.redactor.is_secret_key(key)
         name = text(0x0A, key)
         self._heads = [bytes((encoder.tag, len(name) + n)) + name for n in range(max(0, 128 - len(name)))]
-        """What goes before a value of each short length: tag, length of the pair, and the key."""
+        """Bytes before a value of each short length: tag, length of the pair, and the key."""
 
     def _keep(self, value: object, pair: bytes) -> bytes:
         """Keep a pair, while there is room. Where every value is another, none is worth a place."""
@@ -250,4 +250,4 @@ class _Ints(_Pairs):
 
 
 _STRING_HEADS: Final = tuple(bytes((0x12, n + 2, 0x0A, n)) for n in range(124))
-"""What goes before a string of n bytes in field 2 of a KeyValue."""
+"""Bytes before a string of n bytes in field 2 of a KeyValue."""

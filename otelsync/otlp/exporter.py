@@ -19,7 +19,7 @@ USER_AGENT = "otelsync"
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the records that were given to a sink at one time."""
+    """The fate of the records that were given to a sink at one time."""
 
     accepted: int = 0
     rejected: int = 0
@@ -31,7 +31,7 @@ class Outcome:
     retry_after: float | None = None
     """Seconds that the endpoint asked to be left alone."""
     reason: str = ""
-    """Why records were rejected or must be retried; safe to print."""
+    """The reason for a rejection or a retry; safe to print."""
 
 
 class Run(NamedTuple):
@@ -163,7 +163,7 @@ def _split(runs: Iterable[Run], bound: int) -> list[list[Run]]:
 
 
 def parse_partial_success(content: bytes, signal: Signal) -> tuple[int, str]:
-    """How many records a successful answer rejects, and why. An answer that cannot be read rejects none."""
+    """Return how many records a successful answer rejects, and why. One that cannot be read rejects none."""
     if not content:
         return 0, ""
     from google.protobuf.message import DecodeError
@@ -181,7 +181,7 @@ def parse_partial_success(content: bytes, signal: Signal) -> tuple[int, str]:
 
 
 def transport_to(endpoint: OtlpEndpoint, user_agent: str) -> Transport:
-    """What sends requests to an endpoint. Raises OSError when its certificate files cannot be used."""
+    """Return what sends requests to an endpoint. Raises OSError when its certificate files cannot be used."""
     if endpoint.protocol == "grpc":
         from otelsync.otlp.grpc import GrpcTransport
 

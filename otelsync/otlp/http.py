@@ -29,7 +29,7 @@ _FRAMING = frozenset({"content-length", "transfer-encoding", "content-encoding",
 """Headers that say how this connection frames its messages; nobody else's to set."""
 _LONGEST_RESPONSE = 64 * 1024
 _STALE = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
-"""What a kept connection says when the server has closed it meanwhile."""
+"""Errors of a kept connection that the server has closed meanwhile."""
 
 
 class HttpTransport:
@@ -205,7 +205,7 @@ def _parse_retry_after(value: str | None) -> float | None:
 
 
 def _cause(error: Exception) -> str:
-    """What went wrong, without a server's words."""
+    """Describe an error without a server's words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate not accepted: {error.verify_message}"
     if isinstance(error, OSError) and error.strerror:

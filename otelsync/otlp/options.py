@@ -1,4 +1,4 @@
-"""Where and how to send OTLP: the ``OTEL_EXPORTER_OTLP_*`` variables, read as the specification says.
+"""Options of OTLP: the ``OTEL_EXPORTER_OTLP_*`` variables, read as the specification says.
 
 Source: https://opentelemetry.io/docs/specs/otel/protocol/exporter/ . Two rules of the Python SDK are kept where the
 specification leaves room or differs: timeouts are in seconds, and http/protobuf is the default protocol.
@@ -32,7 +32,7 @@ _PREFIX = "OTEL_EXPORTER_OTLP_"
 
 @dataclass(frozen=True, slots=True)
 class OtlpEndpoint:
-    """Where one signal goes."""
+    """The destination of one signal."""
 
     signal: Signal
     url: str
@@ -80,7 +80,7 @@ def endpoints_from_environment(
 def metrics_from_environment(
     environment: Mapping[str, str], *, endpoint: str | None = None
 ) -> tuple[OtlpEndpoint, float] | None:
-    """Where metrics go, and how many seconds lie between two exports; None if they are not sent.
+    """Return where metrics go, and the seconds between two exports; None if they are not sent.
 
     They are where they have an endpoint, unless ``OTEL_METRICS_EXPORTER`` names other exporters alone, or ``none``.
 
@@ -191,8 +191,8 @@ def _http_url(name: str, value: str) -> str:
         raise ConfigurationError(name, value, "begin it with http:// or https://, or set the protocol to grpc")
     parts = _split(name, value)
     if parts.username is not None:
-        mend = f"leave out user and password; set {_PREFIX}HEADERS=authorization=Basic%20..."
-        raise ConfigurationError(name, "(a URL with a password)", mend)
+        fix = f"leave out user and password; set {_PREFIX}HEADERS=authorization=Basic%20..."
+        raise ConfigurationError(name, "(a URL with a password)", fix)
     return urlunsplit((parts.scheme, parts.netloc, parts.path or "/", parts.query, ""))
 
 
@@ -209,8 +209,8 @@ def _grpc_url(name: str, value: str, insecure: bool) -> tuple[str, bool]:
         raise ConfigurationError(name, value, "begin it with http:// or https://, or write host:port")
     parts = _split(name, value if mark else f"{'http' if insecure else 'https'}://{value}")
     if parts.username is not None or parts.path.strip("/"):
-        mend = "give scheme, host and port alone; grpc has no path, and credentials belong into the headers"
-        raise ConfigurationError(name, "(a URL with a path or a password)", mend)
+        fix = "give scheme, host and port alone; grpc has no path, and credentials belong into the headers"
+        raise ConfigurationError(name, "(a URL with a path or a password)", fix)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}:{parts.port or _GRPC_PORT}", parts.scheme == "http"
 
@@ -230,11 +230,11 @@ def _headers(variables: _Variables) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         key, value = unquote(key.strip()).strip().lower(), unquote(value.strip()).strip()
         if not equals or not _HEADER_NAME.fullmatch(key):
-            mend = f"write name=value, separated by commas; pair {number} has no valid name"
-            raise ConfigurationError(name, "(hidden)", mend)
+            fix = f"write name=value, separated by commas; pair {number} has no valid name"
+            raise ConfigurationError(name, "(hidden)", fix)
         if _UNPRINTABLE.search(value) or not value.isascii():
-            mend = f"the value of {key!r} has a control character or is not ASCII; encode it"
-            raise ConfigurationError(name, "(hidden)", mend)
+            fix = f"the value of {key!r} has a control character or is not ASCII; encode it"
+            raise ConfigurationError(name, "(hidden)", fix)
         headers[key] = value
     return headers
 

@@ -1,4 +1,4 @@
-"""What an OTLP endpoint answered to one request, in words that http and grpc share."""
+"""An OTLP endpoint's answer to one request, in words that http and grpc share."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Activated(Protocol):
 
 
 CURRENT: Final[ContextVar[Context | Activated | None]] = ContextVar("otelsync_current", default=None)
-"""What is current: a context, one of our spans that stands for one, or None where nothing was attached."""
+"""The current context, one of our spans that stands for one, or None where nothing was attached."""
 
 
 class RuntimeContext(_RuntimeContext):
@@ -84,7 +84,7 @@ def uninstall() -> None:
 
 
 def installed() -> bool:
-    """Whether our runtime context is the one in use."""
+    """Return whether our runtime context is the one in use."""
     return isinstance(context_api._RUNTIME_CONTEXT, RuntimeContext)
 
 

@@ -1,4 +1,4 @@
-"""What every span and record inside carries: the sync's id, its pipeline, the repo, and fields that a caller bound.
+"""Fields that every span and record inside carries: the sync's id, its pipeline, the repo, and those a caller bound.
 
 A scope is immutable and encoded when it is made, so that a span or a record that carries it copies bytes.
 """
@@ -25,7 +25,7 @@ RENDERED_NAMES: Final = {SYNC_ID: "sync_id", SYNC_PIPELINE: "pipeline", SYNC_REP
 
 
 OWN_NAMES: Final = frozenset(("timestamp", "level", "service", "logger", "event", "trace_id", "span_id"))
-"""What a log record says of itself. A caller's field of such a name gets an underscore behind it."""
+"""Names of a log record's own fields. A caller's field of such a name gets an underscore behind it."""
 
 _SPECIAL: Final = OWN_NAMES | {"exc_info", "stack_info"}
 
@@ -53,7 +53,7 @@ class SyncScope:
         self.reserved = _SPECIAL | self.keys | self.rendered.keys()
         """Names that a record's own fields cannot have if it is to be rendered as it stands."""
         self.json_bytes = b'",' + (_dumped(self.rendered)[1:-1] + b"," if self.rendered else b"")
-        """What stands between a record's span id and its own fields."""
+        """JSON between a record's span id and its own fields."""
 
     def with_fields(self, fields: Mapping[str, Any]) -> SyncScope:
         """This scope and further fields. ``id`` gets an underscore: a record calls the id of its event so."""
@@ -100,7 +100,7 @@ def redact_with(redactor: Redactor | None = None) -> None:
 
 
 def redactor() -> Redactor:
-    """What takes secrets out of scopes now; it knows the keys and patterns of the settings."""
+    """Return what takes secrets out of scopes now; it knows the keys and patterns of the settings."""
     return _redactor
 
 

@@ -298,7 +298,7 @@ class RecordedSpan(SpanState):
         return False
 
     def _names(self) -> dict[str, bytes]:
-        """What follows the id in the bytes of spans of this kind, by name."""
+        """Return the bytes that follow the id in spans of this kind, by name."""
         tracer = self._tracer
         if self.is_below_remote:
             return tracer.remote_names[self._kind._value_]
@@ -367,7 +367,7 @@ class RecordedSpan(SpanState):
         return (_HEADS[length] if length < 4096 else b"\x12" + varint(length)) + body
 
     def _encode_rest(self, parts: list[bytes]) -> None:
-        """What most spans do not have: events, links, a status, and what the limits have cost."""
+        """Encode what most spans do not have: events, links, a status, and what the limits have cost."""
         encoder = self._tracer.inner_encoders
         parts += [encode_event(event, encoder[0], self._tracer.redact) for event in self._events or ()]
         parts += [encode_link(link, encoder[1]) for link in self._links or ()]
@@ -382,7 +382,7 @@ class RecordedSpan(SpanState):
 
 
 def is_valid_link(context: SpanContext | None, attributes: types.Attributes) -> bool:
-    """Whether a link says anything: it has a valid context, or attributes, or a trace state."""
+    """Return whether a link says anything: it has a valid context, or attributes, or a trace state."""
     return bool(context and (context.is_valid or attributes or context.trace_state))
 
 

@@ -19,7 +19,7 @@ _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
 
 
 class Trace:
-    """What the spans of one trace have in common."""
+    """The common part of the spans of one trace."""
 
     __slots__ = ("flags", "head", "hex", "hex_bytes", "id", "log_head", "state", "tail")
 
@@ -37,7 +37,7 @@ class Trace:
         self.tail = state_field(state) if state else b""
 
     def is_like(self, flags: TraceFlags, state: TraceState) -> bool:
-        """Whether a child with these flags and this state shares everything."""
+        """Return whether a child with these flags and this state shares everything."""
         return flags == self.flags and (state is self.state or state == self.state)
 
 

@@ -25,7 +25,7 @@ UNSET: Final = Status(StatusCode.UNSET)
 
 
 class Recorder(Protocol):
-    """What a span needs of the tracer that made it."""
+    """The part of a tracer that its spans need."""
 
     journal: Journal
     ref: int
@@ -67,10 +67,10 @@ class SpanState(Span):
     _as_context: Context | None = None
     _tail = b""
     _has_more = False
-    """Whether there are events, links, a status or anything else that most spans do not have."""
+    """True if there are events, links, a status or anything else that most spans do not have."""
     _started = False
     is_below_remote = False
-    """Whether its parent is a span of another process, which its flags say."""
+    """True if its parent is a span of another process, which its flags say."""
     records_exceptions = True
     sets_status = True
 
@@ -170,31 +170,31 @@ class SpanState(Span):
 
     @property
     def dropped_attributes(self) -> int:
-        """How many attributes the span limits have cost."""
+        """Number of attributes that the span limits have cost."""
         return self._dropped_attributes
 
     @property
     def dropped_events(self) -> int:
-        """How many events the span limits have cost."""
+        """Number of events that the span limits have cost."""
         return 0 if self._events is None else self._events.dropped
 
     @property
     def dropped_links(self) -> int:
-        """How many links the span limits have cost."""
+        """Number of links that the span limits have cost."""
         return 0 if self._links is None else self._links.dropped
 
     @property
     def resource(self) -> Resource:
-        """What produces it."""
+        """The resource that produces it."""
         return self._tracer.resource
 
     @property
     def instrumentation_scope(self) -> InstrumentationScope:
-        """Which library produces it."""
+        """The library that produces it."""
         return self._tracer.instrumentation_scope
 
     def is_recording(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether it has not ended."""
         return self._end_time is None
 
     def redact(self, text: str) -> str:
@@ -212,7 +212,7 @@ class SpanState(Span):
         return self._as_context
 
     def make_children_prefix(self) -> bytes:
-        """How every child's message begins: the trace's id, and this span's id as the parent's."""
+        """Return the beginning of every child's message: the trace's id, and this span's id as the parent's."""
         head = self.children_prefix
         if head is None:
             head = self.children_prefix = self.trace.head + b"\x22\x08" + self.id_bytes

@@ -45,7 +45,7 @@ _EMPTY_STATUS: Final = b"\x7a\x00"
 
 
 class Owner(Protocol):
-    """What a tracer needs of the provider that it belongs to."""
+    """The part of a provider that its tracers need."""
 
     journal: Journal
     encoders: Encoders
@@ -53,7 +53,7 @@ class Owner(Protocol):
 
     @property
     def meters(self) -> Any:
-        """Where the SDK's tracer counts its spans."""
+        """The meter provider in which the SDK's tracer counts its spans."""
 
     def define_scope(self, resource: Resource, scope: InstrumentationScope) -> int:
         """Return the journal's number for an instrumentation scope under a resource."""
@@ -99,13 +99,13 @@ class Tracer(sdk.Tracer):
         self.instrumentation_scope: InstrumentationScope = like._instrumentation_scope
         most = self.limits.max_span_attributes
         self.room = _ANY if most is None else most
-        """How many attributes a span may take without a look at its limits."""
+        """Number of attributes that a span may take without a look at its limits."""
         if self.limits.max_span_attribute_length is not None:
             self.room = -1
         self.take_encoders()
         self.has_processors = provider.has_processors
         self.is_simple = False
-        """Whether every child of a sampled span is recorded under a random id, and nobody looks on."""
+        """True if every child of a sampled span is recorded under a random id, and nobody looks on."""
         self.reconsider()
         self.ref = provider.define_scope(self.resource, self.instrumentation_scope)
 
@@ -142,7 +142,7 @@ class Tracer(sdk.Tracer):
         self.ref = self.provider.define_scope(resource, self.instrumentation_scope)
 
     def new_name(self, kind: SpanKind, name: str, is_below_remote: bool = False) -> bytes:
-        """What follows the span's id: name, kind, flags that say whether the parent is remote, and the unset status."""
+        """Encode what follows the span's id: name, kind, flags of a local or remote parent, the unset status."""
         clean = self.redact(name)
         body = (otlp.text(0x2A, clean) if clean else b"") + bytes((0x30, kind.value + 1))
         body += (_REMOTE_FLAGS if is_below_remote else _LOCAL_FLAGS) + _EMPTY_STATUS

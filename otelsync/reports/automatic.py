@@ -37,7 +37,7 @@ class _Due:
     """A run that waits for its report. Times are those of ``time.monotonic()``."""
 
     name: str
-    """What names it on a command line."""
+    """The run's name on a command line."""
     ended: float
     last_record: float
 
@@ -159,7 +159,7 @@ class RunReports:
                 process.leave()
 
     def _is_first(self, what: str) -> bool:
-        """Whether something has not been said yet."""
+        """Return whether something has not been said yet."""
         is_first = what not in self._said
         self._said.add(what)
         return is_first

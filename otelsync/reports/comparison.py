@@ -30,7 +30,7 @@ def previous_run(store: sqlite3.Connection, run: Run) -> Run | None:
 
 
 def compare(now: Summary, before: Summary) -> Comparison:
-    """What has changed from `before` to `now`."""
+    """Return the changes from `before` to `now`."""
     known = {error.type for error in before.errors}
     return Comparison(
         sync_id=before.name,
@@ -48,7 +48,7 @@ def compare(now: Summary, before: Summary) -> Comparison:
 
 
 def differences(now: Summary, before: Comparison) -> Iterator[tuple[str, str, str, str]]:
-    """What each figure is called, what it was and is, and the difference, in words; without what is and was nothing."""
+    """List each figure's title, what it was and is, and the difference, in words; without those that are and were 0."""
     for title, then, here in (
         ("time", before.duration_ns, now.duration_ns),
         ("waited", before.waited_ns, now.waited_ns),
@@ -84,7 +84,7 @@ def _change(name: str, before: Group | None, now: Group | None) -> GroupChange:
 
 
 def _is_worth_telling(change: GroupChange) -> bool:
-    """Whether the outcome or a count is another, or the time is by a fifth and by more than a second."""
+    """Return whether the outcome or a count is another, or the time is by a fifth and by more than a second."""
     if change.outcome != change.outcome_before or change.failed != change.failed_before:
         return True
     before, now = change.duration_before_ns or 0, change.duration_ns or 0

@@ -1,4 +1,4 @@
-"""What earlier reports have left: which files are theirs, and which reports are too many.
+"""Earlier reports: which files are theirs, and which reports are too many.
 
 Nothing is followed or removed that is not certainly ours: a folder named by a sync id, no link, with our summary in it.
 """
@@ -23,7 +23,7 @@ SUMMARY: Final = "summary.json"
 _OF_A_GROUP: Final = re.compile(r"[a-z0-9][a-z0-9._-]*\.md", re.ASCII)
 """Names that files of groups have."""
 _HEAD: Final = re.compile(rb'\{\s*"format": \d+,\s*"otelsync": "')
-"""What every ``summary.json`` of ours begins with."""
+"""The beginning of every ``summary.json`` of ours."""
 
 
 def files_of_earlier(folder: Path) -> list[str]:
@@ -51,7 +51,7 @@ def remove_oldest(directory: Path, keep: int) -> None:
 
 
 def _written(directory: int, name: str) -> int:
-    """When a report was written, in nanoseconds since 1970; 0 if it is none of ours."""
+    """Return when a report was written, in nanoseconds since 1970; 0 if it is none of ours."""
     if not is_sync_id(name):
         return 0
     try:

@@ -109,7 +109,7 @@ def _logged(
 
 
 def logged_events(store: sqlite3.Connection, traces: Iterable[str]) -> tuple[LoggedEvent, ...]:
-    """What was logged at WARNING or above, by event, the most severe and most frequent first."""
+    """Return the records at WARNING or above, by event, the most severe and most frequent first."""
     found: list[tuple[int, LoggedEvent]] = []
     for trace_id in traces:
         rows = store.execute(

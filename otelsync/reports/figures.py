@@ -20,7 +20,7 @@ def took(nanoseconds: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """What became of the items."""
+    """Counts of items by their fate."""
 
     fetched: int = 0
     created: int = 0
@@ -31,12 +31,12 @@ class Items:
 
     @property
     def accounted_for(self) -> int:
-        """How many of them something became of."""
+        """Number of items with a known fate."""
         return self.created + self.updated + self.unchanged + self.skipped + self.failed
 
     @property
     def missing(self) -> int:
-        """How many were fetched and are not accounted for; negative: how many too many are."""
+        """Number of items that were fetched and are not accounted for; negative: too many are."""
         return self.fetched - self.accounted_for
 
     def __add__(self, other: Items) -> Items:
@@ -95,7 +95,7 @@ class Group:
     """``success``, ``partial``, ``failure``, ``cancelled``, ``interrupted`` or ``running``; empty: nobody said."""
     items: Items
     items_from: str
-    """Where `items` is from: ``stages`` (their totals), ``spans`` (of pull requests), ``records`` (of progress)."""
+    """Source of `items`: ``stages`` (their totals), ``spans`` (of pull requests), ``records`` (of progress)."""
     pull_requests: int
     """Pull requests with an action in the store."""
     api_calls: int
@@ -121,7 +121,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """Where an error arose, and the log record that says so."""
+    """The place where an error arose, and its log record."""
 
     trace_id: str
     span_id: str
@@ -143,7 +143,7 @@ class ErrorType:
     message: str
     """Of the first."""
     stages: Mapping[str, int]
-    """How many arose in which span."""
+    """Number of errors by the span in which they arose."""
     occurrences: tuple[Occurrence, ...]
     """The first."""
 
@@ -162,7 +162,7 @@ class LoggedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """What was tried again."""
+    """Attempts that were repeated."""
 
     resent: int = 0
     """Requests sent again (``sync.api.attempts`` of API calls, ``http.request.resend_count`` of requests)."""
@@ -215,7 +215,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """What became of all records of a journal directory, of this run and of others."""
+    """The fate of all records of a journal directory, of this run and of others."""
 
     name: str
     recorded: int
@@ -282,7 +282,7 @@ class Summary:
     service: str
     outcome: str
     error: str
-    """Why the pipeline failed."""
+    """The pipeline's error."""
     phase: str
     started_at_ns: int
     ended_at_ns: int | None
@@ -297,7 +297,7 @@ class Summary:
     group_by: str
     groups: tuple[Group, ...]
     outside: Group
-    """What belongs to no group."""
+    """Everything that belongs to no group."""
     time_ns: Mapping[str, int]
     operations: tuple[Operation, ...]
     error_count: int
@@ -314,10 +314,10 @@ class Summary:
 
     @property
     def name(self) -> str:
-        """What to call the run."""
+        """The name of the run."""
         return self.sync_id or self.trace_id
 
     @property
     def reconciles(self) -> bool:
-        """Whether all counts agree."""
+        """True if all counts agree."""
         return not self.discrepancies

@@ -201,7 +201,7 @@ def _occurrence(kind: str, at: Occurrence, shown: Collection[str]) -> Sequence[o
 
 
 class _Waterfall:
-    """Where the lines of a waterfall stand, and how they look."""
+    """Places and looks of a waterfall's lines."""
 
     def __init__(self, summary: Summary, nodes: Sequence[Node]) -> None:
         everything = [*_walk(nodes)]

@@ -29,7 +29,7 @@ def folder_name(sync_id: str | None, trace_id: str) -> str:
 
 
 def is_sync_id(name: str) -> bool:
-    """Whether a name has the form of a sync id."""
+    """Return whether a name has the form of a sync id."""
     return _SYNC_ID.fullmatch(name) is not None
 
 
@@ -49,13 +49,13 @@ def _slug(name: str) -> str:
 
 
 def _tells(slug: str, name: str) -> bool:
-    """Whether the slug is all there is to a name, as people write them, and may be a file's name."""
+    """Return whether the slug is all there is to a name, as people write them, and may be a file's name."""
     same = re.sub("[/ ]", "-", name).casefold() == slug
     return same and not _RESERVED.fullmatch(slug) and not _DIGEST.search(slug)
 
 
 _DIGEST: Final = re.compile(r"-[0-9a-f]{10}$")
-"""What `_with_digest` makes; a name that ends so gets another."""
+"""The ending that `_with_digest` makes; a name that ends so gets another."""
 
 
 def _with_digest(slug: str, name: str) -> str:

@@ -20,7 +20,7 @@ _PYTHON: Final = re.compile(r"python|pypy")
 _MOST_SAID: Final = 4096
 _LONGEST_CAUSE: Final = 300
 _OURS: Final = "otelsync: "
-"""What a command's own message begins with."""
+"""The beginning of a command's own message."""
 
 
 def environment_of_report(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
@@ -78,7 +78,7 @@ class ReportProcess:
         return self._process.pid
 
     def failure(self) -> str | None:
-        """Why it has failed; empty if it has not, and None while it goes on."""
+        """Return the reason for a failure; empty if there is none, and None while the process goes on."""
         code = self._process.poll()
         if code is None:
             return None
@@ -97,7 +97,7 @@ class ReportProcess:
             threading.Thread(target=self._process.wait, name="otelsync-report", daemon=True).start()
 
     def _said(self) -> str:
-        """What there is to be read: another child of the program may hold the pipe open, so there may be no end."""
+        """Read what there is: another child of the program may hold the pipe open, so there may be no end."""
         assert self._process.stderr is not None
         number = self._process.stderr.fileno()
         try:
@@ -113,7 +113,7 @@ class ReportProcess:
 
 class _Child(subprocess.Popen[bytes]):
     def __del__(self) -> None:
-        """That it outlives us is no mistake, and nothing to be warned of."""
+        """Outlive us without a warning, on purpose."""
 
 
 def _python() -> str:

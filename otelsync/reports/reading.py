@@ -21,7 +21,7 @@ _LONGEST_NAME: Final = 500
 
 @dataclass
 class Reading:
-    """What the spans of a run say.
+    """Figures from the spans of a run.
 
     Args:
         attribute: Whose values name the groups.
@@ -37,7 +37,7 @@ class Reading:
     pipeline: Mapping[str, Any] = field(default_factory=dict)
     """The pipeline's attributes."""
     error: str = ""
-    """Why the pipeline failed."""
+    """The pipeline's error."""
     rows: int = 0
     running: int = 0
     put_back: int = 0

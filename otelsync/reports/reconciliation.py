@@ -1,4 +1,4 @@
-"""Whether the counts of a run agree with each other: what was fetched, what became of it, and where it was counted."""
+"""Reconciliation of a run's counts: what was fetched, what became of it, and where it was counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which spans of a run the page shows: milestones, the failed, the running and the slowest; sums stand for the rest.
+"""Spans that the page shows: milestones, the failed, the running and the slowest; sums stand for the rest.
 
 Level by level, from the top: each level may take half of the lines that are left, shared out evenly among the parents
 above it, unless all of it fits. So the page is bounded whatever the run's size, and no level starves the next.
@@ -80,11 +80,11 @@ class Node:
     sum: Sum | None = None
     children: list[Node] = field(default_factory=list)
     is_cut: bool = False
-    """Whether there is more below, for which there was no room."""
+    """True if there is more below, for which there was no room."""
 
     @property
     def start_ns(self) -> int:
-        """When it began, unix nanoseconds."""
+        """Start, in unix nanoseconds."""
         if self.span is not None:
             return self.span.start_ns
         return self.sum.start_ns if self.sum is not None else 0
@@ -187,7 +187,7 @@ class _Selection:
 
 
 def _rest(family: _Family, shown: list[StoredSpan]) -> Sum:
-    """What is left of a family."""
+    """Return what is left of a family."""
     return Sum(
         name=family.name,
         count=family.count - len(shown),

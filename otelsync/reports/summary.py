@@ -24,7 +24,7 @@ from otelsync.store.runs import Run, traces_of
 from otelsync.vocabulary import NAMED_PIPELINE, NAMED_REPO, SYNC_PHASE, SYNC_REPO
 
 REPO: Final = "repo"
-"""What to group by, unless told otherwise: the attribute ``sync.repo``."""
+"""The attribute to group by unless told otherwise: ``sync.repo``."""
 MOST_ATTRIBUTES: Final = 30
 MOST_TRACES: Final = 1_000
 """Traces that are named, and of which the page shows spans; all are counted."""
@@ -124,7 +124,7 @@ class _Summing:
         )
 
     def _items(self, groups: tuple[Group, ...], outside: Group) -> tuple[Items, str]:
-        """What the pipeline says, where it came to its end; else the sum of what the groups say."""
+        """Return the pipeline's counts, where it came to its end; else the sum over the groups."""
         said = items_of(self.reading.pipeline)
         if said and self.run.outcome != "interrupted" and not self.run.running:
             return said, "stages"

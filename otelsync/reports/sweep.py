@@ -71,19 +71,19 @@ class Step:
         self.parent = parent
         """The span around it, where that had begun before and had not ended; a task that comes later has none."""
         self.failed_below = False
-        """Whether a stage directly below failed."""
+        """True if a stage directly below failed."""
         self.group: str | None = None
         """For whoever counts by group: which one it belongs to, and the attribute's value that says so."""
         self.group_from: object = None
         self.has_counts = _COUNTS in text
         self.items_below = NOTHING
-        """What stages below it have counted."""
+        """Counts of the stages below it."""
         self.covered_ns = 0
         """Nanoseconds in which one of its children ran. Children that overlap count once."""
 
     @property
     def failed(self) -> bool:
-        """Whether its status is an error."""
+        """True if its status is an error."""
         return self.status == STATUS_ERROR
 
     @property

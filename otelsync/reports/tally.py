@@ -1,4 +1,4 @@
-"""What one group of spans adds up to: items, API calls, waits, time, and the pull requests worth naming."""
+"""Sums over one group of spans: items, API calls, waits, time, and the pull requests worth naming."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Tally:
         self.actions = dict.fromkeys(ACTIONS, 0)
         """Pull requests by what became of them."""
         self.stages = Items()
-        """What its stages have counted; see `own_items`."""
+        """Counts of its stages; see `own_items`."""
         self.resent = 0
         self.waited_ns = 0
         self.is_whole = True
-        """Whether all of its repos came to their end, so that their totals can be trusted."""
+        """True if all of its repos came to their end, so that their totals can be trusted."""
         self.names: dict[str, list[int]] = {}
         self._time = dict.fromkeys(CATEGORIES, 0)
         self._outcomes: dict[str, str] = {}
@@ -151,14 +151,14 @@ def operations(names: Mapping[str, list[int]]) -> tuple[Operation, ...]:
 
 
 def _was_sent_again(step: Step) -> bool:
-    """Whether a span is a request sent again, which the API call around it has not counted itself."""
+    """Return whether a span is a request sent again, which the API call around it has not counted itself."""
     if step.kind != CLIENT or whole(step.attributes.get(vocabulary.HTTP_REQUEST_RESEND_COUNT)) < 1:
         return False
     return step.parent is None or vocabulary.SYNC_API_ATTEMPTS not in step.parent.attributes
 
 
 def own_items(step: Step) -> Items:
-    """What a stage has counted beyond the stages below it, so that the sum over all of them counts everything once."""
+    """Return what a stage has counted beyond the stages below it, so that the sum over all counts everything once."""
     if not step.has_counts:
         return NOTHING
     items = items_of(step.attributes)
@@ -178,7 +178,7 @@ def items_of(attributes: Mapping[str, Any], prefix: str = vocabulary.SYNC_ITEMS_
 
 
 def item_of(step: Step) -> Item:
-    """What is said of a pull request."""
+    """Return the facts about a pull request."""
     attributes = step.attributes
     return Item(
         change=bounded(attributes.get(vocabulary.VCS_CHANGE_ID, ""), 40),

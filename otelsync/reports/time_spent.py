@@ -1,4 +1,4 @@
-"""Where the time of a run went: what kind of work a span stands for while none of its children runs.
+"""Categories of the time that was spent: the kind of work that a span stands for while none of its children runs.
 
 | category | spans |
 |---|---|
@@ -30,7 +30,7 @@ TITLES: Final = {
     "llm": "LLM",
     "own": "own code",
 }
-"""How they are called in front of people."""
+"""Titles of the categories for people."""
 WAITS: Final = frozenset((vocabulary.SYNC_RATE_LIMIT_WAIT, vocabulary.SYNC_RETRY_WAIT))
 
 _CONSUMER: Final = 5
@@ -39,7 +39,7 @@ _PASSED_ON: Final = ("llm", "database")
 
 
 def category(step: Step) -> str:
-    """Which of `CATEGORIES` the own time of a span belongs to."""
+    """Return the one of `CATEGORIES` that the own time of a span belongs to."""
     by_itself = _by_itself(step)
     if by_itself != "api":
         return by_itself

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 DIRECTORY: Final = settings.REPORTS
-"""Where reports go, below the current directory, unless told otherwise."""
+"""Directory for reports, below the current directory, unless told otherwise."""
 FORMAT: Final = 1
 """Of `summary.json`: a change that readers would stumble over needs another number."""
 
@@ -104,7 +104,7 @@ def make_report(
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
-    """What ``summary.json`` holds: durations in seconds (``_seconds``), instants as RFC 3339 in UTC (``_at``)."""
+    """Return the contents of ``summary.json``: durations in seconds (``_seconds``), instants as RFC 3339 (``_at``)."""
     figures: dict[str, Any] = {"format": FORMAT, "otelsync": __version__, "reconciles": summary.reconciles}
     figures.update(_plain(asdict(summary)))
     return figures

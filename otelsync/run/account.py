@@ -1,4 +1,4 @@
-"""What became of a run's records, in one line."""
+"""The fate of a run's records, in one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAMES = {"span": ("span", "spans"), "log": ("log record", "log records")}
 def in_one_line(
     before: Ledger, after: Ledger, *, shipped_by: str = "the next `otelsync run` or `otelsync ship`"
 ) -> str:
-    """What was recorded between two looks at a journal, and what became of it; empty where nothing was.
+    """Describe what was recorded between two looks at a journal, and its fate; empty where nothing was.
 
     Where records go to several sinks, the one that has taken least of them is the one that counts. `shipped_by` names
     who takes over what is pending.

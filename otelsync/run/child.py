@@ -179,6 +179,6 @@ def _become(
 
 
 def _addressed_to_us(environment: Mapping[str, str]) -> dict[str, str]:
-    """What systemd says to one process alone is for the program: sd_listen_fds(3), sd_watchdog_enabled(3)."""
+    """Leave to the program what systemd says to one process alone: sd_listen_fds(3), sd_watchdog_enabled(3)."""
     ours = str(os.getppid())
     return {name: str(os.getpid()) for name in ("LISTEN_PID", "WATCHDOG_PID") if environment.get(name) == ours}

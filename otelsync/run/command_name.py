@@ -1,4 +1,4 @@
-"""What a service is called where nobody says it: by the command that starts it."""
+"""The default name of a service: that of the command that starts it."""
 
 from __future__ import annotations
 

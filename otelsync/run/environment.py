@@ -12,7 +12,7 @@ from otelsync.settings import Settings
 def environment_of_program(
     settings: Settings, environment: Mapping[str, str], *, log_format: str | None = None
 ) -> dict[str, str]:
-    """What the program and all that it starts find in their environment.
+    """Return the environment of the program and all that it starts.
 
     Args:
         settings: Of the run. All processes share its service, its journal and who ships it.

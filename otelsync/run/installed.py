@@ -1,4 +1,4 @@
-"""Every OpenTelemetry instrumentation that is installed is switched on, ours in the place of what we mend.
+"""Every OpenTelemetry instrumentation that is installed is switched on, ours in the place of what we fix.
 
 As OpenTelemetry's own loader does it (``opentelemetry.instrumentation.auto_instrumentation._load``), but for two
 things: an instrumentation is loaded when the program first imports its library, and one that fails stops nobody else.
@@ -75,7 +75,7 @@ def _libraries(name: str, distribution: Distribution | None) -> list[str] | None
 
 
 def _needs(distribution: Distribution) -> list[Requirement]:
-    """What an instrumentation says that it instruments."""
+    """Return the requirement that an instrumentation names for what it instruments."""
     from packaging.requirements import Requirement
 
     requirements = [Requirement(text) for text in distribution.requires or () if "instruments" in text]

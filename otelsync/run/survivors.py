@@ -49,7 +49,7 @@ def ship_detached(arguments: Sequence[str]) -> int:
 
 
 def anyone_writing(directory: Path) -> bool:
-    """Whether a living process has a journal in the directory."""
+    """Return whether a living process has a journal in the directory."""
     return any(
         Writer(segment.pid, segment.start_ticks, bytes(16)).alive()
         for segments in list_segments(directory).values()

@@ -138,7 +138,7 @@ def patterns(value: object) -> tuple[str, ...]:
 
 
 def endpoint(value: object) -> str:
-    """What the protocol makes of it is looked at where the protocol is known: grpc takes a bare host and port."""
+    """Check an endpoint's form. Its URL is read where the protocol is known: grpc takes a bare host and port."""
     text = str(value).strip()
     if not text or any(character.isspace() for character in text):
         raise ValueError("use the URL of an OTLP receiver, such as http://localhost:4318")

@@ -20,7 +20,7 @@ from otelsync.settings.defaults import default_home, default_service, path_part
 from otelsync.vocabulary import SERVICE_NAME
 
 REPORTS: Final = Path("reports/sync")
-"""Where reports go unless told otherwise, below the current directory."""
+"""Directory for reports unless told otherwise, below the current directory."""
 
 
 def _option(
@@ -40,7 +40,7 @@ def _option(
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What otelsync was told, checked.
+    """Options of otelsync, checked.
 
     Made by :meth:`from_environment`; the constructor checks nothing.
     """
@@ -280,7 +280,7 @@ class Settings:
 
     @property
     def journals(self) -> Path:
-        """Where the journals of all services are, unless they have a directory of their own."""
+        """Directory of the journals of all services, unless they have one of their own."""
         return self.home / "journals"
 
     def journal_directories(self) -> list[Path]:
@@ -299,7 +299,7 @@ class Settings:
 
 
 def names_service(environment: Mapping[str, str]) -> bool:
-    """Whether an environment says what the service is called."""
+    """Return whether an environment says what the service is called."""
     (variables,) = [option.metadata["variables"] for option in fields(Settings) if option.name == "service_name"]
     return bool(_candidates("service_name", variables, environment, {}))
 
@@ -307,7 +307,7 @@ def names_service(environment: Mapping[str, str]) -> bool:
 def _candidates(
     name: str, variables: list[str], environment: Mapping[str, str], overrides: Mapping[str, Any]
 ) -> list[tuple[str, object]]:
-    """Where an option's value may come from, first things first."""
+    """List the sources of an option's value, the first one first."""
     found: list[tuple[str, object]] = []
     if overrides.get(name) is not None:
         found.append((name, overrides[name]))

@@ -31,12 +31,12 @@ class Segment:
     header: JournalHeader
     progress: FileProgress
     listed: bool = True
-    """Whether the directory still shows it."""
+    """True if the directory still shows it."""
     checked: set[str] = field(default_factory=set)
     """Sinks with a position of their own that has been compared with the cursor."""
 
     def caught_up(self, sink: str) -> bool:
-        """Whether `sink` has taken all that is committed."""
+        """Return whether `sink` has taken all that is committed."""
         return self.progress.cursor(sink) >= self.header.committed
 
 

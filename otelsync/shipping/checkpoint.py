@@ -32,19 +32,19 @@ class CheckpointError(Exception):
 
 @dataclass(slots=True)
 class FileProgress:
-    """What has been taken of one journal file, by sink."""
+    """Progress of each sink in one journal file."""
 
     cursors: dict[str, int] = field(default_factory=dict)
     """Offset of the first record that the sink has not taken."""
     taken: dict[str, Counts] = field(default_factory=dict)
-    """How many records that makes."""
+    """Number of records that were taken."""
 
     def cursor(self, sink: str) -> int:
-        """Where `sink` goes on."""
+        """Return the offset at which `sink` goes on."""
         return self.cursors.get(sink, HEADER_SIZE)
 
     def count(self, sink: str, signal: str) -> int:
-        """How many records of `signal` the sink has taken."""
+        """Return the number of records of `signal` that the sink has taken."""
         return self.taken.get(sink, {}).get(signal, 0)
 
 
@@ -62,7 +62,7 @@ class OpenSeries:
 
 @dataclass(slots=True)
 class Verdict:
-    """What ended a span whose process could not say so itself."""
+    """The end of a span whose process could not record it itself."""
 
     body: str
     """As the journal held it, base64."""
@@ -72,10 +72,10 @@ class Verdict:
 
 @dataclass(slots=True)
 class MetricMemory:
-    """What the metrics must know of records that have been counted already. Counters themselves begin anew."""
+    """Facts about counted records that the metrics must remember. Counters themselves begin anew."""
 
     service: str = ""
-    """What the service is called, as the latest record said."""
+    """The service's name, as the latest record has it."""
     below: dict[str, dict[str, Counts]] = field(default_factory=dict)
     """By series and open span: items that were counted below it (see `otelsync.shipping.metrics.item_counts`)."""
     ledger: Counts = field(default_factory=dict)
@@ -111,9 +111,9 @@ class Checkpoint:
     debug_logs: str = ""
     """The DEBUG records that the logs' sink has passed, and that wait for the end of their stages."""
     held_logs: int = 0
-    """How many these are."""
+    """Number of records that are held back."""
     fan_outs: str = ""
-    """Which repos have traces of their own, as decided at the cursors of the shipper itself."""
+    """Repos that have traces of their own, as decided at the cursors of the shipper itself."""
     metrics: MetricMemory = field(default_factory=MetricMemory)
 
     def add(self, sink: str, signal: str, what: str, count: int) -> None:

@@ -24,13 +24,13 @@ _REJECTIONS = ("rejected", "partial_success", "vanished")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What became of one signal's records on the way to one sink. All numbers count records."""
+    """The fate of one signal's records on the way to one sink. All numbers count records."""
 
     sink: str
     signal: str
     """``span`` or ``log``."""
     recorded: int
-    """What the host recorded, whether it was written or dropped."""
+    """Number of records of the host, written or dropped."""
     shipped: int
     """Delivered and accepted."""
     folded: int
@@ -43,7 +43,7 @@ class Account:
 
     @property
     def reconciles(self) -> bool:
-        """Whether every record is accounted for."""
+        """True if every record is accounted for."""
         return self.recorded == self.shipped + self.folded + sum(self.dropped.values()) + self.pending
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class Ledger:
 
     @property
     def reconciles(self) -> bool:
-        """Whether every record is accounted for, on the way to every sink."""
+        """True if every record is accounted for, on the way to every sink."""
         return all(account.reconciles for account in self.accounts)
 
     def as_dict(self) -> dict[str, object]:
@@ -125,7 +125,7 @@ def ledger_so_far(checkpoint: Checkpoint, files: Iterable[tuple[FileProgress, Ma
 
 @dataclass(slots=True)
 class _Findings:
-    """What the files show."""
+    """Facts from the files."""
 
     recorded: Counter[str] = field(default_factory=Counter)
     """By signal."""
@@ -245,7 +245,7 @@ def _ledger(checkpoint: Checkpoint, found: _Findings) -> Ledger:
 
 
 def _held(checkpoint: Checkpoint, sink: str, signal: str) -> int:
-    """What a sink has passed, and the shipper keeps back until it knows more."""
+    """Return the records that a sink has passed, and the shipper keeps back until it knows more."""
     return {("traces", "span"): checkpoint.held, ("logs", "log"): checkpoint.held_logs}.get((sink, signal), 0)
 
 

@@ -31,7 +31,7 @@ MOST_OPEN = 10_000
 MOST_VERDICTS = 10_000
 """Verdicts that wait for their span to be closed."""
 VERDICT_HOURS = 1
-"""How long a verdict waits after it was read. One that comes after its span's own end would wait for ever."""
+"""Hours for which a verdict waits after it was read. One that comes after its span's own end would wait for ever."""
 
 _END_TIME = struct.Struct("<BQ")
 _END_TIME_TAG = 0x41

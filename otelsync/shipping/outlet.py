@@ -38,7 +38,7 @@ class BatchStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long to leave a failing sink alone, in seconds: doubled from `first` to `longest`, give or take half."""
+    """Seconds for which a failing sink is left alone: doubled from `first` to `longest`, give or take half."""
 
     first: float = 1.0
     longest: float = 30.0
@@ -57,14 +57,14 @@ class Parcel:
     deadline: float | None = None
     """No attempt goes on beyond this, ``time.monotonic()``."""
     epoch: int = 0
-    """Which checkpoint the batches were read by."""
+    """The checkpoint that the batches were read by."""
     batches: list[Batch] = field(default_factory=list)
     shaped: list[Batch] | None = None
-    """What is to be sent in place of these."""
+    """Batches to send in place of these."""
 
     @property
     def content(self) -> list[Batch]:
-        """What is to be sent."""
+        """Batches to send."""
         return self.batches if self.shaped is None else self.shaped
 
     def add(self, batch: Batch) -> None:
@@ -75,7 +75,7 @@ class Parcel:
 
     @property
     def has_room(self) -> bool:
-        """Whether it is worth while to look for more."""
+        """True if it is worth while to look for more."""
         return self.room_bytes >= 512 and self.room_records > 0
 
 
@@ -108,7 +108,7 @@ class Outlet:
         raise NotImplementedError
 
     def ready(self, now: float) -> bool:
-        """Whether it can be given a parcel."""
+        """Return whether it can be given a parcel."""
         return not self.busy and now >= self.ready_at
 
     def hurry(self) -> None:
@@ -219,7 +219,7 @@ class StoreOutlet(Outlet):
         self._store = store
 
     def position(self, journal: str) -> int:
-        """How far the store has come in a file, by its own account; raises what the store raises."""
+        """Return how far the store has come in a file, by its own account; raises what the store raises."""
         return self._store.position(journal)
 
     def forget(self, journal: str) -> None:

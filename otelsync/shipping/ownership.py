@@ -1,4 +1,4 @@
-"""Who ships a journal directory: one process, as long as it lives, by an advisory lock that no child inherits."""
+"""Ownership of a journal directory: one process ships it, by an advisory lock that no child inherits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Ownership:
         self._identity: tuple[int, int] | None = None
 
     def acquire(self) -> bool:
-        """Whether this object now owns the directory. False: another one does, or the directory cannot be written."""
+        """Return whether this object now owns the directory, and not another one; False if it cannot be written."""
         if self.held():
             return True
         with _guard:
@@ -35,7 +35,7 @@ class Ownership:
                 return False
 
     def held(self) -> bool:
-        """Whether this object owns the directory that is now at the path."""
+        """Return whether this object owns the directory that is now at the path."""
         if self._identity is None:
             return False
         if _identity(self._path) == self._identity:

@@ -25,7 +25,7 @@ def positions(directory: Path, writer: Writer | None = None) -> dict[str, int]:
 
 
 def arrived(directory: Path, targets: dict[str, int]) -> bool:
-    """Whether every sink of the directory's owner has passed the offsets in `targets`, by journal file.
+    """Return whether every sink of the directory's owner has passed the offsets in `targets`, by journal file.
 
     A file that is gone has been taken by all.
     """

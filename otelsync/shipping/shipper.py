@@ -110,7 +110,7 @@ class Shipper:
         """By series whose process has gone: what was committed, by file, when that was noticed."""
 
     def own(self) -> bool:
-        """Whether this shipper owns the directory. It tries to, when nobody does."""
+        """Return whether this shipper owns the directory. It tries to, when nobody does."""
         if not self._ownership.held():
             self._owning = False
         if not self._owning and self._ownership.acquire():
@@ -236,7 +236,7 @@ class Shipper:
         return all(self._settled(segment, targets) for segment in self._backlog.segments.values())
 
     def _settled(self, segment: Segment, targets: dict[str, int]) -> bool:
-        """Whether every sink has taken what this drain is about: what was there, and what can not grow."""
+        """Return whether every sink has taken what this drain is about: what was there, and what can not grow."""
         target = targets.get(segment.name.name, 0)
         if segment.header.final or not process_alive(segment.header):
             target = segment.header.committed
@@ -246,7 +246,7 @@ class Shipper:
         return [outlet.name for outlet in self._outlets]
 
     def _full(self) -> bool:
-        """Whether more is known to be waiting for a sink that could take it."""
+        """Return whether more is known to be waiting for a sink that could take it."""
         now = time.monotonic()
         ready = [outlet.name for outlet in self._outlets if outlet.ready(now)]
         segments = self._backlog.segments.values()
@@ -336,7 +336,7 @@ class Shipper:
         return passed
 
     def _checked(self, outlet: Outlet, segment: Segment) -> bool:
-        """Whether the cursor can be relied upon: the store has an account of its own, which goes before ours."""
+        """Return whether the cursor can be relied upon: the store has an account of its own, which goes before ours."""
         if not isinstance(outlet, StoreOutlet) or outlet.name in segment.checked:
             return True
         try:
@@ -390,7 +390,7 @@ class Shipper:
         return closed
 
     def _has_read(self, targets: Mapping[str, int]) -> bool:
-        """Whether the shipper itself has passed the offsets in `targets`, by file, as far as they can be read."""
+        """Return whether the shipper itself has passed the offsets in `targets`, as far as they can be read."""
         segments = self._backlog.segments
         return all(
             segments[name].progress.cursor(STAGES) >= target
@@ -422,7 +422,7 @@ class Shipper:
 
 
 def _alive(name: str, series: OpenSeries) -> bool:
-    """Whether the process of a series still runs, also when its files have been deleted already."""
+    """Return whether the process of a series still runs, also when its files have been deleted already."""
     segment = parse_name(f"{name}-000000.journal")
     if segment is None:
         return False

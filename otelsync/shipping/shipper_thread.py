@@ -49,7 +49,7 @@ class ShipperThread:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs, in this process."""
+        """True if the thread runs, in this process."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:

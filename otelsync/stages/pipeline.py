@@ -39,7 +39,7 @@ class Pipeline(Milestone):
     progress_pause = 0.0  # told at each percent: its items are repositories, and the next one may take an hour
 
     sync_id: str
-    """What names the run everywhere, such as ``202508022027-SYNC-765151E9``; empty where nothing is recorded."""
+    """The run's name everywhere, such as ``202508022027-SYNC-765151E9``; empty where nothing is recorded."""
 
     _handed_over: tuple[object, ...] | None = None
 

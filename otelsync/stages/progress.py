@@ -28,7 +28,7 @@ T = TypeVar("T")
 LONGEST: Final = 10.0
 """Seconds after which an event comes although progress has not grown by a percent."""
 RECENT: Final = 128
-"""How many items the pace is taken from."""
+"""Number of items that the pace is taken from."""
 _BRIEF: Final = 0.001
 STRIDE: Final = 8
 """So many items that take less than `_BRIEF` seconds are timed together, as the clock costs more than a count."""
@@ -58,7 +58,7 @@ class Spending(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How long the rest takes, in seconds from `now`; `waits` is the part of `low` that rate limits take."""
+    """Duration of the rest, in seconds from `now`; `waits` is the part of `low` that rate limits take."""
 
     low: float
     high: float
@@ -80,7 +80,7 @@ def pace_of(durations: Sequence[float]) -> Pace | None:
 
 
 def estimate(left: int, pace: Pace | None, spendings: Iterable[Spending] = (), *, now: float) -> Estimate | None:
-    """How long `left` more items take at `pace`, with the waits ahead; None if too little is known.
+    """Estimate how long `left` more items take at `pace`, with the waits ahead; None if too little is known.
 
     Of several tokens for one API the least wait counts at best and the longest at worst, of several APIs the longest.
 
@@ -121,7 +121,7 @@ def wait_ahead(spending: Spending, left: int, seconds_per_item: float, *, now: f
 
 
 class _Seen:
-    """What was seen of one limit since tracking began."""
+    """Observations of one limit since tracking began."""
 
     def __init__(self, standing: Standing, done: int) -> None:
         self.limit = standing.limit
@@ -155,7 +155,7 @@ def _same_window(before: RateLimit, after: RateLimit) -> bool:
 
 
 class _Limits:
-    """How the limits that this process sees are spent by the items of one tracker."""
+    """Spending of the limits that this process sees, by the items of one tracker."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str, str], _Seen] = {}
@@ -170,7 +170,7 @@ class _Limits:
             seen.see(standing, done)
 
     def spendings(self) -> list[Spending]:
-        """What the items cost of each."""
+        """Return what the items cost of each limit."""
         return [Spending(key[0], each.limit, each.calls_per_item, each.window) for key, each in self._seen.items()]
 
 
@@ -179,7 +179,7 @@ class Tracked(Protocol):
 
     KIND: str
     is_milestone: bool
-    """Whether it is told at once how much there is to do."""
+    """True if it is told at once how much there is to do."""
     progress_pause: float
     """Seconds that lie at least between two of its events."""
     span: Span
@@ -203,7 +203,7 @@ class Tracker(Generic[T]):
     """
 
     done = 0
-    """How many items are done."""
+    """Number of items that are done."""
     _last = _waited = _next_look = 0.0
     _stride = 1
     _shortest = 0.0
@@ -228,7 +228,7 @@ class Tracker(Generic[T]):
 
     @property
     def total(self) -> int | None:
-        """How many items there are, as far as it is known; it may be set at any time."""
+        """Number of items, as far as it is known; it may be set at any time."""
         return self._total
 
     @total.setter
@@ -237,14 +237,14 @@ class Tracker(Generic[T]):
 
     @property
     def percent(self) -> float | None:
-        """How much is done, from 0 to 100, with one decimal; None while the total is not known."""
+        """Progress from 0 to 100, with one decimal; None while the total is not known."""
         if self._total is None:
             return None
         return min(100.0, math.floor(1000 * self.done / self._total) / 10) if self._total else 100.0
 
     @property
     def eta(self) -> Estimate | None:
-        """How long the rest takes; None if too little is known, or there are more items than the total said."""
+        """Estimate of the rest; None if too little is known, or there are more items than the total said."""
         if self._total is None or self.done > self._total:
             return None
         pace = pace_of(tuple(self._durations))

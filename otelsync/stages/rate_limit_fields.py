@@ -1,4 +1,4 @@
-"""What a response says of rate limits, as checked values: GitHub's headers and GraphQL bodies, Retry-After, and the
+"""Rate limits in a response, as checked values: GitHub's headers and GraphQL bodies, Retry-After, and the
 IETF's RateLimit fields.
 
 All functions here are pure. What a server sends is hostile until shown otherwise: what is negative, not finite,
@@ -53,7 +53,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What one response says. `retry_after` is in seconds; `refused` is ``primary``, ``secondary`` or empty."""
+    """Limits in one response. `retry_after` is in seconds; `refused` is ``primary``, ``secondary`` or empty."""
 
     limits: tuple[RateLimit, ...] = ()
     retry_after: float | None = None
@@ -69,7 +69,7 @@ class Observation:
 
 
 def read_response(status: int, headers: Mapping[str, str], now: float, body: bytes = b"") -> Observation:
-    """What a response of any HTTP API says of limits.
+    """Read the limits in a response of any HTTP API.
 
     Args:
         status: Its status code.
@@ -98,7 +98,7 @@ def _told(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def seconds_to_wait(text: str, now: float) -> float | None:
-    """What ``Retry-After`` says, in seconds: a whole number of them, or an HTTP date (RFC 9110, section 10.2.3).
+    """Read ``Retry-After``, in seconds: a whole number of them, or an HTTP date (RFC 9110, section 10.2.3).
 
     >>> seconds_to_wait("Wed, 21 Oct 2015 07:28:00 GMT", 1445412450)
     30.0
@@ -117,7 +117,7 @@ def seconds_to_wait(text: str, now: float) -> float | None:
 def _refusal(
     status: int, told: Mapping[str, str], limits: tuple[RateLimit, ...], retry_after: float | None, body: bytes
 ) -> str:
-    """Which limit a 403 or 429 is about. Secondary limits are GitHub's; others know one kind."""
+    """Return the kind of limit that a 403 or 429 is about. Secondary limits are GitHub's; others know one kind."""
     if status not in (403, 429):
         return ""
     text = body[:8192].lower()
@@ -187,7 +187,7 @@ def _items(text: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def read_graphql(body: object, now: float) -> Observation:
-    """What the decoded body of a GraphQL response of GitHub says: ``rateLimit {...}``, and errors of that type."""
+    """Read the decoded body of a GraphQL response of GitHub: ``rateLimit {...}``, and errors of that type."""
     if not isinstance(body, Mapping):
         return Observation()
     data = body.get("data")
@@ -206,7 +206,7 @@ def _graphql_limit(told: Mapping[object, object], now: float) -> RateLimit:
 
 
 def _is_refused(errors: object) -> bool:
-    """Whether an error is of type ``RATE_LIMITED``, or of the other kinds that have been seen."""
+    """Return whether an error is of type ``RATE_LIMITED``, or of the other kinds that have been seen."""
     if not isinstance(errors, list):
         return False
     for error in errors[:100]:
@@ -243,7 +243,7 @@ def _number(text: str) -> float | None:
 
 
 def _moment(text: str, now: float) -> float | None:
-    """When a window ends, in epoch seconds: told so, in milliseconds, in seconds from now, or as ``1m2.5s``."""
+    """Read the end of a window, in epoch seconds: told so, in milliseconds, in seconds from now, or as ``1m2.5s``."""
     text = text.strip()
     number = _number(text)
     if number is None:

@@ -28,7 +28,7 @@ OK, LOW, EXHAUSTED = "ok", "low", "exhausted"
 _LEVELS: Final = (OK, LOW, EXHAUSTED)
 _EVENTS: Final = {LOW: "sync.rate_limit.low", EXHAUSTED: "sync.rate_limit.exhausted"}
 _MATERIAL: Final = 0.1
-"""What of a limit must be used up or have come back before it is told again."""
+"""Part of a limit that must be used up or have come back before it is logged again."""
 _SAME_WINDOW: Final = 5.0
 """Seconds by which servers differ in when they say that one and the same window ends."""
 _USUAL_WAIT: Final = 60.0
@@ -40,7 +40,7 @@ _salt = secrets.token_bytes(16)
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How one limit stood when it was last seen, at `seen` in epoch seconds; `token` is a fingerprint."""
+    """The state of one limit when it was last seen, at `seen` in epoch seconds; `token` is a fingerprint."""
 
     host: str
     token: str
@@ -51,7 +51,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Whether work to come exhausts a limit.
+    """A forecast for work to come: does it exhaust a limit?
 
     `exhausted_at` is when, in epoch seconds; None if the limit suffices. `wait_seconds` is how long it then is until
     the reset, 0 where that is unknown. `calls_left` is what remains to be done then.
@@ -82,7 +82,7 @@ def forecast(limit: RateLimit, *, calls: int, per_second: float, now: float | No
 
 
 def fingerprint(credentials: str) -> str:
-    """What tells credentials apart without telling them: eight hex digits; empty for none.
+    """Return eight hex digits that tell credentials apart without revealing them; empty for none.
 
     The same in every process for a token of 20 characters or more. A shorter one could be found by trying, so its
     fingerprint holds in this process alone.
@@ -173,7 +173,7 @@ class RateLimits:
         return standing
 
     def _is_news(self, host: str, token: str, limit: RateLimit) -> bool:
-        """Whether a limit is worth an event: the first sight of it, another size, a tenth of it gone or come back."""
+        """Return whether a limit is worth an event: first seen, of another size, a tenth of it gone or back."""
         if limit.remaining is None:
             return False
         key = (limit.resource, host, token)
@@ -198,7 +198,7 @@ def _level(limit: RateLimit, low: float, now: float) -> str:
 
 
 def _is_better(old: Standing, limit: RateLimit, low: float, now: float) -> bool:
-    """Whether a limit has recovered: in another window, or well above the threshold.
+    """Return whether a limit has recovered: in another window, or well above the threshold.
 
     Answers overtake each other, so that a little more than before is no recovery.
     """
@@ -251,7 +251,7 @@ def attributes_of(observation: Observation) -> dict[str, Any]:
 
 
 observed = RateLimits()
-"""What all calls of this process have shown."""
+"""Limits that all calls of this process have shown."""
 
 
 def note(observation: Observation, *, host: str, token: str = "", span: Span | None = None) -> None:

@@ -43,7 +43,7 @@ Self = TypeVar("Self", bound="Stage")
 
 _log = logging.getLogger("otelsync")
 _RECORDED_IN: Final = "__otelsync_recorded_in__"
-"""What an exception that was recorded in a trace has in its ``__dict__``, with the trace's id."""
+"""The key in an exception's ``__dict__`` that holds the id of the trace in which it was recorded."""
 
 _INTERNAL: Final = SpanKind.INTERNAL
 
@@ -57,7 +57,7 @@ class Stage:
     """
 
     KIND = vocabulary.SYNC_STAGE
-    """How the span's name begins."""
+    """The beginning of the span's name."""
     STARTED: str | None = None
     """The log event of its start; None if that is not worth a record."""
     COMPLETED: str | None = None
@@ -69,13 +69,13 @@ class Stage:
     LEVEL = INFO
     """The level of its events, where nothing failed."""
     LONG = True
-    """Whether its start is journalled, so that it can be closed should the process die."""
+    """True if its start is journalled, so that it can be closed should the process die."""
     is_milestone = False
-    """Whether the stage around can be made up of several, and progress is told from the start."""
+    """True if the stage around can be made up of several, and progress is told from the start."""
     progress_pause = 1.0
     """Seconds that lie at least between two events of its progress, but for the last."""
     COLLECTS = True
-    """Whether counts from below stop here before they go on."""
+    """True if counts from below stop here before they go on."""
 
     # How a stage stands that has just begun.
     _failure = _outcome = ""
@@ -300,7 +300,7 @@ class Stage:
         return dict(self._arguments)
 
     def _end_fields(self) -> dict[str, Any]:
-        """What the record of its end says beside how it went."""
+        """Return fields of the record of its end beside how it went."""
         return {}
 
     def _log_end(self, outcome: str) -> None:

@@ -21,7 +21,7 @@ class Wait(OtherStage):
     LEVEL = INFO
     WAITING = "sync.rate_limit.waiting"
     COUNTS = True
-    """Whether its seconds are summed on the stages around."""
+    """True if its seconds are summed on the stages around."""
 
     def _log_start(self) -> None:
         level = INFO if self.COUNTS else DEBUG

@@ -1,4 +1,4 @@
-"""What the store has already: records that come again, and what it knows of a batch's traces."""
+"""Records that the store has already, and its knowledge of a batch's traces."""
 
 from __future__ import annotations
 

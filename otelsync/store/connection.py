@@ -66,7 +66,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether the file has our tables; False if it is empty. Raises StoreError for anything else."""
+    """Return whether the file has our tables; False if it is empty. Raises StoreError for anything else."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

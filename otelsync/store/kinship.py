@@ -1,4 +1,4 @@
-"""Which spans the store sums up together: those of one name under one parent, and what small subtrees hold.
+"""Spans that the store sums up together: those of one name under one parent, and those in small subtrees.
 
 A row of sums for each parent would be as much work as the spans themselves where every pull request has an API call
 of its own below it. So a span with little below it, all of it in one batch and none of it failed, is *small*: what is
@@ -20,7 +20,7 @@ SMALL = 64
 PRODUCER = 4
 """OTLP's kind of a span whose children come later, from elsewhere."""
 PIPELINE = NAMED_PIPELINE
-"""What the names of pipelines' spans begin with."""
+"""The beginning of the names of pipelines' spans."""
 
 SpanId = tuple[str, str]
 """Trace id and span id."""
@@ -33,7 +33,7 @@ Spans = Sequence[Plain | Detailed]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the store knows of a batch's traces before it takes the batch."""
+    """The store's knowledge of a batch's traces before it takes the batch."""
 
     awaited: frozenset[SpanId]
     """Spans that have not come, and have something below them."""
@@ -95,7 +95,7 @@ class Kinship:
         return frozenset(self.parents.keys() - self._small)
 
     def is_here(self, span: SpanId) -> bool:
-        """Whether a span has come, or has begun, by the end of this batch, as far as it has something below it."""
+        """Return whether a span has come or begun by the end of this batch, if it has something below it."""
         return not span[1] or span in self.parents or span in self._begun
 
     def _find_small(self, large: Iterable[SpanId]) -> set[SpanId]:
@@ -120,7 +120,7 @@ class Kinship:
                 families[key] = [span]
 
     def _size(self, key: SpanId, sizes: dict[SpanId, int], depth: int) -> int:
-        """How many spans of the batch are below one; more than `SMALL` if one of them failed or may get children."""
+        """Count the spans of the batch below one; more than `SMALL` if one of them failed or may get children."""
         if key in sizes:
             return sizes[key]
         sizes[key] = SMALL + 1  # also for what is its own ancestor

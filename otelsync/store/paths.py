@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SEPARATOR = "\n"
-"""What stands between the names of a path."""
+"""Separator of the names of a path."""
 
 
 def path(under: str, name: str) -> str:

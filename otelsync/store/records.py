@@ -20,7 +20,7 @@ LEVELS: Final = {"trace": 1, "debug": 5, "info": 9, "warning": 13, "error": 17, 
 """OTLP's least severity number of each level."""
 _STYLES: Final = {"WARNING": "yellow", "WARN": "yellow", "ERROR": "bold red", "CRITICAL": "bold red", "DEBUG": "dim"}
 _SAID_ELSEWHERE: Final = frozenset((SYNC_ID, "sync_id", SYNC_PIPELINE, "trace_id", "span_id"))
-"""What is the same in all records of a run, or stands in a column."""
+"""Fields that are the same in all records of a run, or stand in a column."""
 _MOST_CANDIDATES = 10
 _LONGEST_VALUE: Final = 200
 

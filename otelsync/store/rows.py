@@ -241,7 +241,7 @@ def _fragment(encoded: bytes) -> str:
 
 
 _STRING_HEADS: Final = [bytes((0x12, n + 2, 0x0A, n)) for n in range(126)] + [b"?"] * 2
-"""What goes before a string of n bytes in field 2 of a KeyValue."""
+"""Bytes before a string of n bytes in field 2 of a KeyValue."""
 
 
 def _text(body: bytes) -> str:

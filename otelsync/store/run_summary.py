@@ -104,7 +104,7 @@ def summarize(
     logs: Iterable[Log],
     services: Mapping[int, str],
 ) -> list[RunSummary]:
-    """What a batch says of each trace that it has records of. `sums`: as from `Kinship.sums`."""
+    """Summarize a batch by the traces that it has records of. `sums`: as from `Kinship.sums`."""
     runs: dict[str, RunSummary] = {}
     for (trace_id, _, _, name), (spans, failed) in sums.items():
         run = _of(runs, trace_id)
@@ -148,5 +148,5 @@ def _text(value: object) -> str | None:
 
 
 def _outcome_of(span: Detailed) -> str | None:
-    """What the status says where a span has no outcome."""
+    """Return the outcome that a status stands for where a span has none."""
     return "failure" if span.status == STATUS_ERROR else None

@@ -44,7 +44,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What to call it: by its sync id, or else its trace id. Printable."""
+        """Its sync id, or else its trace id. Printable."""
         return printable(self.sync_id or self.trace_id, 60)
 
     @property
@@ -55,7 +55,7 @@ class Run:
 
     @property
     def running(self) -> bool:
-        """Whether its root has not ended, as far as is known."""
+        """True if its root has not ended, as far as is known."""
         return self.end_ns is None
 
     @property
@@ -90,8 +90,8 @@ def open_store(path: Path | str) -> Iterator[sqlite3.Connection]:
         _check(connection, path)
         yield connection
     except sqlite3.Error as error:
-        mend = "if it is damaged, move it away and a new one is begun"
-        raise StoreError(f"the store {path} cannot be read: {error}; {mend}") from error
+        fix = "if it is damaged, move it away and a new one is begun"
+        raise StoreError(f"the store {path} cannot be read: {error}; {fix}") from error
     finally:
         connection.close()
 

@@ -49,12 +49,12 @@ class StoredSpan:
 
     @property
     def failed(self) -> bool:
-        """Whether its status is an error."""
+        """True if its status is an error."""
         return self.status == STATUS_ERROR
 
     @property
     def running(self) -> bool:
-        """Whether it has begun and not ended, as far as is known."""
+        """True if it has begun and not ended, as far as is known."""
         return self.end_ns is None
 
     @property
@@ -65,7 +65,7 @@ class StoredSpan:
 
     @property
     def detail(self) -> str:
-        """What tells it from others of its kind: number, page, action, ... Printable."""
+        """Details that tell it from others of its kind: number, page, action, ... Printable."""
         return " ".join(_details(self.attributes))
 
     @property
@@ -80,7 +80,7 @@ class StoredSpan:
 
     @property
     def error(self) -> str:
-        """Why it failed, in a line. Printable."""
+        """Its error, in a line. Printable."""
         kind = self.attributes.get(vocabulary.ERROR_TYPE, "")
         message = self.status_message or ""
         if not message:

@@ -24,12 +24,12 @@ def task_of(root_name: str) -> str:
 
 
 def is_task(root_name: str | None) -> bool:
-    """Whether a span of that name is a publish or a run of a task."""
+    """Return whether a span of that name is a publish or a run of a task."""
     return root_name is not None and root_name.startswith((PUBLISH, RUN))
 
 
 def outcome(store: sqlite3.Connection, trace_id: str) -> str | None:
-    """How the tasks of a trace went, in the words of ``sync.outcome``; ``published``: none has run; None: running.
+    """The outcome of a trace's tasks, in the words of ``sync.outcome``; ``published``: none has run; None: running.
 
     Attempts that were put back or lost and tried again count for nothing, once another one has come to an end.
     """

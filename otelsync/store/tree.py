@@ -45,7 +45,7 @@ _SUMS = (
 _PARENTS = "SELECT span_id, parent_span_id, name FROM spans"
 
 Place = tuple[str, str]
-"""Where spans stand: the id of their parent and '', or of an ancestor and the names between, as in `siblings`."""
+"""Place of spans: the id of their parent and '', or of an ancestor and the names between, as in `siblings`."""
 
 
 @dataclass(slots=True)
@@ -54,15 +54,15 @@ class Family:
 
     name: str
     places: dict[tuple[Place, str], None] = field(default_factory=dict)
-    """Where they stand, with the name they have there: one and the same, unless it is several put together."""
+    """Their places, with the name they have there: one and the same, unless several are put together."""
     count: int = 0
-    """How many have ended."""
+    """Number of those that have ended."""
     running: int = 0
     failed: int = 0
     failed_under: list[tuple[str, str]] = field(default_factory=list)
     """Parent and name of those that failed."""
     distant: bool = False
-    """Whether only the ancestors of some of them are known, so that they cannot be listed."""
+    """True if only the ancestors of some of them are known, so that they cannot be listed."""
     start_ns: int = 2**63 - 1
     end_ns: int = 0
     total_ns: int = 0
@@ -105,7 +105,7 @@ class Family:
 
     @property
     def can_be_listed(self) -> bool:
-        """Whether these are a few spans, to be shown one by one."""
+        """True if these are a few spans, to be shown one by one."""
         return not self.distant and self.size <= (FEW_TASKS if is_task(self.name) else FEW)
 
 
@@ -217,7 +217,7 @@ class RunTree:
 
     @property
     def root_ids(self) -> list[str]:
-        """What the parents of the topmost spans are called: nothing, or an id that has not been recorded."""
+        """Return the parent ids of the topmost spans: nothing, or an id that has not been recorded."""
         return self._roots
 
     def _places_below(self, family: Family) -> Iterator[Place]:

@@ -39,7 +39,7 @@ _MOST_NUMBERS: Final = 1024
 
 
 class RunWatch(Protocol):
-    """Who is told of runs, once what is told is in the store."""
+    """A watcher of runs, told of them once their records are in the store."""
 
     def ended(self, sync_id: str, trace_id: str) -> None:
         """A run has ended, or a further end of it has come."""

@@ -14,7 +14,7 @@ from otelsync.text.quantities import duration
 
 
 class HasSpans(Protocol):
-    """What spans can be asked of, such as a :class:`~otelsync.testing.Recorded`."""
+    """Anything that spans can be asked of, such as a :class:`~otelsync.testing.Recorded`."""
 
     @property
     def spans(self) -> Iterable[Span]:
@@ -22,7 +22,7 @@ class HasSpans(Protocol):
 
 
 Source: TypeAlias = HasSpans | Path | Iterable[Span]
-"""Where the spans of a tree come from: what has recorded them, a home (``OTELSYNC_HOME``), or the spans themselves."""
+"""Source of a tree's spans: what has recorded them, a home (``OTELSYNC_HOME``), or the spans themselves."""
 
 Shown: TypeAlias = Iterable[str] | Mapping[str, str]
 """Attributes to show, by name; with a mapping also what to call each, where empty is nothing but its value."""
@@ -137,7 +137,7 @@ class _Drawing:
         self.moments: Mapping[tuple[str, bool], int] = {}
 
     def rows(self, parent: str, depth: int) -> Iterator[Row]:
-        """What stands below a span, or the roots."""
+        """Yield the rows below a span, or the roots."""
         families = self._children.get(parent, {})
         rolled = {name for name, family in families.items() if self._is_rolled(family)}
         for span in self._order.get(parent, []):
@@ -183,7 +183,7 @@ def _spans_of(source: Source) -> Iterable[Span]:
 
 
 def _labels(shown: Shown) -> dict[str, str]:
-    """What to write before the value of each attribute."""
+    """Return the label before the value of each attribute."""
     names = shown if isinstance(shown, Mapping) else {key: key.rpartition(".")[2] for key in shown}
     return {key: f"{name}=" if name else "" for key, name in names.items()}
 

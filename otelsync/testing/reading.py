@@ -1,4 +1,4 @@
-"""What was recorded, read back from where it is: the journals of a directory, a local store, or a home with both."""
+"""Recorded spans and log records, read back from the journals of a directory, a local store, or a home with both."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def batches(directory: Path) -> Iterator[Batch]:
 
 
 def plain(value: AnyValue) -> Any:
-    """What an AnyValue stands for."""
+    """Return the plain value of an AnyValue."""
     kind = value.WhichOneof("value")
     if kind is None:
         return None

@@ -1,4 +1,4 @@
-"""What was recorded so far, in this process and in all others that share its home, and how to ask for it."""
+"""Spans and log records so far, of this process and all others that share its home, and how to ask for them."""
 
 from __future__ import annotations
 

@@ -40,26 +40,26 @@ class Span:
     status: str = ""
     """Empty, ``OK`` or ``ERROR``."""
     message: str = ""
-    """What the status says."""
+    """The status's message."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     events: Sequence[tuple[str, Mapping[str, Any]]] = ()
     """Name and attributes of each."""
     links: Sequence[str] = ()
     """The ids of the spans that it points to."""
     scope: str = ""
-    """Which library recorded it."""
+    """The library that recorded it."""
     resource: Mapping[str, Any] = field(default_factory=dict)
     trace_state: str = ""
     flags: int = 0
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended."""
+        """True if it has ended."""
         return self.end is not None
 
     @property
     def failed(self) -> bool:
-        """Whether its status is an error."""
+        """True if its status is an error."""
         return self.status == "ERROR"
 
     @property

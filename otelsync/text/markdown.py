@@ -9,7 +9,7 @@ from typing import Final
 from otelsync.text.printable import printable
 
 _MARKUP: Final = re.compile(r"[\\`*<>\[\]|~&$@]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=//)|(?<=www)\.", re.IGNORECASE)
-"""What begins something within a line in CommonMark or in GitHub's dialect. Within a word ``_`` does not."""
+"""Characters that begin something within a line in CommonMark or in GitHub's dialect. Within a word ``_`` does not."""
 
 
 def text(value: object, width: int | None = 200) -> str:

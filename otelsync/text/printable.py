@@ -51,7 +51,7 @@ def pad(text: str, width: int) -> str:
 
 
 def cells(text: str) -> int:
-    """How many terminal cells printable text takes."""
+    """Return the number of terminal cells that printable text takes."""
     return len(text) if text.isascii() else sum(map(_cells, text))
 
 

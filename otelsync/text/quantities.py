@@ -1,4 +1,4 @@
-"""How times and numbers are written for people."""
+"""Times and numbers as people write them."""
 
 from __future__ import annotations
 

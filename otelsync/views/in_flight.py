@@ -45,7 +45,7 @@ _MOST_EVENTS: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What the store knows of a run."""
+    """The store's knowledge of a run."""
 
     sync_id: str
     pipeline: str
@@ -93,7 +93,7 @@ class InFlight:
         return sorted((run for run in runs if not self._is_forgotten(run, now_ns)), key=lambda run: run.started_ns)
 
     def how_ended(self, sync_id: str) -> EndedRun | None:
-        """How a run ended that was in flight; None if that is not known, at least not yet."""
+        """Return how a run ended that was in flight; None if that is not known, at least not yet."""
         return self._ended.get(sync_id) or self._stored_end(sync_id)
 
     def _stored_end(self, sync_id: str) -> EndedRun | None:
@@ -352,7 +352,7 @@ def _state_of(wait: Wait | None, last_ns: int, now_ns: int, stuck_after: int) ->
 
 
 def remaining(progress: Progress | None, wait: Wait | None, now_ns: int) -> Remaining | None:
-    """How long the rest takes from now on; None if that is not known, or it takes longer than was foreseen.
+    """Estimate the rest from now on; None if it is not known, or it takes longer than was foreseen.
 
     While a rate limit is waited for, its end is known, and stands in for the waits that were foreseen.
     """
@@ -391,7 +391,7 @@ def _summed(parts: Iterable[Progress]) -> Progress | None:
 
 
 def _limits(processes: Iterable[ProcessNow], trace_id: str, now_ns: int) -> tuple[LimitLeft, ...]:
-    """What remained of each limit when it was last seen, as long as its window lasts."""
+    """Return what remained of each limit when it was last seen, as long as its window lasts."""
     latest: dict[str, LimitLeft] = {}
     for process in processes:
         for (trace, resource), left in process.limits.items():

@@ -148,7 +148,7 @@ def _told_of(run: RunNow, now_ns: int) -> Iterator[str]:
 
 
 def signature(run: RunNow) -> tuple[object, ...]:
-    """What changes when a line about the run is worth writing."""
+    """Return what changes when a line about the run is worth writing."""
     return (
         run.state,
         run.phase,

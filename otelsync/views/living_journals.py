@@ -36,7 +36,7 @@ class _Series:
         self._sequence = -1
         """Of the last file that was read."""
         self.over = False
-        """Whether nothing can come any more."""
+        """True if nothing can come any more."""
 
     def close(self) -> None:
         """Close its file."""
@@ -117,7 +117,7 @@ class LivingJournals:
         self._series.clear()
 
     def look(self) -> list[ProcessNow]:
-        """What the processes are doing at this moment, the living and those whose journals are still there."""
+        """Return what the processes are doing at this moment, the living and those whose journals are still there."""
         for directory in self._directories():
             listed = list_segments(directory)
             latest = heapq.nlargest(MOST_PROCESSES, listed, key=lambda name: _changed(directory, listed[name][-1]))
@@ -180,7 +180,7 @@ def _size(directory: Path, segment: SegmentName) -> int:
 
 
 def _changed(directory: Path, segment: SegmentName) -> float:
-    """When its process began a file last; a mapped file's own time of change tells no more."""
+    """Return when its process began a file last; a mapped file's own time of change tells no more."""
     try:
         return (directory / segment.name).stat().st_mtime
     except OSError:

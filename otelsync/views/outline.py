@@ -1,4 +1,4 @@
-"""What a waterfall shows of a run, line by line: single spans, rolled-up ones, and notes on what is left out."""
+"""Outline of a waterfall, line by line: single spans, rolled-up ones, and notes on what is left out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Entry:
     span: StoredSpan | None = None
     """The span that is shown; of a rolled-up family the slowest one."""
     family: Family | None = None
-    """What the line sums up; None for a single span."""
+    """The family that the line sums up; None for a single span."""
     note: str = ""
     """A remark in place of a span."""
 

@@ -1,4 +1,4 @@
-"""What one process is doing now, as its journal says: its open stages, how far they are, and its last records.
+"""The present work of one process, from its journal: open stages, how far they are, and the last records.
 
 Only what matters is decoded: a journal's end holds thousands of records. All of it is somebody else's text.
 """
@@ -97,7 +97,7 @@ class LastItem:
 
 @dataclass(frozen=True, slots=True)
 class LimitLeft:
-    """What remained of a rate limit when it was last seen; `reset` in epoch seconds."""
+    """A rate limit as it was last seen; `reset` in epoch seconds."""
 
     resource: str
     limit: int | None
@@ -108,7 +108,7 @@ class LimitLeft:
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
-    """How a run ended."""
+    """The end of a run."""
 
     sync_id: str
     outcome: str
@@ -117,7 +117,7 @@ class EndedRun:
 
 @dataclass(slots=True)
 class ProcessNow:
-    """What one process is doing. Kept up with `begin_with` and `take`."""
+    """The present work of one process. Kept up with `begin_with` and `take`."""
 
     pid: int
     service: str = ""

@@ -11,7 +11,7 @@ RUNNING, WAITING, STUCK = "running", "waiting", "stuck"
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """How long the rest takes, from now: seconds."""
+    """Duration of the rest, from now: seconds."""
 
     low: float
     high: float
@@ -38,7 +38,7 @@ class StageNow:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a process is at for a run: its open stages below the pipeline, the outermost first."""
+    """A process's work on a run: its open stages below the pipeline, the outermost first."""
 
     pid: int
     stages: tuple[StageNow, ...]
@@ -49,7 +49,7 @@ class Place:
     """The pull request that ended last in this process. The present one is not known before it ends."""
     wait: Wait | None
     parallel: int
-    """How many stages below the outermost go on at the same time, in threads or coroutines."""
+    """Number of stages below the outermost that go on at the same time, in threads or coroutines."""
     last_record_ns: int
     state: str
 
@@ -64,7 +64,7 @@ class RunNow:
     trace_id: str
     started_ns: int
     dispatched: bool
-    """Whether its body is in tasks, and whoever ends the last of them ends it."""
+    """True if its body is in tasks, and whoever ends the last of them ends it."""
     pid: int | None
     """Of the process that holds the pipeline open; None where it is dispatched."""
     phase: str

@@ -84,7 +84,7 @@ def waterfall(
 
 
 class _Chart:
-    """Where everything stands in a line: the tree, the bar, the figures."""
+    """Columns of a line: the tree, the bar, the figures."""
 
     def __init__(self, run: Run, width: int, blocks: bool) -> None:
         self._first = run.first_ns
@@ -145,7 +145,7 @@ class _Chart:
         return [Piece(" |", "dim"), Piece(" " * first + bar + rest, style), Piece("| ", "dim")]
 
     def _at(self, instant: int) -> float:
-        """Where in the bar an instant is, in cells."""
+        """Return the cell of the bar that an instant falls into."""
         share = (min(max(instant, self._first), self._last) - self._first) / (self._last - self._first)
         return share * self._bar_cells
 
@@ -177,7 +177,7 @@ def _heading(run: Run) -> Iterator[Line]:
 
 
 def _kinds(tree: RunTree) -> Iterator[Line]:
-    """Where the time went. Time of parallel spans, and of one within another, counts for each of them."""
+    """List where the time went. Time of parallel spans, and of one within another, counts for each of them."""
     kinds = tree.kinds()
     yield []
     yield [
@@ -201,7 +201,7 @@ def _kinds(tree: RunTree) -> Iterator[Line]:
 
 
 def _whereabouts(span: StoredSpan) -> str:
-    """What tells a span from others, and where it stands."""
+    """Return what tells a span from others, and where it stands."""
     suffix = span.name.partition(" ")[2] if span.name.startswith(NAMED_REPO) else ""
     repo = printable(span.attributes.get(SYNC_REPO, suffix), 40)
     return " ".join(part for part in (repo, span.detail) if part) or span.span_id
@@ -223,7 +223,7 @@ def _failures(failures: list[StoredSpan], run: Run) -> Iterator[Line]:
 
 
 def _items(tree: RunTree) -> Iterator[Line]:
-    """What became of what was fetched, by the topmost span that has counted it."""
+    """Return the fate of what was fetched, by the topmost span that has counted it."""
     for family in tree.roots():
         for span in tree.members(family) if family.can_be_listed else ():
             counts = {action: _number(span.attributes.get(SYNC_ITEMS_ + action)) for action in ACTIONS}

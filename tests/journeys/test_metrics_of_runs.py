@@ -175,7 +175,7 @@ def test_run_serves_metrics_while_its_program_runs(tmp_path: Path) -> None:
         process.wait(PATIENCE)
 
 
-def test_a_port_that_is_taken_ends_ship_with_a_mend(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_ends_ship_with_a_fix(tmp_path: Path) -> None:
     """Whoever starts a daemon by hand is told at once."""
     with shipping(tmp_path) as (_, url):
         port = url.rpartition(":")[2].partition("/")[0]

@@ -205,7 +205,7 @@ def test_what_was_killed_is_reported_by_whoever_ships_it(place: Place) -> None:
 
 
 def test_a_directory_that_cannot_be_written(place: Place) -> None:
-    """Program and shipping are unharmed; one warning for all runs names the cause and the mend."""
+    """Program and shipping are unharmed; one warning for all runs names the cause and the fix."""
     (place.path / "reports").write_text("a file")
     ended = place.sync("", "", LOG_LEVEL="WARNING")
     assert ended.returncode == 0

@@ -25,7 +25,7 @@ log: Final = logging.getLogger("otelsync")
 
 SCOPE_NAME: Final = "opentelemetry.instrumentation.celery"
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.11.0"
-"""What upstream's instrumentation says; source: its ``CeleryInstrumentor._instrument``."""
+"""Schema URL of upstream's instrumentation; source: its ``CeleryInstrumentor._instrument``."""
 
 __all__ = ["Tracers", "activate", "leave", "log", "note_error", "our_tracer", "start", "with_parent"]
 

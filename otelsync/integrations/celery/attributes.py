@@ -1,4 +1,4 @@
-"""What publish and run spans say of a task, under the names that users of the upstream instrumentation know.
+"""Attributes of publish and run spans, under the names that users of the upstream instrumentation know.
 
 The names and values are those of ``opentelemetry.instrumentation.celery.utils.set_attributes_from_context``; a test
 holds that. That function sets each on the span, one by one; these build one dict, and tell apart what is the same for
@@ -44,7 +44,7 @@ _NAMES: Final = tuple(
     (key, _RENAMED.get(key, f"celery.{key}")) for key in CELERY_CONTEXT_ATTRIBUTES if key != "delivery_info"
 )
 _OWN: Final = frozenset(("id", "correlation_id", "eta", "expires", "countdown", "timelimit"))
-"""What is another one for each message, or has no hash."""
+"""Attributes that differ from message to message, or have no hash."""
 _NAMES_OF_MESSAGE: Final = tuple(pair for pair in _NAMES if pair[0] in _OWN)
 _NAMES_ALIKE: Final = tuple(pair for pair in _NAMES if pair[0] not in _OWN)
 KEYS_ALIKE: Final = tuple(key for key, _ in _NAMES_ALIKE)
@@ -53,7 +53,7 @@ _UNLIMITED: Final = (*_NO_LIMITS, None)
 
 
 def of_context(context: Mapping[str, Any]) -> dict[str, Any]:
-    """What upstream's instrumentation says of a request, or of the arguments of a publish signal."""
+    """Return upstream's attributes for a request, or for the arguments of a publish signal."""
     info = context.get("delivery_info")
     return {**(of_delivery(info) if info is not None else {}), **_named(context, _NAMES)}
 
@@ -110,7 +110,7 @@ def _kind(declared: Any) -> str | None:
 
 
 def planned(eta: object, timezone: Any) -> int:
-    """When a task is to run, in nanoseconds since the epoch; 0 if it is to run at once, or says nothing valid."""
+    """Return when a task is to run, in nanoseconds since the epoch; 0 if at once, or if the message is not valid."""
     if not isinstance(eta, (str, datetime)):
         return 0
     try:
@@ -121,7 +121,7 @@ def planned(eta: object, timezone: Any) -> int:
 
 
 def waits(published: int, eta: int, start: int) -> dict[str, float]:
-    """How long a task lay in the queue, and how long it was meant to; each time in nanoseconds since the epoch.
+    """Return the time in the queue and the planned delay of a task; each moment in nanoseconds since the epoch.
 
     Clocks of two hosts can differ: a wait is never less than 0.
     """

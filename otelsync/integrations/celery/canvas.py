@@ -113,7 +113,7 @@ def _sow(seeded: Chord, chord: Any, body: Any, options: dict[str, Any]) -> None:
 
 
 def _begins_plain(tasks: Any) -> bool:
-    """Whether the first task that is published is a header itself, and not the first step of one."""
+    """Return whether the first task that is published is a header itself, and not the first step of one."""
     kind = tasks[0].get("subtask_type")
     if kind == "group":
         return _begins_plain(tasks[0]["kwargs"]["tasks"])
@@ -121,7 +121,7 @@ def _begins_plain(tasks: Any) -> bool:
 
 
 def _count(tasks: object) -> int | None:
-    """How many headers there will be; None if that cannot be said before they are published."""
+    """Return the number of headers; None if it is not known before they are published."""
     if not isinstance(tasks, (list, tuple)):
         return None
     total = 0

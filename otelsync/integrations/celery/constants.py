@@ -1,4 +1,4 @@
-"""What thousands of runs say alike (their task, queue, worker and process), encoded once together with their scope."""
+"""Constants that thousands of runs share (task, queue, worker and process), encoded once with their scope."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def scope_of_run(scope: SyncScope | None, name: str, request: Mapping[str, Any],
 
 
 class RunsOf:
-    """What the runs of one task in this process have in common; what the last one had is at hand.
+    """Constants of the runs of one task in this process; those of the last run are at hand.
 
     Args:
         task: The task.

@@ -1,4 +1,4 @@
-"""Which task runs here, and which publishes are Celery's own continuation of it rather than what its body asked for.
+"""The task that runs here, and the publishes that are Celery's own continuation of it.
 
 Celery goes on with a canvas from within the worker that has just run a part of it: the next step of a chain, a
 callback, an errback, a chord's body, the next attempt. Such a publish belongs where the canvas was first published, and
@@ -62,14 +62,14 @@ class Run:
         self._own = own
         self._parent = parent
         self.continues = continues
-        """Whether everything that is published now is a continuation."""
+        """True if everything that is published now is a continuation."""
         self.replaced = False
-        """Whether the task has put another in its own place."""
+        """True if the task has put another in its own place."""
         self._envelope = envelope
 
     @property
     def envelope(self) -> Envelope:
-        """What our header of its message says."""
+        """Our header of its message."""
         if self._envelope is None:
             self._envelope = read(self.request) or NOTHING
         return self._envelope
@@ -90,12 +90,12 @@ class Run:
 
     @property
     def scope(self) -> SyncScope | None:
-        """What its canvas was published with."""
+        """Fields that its canvas was published with."""
         return self.envelope.sync_scope
 
     @property
     def origin(self) -> SpanContext | None:
-        """Where its continuations belong: where its canvas was first published, as far as that is known."""
+        """Place of its continuations: where its canvas was first published, as far as that is known."""
         if self.envelope.origin is not None:
             return self.envelope.origin
         if self.parent is not None:
@@ -105,7 +105,7 @@ class Run:
         return from_traceparent(self.request.get("traceparent"))
 
     def is_continued_by(self, options: Mapping[str, Any]) -> bool:
-        """Whether a publish with these options of ``send_task`` is a continuation.
+        """Return whether a publish with these options of ``send_task`` is a continuation.
 
         A retry keeps the id of the task. In callbacks and in the next step of a chain Celery names the task as the
         parent itself; in what a body publishes it leaves that to ``send_task``.
@@ -173,5 +173,5 @@ def _call_continuing(run: Run, function: Callable[..., Any], /, *args: Any, **op
 
 
 def passes_along(run: Run, name: str) -> bool:
-    """Whether this is a hidden task that publishes itself anew: its message has our header already."""
+    """Return whether this is a hidden task that publishes itself anew: its message has our header already."""
     return name in HIDDEN and name == run.request.get("task") and HEADER in run.request

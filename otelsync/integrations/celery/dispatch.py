@@ -105,7 +105,7 @@ def _hand_over(app: Celery, key: str, pipeline: Pipeline, span: RecordedSpan) ->
 
 
 def _details(pipeline: Pipeline, span: RecordedSpan) -> str:
-    """What the span's end is made from, by anybody; free of secrets, as it goes to a store."""
+    """Return what the span's end is made from, by any process; free of secrets, as it goes to a store."""
     parent = span.parent
     scope = span.scope or SyncScope({})
     said = {

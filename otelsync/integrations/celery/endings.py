@@ -36,14 +36,14 @@ from otelsync.vocabulary import SYNC_OUTCOME, SYNC_RUN_SECONDS
 REVOKED_REASON: Final = "celery.revoked.reason"
 TERMINATED_SIGNAL: Final = "celery.terminated.signal"
 _PUT_BACK: Final = "cancelled by Celery"
-"""What Celery itself gives as the reason; source: ``Request._announce_cancelled``."""
+"""Celery's own reason for a task that was put back; source: ``Request._announce_cancelled``."""
 _ATTEMPT: Final = "_otelsync_attempt"
 
 Method = Callable[..., Any]
 
 
 class Attempt:
-    """What the main process knows of a message that it has taken; most of it is read when it is first needed.
+    """An attempt as the main process knows it from the message; most of it is read when first needed.
 
     Args:
         request: What goes to the process that runs the task.
@@ -58,12 +58,12 @@ class Attempt:
         self._envelope: Envelope | None = None
         self._record_span: RunSpan | None = None
         self.is_put_back = False
-        """Whether the task will be run again: the message goes back to the queue, or another was published."""
+        """True if the task will be run again: the message goes back to the queue, or another was published."""
         self.is_written = False
 
     @property
     def envelope(self) -> Envelope:
-        """What our header of the message says."""
+        """Our header of the message."""
         if self._envelope is None:
             self._envelope = read(self._request) or NOTHING
         return self._envelope
@@ -314,13 +314,13 @@ def _safely(work: Callable[..., None], *args: Any) -> None:
 
 
 def _attempt_of(request: Request) -> Attempt:
-    """What is known of a request; one that was made before we watched is an attempt of nobody."""
+    """Return the attempt of a request; one that was made before we watched is an attempt of nobody."""
     found = request.__dict__.get(_ATTEMPT)
     return found if isinstance(found, Attempt) else Attempt({}, None)
 
 
 def _described(request: Request, attempt: Attempt, began: float | None) -> dict[str, Any]:
-    """What a run span says at its end, as far as that is known here; `began` in seconds since the epoch."""
+    """Return the last attributes of a run span, as far as they are known here; `began` in seconds since the epoch."""
     said = request.request_dict
     found = of.of_context(said)
     system = system_of(request.task.app)

@@ -133,7 +133,7 @@ class Execution:
             self._note(error, outcome)
 
     def _is_final(self, state: str | None, error: BaseException | None) -> bool:
-        """Whether nothing more will come of the task. Where Celery did not see an end, the main process knows."""
+        """Return whether nothing more will come of the task. Where Celery saw no end, the main process knows."""
         if state is None or state == "RETRY" or self.run.replaced:
             return False
         return not (isinstance(error, Reject) and vars(error).get("requeue"))
@@ -162,5 +162,5 @@ class Execution:
 
 
 def is_dying() -> bool:
-    """Whether this pool process was told to end by a signal, and what it runs is being unwound."""
+    """Return whether this pool process was told to end by a signal, and what it runs is being unwound."""
     return bool(vars(common)["_should_have_exited"][0])

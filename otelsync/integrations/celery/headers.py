@@ -1,4 +1,4 @@
-"""What a message carries of ours: where its canvas was first published, when, and the fields of the sync.
+"""Our header of a message: where its canvas was first published, when, and the fields of the sync.
 
 It is one header, ``otelsync``, a compact JSON text beside the standard ``traceparent``. Whoever can write to the broker
 can write it, so what is read is checked field by field, and what does not fit is as if it were not there.
@@ -35,7 +35,7 @@ MOST_LINKS: Final = 128
 _LATEST: Final = 2**63
 TRACE_ID: Final = slice(3, 35)
 SPAN_ID: Final = slice(36, 52)
-"""Where the ids stand in a ``traceparent``."""
+"""Slices of a ``traceparent`` that hold the ids."""
 _TRACEPARENT: Final = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
@@ -47,7 +47,7 @@ _CACHED: Final = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What the header says.
+    """Contents of the header.
 
     Args:
         origin: The span under which everything of this canvas hangs; None if it is not known.
@@ -86,7 +86,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Chord:
-    """What finds the publish spans of a chord's headers: their ids are drawn from a seed, so that no store is needed.
+    """A seed that the span ids of a chord's headers are drawn from, so that its body finds them without a store.
 
     Args:
         seed: 16 lower-case hex digits.
@@ -107,7 +107,7 @@ class Chord:
 
     @classmethod
     def of(cls, text: object) -> Chord | None:
-        """What a text says; None if it is none of ours."""
+        """Read a seed from its text; None if it is not one of ours."""
         found = _SEED(text) if isinstance(text, str) else None
         return cls(found[1], int(found[2])) if found is not None else None
 
@@ -127,7 +127,7 @@ def read(headers: object) -> Envelope | None:
 
 
 def parse(text: object) -> Envelope | None:
-    """What a header says, as far as it is valid; None if it is no header of ours. Never raises."""
+    """Read a header, as far as it is valid; None if it is not one of ours. Never raises."""
     if not isinstance(text, str) or len(text) > LONGEST:
         return None
     try:
@@ -153,14 +153,14 @@ def to_traceparent(context: SpanContext) -> str:
 
 
 def from_traceparent(text: object, *, is_remote: bool = True) -> SpanContext | None:
-    """What a ``traceparent`` of version 00 says; None if it is not a valid one."""
+    """Read a ``traceparent`` of version 00; None if it is not valid."""
     if not isinstance(text, str) or not is_traceparent(text):
         return None
     return SpanContext(int(text[TRACE_ID], 16), int(text[SPAN_ID], 16), is_remote, FLAGS[int(text[53:], 16)])
 
 
 def is_traceparent(text: str) -> bool:
-    """Whether it is a valid ``traceparent`` of version 00."""
+    """Return whether it is a valid ``traceparent`` of version 00."""
     return _TRACEPARENT(text) is not None and text[TRACE_ID] != _NO_TRACE and text[SPAN_ID] != _NO_SPAN
 
 
@@ -225,7 +225,7 @@ def _is_field(key: object, value: object) -> bool:
 
 
 def _is_text(text: str) -> bool:
-    """Whether it has no half of a surrogate pair, which neither JSON nor protobuf can hold."""
+    """Return whether it has no half of a surrogate pair, which neither JSON nor protobuf can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:

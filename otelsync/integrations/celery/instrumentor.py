@@ -28,7 +28,7 @@ from otelsync.stages.harmless_exceptions import no_failure
 _CONSUMER: Final = "celery.worker.consumer.consumer"
 """A module that has ``build_tracer`` by name."""
 _NO_FAILURES: Final = {Retry: "retry", Ignore: "cancelled", Reject: "cancelled"}
-"""What a task raises to say what is to become of it, and the outcome of the stages that this leaves."""
+"""Exceptions by which a task says what is to become of it, and the outcome of the stages that they leave."""
 _RUNTIME: Final = "flower.task.runtime.seconds"
 
 

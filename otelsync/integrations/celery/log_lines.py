@@ -82,7 +82,7 @@ def _appending_format(handler: logging.Handler) -> Callable[[logging.LogRecord],
 
 
 def _takes_ids(formatter: logging.Formatter | None) -> bool:
-    """Whether it is Celery's, and ends with the message: what follows another end may be JSON, or anything else."""
+    """Return whether it is Celery's, and ends with the message: behind another end may stand JSON, or anything."""
     return type(formatter) in _FORMATTERS and (formatter._fmt or "").endswith("%(message)s")  # type: ignore[union-attr]
 
 

@@ -38,7 +38,7 @@ _TASK_ID_POSITION: Final = 5
 
 
 class Place(NamedTuple):
-    """Where a publish belongs.
+    """Place of a publish in its trace.
 
     Args:
         parent: The parent of its span; None for a root.
@@ -288,7 +288,7 @@ _systems: Final[WeakKeyDictionary[Any, str | None]] = WeakKeyDictionary()
 
 
 def system_of(app: Any) -> str | None:
-    """What the semantic conventions call an app's transport, such as ``redis`` or ``rabbitmq``."""
+    """Return the name of an app's transport in the semantic conventions, such as ``redis`` or ``rabbitmq``."""
     try:
         return _systems[app]
     except KeyError:

@@ -51,7 +51,7 @@ def decide(request: dict[str, Any], draw: IdGenerator) -> str | None:
 
 
 def whole(ids: object, parent: object) -> str | None:
-    """What was decided, as a ``traceparent``; None if it is nothing of the kind.
+    """Return the decided context, as a ``traceparent``; None if there is none.
 
     Args:
         ids: What :func:`decide` has put into the request.
@@ -82,12 +82,12 @@ def forget(request: Mapping[str, Any]) -> None:
 
 
 def is_child(ids: object) -> TypeGuard[str]:
-    """Whether what stands in a request was decided below its ``traceparent``."""
+    """Return whether what stands in a request was decided below its ``traceparent``."""
     return type(ids) is str and len(ids) == _LENGTH
 
 
 class Begun:
-    """Which runs have begun in the processes that were forked from this one since this was made.
+    """Marks of the runs that have begun in processes forked from this one since this was made.
 
     Each place holds the id that was decided for a run and the one that it really has.
     """

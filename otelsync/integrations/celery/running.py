@@ -231,7 +231,7 @@ class Runner:
 
 
 def first_attributes(name: str, uuid: Any, request: Mapping[str, Any], system: str | None = None) -> dict[str, Any]:
-    """What a span says even if nobody is left to end it."""
+    """Return the attributes that a span has even if nobody is left to end it."""
     return {**constants(name, request, system), of.MESSAGE_ID: uuid, **of.of_message(request)}
 
 
@@ -300,6 +300,6 @@ _ORIGINAL: Final = "__otelsync_original__"
 
 
 def unwrapped(tracer: Callable[..., Any]) -> Callable[..., Any]:
-    """What `tracer` was before :meth:`Runner.wrap`; itself if it was never wrapped."""
+    """Return the tracer behind :meth:`Runner.wrap`; `tracer` itself if it was never wrapped."""
     original: Callable[..., Any] = getattr(tracer, _ORIGINAL, tracer)
     return original

@@ -1,4 +1,4 @@
-"""What is outstanding of a dispatched pipeline: a set that becomes empty exactly once, whoever takes out the last.
+"""Tallies of what is outstanding of a dispatched pipeline: a set that becomes empty exactly once.
 
 Its members are the ids of tasks that were published and have not ended for good, and a hold of the dispatcher. A
 member is put in before its message goes out, and taken out after everything that follows from it was put in, so the
@@ -21,14 +21,14 @@ from otelsync.journal.segment import make_private
 HOLD: Final = "hold"
 """The dispatcher's own member: nothing is empty before it has published everything."""
 KEPT_SECONDS: Final = 7 * 24 * 3600
-"""How long a tally is kept after its last change. One of which a message was lost would stay for ever."""
+"""Seconds for which a tally is kept after its last change. One of which a message was lost would stay for ever."""
 WAIT_SECONDS: Final = 2.0
-"""How long a store may take to answer."""
+"""Seconds that a store may take to answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a tally held when it became empty. Nobody else is given it."""
+    """Contents of a tally that has become empty. Nobody else is given them."""
 
     details: str
     """As it was opened with."""
@@ -37,7 +37,7 @@ class Claim:
 
 
 class Tally(Protocol):
-    """Where tallies are kept. Every method raises what its store raises."""
+    """A place for tallies. Every method raises what its store raises."""
 
     def open(self, run: str, details: str) -> None:
         """Begin the tally of `run`, with the hold in it."""
@@ -80,7 +80,7 @@ return all
 
 
 class RedisClient(Protocol):
-    """What is needed of ``redis.Redis``."""
+    """The part of ``redis.Redis`` that is needed."""
 
     def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Any:
         """Run a script, as one step."""

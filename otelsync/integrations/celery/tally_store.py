@@ -1,4 +1,4 @@
-"""Which store holds an app's tallies, and what happens when it cannot be reached: nothing to the host."""
+"""The store of an app's tallies; one that cannot be reached does not harm the host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ R = TypeVar("R")
 TALLIES: Final = "tallies.sqlite"
 """The file in otelsync's home, where neither the result backend nor the broker is Redis."""
 PAUSE_SECONDS: Final = 10.0
-"""How long a store that could not be reached is left alone, so that no publish waits for it again and again."""
+"""Seconds for which a store that could not be reached is left alone, so that not every publish waits for it."""
 
 
 def tally_of(app: Celery) -> Tally:
@@ -83,7 +83,7 @@ _said: set[str] = set()
 
 
 def at_store(ask: Callable[[], R], otherwise: R) -> R:
-    """What the store says; `otherwise` where it cannot be reached, which is logged once and never raised."""
+    """Ask the store; `otherwise` where it cannot be reached, which is logged once and never raised."""
     global _unreachable_until
     if time.monotonic() < _unreachable_until:
         return otherwise

@@ -1,4 +1,4 @@
-"""Which run a record of a worker's main process is about: "Task ... received" and the like belong to the run's span.
+"""Log records of a worker's main process that belong to a task's run, such as "Task ... received".
 
 The main process writes them outside any span, with the task's id among the arguments or in ``extra``.
 """
@@ -20,7 +20,7 @@ _LENGTH: Final = 36
 
 
 class RecordIds(NamedTuple):
-    """What the records of one trace have in common, as `otelsync.recording.span.Trace` has it."""
+    """Ids that the records of one trace share, as `otelsync.recording.span_bytes.Trace` has them."""
 
     hex: str
     log_head: bytes
@@ -48,7 +48,7 @@ class RunSpan(NonRecordingSpan):
 
 
 class Known(Protocol):
-    """What a task's records can belong to."""
+    """Runs that a task's records can belong to."""
 
     @property
     def record_span(self) -> RunSpan | None:

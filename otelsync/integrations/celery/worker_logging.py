@@ -41,7 +41,7 @@ def follow(path: LogPath | None) -> None:
 
 
 def _obey_options(loglevel: int | str | None = None, logfile: str | None = None, **_: Any) -> None:
-    """What Celery asks for instead of doing it: the level, and the file to write to.
+    """Do what Celery's options ask of logging: the level, and the file to write to.
 
     Raises:
         OSError: The file cannot be opened; Celery itself would not begin either.
@@ -62,7 +62,7 @@ def _set_level(path: LogPath, level: int) -> None:
 
 
 def _was_given(option: str) -> bool:
-    """Whether an option stands on the command line: the default of --loglevel, WARNING, would hide our milestones."""
+    """Return whether an option was given: the default of --loglevel, WARNING, would hide our milestones."""
     import click
     from click.core import ParameterSource
 

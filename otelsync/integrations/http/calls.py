@@ -1,4 +1,4 @@
-"""What the span of an HTTP call says beyond OpenTelemetry's own: its route, a URL without secrets, its sends, and the
+"""Spans of HTTP calls, with more than OpenTelemetry's own: the route, a URL without secrets, the sends, and the
 rate limits that the responses tell of.
 
 The instrumentations of HTTP clients make a :class:`Call` for each call of theirs and tell it what happens.
@@ -65,7 +65,7 @@ class Call:
 
     @property
     def sends(self) -> int:
-        """How often it has been sent, as far as is known."""
+        """Number of sends so far, as far as it is known."""
         return max(1, self._told)
 
     @harmless

@@ -76,7 +76,7 @@ def _wait_ahead(retry: Retry, response: BaseHTTPResponse | None) -> Any:
 
 
 def _refusal(response: BaseHTTPResponse) -> str:
-    """Which limit a response that is retried was about. Its body is no longer at hand, and it was no other 403."""
+    """Return the kind of limit that a retried response was about. Its body is gone, and it was no other 403."""
     told = read_response(response.status, response.headers, time.time())
     return told.refused or "secondary"
 

@@ -65,7 +65,7 @@ _FOLLOWS: Final = {
     "variables": "{name}",
     "workflows": "{id}",
 }
-"""What stands behind these words in the paths of GitHub's API (docs.github.com/rest)."""
+"""Names for what follows these words in the paths of GitHub's API (docs.github.com/rest)."""
 _OWNER_AND_REPO: Final = frozenset(("networks", "repos", "starred", "subscriptions"))
 """Behind these words stand two values."""
 _TO_THE_END: Final = {
@@ -93,7 +93,7 @@ _WORDS: Final = {
     "runners": {"downloads", "generate-jitconfig", "registration-token", "remove-token"},
     "secrets": {"public-key"},
 }
-"""What is no value behind such a word, but a word itself."""
+"""Words that may follow such a word and are no value."""
 
 _GITHUB: Final = re.compile(r"api\.github\.com|api\.[a-z0-9-]+\.ghe\.com|github\.com")
 _WORD: Final = re.compile(r"[a-z][a-z_-]{0,39}")
@@ -123,7 +123,7 @@ def github_route(path: str) -> str:
 
 
 def _github_segment(before: str, segment: str) -> str:
-    """What stands in a route for a segment, by what stands there for the one before it."""
+    """Return a segment's part of the route, by the part of the segment before it."""
     if before in _OWNER_AND_REPO:
         return "{owner}"
     if before == "{owner}":
@@ -184,7 +184,7 @@ class Routes:
 
 
 def is_github_host(host: str) -> bool:
-    """Whether GitHub's API is known to be there."""
+    """Return whether GitHub's API is known to be there."""
     return _GITHUB.fullmatch(host) is not None
 
 

@@ -25,7 +25,7 @@ from otelsync.vocabulary import HTTP_REQUEST_METHOD, SERVER_ADDRESS, URL_FULL
 _log = logging.getLogger("otelsync")
 
 _HTTP: Final = (HTTP_REQUEST_METHOD, "http.method", URL_FULL, "http.url")
-"""What a client span of HTTP has one of, by the stable or the older semantic conventions."""
+"""Attributes of which a client span of HTTP has one, by the stable or the older semantic conventions."""
 _URLS: Final = (URL_FULL, "http.url")
 _HOSTS: Final = (SERVER_ADDRESS, "net.peer.name", "http.host")
 
@@ -74,7 +74,7 @@ class GuardedPropagator(TextMapPropagator):
     def extract(
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
     ) -> Context:
-        """What the guarded one extracts."""
+        """Extract as the guarded propagator does."""
         return self.guarded.extract(carrier, context, getter)
 
     def inject(

@@ -36,7 +36,7 @@ SIGNATURES: Final = frozenset(
 _LONGEST: Final = 8192
 _AUTHORITY: Final = re.compile(r"(?a)[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 _UNCLEAR: Final = re.compile(r"[\x00-\x20\x7f\\]")
-"""What clients read differently: a backslash is a slash to some, and part of the user's name to others."""
+"""Characters that clients read differently: a backslash is a slash to some, and part of the user's name to others."""
 _PARAMETER: Final = re.compile(r"([?&;])([^=&;#]{1,256})=([^&;#]+)")
 _NAME: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
@@ -89,7 +89,7 @@ def _plain_address(text: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a plain host is this machine: ``localhost``, 127.0.0.0/8 or ::1."""
+    """Return whether a plain host is this machine: ``localhost``, 127.0.0.0/8 or ::1."""
     if host == "localhost":
         return True
     try:

@@ -41,7 +41,7 @@ PATCHES = frozenset(("eventlet", "gevent"))
 """Packages that import whatever they stumble upon while they patch."""
 
 BEFORE_CELERY_PATCHES = frozenset(("celery.__main__", "celery.local"))
-"""What Celery imports before ``celery.maybe_patch_concurrency()``."""
+"""Modules that Celery imports before ``celery.maybe_patch_concurrency()``."""
 
 
 class Watch:
@@ -108,14 +108,14 @@ class _Adopted:
 
 
 def _stands_back(name: str) -> bool:
-    """Whether an import of this name says nothing yet."""
+    """Return whether an import of this name says nothing yet."""
     if name.startswith("celery."):
         return name in BEFORE_CELERY_PATCHES
     return "." in name or name in STANDS_BACK or name in sys.stdlib_module_names
 
 
 def _is_patching() -> bool:
-    """Whether the standard library is being patched at this moment, by whoever has led to this import."""
+    """Return whether the standard library is being patched at this moment, by whoever has led to this import."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] in PATCHES:

@@ -20,19 +20,19 @@ SLOW_FLOOR: Final = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a trace may be, on its way to OTLP."""
+    """Bounds on a trace, on its way to OTLP."""
 
     max_spans: int = 5_000
     max_bytes: int = 5_000_000
     """Of encoded spans. Tempo's ``max_bytes_per_trace`` is 5,000,000 by default."""
     keep_slowest: int = 3
-    """How many ordinary pull requests are kept of each call."""
+    """Number of ordinary pull requests that are kept of each call."""
     slow_seconds: float | None = None
     """A pull request that takes as long is slow; None: one that takes five times the median of its trace, and 0.1 s."""
 
 
 class Budget:
-    """What of one trace has gone out so far, and how long its pull requests take.
+    """The budget of one trace: what of it has gone out so far, and how long its pull requests take.
 
     Args:
         limits: What it may be.
@@ -66,7 +66,7 @@ class Budget:
 
     @property
     def used(self) -> float:
-        """Which part of the budget is used."""
+        """The part of the budget that is used, from 0."""
         return max(self.spans / self._limits.max_spans, self.bytes / self._limits.max_bytes)
 
     def copy(self) -> Budget:
@@ -80,7 +80,7 @@ class Budget:
         self._judge()
 
     def is_slow(self, took: int) -> bool:
-        """Whether a pull request that took so many nanoseconds is slow."""
+        """Return whether a pull request that took so many nanoseconds is slow."""
         if took < self._floor:
             return False
         return self._limits.slow_seconds is not None or took >= self._threshold()
@@ -88,9 +88,9 @@ class Budget:
     def _judge(self) -> None:
         used = self.used
         self.is_whole = used < WHOLE
-        """Whether it is left whole."""
+        """True if it is left whole."""
         self.is_spent = used >= SPENT
-        """Whether there is nothing to spare."""
+        """True if there is nothing to spare."""
 
     def _threshold(self) -> int:
         """Five times the median. It is looked up anew whenever there are a tenth more durations."""

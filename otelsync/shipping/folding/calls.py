@@ -46,18 +46,18 @@ _SUMMARY: Final = SYNC_PR_FOLDED
 """A span of this name stands for pull requests whose parent's span does not come."""
 _FAILED: Final = key_value(SYNC_ACTION, "failed")
 _OUTCOME: Final = b"\x0a\x0csync.outcome\x12"
-"""How that attribute begins. A pull request has it only if something is wrong."""
+"""The beginning of that attribute. A pull request has it only if something is wrong."""
 _STATUS_ERROR: Final = b"\x18\x02"
 _IS_REMOTE: Final = 0x200
 _CONSUMER: Final = 5
 
 IsOver = Callable[[str, bytes], bool]
-"""Whether nothing more can come from a journal series about the children of a span."""
+"""Tells whether nothing more can come from a journal series about the children of a span."""
 
 
 @dataclass(slots=True)
 class Folded:
-    """What goes out."""
+    """Spans and sums that go out."""
 
     groups: dict[Place, list[bytes]] = field(default_factory=dict)
     shipped: int = 0
@@ -246,7 +246,7 @@ class Fold:
             self._wait(span.parent_span_id, spans)
 
     def _goes_out(self, span: LeanSpan, trace_id: bytes) -> bool:
-        """Whether a span goes out at once, or waits for a pull request that may be above it."""
+        """Return whether a span goes out at once, or waits for a pull request that may be above it."""
         parent = span.parent_span_id
         has_leaked = self._has_leaked(span.span_id)
         if _is_landmark(span) or self.open.get(parent) is False:
@@ -355,7 +355,7 @@ def _in_order(groups: Iterable[Group]) -> Iterator[tuple[Place, bytes, LeanSpan 
 
 
 def _is_landmark(span: LeanSpan) -> bool:
-    """Whether no pull request can be above a span."""
+    """Return whether no pull request can be above a span."""
     return (
         not span.parent_span_id
         or bool(span.flags & _IS_REMOTE)

@@ -59,7 +59,7 @@ _log = logging.getLogger("otelsync.shipping")
 
 Place = tuple[bytes, bytes]
 IsOver = Callable[[str], bool]
-"""Whether no span of a journal series can end any more."""
+"""Tells whether no span of a journal series can end any more."""
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class Waiting:
 
 @dataclass(slots=True)
 class Chosen:
-    """What has come of some batches."""
+    """The result of choosing from some batches."""
 
     groups: dict[Place, list[bytes]] = field(default_factory=dict)
     kept_back: int = 0
@@ -83,12 +83,12 @@ class Chosen:
         self.groups.setdefault(place, []).append(body)
 
     def batch(self) -> Batch:
-        """What goes out, for a sink."""
+        """Return what goes out, for a sink."""
         return Batch("", 0, 0, [Group(*place, logs=bodies) for place, bodies in self.groups.items()])
 
 
 class Choice:
-    """Which records go out: a pure function of what was recorded, in its order."""
+    """The choice of records that go out: a pure function of what was recorded, in its order."""
 
     def __init__(self) -> None:
         self.waiting: OrderedDict[bytes, Waiting] = OrderedDict()
@@ -184,7 +184,7 @@ class Choice:
         return is_named or _is_landmark(span) or span.parent_span_id in self._landmarks
 
     def _is_slow(self, span: LeanSpan) -> bool:
-        """Whether a span took five times as long as others of its name do, and no blink of an eye."""
+        """Return whether a span took five times as long as others of its name do, and no blink of an eye."""
         took = max(span.end - span.start, 0)
         known = self._durations.get(span.name)
         if known is None:
@@ -221,7 +221,7 @@ def _is_landmark(span: LeanSpan) -> bool:
 
 
 def _went_wrong(span: LeanSpan) -> bool:
-    """Whether a stage failed, in part or wholly, or ended otherwise than it should."""
+    """Return whether a stage failed, in part or wholly, or ended otherwise than it should."""
     if span.status and _STATUS_ERROR in span.status:
         return True
     return any(pair == _FAILED or (pair.startswith(_OUTCOME) and pair != _SUCCESS) for pair in span.attributes)
@@ -277,7 +277,7 @@ class DebugLogs:
             parcel.shaped = [self._on_its_way.batch(), *parcel.content]
 
     def is_behind(self) -> bool:
-        """Whether records are kept back for which there is no reason any more."""
+        """Return whether records are kept back for which there is no reason any more."""
         is_over = self._over() if self._is_on else lambda _: True
         return any(is_over(waiting.series) for waiting in self._choice.waiting.values())
 
@@ -295,7 +295,7 @@ class DebugLogs:
         self._backlog.changed()
 
     def _over(self, *, has_more: bool = False) -> IsOver:
-        """What says whether nothing more can come of a series."""
+        """Return what tells whether nothing more can come of a series."""
         segments = self._backlog.segments.values()
         if has_more or not self._choice.held or not all(segment.caught_up(LOGS) for segment in segments):
             return lambda _: False

@@ -24,14 +24,14 @@ from otelsync.shipping.folding.budget import SPENT, Budget
 from otelsync.vocabulary import NAMED_REPO_BYTES, SYNC_LINK
 
 REPO: Final = NAMED_REPO_BYTES
-"""What the names of repos' spans begin with."""
+"""The beginning of the names of repos' spans."""
 MOST_TRACES: Final = 64
 """Traces with repos that are remembered."""
 REPOS: Final = 200
 """Each repo is reckoned with this part of the budget at least: many may begin before the first of them has spans."""
 
 _REPO_KEY: Final = b"\x0a\x09sync.repo\x12"
-"""How the KeyValue message begins whose key is ``sync.repo``."""
+"""The beginning of the KeyValue message whose key is ``sync.repo``."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class FanOut:
     inside: set[str] = field(default_factory=set)
     """Those that stay, each as a digest of its name: a name may be as long as it likes."""
     is_full: bool = False
-    """Whether all others have traces of their own."""
+    """True if all others have traces of their own."""
 
 
 class FanOuts:

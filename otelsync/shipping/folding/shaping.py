@@ -50,7 +50,7 @@ class Shaping:
         self._fan_outs = FanOuts()
         self._fold = Fold(self._limits, self._fan_outs)
         self._ahead: Fold | None = None
-        """What the traces with repos will have used when all is sent that the shipper has read; None where that is what
+        """Budget that traces with repos will have used when all is sent that the shipper has read; None where that is
         they have used, as the sink keeps up with the shipper."""
 
     def resume(self) -> None:
@@ -116,7 +116,7 @@ class Shaping:
             parcel.shaped = [self._on_its_way.batch(), *parcel.batches]
 
     def is_behind(self) -> bool:
-        """Whether spans are kept back for which there is no reason any more."""
+        """Return whether spans are kept back for which there is no reason any more."""
         return bool(self._fold.overdue(time.time(), self._over() if self._is_on else lambda *_: True))
 
     def settle(self, sink: str, outcome: Outcome) -> Outcome:
@@ -138,7 +138,7 @@ class Shaping:
         return _without(outcome, out.added)
 
     def _look_ahead(self) -> Fold:
-        """What goes on from where the fold is, to see what comes of the traces with repos."""
+        """Go on from where the fold is, to see what comes of the traces with repos."""
         traces = self._fan_outs.traces
         ahead = Fold(self._limits, self._fan_outs, traces.__contains__)
         ahead.open.update(self._fold.open)
@@ -173,7 +173,7 @@ class Shaping:
                     self._fan_outs.begin(span.trace_id, span.attributes, budget)
 
     def _over(self, *, has_more: bool = False) -> IsOver:
-        """What says whether a span can still come, or anything below it."""
+        """Return what tells whether a span can still come, or anything below it."""
         segments = self._backlog.segments.values()
         if has_more or not self._fold.held or not all(segment.caught_up(TRACES) for segment in segments):
             return lambda *_: False
@@ -187,7 +187,7 @@ class Shaping:
 
 
 def _goes_on(segment: Segment) -> bool:
-    """Whether the process of a series may write more."""
+    """Return whether the process of a series may write more."""
     return segment.header.state != CLOSED and process_alive(segment.header)
 
 

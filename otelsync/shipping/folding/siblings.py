@@ -26,7 +26,7 @@ class Held(NamedTuple):
     trace_id: bytes
     """The trace in which it is to go out."""
     sum: int = 0
-    """How many spans are summed up in its attributes."""
+    """Number of spans that are summed up in its attributes."""
 
 
 Item = tuple[Held, ...]
@@ -35,7 +35,7 @@ Item = tuple[Held, ...]
 
 @dataclass(slots=True)
 class Siblings:
-    """What is known of the ordinary pull requests below one span. Its size does not depend on how many they are."""
+    """The ordinary pull requests below one span, in a size that does not depend on their number."""
 
     trace_id: bytes
     place: Place
@@ -56,7 +56,7 @@ class Siblings:
     slowest: list[tuple[int, int, Item]] = field(default_factory=list)
     """A heap: duration in nanoseconds, a number of its own, and the spans."""
     keeps: int = 0
-    """How many have been kept so far, for a while."""
+    """Number of those kept so far, for a while."""
 
     def pass_time(self, start: int, end: int) -> None:
         """Take note of when one of them was, in Unix nanoseconds."""
@@ -66,7 +66,7 @@ class Siblings:
             self.last_end = end
 
     def is_among_slowest(self, took: int, most: int) -> bool:
-        """Whether one that took so long is among the `most` slowest so far."""
+        """Return whether one that took so long is among the `most` slowest so far."""
         return most > 0 and (len(self.slowest) < most or took > self.slowest[0][0])
 
     def keep(self, took: int, item: Item, most: int) -> Item:
@@ -105,5 +105,5 @@ class Siblings:
 
 
 def spans_in(spans: Iterable[Held]) -> int:
-    """How many recorded spans these stand for."""
+    """Return the number of recorded spans that these stand for."""
     return sum(1 + held.sum for held in spans)

@@ -61,7 +61,7 @@ def load_fold(text: str, fold: Fold) -> None:
 
 
 def dump_fan_outs(fan_outs: FanOuts, ahead: Fold) -> str:
-    """What has been decided about repos, and what of the traces' budgets was used by then."""
+    """Return the decisions about repos, and the part of the traces' budgets that was used by then."""
     document = {
         key.hex(): [known.is_full, sorted(known.inside), _budget(ahead.budgets.get(key) or Budget(ahead.limits))]
         for key, known in fan_outs.traces.items()

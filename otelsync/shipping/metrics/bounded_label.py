@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 OTHER: Final = "other"
-"""What stands for every value beyond the bound."""
+"""Stands for every value beyond the bound."""
 LONGEST: Final = 128
 """Characters of a value; a longer one is cut."""
 

@@ -15,7 +15,7 @@ from otelsync import vocabulary
 Kind = Literal["counter", "gauge", "histogram"]
 
 SERVICE: Final = vocabulary.SERVICE_NAME
-"""What every metric has in addition: in OTLP on the resource, for Prometheus as a label."""
+"""Label that every metric has in addition: in OTLP on the resource, for Prometheus as a label."""
 PIPELINE: Final = vocabulary.SYNC_PIPELINE
 REPO: Final = vocabulary.SYNC_REPO
 OUTCOME: Final = vocabulary.SYNC_OUTCOME

@@ -50,11 +50,11 @@ _IDENTITY: Final = frozenset(
         vocabulary.HOST_NAME,
     )
 )
-"""What a resource says of a service, and not of one of its processes."""
+"""Attributes of a resource that are about a service, and not about one of its processes."""
 
 
 class _Place(NamedTuple):
-    """Where a span was recorded."""
+    """The process that recorded a span."""
 
     service: str
     counts: ItemCounts
@@ -339,7 +339,7 @@ def _is_ours(group: Group) -> bool:
 
 
 def _stage_of(name: bytes) -> tuple[str, str]:
-    """What kind of stage a span is, as the label says it, and its name."""
+    """Return the kind of stage that a span is, as the label has it, and its name."""
     kind, _, rest = _text(name).removeprefix("sync.").partition(" ")
     if kind != "stage":
         return kind, rest

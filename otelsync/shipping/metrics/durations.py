@@ -16,13 +16,13 @@ SCALE: Final = 3
 MOST_BUCKETS: Final = 160
 """Buckets that a histogram goes out with, as in the SDK; a wider one is made coarser."""
 FRESH_SECONDS: Final = 60.0
-"""How long an exemplar stands against faster ones."""
+"""Seconds for which an exemplar stands against faster ones."""
 
 _PER_OCTAVE: Final = 1 << SCALE
 _ORIGIN: Final = math.log2(1e9) * _PER_OCTAVE
 """A second, in nanoseconds: where bucket 0 begins."""
 _HAIR: Final = 1e-9
-"""What rounding may add, so that a bound belongs to the bucket below it, as OTLP says."""
+"""Allowance for rounding, so that a bound belongs to the bucket below it, as OTLP says."""
 
 CLASSIC: Final = (-10, -8, -6, -4, -2, *range(16))
 """The bounds of Prometheus' classic buckets, as powers of two: from 1 ms in few steps to 9 hours."""
@@ -40,7 +40,7 @@ class Exemplar(NamedTuple):
 
 @dataclass(slots=True)
 class Durations:
-    """How many durations fell into each bucket. All times are in nanoseconds."""
+    """Counts of durations by bucket. All times are in nanoseconds."""
 
     count: int = 0
     total: int = 0
@@ -92,7 +92,7 @@ class Durations:
         return scale, offset, [buckets.get(index, 0) for index in range(offset, max(buckets) + 1)]
 
     def classic(self) -> list[tuple[float, int]]:
-        """How many durations did not exceed each bound of `CLASSIC`, in seconds."""
+        """Return the number of durations that did not exceed each bound of `CLASSIC`, in seconds."""
         counted, at_most = self.zeros, []
         indexes = sorted(self.buckets)
         position = 0

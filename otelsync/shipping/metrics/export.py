@@ -17,7 +17,7 @@ from otelsync.otlp.options import OtlpEndpoint
 from otelsync.otlp.reply import Reply, printable
 
 _NOT_HERE: Final = ("HTTP 404", "HTTP 405", "HTTP 501", "UNIMPLEMENTED")
-"""How endpoints say that they take no metrics."""
+"""Answers of endpoints that take no metrics."""
 
 _log = logging.getLogger("otelsync.shipping")
 
@@ -107,7 +107,7 @@ class MetricExport:
 
 
 def _rejection(content: bytes) -> str:
-    """Why a successful answer rejects something; empty if it does not. One that cannot be read rejects nothing."""
+    """Return why a successful answer rejects something; empty if it does not, or cannot be read."""
     if not content:
         return ""
     from google.protobuf.message import DecodeError

@@ -1,4 +1,4 @@
-"""How many items a stage has counted that nobody below it has: each item counts once, wherever it was counted.
+"""Items that a stage has counted and nobody below it has: each item counts once, wherever it was counted.
 
 A stage's ``sync.items.*`` hold what was counted in it and in all stages below. Pull requests count one by one as they
 end, other stages what they have beyond these. What was counted below stages that are still open stands in the
@@ -22,7 +22,7 @@ Below = dict[str, dict[str, Counts]]
 
 
 class ItemCounts:
-    """What was counted below the open spans of one series.
+    """Counts below the open spans of one series.
 
     Args:
         below: Where that is kept. It is changed.

@@ -60,7 +60,7 @@ class MetricSeries:
         self.lock = threading.RLock()
         """Held by whoever adds several things that belong together."""
         self.resources: dict[str, Mapping[str, object]] = {}
-        """What is known of each service beside its name."""
+        """Attributes of each service beside its name."""
         self._most_values = most_values
         self._most_series = most_series
         self._bounds: dict[str, BoundedLabel] = {}

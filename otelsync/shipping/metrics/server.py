@@ -25,7 +25,7 @@ from otelsync.version import __version__
 MOST_REQUESTS: Final = 8
 """Answered at a time; a further one is hung up on."""
 SECONDS: Final = 10.0
-"""How long a request and its answer may take."""
+"""Seconds that a request and its answer may take."""
 _FRESH: Final = 0.5
 """Seconds for which an answer serves others too."""
 _AGAIN: Final = 5.0
@@ -54,7 +54,7 @@ class MetricsServer:
 
     @property
     def url(self) -> str:
-        """Where the metrics are; empty as long as they are nowhere."""
+        """Address of the metrics; empty as long as there is none."""
         if self._server is None:
             return ""
         host = self._address[0]
@@ -105,8 +105,8 @@ class MetricsServer:
                 is_taken = error.errno == errno.EADDRINUSE
                 if not said:
                     said = True
-                    place, mend = f"{self._address[0]}:{self._address[1]}", "; it is tried again" if is_taken else ""
-                    _log.warning("no metrics on %s: %s%s", place, error.strerror or error, mend)
+                    place, fix = f"{self._address[0]}:{self._address[1]}", "; it is tried again" if is_taken else ""
+                    _log.warning("no metrics on %s: %s%s", place, error.strerror or error, fix)
                 if not is_taken:
                     return None
             self._closing.wait(_AGAIN)

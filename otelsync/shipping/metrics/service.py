@@ -37,7 +37,7 @@ class MetricsService:
 
     @property
     def url(self) -> str:
-        """Where the metrics are served; empty as long as they are not."""
+        """Address of the metrics; empty as long as there is none."""
         return self._server.url if self._server else ""
 
     def open(self) -> None:

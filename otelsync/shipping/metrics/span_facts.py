@@ -1,4 +1,4 @@
-"""What metrics ask of a span: a few of its attributes, each decoded once, as most of them repeat."""
+"""Facts that metrics need of a span: a few of its attributes, each decoded once, as most of them repeat."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _WANTED: Final = frozenset(
 _HEADS: Final = frozenset(bytes((0x0A, len(name))) + name.encode() for name in _WANTED)
 _ITEMS_BEGIN: Final = ITEMS.encode()
 _ALWAYS_ANEW: Final = frozenset((b"\x0a\x0dvcs.chan", b"\x0a\x10vcs.chan", b"\x0a\x08url.full"))
-"""How attributes begin that are not wanted, and are others in each span: not worth a place in the memory."""
+"""Beginnings of attributes that are not wanted and differ in each span: not worth a place in the memory."""
 _MOST: Final = 4_096
 _LONGEST: Final = 256
 """Bytes of an attribute that is worth remembering."""
@@ -85,11 +85,11 @@ class Facts:
         return int(self.number(name) or 0)
 
     def has(self, *names: str) -> bool:
-        """Whether one of these is there."""
+        """Return whether one of these is there."""
         return not self._values.keys().isdisjoint(names)
 
     def items(self) -> dict[str, int]:
-        """What was counted, by what became of it, without ``fetched``, which is the sum."""
+        """Return the counts by fate, without ``fetched``, which is the sum."""
         counted = {name[len(ITEMS) :]: self.whole(name) for name in self._values if name.startswith(ITEMS)}
         return {action: count for action, count in counted.items() if count and action != "fetched"}
 
