@@ -14,13 +14,14 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m examples.github_sync demo
 
 test: $(VENV)/.installed check servers
-	OTELSYNC_PURE_PYTHON=1 $(BIN)/python -m pytest -q $(RECORDING_TESTS)
-	$(BIN)/python -m pytest
+	OTELSYNC_PURE_PYTHON=1 $(BIN)/python -m pytest -q -n 3 $(RECORDING_TESTS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Redis, RabbitMQ and Chromium, which the tests start; nothing is done where they are installed.
 servers:

@@ -22,7 +22,9 @@ README = ROOT / "README.md"
 METRICS = ROOT / "docs" / "metrics.md"
 PAGES = (README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"^(?:<!-- (?P<note>[^\n]*) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 _VARYING = (
     (re.compile(r"\d{12}-SYNC-[0-9A-F]{8}"), "SYNC-ID"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "SPAN-ID"),
@@ -40,17 +42,33 @@ class Block:
     line: int
     language: str
     text: str
+    note: str = ""
+    """The comment on the line before: what a test has to know to run it."""
 
     def __str__(self) -> str:
         return f"{self.page.name}:{self.line}"
 
 
-def blocks(page: Path, language: str) -> Iterator[Block]:
-    """The blocks of one language, in order."""
+def every_block(page: Path) -> Iterator[Block]:
+    """Yield every block of a page, in order."""
     text = page.read_text(encoding="utf-8")
     for found in _BLOCK.finditer(text):
-        if found[1] == language:
-            yield Block(page, text.count("\n", 0, found.start()) + 1, language, found[2])
+        line = text.count("\n", 0, found.start()) + 1
+        yield Block(page, line, found["language"], found["text"], found["note"] or "")
+
+
+def blocks(page: Path, language: str) -> Iterator[Block]:
+    """Yield the blocks of one language, in order."""
+    return (block for block in every_block(page) if block.language == language)
+
+
+def saved_programs(page: Path) -> dict[str, str]:
+    """Return the programs that a page asks its reader to save, by the name of the file."""
+    text = page.read_text(encoding="utf-8")
+    return {
+        found[1]: found[2]
+        for found in re.finditer(r"Save this as `([\w.]+)`:\n\n```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    }
 
 
 def example() -> str:

@@ -69,7 +69,7 @@ def test_a_library_that_nobody_knows_is_named() -> None:
 def test_a_library_that_is_not_installed_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A library that is known and not there is refused with the command that installs it."""
     monkeypatch.setattr(instrumentation, "_requirement", lambda name: f"no-such-distribution-{name}")
-    with pytest.raises(otelsync.ConfigurationError, match=r"pip install 'otelsync\[httpx\]'"):
+    with pytest.raises(otelsync.ConfigurationError, match=r"otelsync\[httpx\]"):
         otelsync.instrument("httpx")
     otelsync.instrument()
     assert switched_on() == ()

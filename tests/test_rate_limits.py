@@ -301,7 +301,7 @@ class TestWarnings:
     @pytest.mark.parametrize("value", ["1", "-0.1", "nan", "10%", "much"])
     def test_a_threshold_that_is_no_part_is_refused(self, value: str) -> None:
         """A limit that is always low, or never, is a mistake; configure() says so."""
-        with pytest.raises(otelsync.ConfigurationError, match=r"such as 0\.1 for a tenth"):
+        with pytest.raises(otelsync.ConfigurationError, match=r"parts of the limit from 0 to 0\.99"):
             otelsync.configure(rate_limit_low=value)
 
     def test_a_warning_is_a_record_of_its_span(self, recorded: Recorded) -> None:

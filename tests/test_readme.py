@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,9 +13,12 @@ import documents
 import promql_parser
 import pytest
 from documents import Block
+from runs_to_report import reported
+from stored import SYNC_ID
 
 import otelsync
 from otelsync.cli import main
+from otelsync.reports.writing import write_report
 from otelsync.settings.table import markdown
 from otelsync.shipping.metrics import catalogue as metric_catalogue
 from otelsync.shipping.metrics.catalogue import CATALOGUE, prometheus_name
@@ -33,7 +37,8 @@ def _commands() -> Iterator[str]:
     """The otelsync commands in shell blocks and in running text."""
     for page in documents.PAGES:
         for block in documents.blocks(page, "sh"):
-            yield from (line.partition("#")[0] for line in block.text.splitlines() if line.startswith("otelsync "))
+            lines = (line.partition("#")[0] for line in block.text.splitlines() if line.startswith("otelsync "))
+            yield from (line for line in lines if line.count('"') % 2 == 0)  # a quoted program goes on below
         if page.name != "events.md":  # messages, some of which begin with our name
             yield from re.findall(r"`(otelsync [a-z][^`]*)`", page.read_text(encoding="utf-8"))
 
@@ -77,6 +82,8 @@ def test_every_command_that_is_named_exists() -> None:
     unknown = []
     for line in set(_commands()):
         _, name, *arguments = shlex.split(line)
+        if name.startswith("--"):
+            continue  # an option of the command itself
         command = main.get_command(click.Context(main), name)
         try:
             assert command is not None
@@ -121,3 +128,21 @@ def _anchors(page: Path) -> set[str]:
     """The headings of a page, as GitHub makes anchors of them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_architecture_names_what_there_is() -> None:
+    """Each path in docs/architecture.md exists, and each room of otelsync is named."""
+    page = (documents.ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`((?:otelsync|tests|docs|examples|benchmarks)/[\w./-]*|pyproject\.toml)`", page))
+    assert {path for path in paths if not (documents.ROOT / path).exists()} == set()
+    rooms = {f"otelsync/{init.parent.name}/" for init in (documents.ROOT / "otelsync").glob("*/__init__.py")}
+    modules = {f"otelsync/{module.name}" for module in (documents.ROOT / "otelsync").glob("[a-z]*.py")}
+    assert rooms | modules <= paths
+
+
+def test_the_keys_of_a_summary_are_listed(tmp_path: Path) -> None:
+    """docs/reports.md lists the keys of summary.json."""
+    page = (documents.ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`(\w+)`", page.partition("## summary.json")[2].partition("## ")[0]))
+    folder = write_report(reported(tmp_path / "store.db"), SYNC_ID, tmp_path / "out")
+    assert set(json.loads((folder / "summary.json").read_text())) <= listed

@@ -126,7 +126,7 @@ def _celery(company: Company) -> Iterator[Finding]:
     if not company.has_celery:
         return
     if not company.has_our_celery or "celery" not in company.instrumentations:
-        fix = "pip install --upgrade 'otelsync[celery]'"
+        fix = "install otelsync with its extra, otelsync[celery]"
         yield problem(
             _STEP, "celery_not_traced", "Celery is installed and its integration is not: tasks leave no spans", fix
         )

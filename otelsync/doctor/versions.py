@@ -105,5 +105,5 @@ def _extension() -> Iterator[Finding]:
     if os.environ.get("OTELSYNC_PURE_PYTHON", "") not in ("", "0"):
         fix = "unset OTELSYNC_PURE_PYTHON"
     else:
-        fix = "install a C compiler, then: pip install --force-reinstall --no-binary otelsync otelsync"
+        fix = "install a C compiler, then install otelsync again"
     yield ok(_STEP, "no_extension", "the C extension is not used: recording works, at about twice the price", fix)

@@ -155,7 +155,9 @@ def _forget_waiting(name: str) -> None:
 def _check(name: str) -> None:
     _check_known(name)
     if not _installed(_requirement(name)):
-        raise ConfigurationError("instrument()", name, f"it is not installed: pip install 'otelsync[{name}]'")
+        raise ConfigurationError(
+            "instrument()", name, f"it is not installed: install otelsync with the extra {name}, otelsync[{name}]"
+        )
 
 
 def _check_known(name: str) -> None:

@@ -25,7 +25,7 @@ def test_200_kills_lose_nothing(tmp_path: Path) -> None:
         for killer in killers:
             assert killer.answer() == "all dead", killer.log
             assert killer.log == ""
-        command(killers[0].environment, "ship", "--once", "--timeout", "60")
+        command(killers[0].environment, "ship", "--once", "--timeout", "600")
         delivered, stored = found_at_endpoint(server), found_in_store(killers[0].store)
     tally = Tally()
     tallies = [path for seed in SEEDS for path in tmp_path.glob(f"{seed}-*")]
