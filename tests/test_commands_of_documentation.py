@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -103,7 +104,8 @@ class Reader:
             self.run(commands, int(block.note.removeprefix("exits with ").partition(":")[0]))
         else:
             self.run(commands)
-        self.environment |= dict(re.findall(r"^export (\w+)=(\S+)$", commands, re.MULTILINE))
+        exports = (shlex.split(line)[1] for line in commands.splitlines() if line.startswith("export "))
+        self.environment |= dict(line.split("=", 1) for line in exports)
 
     def _start(self, commands: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
