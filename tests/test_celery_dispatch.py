@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+import celery_here
 import pytest
 import redis
 from celery import Celery, chain, group
+from celery_here import working
 from opentelemetry import trace
 from opentelemetry.sdk import trace as sdk
+from otlp_server import eventually
 from recorded import Recorded
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -124,6 +128,75 @@ sync.pipeline p       [success] created=2
   run/repo            [success]
     sync.repo acme/c  [success] created=1"""
     )
+
+
+def _wait() -> None:
+    with otelsync.rate_limit_wait(0.0), otelsync.rate_limit_wait(0.0, kind="secondary"):
+        pass
+
+
+def _decorated() -> None:
+    otelsync.stage("step")(_wait)()
+
+
+def _log() -> None:
+    otelsync.get_logger().info("working")
+    with otelsync.stage("step") as stage:
+        stage.event("step.done", size=1)
+        stage.skip("nothing new")
+
+
+def _track() -> None:
+    with otelsync.stage("batches") as stage:
+        assert list(stage.track(range(3))) == [0, 1, 2]
+
+
+def _pull_request() -> None:
+    with otelsync.pull_request(1) as pull:
+        pull.set(action="created")
+
+
+def _api_call() -> None:
+    with otelsync.api_call("GET /x"), otelsync.rate_limit_wait(0.0):
+        pass
+
+
+def _pipeline() -> None:
+    with otelsync.pipeline("inner"), otelsync.repo("acme/a") as repo:
+        repo.count(failed=1)
+
+
+@pytest.mark.parametrize("body", [_wait, _decorated, _log, _track, _pull_request, _api_call, _pipeline])
+def test_whatever_a_task_of_it_does(recorded: Recorded, body: Callable[[], None]) -> None:
+    """A task of a dispatched pipeline can use every kind of stage, in the pipeline's place or below it."""
+    app = celery_here.make_app()
+    task = app.task(name="body", shared=False)(body)
+    with working(app):
+        with otelsync.pipeline("p") as run:
+            result = run.dispatch(task.si())
+        assert celery_here.outcome(result) is None
+        eventually(lambda: recorded.span("sync.pipeline p").ended)
+    assert recorded.span("sync.pipeline p").attributes["sync.tasks.succeeded"] == 1
+
+
+def test_waits_of_its_tasks_are_summed(recorded: Recorded) -> None:
+    """The pipeline has the seconds that rate limits took in its tasks, and in its block before."""
+
+    def wait() -> None:
+        with otelsync.rate_limit_wait(0.02):
+            time.sleep(0.02)
+
+    app = celery_here.make_app()
+    task = app.task(name="wait", shared=False)(wait)
+    with working(app):
+        with otelsync.pipeline("p") as run:
+            wait()
+            run.dispatch(group([task.si(), task.si()], app=app))
+        eventually(lambda: recorded.span("sync.pipeline p").ended)
+    waits = [span for span in recorded.spans if span.name == "sync.rate_limit.wait"]
+    seconds = sum(span.attributes["sync.rate_limit.actual_seconds"] for span in waits)
+    whole = recorded.span("sync.pipeline p").attributes["sync.rate_limit.waited_seconds"]
+    assert (len(waits), whole) == (3, pytest.approx(seconds, abs=0.005))
 
 
 def _free_port() -> int:

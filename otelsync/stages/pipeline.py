@@ -17,7 +17,7 @@ from otelsync.logs.installed import emit
 from otelsync.recording.runtime_context import leave
 from otelsync.recording.scope import SyncScope
 from otelsync.stages import dispatchers
-from otelsync.stages.stage import Milestone
+from otelsync.stages.stage import WAITED, Milestone
 
 if TYPE_CHECKING:
     from celery.canvas import Signature
@@ -94,6 +94,8 @@ class Pipeline(Milestone):
         self._counts = {"fetched": fetched, **items} if fetched else items
         self._parts, self._parts_failed = figures.get("parts", 0), figures.get("parts_failed", 0)
         self._items_failed = figures.get("items_failed", 0) + items.get("failed", 0)
+        if figures.get(WAITED):
+            span.set_attribute(vocabulary.SYNC_RATE_LIMIT_WAITED_SECONDS, figures[WAITED] / 1000)
         tasks = {kind: figures.get(f"tasks.{kind}", 0) for kind in ("succeeded", "failed", "cancelled")}
         if any(tasks.values()):
             span.set_attributes({f"{vocabulary.SYNC_TASKS_}{kind}": number for kind, number in tasks.items()})

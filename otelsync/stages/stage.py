@@ -45,6 +45,9 @@ _log = logging.getLogger("otelsync")
 _RECORDED_IN: Final = "__otelsync_recorded_in__"
 """The key in an exception's ``__dict__`` that holds the id of the trace in which it was recorded."""
 
+WAITED: Final = "waited_ms"
+"""The figure with the milliseconds that rate limits have taken."""
+
 _INTERNAL: Final = SpanKind.INTERNAL
 
 
@@ -260,6 +263,7 @@ class Stage:
             "parts": self._parts,
             "parts_failed": self._parts_failed,
             "items_failed": self._items_failed - self._counts.get("failed", 0),
+            WAITED: round(self.waited * 1000),
         }
         return {name: number for name, number in (figures | parts).items() if number}
 
@@ -371,6 +375,8 @@ class Milestone(Stage):
 
 class Collector(Stage):
     """A stage without a span: takes the counts of a task that is a part of a dispatched pipeline."""
+
+    span = trace.INVALID_SPAN
 
     def __init__(self) -> None:
         super().__init__("", {})
