@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,7 +167,9 @@ def _answers(port: int, question: bytes, answer: bytes, process: subprocess.Pope
 
 
 def _free_port() -> int:
-    with closing(socket.socket()) as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port
+    """A port that no connection gets by chance between now and the server's start: one below the ephemeral ones."""
+    while True:
+        port = random.randrange(10_000, 32_768)
+        with closing(socket.socket()) as bound, suppress(OSError):
+            bound.bind(("127.0.0.1", port))
+            return port

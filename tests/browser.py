@@ -32,7 +32,7 @@ class Browser:
     def dom(self, page: Path) -> str:
         """The document as it stands after loading, as HTML."""
         result = subprocess.run(
-            [*self._command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+            [*self._command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=300, check=True
         )
         return result.stdout
 

@@ -23,7 +23,7 @@ from trace_tree import Node, draw
 import otelsync
 from otelsync.recording.runtime_context import current_scope
 
-PATIENCE = 10.0
+PATIENCE = 120.0
 """Seconds after which a task that gives no result has failed its test."""
 
 
@@ -148,7 +148,7 @@ def expect(recorded: Recorded, tree: str, *shown: str) -> None:
         return "\n" + draw((replace(node, start=node.start + _turn(node)) for node in recorded.spans), *shown, roll=99)
 
     try:
-        eventually(lambda: drawn() == tree, 10)
+        eventually(lambda: drawn() == tree)
     except AssertionError:
         raise AssertionError(f"expected:{tree}\n\ntraced:{drawn()}") from None
 

@@ -98,7 +98,7 @@ def run(home: Path, *arguments: str, python: Path = Path(sys.executable)) -> str
         env=environment | {"OTELSYNC_HOME": str(home), "HOME": str(home), "OTELSYNC_REPORTS": "off"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr

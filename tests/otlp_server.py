@@ -163,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, answer: Answer) -> None:
         if answer.hang:
-            self.server.ended.wait(60)
+            self.server.ended.wait(300)
         if answer.trickle:
             self._trickle()
         if answer.hang or answer.trickle or answer.drop:
@@ -220,7 +220,7 @@ def otlp_server(context: ssl.SSLContext | None = None, *, port: int = 0) -> Iter
         thread.join()
 
 
-def eventually(condition: Callable[[], object], timeout: float = 20.0) -> None:
+def eventually(condition: Callable[[], object], timeout: float = 120.0) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + timeout
     while not condition():

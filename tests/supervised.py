@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 OTELSYNC = [sys.executable, "-m", "otelsync.cli"]
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds that any of them may take. Only one that hangs takes as long."""
 
 RECORDER = """

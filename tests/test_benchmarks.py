@@ -36,7 +36,7 @@ def sink() -> Iterator[Sink]:
 
 def _send(sink: Sink, path: str, body: bytes, **headers: str) -> None:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    with urlopen(Request(sink.url + path, data=body, headers=names, method="POST"), timeout=10) as answer:
+    with urlopen(Request(sink.url + path, data=body, headers=names, method="POST"), timeout=60) as answer:
         answer.read()
 
 
@@ -65,7 +65,7 @@ def test_compressed_requests_are_unpacked(sink: Sink) -> None:
 
 def test_chunked_requests_are_read_to_their_end(sink: Sink) -> None:
     """A body in chunks counts, and the connection serves the next request."""
-    connection = HTTPConnection(sink.url.removeprefix("http://"), timeout=10)
+    connection = HTTPConnection(sink.url.removeprefix("http://"), timeout=60)
     body = _traces("sync.pr", "sync.pr")
     for _ in range(2):
         connection.request("POST", "/v1/traces", body=iter([body[:5], body[5:]]), encode_chunked=True)
@@ -125,7 +125,7 @@ def test_a_reset_starts_over(sink: Sink) -> None:
 
 def test_an_agent_tells_which_protocols_it_speaks(sink: Sink) -> None:
     """ddtrace asks an agent for its endpoints before it sends."""
-    with urlopen(f"{sink.url}/info", timeout=10) as answer:
+    with urlopen(f"{sink.url}/info", timeout=60) as answer:
         assert "/v0.5/traces" in json.loads(answer.read())["endpoints"]
 
 

@@ -99,7 +99,7 @@ class Work:
                 stderr=output,
             )
         try:
-            client = "from project import work; print(work.delay(1, 2).get(timeout=60))"
+            client = "from project import work; print(work.delay(1, 2).get(timeout=120))"
             asked = python(client, **{**variables, "TAKEN": "", "PYTHONWARNINGS": "ignore"}, OTEL_SDK_DISABLED="true")
             assert asked.stdout.endswith("3\n"), asked.stderr + self.output
         finally:

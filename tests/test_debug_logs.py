@@ -194,7 +194,7 @@ with otelsync.pipeline("p"), otelsync.repo("acme/api"), otelsync.api_call("list"
         "OTELSYNC_SHIP": "off",
         "PYTHONPATH": str(Path(__file__).parents[1]),
     }
-    subprocess.run([sys.executable, "-c", program], env=environment, timeout=60, check=False)
+    subprocess.run([sys.executable, "-c", program], env=environment, timeout=300, check=False)
     ship(recording)
     assert noted(endpoint) == {"of the call": 1, "of one in the middle": 1}
 

@@ -38,7 +38,7 @@ def run(home: Path, *arguments: str, **environment: str) -> subprocess.Completed
         [sys.executable, "-W", "error", "-m", "otelsync.cli", "doctor", "--home", str(home), *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         env={**os.environ, **environment},
     )
@@ -184,7 +184,7 @@ def test_opentelemetry_instrument_puts_another_provider_in_place(tmp_path: Path)
             [*command, "-m", "otelsync.cli", "doctor", "--json", "--home", str(tmp_path / "home")],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
             env={**os.environ, **environment},
         )

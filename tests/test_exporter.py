@@ -251,7 +251,7 @@ def test_abort_ends_a_request_that_hangs(server: OtlpServer) -> None:
             while not server.received:
                 time.sleep(0.005)
             sink.abort()
-            assert future.result(timeout=20).retry
+            assert future.result(timeout=120).retry
         assert sink.send(spans(1)).retry
     assert len(server.received) == 1
 
@@ -337,7 +337,7 @@ class _Traces(TraceServiceServicer):
     def Export(self, request: ExportTraceServiceRequest, context: Any) -> ExportTraceServiceResponse:  # noqa: N802
         self.calls += 1
         self.metadata = dict(context.invocation_metadata())
-        self.hang.wait(30)
+        self.hang.wait(120)
         if self.failures:
             self._fail(context, *self.failures.pop(0))
         found = [s for r in request.resource_spans for o in r.scope_spans for s in o.spans]
@@ -421,7 +421,7 @@ def test_grpc_ends_with_the_timeout_and_with_an_abort() -> None:
             while service.calls == calls:
                 time.sleep(0.005)
             sink.abort()
-            assert future.result(timeout=20).retry
+            assert future.result(timeout=120).retry
 
 
 def test_grpc_without_a_server_asks_for_a_retry() -> None:

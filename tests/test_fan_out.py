@@ -31,7 +31,7 @@ QUICK = Backoff(0.005, 0.02)
 
 def sinks_to(traces: OtlpServer, logs: OtlpServer) -> list[OtlpSink]:
     ends: list[tuple[Signal, OtlpServer]] = [("traces", traces), ("logs", logs)]
-    return [OtlpSink(OtlpEndpoint(signal, f"{server.url}/v1/{signal}", timeout=10)) for signal, server in ends]
+    return [OtlpSink(OtlpEndpoint(signal, f"{server.url}/v1/{signal}", timeout=60)) for signal, server in ends]
 
 
 def step_often(shipper: Shipper) -> None:

@@ -76,7 +76,7 @@ def states(directory: Path) -> list[int]:
 
 def write_until(journal: Journal, happened: Callable[[], bool], first: int) -> int:
     """Write small spans, numbered from `first`, until something has happened; returns the next number."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     number = first
     while not happened():
         assert time.monotonic() < deadline, "it never happened"
@@ -233,7 +233,7 @@ def test_a_signal_handler_records_in_the_middle_of_an_append(journal: Journal) -
 
     before = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     written = 0
     try:
         while (handled < 200 or written < 3000) and time.monotonic() < deadline:
@@ -359,7 +359,7 @@ print(json.dumps([journal.dropped, said]))
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.stderr == ""

@@ -449,7 +449,7 @@ def test_a_child_s_records_that_its_parent_logs_again_are_once(tmp_path: Path) -
         "context = multiprocessing.get_context('fork')\n"
         "queue = context.Queue()\n"
         "child = context.Process(target=work, args=(queue,)); child.start()\n"
-        "record = queue.get(timeout=30)\n"
+        "record = queue.get(timeout=120)\n"
         "logging.getLogger(record.name).handle(record); child.join()\n"
     )
     done = python(PRELUDE + code, OTELSYNC_HOME=str(tmp_path), OTELSYNC_SHIP="off", OTEL_SERVICE_NAME="program")

@@ -62,9 +62,9 @@ pytestmark = pytest.mark.usefixtures("_on")
 def test_inside_an_api_call_the_span_is_named_by_its_method(recorded: Recorded, listener: Listener) -> None:
     """The stage says what is called, so the HTTP span nests below it as it always did."""
     with otelsync.pipeline("p"), otelsync.repo("acme/api"), otelsync.api_call("list_pull_requests"):
-        requests.get(f"{listener.url}/repos/acme/api/pulls", timeout=5)
+        requests.get(f"{listener.url}/repos/acme/api/pulls", timeout=60)
         with otelsync.pull_request(7):
-            requests.get(f"{listener.url}/repos/acme/api/pulls/7", timeout=5)
+            requests.get(f"{listener.url}/repos/acme/api/pulls/7", timeout=60)
     assert (
         recorded.tree(*SHOWN, "url.template")
         == """
@@ -80,8 +80,8 @@ sync.pipeline p                  [success]
 def test_outside_an_api_call_the_span_is_named_by_its_route(recorded: Recorded, listener: Listener) -> None:
     """Also inside a repo, and without any stage: a hundred pull requests are one name."""
     with otelsync.repo("acme/api"):
-        requests.get(f"{listener.url}/repos/acme/api/pulls/7/files?page=2", timeout=5)
-    requests.post(f"{listener.url}/items/42", timeout=5)
+        requests.get(f"{listener.url}/repos/acme/api/pulls/7/files?page=2", timeout=60)
+    requests.post(f"{listener.url}/items/42", timeout=60)
     assert (
         recorded.tree(*SHOWN)
         == """
@@ -93,7 +93,7 @@ POST /items/{id}                                  status_code=200"""
 
 def test_the_attributes_are_the_stable_conventions(recorded: Recorded, listener: Listener) -> None:
     """Those of OpenTelemetry's instrumentation, under their stable names."""
-    requests.get(f"{listener.url}/x?page=2", timeout=5)
+    requests.get(f"{listener.url}/x?page=2", timeout=60)
     (span,) = recorded.spans
     assert span.kind == 3
     assert {key: span.attributes[key] for key in span.attributes if key != "user_agent.original"} == {
@@ -114,8 +114,8 @@ def test_no_secret_of_a_url_is_recorded(recorded: Recorded, listener: Listener) 
     secrets = ("Sw0rdfish", "Hunt3r", "T0psecret", "S1gned")
     url = f"http://{secrets[0]}:{secrets[1]}@127.0.0.1:{listener.port}/x"
     with pytest.raises(requests.RequestException):
-        requests.get(f"http://{secrets[0]}:{secrets[1]}@127.0.0.1:1/x?api_key={secrets[2]}", timeout=5)
-    requests.get(f"{url}?access_token={secrets[2]}&X-Amz-Signature={secrets[3]}&page=2", timeout=5)
+        requests.get(f"http://{secrets[0]}:{secrets[1]}@127.0.0.1:1/x?api_key={secrets[2]}", timeout=60)
+    requests.get(f"{url}?access_token={secrets[2]}&X-Amz-Signature={secrets[3]}&page=2", timeout=60)
     assert all(secret in listener.paths[0] for secret in secrets[2:])
     assert [secret for secret in secrets if secret in str(recorded.spans[1])] == []
     assert recorded.spans[1].attributes["url.full"] == (
@@ -133,7 +133,7 @@ class TestErrors:
     ) -> None:
         """As OpenTelemetry has it; not modified is no error."""
         listener.answers["/x"] = [Answer(status)]
-        requests.get(f"{listener.url}/x", timeout=5)
+        requests.get(f"{listener.url}/x", timeout=60)
         (span,) = recorded.spans
         assert (span.status, span.attributes.get("error.type")) == expected
 
@@ -141,7 +141,7 @@ class TestErrors:
         """The connection that is closed without an answer is requests' own error, and the span's."""
         listener.answers["/x"] = [Answer(dropped=True)]
         with pytest.raises(requests.ConnectionError):
-            requests.get(f"{listener.url}/x", timeout=5)
+            requests.get(f"{listener.url}/x", timeout=60)
         (span,) = recorded.spans
         assert (span.status, span.attributes["error.type"]) == ("ERROR", "ConnectionError")
 
@@ -150,7 +150,7 @@ class TestErrors:
         with pytest.raises(ValueError, match="PreparedRequests"):
             requests.Session().send(requests.Request("GET", "http://127.0.0.1/"))  # type: ignore[arg-type]
         with pytest.raises(requests.exceptions.MissingSchema):
-            requests.get("nonsense", timeout=5)
+            requests.get("nonsense", timeout=60)
         assert recorded.spans == []
 
 
@@ -159,7 +159,7 @@ class TestRedirects:
         """Siblings, counted from the second on."""
         listener.redirects |= {"/a": "/b", "/b": "/c"}
         with otelsync.api_call("get"):
-            response = requests.get(f"{listener.url}/a", timeout=5)
+            response = requests.get(f"{listener.url}/a", timeout=60)
         assert [each.status_code for each in response.history] == [302, 302]
         assert (
             recorded.tree(*SHOWN, roll=9)
@@ -181,7 +181,7 @@ sync.api get  [success]
             for options in ({}, {"stream": True}, {"allow_redirects": False}):
                 listener.answers["/b"] = [Answer(301, {"Location": "/c", "Set-Cookie": "k=v"}, b"moved")]
                 session = requests.Session()
-                response = session.get(f"{listener.url}/a", timeout=5, **options)  # type: ignore[arg-type]
+                response = session.get(f"{listener.url}/a", timeout=60, **options)  # type: ignore[arg-type]
                 following = response.next.url if response.next else None
                 histories = [[each.url for each in each.history] for each in response.history]
                 seen.append((response.url, response.text, histories, dict(session.cookies), following))
@@ -195,7 +195,7 @@ sync.api get  [success]
         session = requests.Session()
         session.max_redirects = 3
         with pytest.raises(requests.TooManyRedirects), otelsync.api_call("get"):
-            session.get(f"{listener.url}/a", timeout=5)
+            session.get(f"{listener.url}/a", timeout=60)
         assert recorded.tree(roll=2) == "\nsync.api get  [failure]\n  GET         x4"
 
     def test_a_prepared_request_can_be_sent_bare(self, recorded: Recorded, listener: Listener) -> None:
@@ -213,9 +213,9 @@ sync.api get  [success]
 
         def hook(response: requests.Response, *_: Any, **__: Any) -> None:
             if response.url.endswith("/b"):
-                session.get(f"{listener.url}/token", timeout=5)
+                session.get(f"{listener.url}/token", timeout=60)
 
-        session.get(f"{listener.url}/a", timeout=5, hooks={"response": hook})
+        session.get(f"{listener.url}/a", timeout=60, hooks={"response": hook})
         counts = {span.attributes["url.template"]: span.attributes.get(SHOWN[1]) for span in recorded.spans}
         assert counts == {"/a": None, "/b": 1}
         assert listener.paths == ["/a", "/b", "/token"]
@@ -224,7 +224,7 @@ sync.api get  [success]
         """Digest authentication sends again below the session."""
         challenge = {"WWW-Authenticate": 'Digest realm="r", nonce="n", qop="auth"'}
         listener.answers["/x"] = [Answer(401, challenge), Answer()]
-        requests.get(f"{listener.url}/x", timeout=5, auth=HTTPDigestAuth("a", "b"))
+        requests.get(f"{listener.url}/x", timeout=60, auth=HTTPDigestAuth("a", "b"))
         (span,) = recorded.spans
         assert (span.attributes[SHOWN[0]], span.attributes[SHOWN[1]]) == (200, 1)
 
@@ -240,7 +240,7 @@ class TestRetriesBelow:
         ]
         session = retrying(status_forcelist=[403, 502, 503], backoff_factor=0.01)
         with otelsync.pipeline("p"), otelsync.api_call("get"):
-            session.get(f"{listener.url}/x", timeout=5)
+            session.get(f"{listener.url}/x", timeout=60)
         session.close()
         assert (
             recorded.tree(
@@ -271,7 +271,7 @@ sync.pipeline p             [success]
         """The exhausted limit is logged with the span of that send, though the caller only ever sees the answer."""
         listener.answers["/x"] = [Answer(403, limited(0)), Answer(headers=limited(4999))]
         session = retrying(status_forcelist=[403])
-        session.get(f"{listener.url}/x", timeout=5, headers={"Authorization": "token ghp_" + "h" * 36})
+        session.get(f"{listener.url}/x", timeout=60, headers={"Authorization": "token ghp_" + "h" * 36})
         session.close()
         sent = next(span for span in recorded.spans if span.attributes[SHOWN[0]] == 403)
         assert recorded.line("sync.rate_limit.exhausted")["span_id"] == sent.span_id
@@ -280,7 +280,7 @@ sync.pipeline p             [success]
         """With the type of its error."""
         listener.answers["/x"] = [Answer(dropped=True), Answer()]
         session = retrying()
-        session.get(f"{listener.url}/x", timeout=5)
+        session.get(f"{listener.url}/x", timeout=60)
         session.close()
         assert (
             recorded.tree(*SHOWN, "error.type")
@@ -296,7 +296,7 @@ GET /x  status_code=200 resend_count=1
         listener.answers["/x"] = [Answer(502)] * 3
         session = retrying(total=2, status_forcelist=[502], raise_on_status=raises)
         try:
-            session.get(f"{listener.url}/x", timeout=5)
+            session.get(f"{listener.url}/x", timeout=60)
             assert not raises
         except requests.exceptions.RetryError:
             assert raises
@@ -308,7 +308,7 @@ GET /x  status_code=200 resend_count=1
         """Requests' own adapter has a retry object as well, which allows none."""
         listener.answers["/x"] = [Answer(dropped=True)]
         with pytest.raises(requests.ConnectionError):
-            requests.get(f"{listener.url}/x", timeout=5)
+            requests.get(f"{listener.url}/x", timeout=60)
         assert len(recorded.spans) == 1
 
 
@@ -317,8 +317,8 @@ class TestRateLimits:
         """The last response's figures are those of the API call."""
         listener.answers["/x"] = [Answer(headers=limited(4000)), Answer(headers=limited(3999, Retry_After="7"))]
         with otelsync.api_call("list"):
-            requests.get(f"{listener.url}/x", timeout=5)
-            requests.get(f"{listener.url}/x", timeout=5)
+            requests.get(f"{listener.url}/x", timeout=60)
+            requests.get(f"{listener.url}/x", timeout=60)
         first, second = [span.attributes for span in recorded.spans if span.name == "GET"]
         stage = recorded.span("sync.api list").attributes
         assert first["sync.rate_limit.remaining"] == 4000
@@ -339,7 +339,7 @@ class TestRateLimits:
         token = "token ghp_" + "w" * 36
         with otelsync.repo("acme/api"):
             for _ in range(4):
-                requests.get(f"{listener.url}/x", timeout=5, headers={"Authorization": token})
+                requests.get(f"{listener.url}/x", timeout=60, headers={"Authorization": token})
         warned = [line for line in recorded.lines if line["level"] == "warning"]
         spans = [span for span in recorded.spans if span.name == "GET /x"]
         assert [(line["event"], line["span_id"]) for line in warned] == [
@@ -356,7 +356,7 @@ class TestRateLimits:
         with otelsync.api_call("prs", kind="graphql"):
             for _ in range(3):
                 token = {"Authorization": f"token graphql-of-port-{listener.port}"}
-                requests.post(f"{listener.url}/graphql", json={"query": "{}"}, timeout=5, headers=token)
+                requests.post(f"{listener.url}/graphql", json={"query": "{}"}, timeout=60, headers=token)
         first, second, third = [span.attributes.get("sync.rate_limit.remaining") for span in recorded.spans[:3]]
         assert (first, second, third) == (77, 0, None)
         assert recorded.line("sync.rate_limit.exhausted")["resource"] == "graphql"
@@ -365,7 +365,7 @@ class TestRateLimits:
         """It is the caller's to read."""
         assert recorded
         listener.answers["/graphql"] = [Answer(body=b'{"data":{"rateLimit":{}}}')]
-        with requests.get(f"{listener.url}/graphql", timeout=5, stream=True) as response:
+        with requests.get(f"{listener.url}/graphql", timeout=60, stream=True) as response:
             assert response.raw.read() == b'{"data":{"rateLimit":{}}}'
 
 
@@ -384,7 +384,7 @@ class TestSwitching:
     def test_upstreams_own_cannot_come_beside_it(self, recorded: Recorded, listener: Listener) -> None:
         """While ours is on, OpenTelemetry's takes itself for switched on already."""
         RequestsInstrumentor().instrument()
-        requests.get(f"{listener.url}/x", timeout=5)
+        requests.get(f"{listener.url}/x", timeout=60)
         assert len(recorded.spans) == 1
         assert RequestsInstrumentor().is_instrumented_by_opentelemetry
 
@@ -394,10 +394,10 @@ class TestSwitching:
         RequestsInstrumentor().instrument()
         theirs = requests.Session.send
         Instrumentor().instrument()
-        requests.get(f"{listener.url}/x", timeout=5)
+        requests.get(f"{listener.url}/x", timeout=60)
         Instrumentor().uninstrument()
         assert requests.Session.send is theirs
-        requests.get(f"{listener.url}/x", timeout=5)
+        requests.get(f"{listener.url}/x", timeout=60)
         RequestsInstrumentor().uninstrument()
         Instrumentor().instrument()
         assert [span.name for span in recorded.spans] == ["GET /x", "GET"]
@@ -415,7 +415,7 @@ class TestSwitching:
             patched.setattr(requests.Session, "send", theirs)
             Instrumentor().uninstrument()
             assert requests.Session.send is theirs
-            requests.get(f"{listener.url}/x", timeout=5)
+            requests.get(f"{listener.url}/x", timeout=60)
             assert recorded.spans == []
         requests.Session.send = ours.__wrapped__  # type: ignore[attr-defined, method-assign]
         Instrumentor().instrument()
@@ -433,11 +433,11 @@ class TestSwitching:
 
         Instrumentor().uninstrument()
         Instrumentor().instrument(request_hook=request_hook, response_hook=response_hook, excluded_urls="hidden")
-        requests.get(f"{listener.url}/x", timeout=5)
-        requests.get(f"{listener.url}/hidden", timeout=5)
+        requests.get(f"{listener.url}/x", timeout=60)
+        requests.get(f"{listener.url}/hidden", timeout=60)
         session = retrying(status_forcelist=[502])
         listener.answers["/hidden"] = [Answer(502)]
-        session.get(f"{listener.url}/hidden", timeout=5)
+        session.get(f"{listener.url}/hidden", timeout=60)
         session.close()
         assert called == ["GET", "200"]
         assert [span.name for span in recorded.spans] == ["mine"]
@@ -449,7 +449,7 @@ class TestSwitching:
         monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "database")
         Instrumentor().uninstrument()
         Instrumentor().instrument()
-        requests.get(f"{listener.url}/x?token=abcdef", timeout=5)
+        requests.get(f"{listener.url}/x?token=abcdef", timeout=60)
         (span,) = recorded.spans
         assert span.attributes["http.url"] == f"{listener.url}/x?token=[redacted]"
         assert "url.full" not in span.attributes
@@ -464,7 +464,7 @@ class TestSwitching:
 
         monkeypatch.setattr("otelsync.integrations.http.calls._routes.route", fail)
         monkeypatch.setattr("otelsync.stages.rate_limits.read_response", fail)
-        assert requests.get(f"{listener.url}/x", timeout=5).status_code == 200
+        assert requests.get(f"{listener.url}/x", timeout=60).status_code == 200
         assert [span.name for span in recorded.spans] == ["GET"]
         said = [line for line in recorded.lines if line["event"].startswith("Call.")]
         assert [line["level"] for line in said] == ["debug", "debug"]
@@ -474,4 +474,4 @@ def test_outside_any_configuration_calls_go_through(listener: Listener) -> None:
     """Switched on without a provider, it records nothing and changes nothing."""
     otelsync.shutdown()
     listener.redirects["/a"] = "/b"
-    assert requests.get(f"{listener.url}/a", timeout=5).url.endswith("/b")
+    assert requests.get(f"{listener.url}/a", timeout=60).url.endswith("/b")

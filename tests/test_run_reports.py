@@ -19,7 +19,7 @@ from otelsync.reports.process import environment_of_report
 from otelsync.settings import Settings
 from otelsync.store.writing import StoreSink
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds that a report may take. Only one that hangs takes as long."""
 GATE = """
 import os, sys, time

@@ -38,7 +38,7 @@ def ship(tmp_path: Path, server: OtlpServer) -> Iterator[Callable[..., Shipper]]
     made: list[Shipper] = []
 
     def make(limits: Limits | None = LIMITS, directory: Path = tmp_path, **options: Any) -> Shipper:
-        sink = OtlpSink(OtlpEndpoint("traces", f"{server.url}/v1/traces", timeout=10))
+        sink = OtlpSink(OtlpEndpoint("traces", f"{server.url}/v1/traces", timeout=60))
         made.append(Shipper(directory, otlp=[sink], limits=limits, backoff=Backoff(0.005, 0.02), **options))
         return made[-1]
 

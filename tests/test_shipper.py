@@ -207,7 +207,7 @@ def test_a_failing_sink_holds_up_no_other(tmp_path: Path, server: OtlpServer, sh
     shippers.append(
         shipper := Shipper(tmp_path, otlp=sinks(server, "traces"), store=shelf, max_batch_records=5, backoff=QUICK)
     )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while len(shelf.spans) < 50:
         shipper.step()
         assert time.monotonic() < deadline
@@ -235,7 +235,7 @@ def test_nothing_is_lost_while_an_endpoint_is_down(
     server.always = answer
     JournalFile(tmp_path, alive=False).spans(20).logs(5).write()
     shippers.append(shipper := Shipper(tmp_path, otlp=sinks(server, "traces", timeout=0.05), backoff=QUICK))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while len(server.received) < 4:
         assert time.monotonic() < deadline
         assert not shipper.drain(0.05)
@@ -713,7 +713,7 @@ def test_many_forks_under_load_never_deadlock(tmp_path: Path, server: OtlpServer
         print(thread.stop(20))
     """
     run = [sys.executable, "-c", textwrap.dedent(program)]
-    result = subprocess.run(run, capture_output=True, text=True, check=False, timeout=120)
+    result = subprocess.run(run, capture_output=True, text=True, check=False, timeout=300)
     assert result.stdout.strip() == "True", result.stderr
     assert len(set(server.numbers)) == 800
 

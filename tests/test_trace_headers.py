@@ -70,8 +70,8 @@ def injected(**attributes: Any) -> dict[str, str]:
 
 
 CLIENTS = [
-    pytest.param(RequestsInstrumentorOfOurs, lambda url: requests.get(url, timeout=5), id="requests"),
-    pytest.param(RequestsInstrumentor, lambda url: requests.get(url, timeout=5), id="upstream's requests"),
+    pytest.param(RequestsInstrumentorOfOurs, lambda url: requests.get(url, timeout=60), id="requests"),
+    pytest.param(RequestsInstrumentor, lambda url: requests.get(url, timeout=60), id="upstream's requests"),
     pytest.param(HttpxInstrumentor, lambda url: httpx.get(url, follow_redirects=True), id="httpx"),
 ]
 
@@ -142,7 +142,7 @@ def test_the_programs_own_trace_headers_stay(recorded: Recorded, listener: Liste
     assert recorded
     theirs = "00-11111111111111111111111111111111-2222222222222222-01"
     with switched_on(RequestsInstrumentorOfOurs):
-        requests.get(f"http://{FOREIGN}:{listener.port}/", headers={"traceparent": theirs}, timeout=5)
+        requests.get(f"http://{FOREIGN}:{listener.port}/", headers={"traceparent": theirs}, timeout=60)
     assert listener.heard[0]["traceparent"] == theirs
 
 
@@ -223,8 +223,8 @@ def test_a_span_that_is_not_sampled_is_guarded_too(
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     record()
     with switched_on(RequestsInstrumentorOfOurs):
-        requests.get(f"http://127.0.0.1:{listener.port}/near", timeout=5)
-        requests.get(f"http://{FOREIGN}:{listener.port}/far", timeout=5)
+        requests.get(f"http://127.0.0.1:{listener.port}/near", timeout=60)
+        requests.get(f"http://{FOREIGN}:{listener.port}/far", timeout=60)
     near, far = listener.heard
     assert int(near["traceparent"][-2:], 16) & 1 == 0
     assert "traceparent" not in far

@@ -129,7 +129,7 @@ def noticed(recorded: Recorded) -> None:
     def changes() -> int:
         return recorded.text.count("otelsync.verbosity.changed")
 
-    before, deadline = changes(), time.monotonic() + 20
+    before, deadline = changes(), time.monotonic() + 120
     while changes() == before:
         assert time.monotonic() < deadline
         with otelsync.stage("s"):

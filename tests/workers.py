@@ -24,7 +24,7 @@ from trace_tree import Node
 import otelsync
 
 JOURNEYS = Path(__file__).with_name("journeys")
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds that a worker may take for anything. Only one that hangs takes as long."""
 QUICK = {"OTELSYNC_STORE": "on", "OTELSYNC_REPORTS": "off"}
 """What a worker records is in the store soon, and no report of it lies about."""
@@ -204,7 +204,7 @@ class Caller:
     def expect(self, trace_id: str, tree: str, *shown: str) -> None:
         """Hold that a trace comes to look like `tree`; see :func:`drawn`."""
         expectation = Expectation(trace_id, tree, shown)
-        deadline = time.monotonic() + PATIENCE / 3
+        deadline = time.monotonic() + PATIENCE
         while drawn(trace(self.home, trace_id), *shown) != tree and time.monotonic() < deadline:
             time.sleep(0.02)
         hold(self.home, expectation)

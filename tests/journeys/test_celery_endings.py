@@ -59,7 +59,7 @@ class Crew:
 
     def expect(self, trace_id: str, tree: str, *shown: str) -> list[Node]:
         """Hold that a trace comes to look like `tree`; returns its runs."""
-        deadline = time.monotonic() + PATIENCE / 3
+        deadline = time.monotonic() + PATIENCE
         while (found := self._drawn(trace_id, *shown)) != tree and time.monotonic() < deadline:
             time.sleep(0.02)
         assert found == tree

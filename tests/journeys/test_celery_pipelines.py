@@ -70,7 +70,7 @@ class Crew:
     def expect(self, trace_id: str, tree: str, *shown: str) -> Node:
         """Hold that the trace comes to look like `tree`, and return the pipeline's span."""
         node = self.wait_for(trace_id)
-        deadline = time.monotonic() + PATIENCE / 4
+        deadline = time.monotonic() + PATIENCE
         while (found := drawn(self.nodes(trace_id), *shown)) != tree and time.monotonic() < deadline:
             time.sleep(0.02)
         assert found == tree

@@ -25,7 +25,7 @@ from otelsync.shipping.ledger import read_ledger
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 @pytest.fixture

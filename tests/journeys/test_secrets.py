@@ -120,7 +120,7 @@ def through_requests(text: str, secret: str, port: int) -> None:
         ):
             with suppress(requests.RequestException):
                 requests.get(
-                    address, headers={"Authorization": f"Bearer {secret}", "X-Note": text.split("\n")[0]}, timeout=5
+                    address, headers={"Authorization": f"Bearer {secret}", "X-Note": text.split("\n")[0]}, timeout=60
                 )
 
 

@@ -61,7 +61,7 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 orphan = Path("/proc", os.read(reads, 20).decode())
-deadline = time.monotonic() + 20
+deadline = time.monotonic() + 120
 while orphan.exists() and time.monotonic() < deadline:
     time.sleep(0.01)
 print("reaped" if not orphan.exists() else "a zombie")
@@ -262,7 +262,7 @@ def add(x, y):
     return x + y
 
 if __name__ == "__main__":
-    print(sum(result.get(timeout=50) for result in [add.delay(1, number) for number in range(3)]))
+    print(sum(result.get(timeout=120) for result in [add.delay(1, number) for number in range(3)]))
 """
 CELERY_TRACE = "apply_async/proj.add\n  run/proj.add        [success]"
 

@@ -47,7 +47,7 @@ def test_another_process_takes_over(tmp_path: Path, seed: int) -> None:
                 owner.kill()
                 tally.read(tmp_path / "tally")
                 other.record(2000)
-                eventually(lambda: not list(owner.journal.glob(f"{owner.process.pid}-*")), 60)
+                eventually(lambda: not list(owner.journal.glob(f"{owner.process.pid}-*")))
                 assert other.ask("flush", 60) == "True", other.log
                 assert other.end() == 0
         delivered, stored = found_at_endpoint(server), found_in_store(other.store)

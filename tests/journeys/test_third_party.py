@@ -47,16 +47,16 @@ PROGRAMS = {
         "next-steps",
         "proj",
         "from celery import chain, group\nfrom proj.tasks import add, mul, xsum",
-        "[add.delay(2, 2).get(timeout=60), mul.apply_async((4, 4), countdown=0.2).get(timeout=60),"
-        " xsum.delay([1, 2, 3]).get(timeout=60), group(add.s(i, i) for i in range(10))().get(timeout=60),"
-        " chain(add.s(2, 2), mul.s(8))().get(timeout=60)]",
+        "[add.delay(2, 2).get(timeout=120), mul.apply_async((4, 4), countdown=0.2).get(timeout=120),"
+        " xsum.delay([1, 2, 3]).get(timeout=120), group(add.s(i, i) for i in range(10))().get(timeout=120),"
+        " chain(add.s(2, 2), mul.s(8))().get(timeout=120)]",
         runs=15,
     ),
     "redis": Program(
         "stamping",
         "myapp",
         "import examples\nfrom tasks import identity\nfrom revoke_example import create_canvas, revoke_then_run",
-        "[identity.delay('x').get(timeout=60), create_canvas(3).delay().get(timeout=60), examples.run_example1(),"
+        "[identity.delay('x').get(timeout=120), create_canvas(3).delay().get(timeout=120), examples.run_example1(),"
         " examples.run_example2(), examples.run_example3(), revoke_then_run()]",
         runs=30,
         revoked=1,
