@@ -66,6 +66,7 @@ def measure(name: str, prs: int, sink: Sink, *, timed: bool = False) -> Measurem
 def _in_another_process(name: str, prs: int, sink: Sink, directory: Path, timed: bool) -> Measurement:
     command = [sys.executable, "-m", "benchmarks.measurement", name, str(prs), sink.url, str(directory)]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN_SETTINGS)}
+    environment |= {key: value for key, value in os.environ.items() if key == "OTELSYNC_PURE_PYTHON"}
     environment |= {"XDG_STATE_HOME": str(directory), "HOME": str(directory)}
     finished = subprocess.run(
         command + ["--timed"] * timed,

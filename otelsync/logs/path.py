@@ -24,7 +24,7 @@ from otelsync.logs import context_variables, own_events  # noqa: F401  # own_eve
 from otelsync.logs.fields import ExcInfo, with_error, without_own_names
 from otelsync.logs.json_lines import as_rendered, dumped, plain
 from otelsync.logs.output import Output, Stream
-from otelsync.logs.record_bytes import id_of, ids_in, in_scope_logs, otlp_head
+from otelsync.logs.record_bytes import encoded_ids_in, id_of, in_scope_logs, otlp_head
 from otelsync.logs.verbosity import Levels
 from otelsync.otlp import encoding as otlp
 from otelsync.recording.runtime_context import CURRENT
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _NAMES: Final = {number: name for name, number in LEVELS.items()}
 _pack_times: Final = Struct("<BQBQ").pack
+_SPAN_ID: Final = b'","span_id":"'
 _MICROSECONDS: Final = tuple(b"%03d" % n for n in range(1000))
 
 
@@ -212,7 +213,7 @@ class LogPath:
     def _write(self, head: Head, fields: Mapping[str, Any], span: Span | None, error: ExcInfo | None) -> None:
         """Journal and render a record, step by step."""
         now = time.time_ns()
-        trace_id, span_id, ids, scope = ids_in(span)
+        trace_id, span_id, ids, scope = encoded_ids_in(span)
         is_plain = error is None and scope.reserved.isdisjoint(fields) and not (head.id and EVENT_ID in fields)
         if not is_plain:
             error = fields.get("exc_info", error)
@@ -225,7 +226,7 @@ class LogPath:
         if self._output.is_text:
             record = {"timestamp": _timestamp(now), **head.record}
             if trace_id:
-                record |= {"trace_id": trace_id, "span_id": span_id}
+                record |= {"trace_id": trace_id.decode(), "span_id": span_id.decode()}
             self._output.write({**record, **scope.rendered, **fields})
             return
         if not is_plain and not scope.rendered.keys().isdisjoint(fields):
@@ -233,21 +234,17 @@ class LogPath:
         self._output.write_line(self._line(head, trace_id, span_id, scope, fields, now))
 
     def _line(
-        self, head: Head, trace_id: str, span_id: str, scope: SyncScope, fields: Mapping[str, Any], now: int
+        self, head: Head, trace_id: bytes, span_id: bytes, scope: SyncScope, fields: Mapping[str, Any], now: int
     ) -> bytes:
         """Render a line of JSON: what does not change from record to record is copied."""
         millisecond, line_start = self._millisecond
         if millisecond != now // 1_000_000:
             line_start = self._new_millisecond(now // 1_000_000)
+        microseconds, carried = _MICROSECONDS[now // 1000 % 1000], scope.json_bytes
+        carried, rest = (carried, dumped(fields)[1:]) if fields else (carried[:-1], b"}\n")
         if trace_id:
-            begin = b'%s%s","span_id":"%s' % (head.json, trace_id.encode(), span_id.encode())
-            scope_bytes = scope.json_bytes
-        else:
-            begin, scope_bytes = head.json_outside, scope.json_bytes[1:]
-        rest = dumped(fields)[1:] if fields else b""
-        if not fields:
-            scope_bytes = scope_bytes[:-1] + b"}\n"
-        return b"".join((line_start, _MICROSECONDS[now // 1000 % 1000], begin, scope_bytes, rest))
+            return b"".join((line_start, microseconds, head.json, trace_id, _SPAN_ID, span_id, carried, rest))
+        return b"".join((line_start, microseconds, head.json_outside, carried[1:], rest))
 
     def _new_millisecond(self, millisecond: int) -> bytes:
         """Render what the lines of one millisecond begin with."""
@@ -262,12 +259,13 @@ class LogPath:
         """Journal the record; returns the fields free of secrets."""
         encoder = self._encoder
         redactions = encoder.redactions
-        parts = [_pack_times(0x09, now, 0x59, now), head.otlp, ids]
+        carried = scope.log_bytes
+        encoded: list[bytes] = []
         if scope.keys.isdisjoint(fields):
-            parts.append(scope.log_bytes)
-            encoder.extend(parts, fields)
+            encoder.extend(encoded, fields)
         else:
-            encoder.extend(parts, {**scope.attributes, **fields})
+            carried = b""
+            encoder.extend(encoded, {**scope.attributes, **fields})
         if encoder.redactions != redactions:
             fields = {key: self.redactor.redact_value(key, value) for key, value in fields.items()}
         provider = self._provider
@@ -276,7 +274,8 @@ class LogPath:
                 self._heads.clear()
                 head = self._new_head(head.level, head.logger, head.event) or head
             try:
-                provider.journal.append(LOG, head.ref, in_scope_logs(b"".join(parts)), now)
+                body = b"".join((_pack_times(0x09, now, 0x59, now), head.otlp, ids, carried, *encoded))
+                provider.journal.append(LOG, head.ref, in_scope_logs(body), now)
             except Exception as problem:
                 provider.journal.drop(ENCODE_ERROR, LOG)
                 _complain(problem)
