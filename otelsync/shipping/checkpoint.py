@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import os
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
 import orjson
 
@@ -137,9 +139,14 @@ def load(directory: Path) -> Checkpoint | None:
     except OSError as error:
         raise CheckpointError(str(error)) from error
     try:
-        return _checkpoint(orjson.loads(_checked(text)))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        document = orjson.loads(_checked(text))
+        if document["version"] != 1:
+            raise ValueError("unknown version")
+        checkpoint: Checkpoint = _read(Checkpoint, document)
+        _check_bodies(checkpoint)
+    except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{NAME} is damaged: {type(error).__name__}") from error
+    return checkpoint
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> None:
@@ -171,90 +178,31 @@ def _checked(text: bytes) -> bytes:
     return document
 
 
-def _checkpoint(document: object) -> Checkpoint:
-    """The checkpoint that a JSON document describes. Any other document raises ValueError, TypeError or KeyError."""
-    top = _mapping(document)
-    if top["version"] != 1:
-        raise ValueError("unknown version")
-    return Checkpoint(
-        sinks={name: [_text(signal) for signal in _list(value)] for name, value in _mapping(top["sinks"]).items()},
-        files={name: _progress(_mapping(value)) for name, value in _mapping(top["files"]).items()},
-        open={name: _open_series(_mapping(value)) for name, value in _mapping(top["open"]).items()},
-        verdicts={key: _verdict(_mapping(value)) for key, value in _mapping(top.get("verdicts", {})).items()},
-        totals={
-            sink: {signal: _counts(counts) for signal, counts in _mapping(value).items()}
-            for sink, value in _mapping(top["totals"]).items()
-        },
-        recorded=_counts(top["recorded"]),
-        dropped={signal: _counts(value) for signal, value in _mapping(top["dropped"]).items()},
-        corrupted_bytes=_count(top["corrupted_bytes"]),
-        retired=[_text(name) for name in _list(top["retired"])],
-        fold=_text(top.get("fold", "")),
-        held=_count(top.get("held", 0)),
-        debug_logs=_text(top.get("debug_logs", "")),
-        held_logs=_count(top.get("held_logs", 0)),
-        fan_outs=_text(top.get("fan_outs", "")),
-        metrics=_metrics(_mapping(top.get("metrics", {}))),
-    )
+def _read(kind: Any, value: Any) -> Any:
+    """Make a JSON value what `kind` says: a dataclass, dict, list, text or count. Raises TypeError for any other value.
 
-
-def _progress(document: dict[str, object]) -> FileProgress:
-    return FileProgress(
-        cursors=_counts(document["cursors"]),
-        taken={sink: _counts(value) for sink, value in _mapping(document["taken"]).items()},
-    )
-
-
-def _open_series(document: dict[str, object]) -> OpenSeries:
-    stages = {key: [_text(part) for part in _list(value)] for key, value in _mapping(document["stages"]).items()}
-    if any(len(parts) != 3 for parts in stages.values()):
-        raise ValueError("an open stage has a body, a resource and a scope")
-    for parts in stages.values():
-        _ = [decode(part) for part in parts]
-    return OpenSeries(_text(document["boot_id"]), _count(document["last_seen"]), stages)
-
-
-def _verdict(document: dict[str, object]) -> Verdict:
-    verdict = Verdict(_text(document["body"]), _count(document["read_at"]))
-    decode(verdict.body)
-    return verdict
-
-
-def _metrics(document: dict[str, object]) -> MetricMemory:
-    below = {series: _mapping(spans) for series, spans in _mapping(document.get("below", {})).items()}
-    return MetricMemory(
-        service=_text(document.get("service", "")),
-        below={series: {key: _counts(value) for key, value in spans.items()} for series, spans in below.items()},
-        ledger=_counts(document.get("ledger", {})),
-        last_success={
-            pipeline: _counts(repos) for pipeline, repos in _mapping(document.get("last_success", {})).items()
-        },
-    )
-
-
-def _counts(value: object) -> Counts:
-    return {name: _count(count) for name, count in _mapping(value).items()}
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise TypeError("not a count")
+    Fields that are not there have their defaults, and those of later versions are ignored.
+    """
+    is_record: bool = is_dataclass(kind)
+    plain: Any = dict if is_record else get_origin(kind) or kind
+    if type(value) is not plain or (kind is int and value < 0):
+        raise TypeError(f"not a {plain.__name__}")
+    if is_record:
+        return kind(**{name: _read(part, value[name]) for name, part in _fields(kind).items() if name in value})
+    if plain is dict:
+        return {key: _read(get_args(kind)[1], part) for key, part in value.items()}
+    if plain is list:
+        return [_read(get_args(kind)[0], part) for part in value]
     return value
 
 
-def _mapping(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise TypeError("not an object")
-    return value
+_fields = cache(get_type_hints)
 
 
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise TypeError("not an array")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a string")
-    return value
+def _check_bodies(checkpoint: Checkpoint) -> None:
+    """Raise ValueError unless each open stage has a body, a resource and a scope, and all are base64."""
+    for series in checkpoint.open.values():
+        for body, resource, scope in series.stages.values():
+            _ = decode(body), decode(resource), decode(scope)
+    for verdict in checkpoint.verdicts.values():
+        decode(verdict.body)
