@@ -19,7 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import lean_logs
-from otelsync.otlp.encoding import varint
+from otelsync.otlp.encoding import field as encoded_field
 from otelsync.shipping.folding.budget import SPENT, Budget
 from otelsync.vocabulary import NAMED_REPO_BYTES, SYNC_LINK
 
@@ -126,7 +126,7 @@ def divided(body: bytes, trace_id: bytes) -> tuple[bytes, bytes]:
     stand_in.ClearField("events")
     stand_in.ClearField("links")
     stand_in.links.append(_link(trace_id, root.span_id, "repo"))
-    return _field(root), _field(stand_in)
+    return encoded_field(0x12, root.SerializeToString()), encoded_field(0x12, stand_in.SerializeToString())
 
 
 def logs_at_home(batches: Sequence[Batch], fan_outs: FanOuts) -> list[Batch]:
@@ -165,8 +165,3 @@ def _digest(repo: bytes) -> str:
 def _link(trace_id: bytes, span_id: bytes, stage: str) -> Span.Link:
     about = KeyValue(key=SYNC_LINK, value=AnyValue(string_value=stage))
     return Span.Link(trace_id=trace_id, span_id=span_id, attributes=[about])
-
-
-def _field(span: Span) -> bytes:
-    message = span.SerializeToString()
-    return b"\x12" + varint(len(message)) + message
