@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from otelsync.journal.batch import Batch
-from otelsync.journal.format import HEADER_SIZE
+from otelsync.journal.format import CLOSED, HEADER_SIZE
 from otelsync.journal.header import JournalError, JournalHeader, UnknownVersionError, process_alive
 from otelsync.journal.names import SegmentName, list_segments
 from otelsync.journal.reader import JournalReader
@@ -112,6 +112,14 @@ class Backlog:
         turn = self._turn % max(len(names), 1)
         for name in names[turn:] + names[:turn]:
             yield sorted(series[name], key=lambda segment: segment.name.sequence)
+
+    def unfinished(self, sink: str) -> set[str] | None:
+        """The series whose processes may write more; None as long as `sink` has yet to take what is there."""
+        segments = sorted(self.segments.values(), key=lambda segment: segment.name.sequence)
+        if not all(segment.caught_up(sink) for segment in segments):
+            return None
+        last = {segment.name.series: segment.header for segment in segments}
+        return {series for series, header in last.items() if header.state != CLOSED and process_alive(header)}
 
     def read(self, segment: Segment, start: int, max_bytes: int, max_records: int) -> Batch | None:
         """The next batch of a file from `start`; None when there is nothing to read, or not yet."""

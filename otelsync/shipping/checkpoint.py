@@ -61,6 +61,10 @@ class OpenSeries:
     stages: dict[str, list[str]] = field(default_factory=dict)
     """Span id to [body, resource, scope], each base64."""
 
+    def bodies(self) -> list[bytes]:
+        """Return the open stages as the journal held them."""
+        return [decode(stage[0]) for stage in self.stages.values()]
+
 
 @dataclass(slots=True)
 class Verdict:

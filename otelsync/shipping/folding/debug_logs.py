@@ -15,12 +15,10 @@ from typing import Any, Final
 import orjson
 
 from otelsync.journal.batch import Batch, Group
-from otelsync.journal.format import CLOSED
-from otelsync.journal.header import process_alive
 from otelsync.otlp.decoding import LeanSpan, lean_logs, lean_spans
 from otelsync.otlp.encoding import key_value
 from otelsync.otlp.exporter import Outcome
-from otelsync.shipping.backlog import Backlog, Segment
+from otelsync.shipping.backlog import Backlog
 from otelsync.shipping.checkpoint import decode, encode
 from otelsync.shipping.folding.budget import SLOW_FLOOR, SLOW_RATIO
 from otelsync.shipping.outlet import Parcel
@@ -253,8 +251,7 @@ class DebugLogs:
             checkpoint.add(LOGS, "log", "vanished", checkpoint.held_logs)
             checkpoint.debug_logs, checkpoint.held_logs = "", 0
             self._choice = Choice()
-        open_stages = [decode(stage[0]) for series in checkpoint.open.values() for stage in series.stages.values()]
-        self._choice.begin([Group(b"", b"", started=open_stages)])
+        self._choice.begin(Group(b"", b"", started=series.bodies()) for series in checkpoint.open.values())
 
     def shape(self, sink: str, parcel: Parcel) -> None:
         """Put into a parcel what the sink is to be given. Whatever is wrong with us, records go as they are."""
@@ -296,19 +293,11 @@ class DebugLogs:
 
     def _over(self, *, has_more: bool = False) -> IsOver:
         """Return what tells whether nothing more can come of a series."""
-        segments = self._backlog.segments.values()
-        if has_more or not self._choice.held or not all(segment.caught_up(LOGS) for segment in segments):
+        going_on = None if has_more or not self._choice.held else self._backlog.unfinished(LOGS)
+        if going_on is None:
             return lambda _: False
-        last: dict[str, Segment] = {}
-        for segment in sorted(segments, key=lambda segment: segment.name.sequence):
-            last[segment.name.series] = segment
-        going_on = {name for name, segment in last.items() if _goes_on(segment)}
         going_on |= {name for name, series in self._backlog.checkpoint.open.items() if series.stages}
         return lambda series: series not in going_on
-
-
-def _goes_on(segment: Segment) -> bool:
-    return segment.header.state != CLOSED and process_alive(segment.header)
 
 
 def _dump(choice: Choice) -> str:

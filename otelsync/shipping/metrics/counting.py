@@ -18,7 +18,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 from otelsync import vocabulary
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import LeanSpan, lean_spans, resource_attributes, value_of
-from otelsync.shipping.checkpoint import Checkpoint, MetricMemory, decode
+from otelsync.shipping.checkpoint import Checkpoint, MetricMemory
 from otelsync.shipping.metrics import catalogue
 from otelsync.shipping.metrics.durations import Exemplar
 from otelsync.shipping.metrics.item_counts import ItemCounts
@@ -86,7 +86,7 @@ class Metrics:
         self.memory = memory = checkpoint.metrics
         self._calls.clear()
         for name, series in checkpoint.open.items():
-            self._begin(name, [decode(parts[0]) for parts in series.stages.values()])
+            self._begin(name, series.bodies())
         for pipeline, repos in memory.last_success.items():
             for repo, seconds in repos.items():
                 self._put_success(pipeline, repo, seconds)
