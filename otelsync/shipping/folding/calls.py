@@ -44,10 +44,10 @@ PATIENCE: Final = 60.0
 _ITEM: Final = SYNC_PR_BYTES
 _SUMMARY: Final = SYNC_PR_FOLDED
 """A span of this name stands for pull requests whose parent's span does not come."""
-_FAILED: Final = key_value(SYNC_ACTION, "failed")
-_OUTCOME: Final = b"\x0a\x0csync.outcome\x12"
+FAILED: Final = key_value(SYNC_ACTION, "failed")
+OUTCOME: Final = b"\x0a\x0csync.outcome\x12"
 """The beginning of that attribute. A pull request has it only if something is wrong."""
-_STATUS_ERROR: Final = b"\x18\x02"
+STATUS_ERROR: Final = b"\x18\x02"
 _IS_REMOTE: Final = 0x200
 _CONSUMER: Final = 5
 
@@ -193,7 +193,7 @@ class Fold:
         for span in begun:
             if len(self.open) < MOST_OPEN:
                 # Pull requests do not say that they begin: where the parent is unknown, it may be one.
-                self.open[span.span_id] = not _is_landmark(span) and self.open.get(span.parent_span_id, True)
+                self.open[span.span_id] = not is_landmark(span) and self.open.get(span.parent_span_id, True)
 
     # Spans that have ended
 
@@ -249,7 +249,7 @@ class Fold:
         """Return whether a span goes out at once, or waits for a pull request that may be above it."""
         parent = span.parent_span_id
         has_leaked = self._has_leaked(span.span_id)
-        if _is_landmark(span) or self.open.get(parent) is False:
+        if is_landmark(span) or self.open.get(parent) is False:
             return True
         if has_leaked or self.budget(trace_id).is_whole:
             self._leak(parent)
@@ -354,7 +354,7 @@ def _in_order(groups: Iterable[Group]) -> Iterator[tuple[Place, bytes, LeanSpan 
     return iter(spans)
 
 
-def _is_landmark(span: LeanSpan) -> bool:
+def is_landmark(span: LeanSpan) -> bool:
     """Return whether no pull request can be above a span."""
     return (
         not span.parent_span_id
@@ -365,12 +365,12 @@ def _is_landmark(span: LeanSpan) -> bool:
 
 
 def _has_failed(body: bytes, span: LeanSpan) -> bool:
-    if span.status and _STATUS_ERROR in span.status:
+    if span.status and STATUS_ERROR in span.status:
         return True
     # Lengths in front: they are rarer than letters, and so found faster.
     if b"\x06failed" not in body and b"\x0csync.outcome" not in body:
         return False
-    return any(pair == _FAILED or pair.startswith(_OUTCOME) for pair in span.attributes)
+    return any(pair == FAILED or pair.startswith(OUTCOME) for pair in span.attributes)
 
 
 def _extended(body: bytes, fields: bytes) -> bytes:

@@ -21,18 +21,13 @@ from otelsync.otlp.exporter import Outcome
 from otelsync.shipping.backlog import Backlog
 from otelsync.shipping.checkpoint import decode, encode
 from otelsync.shipping.folding.budget import SLOW_FLOOR, SLOW_RATIO
+from otelsync.shipping.folding.calls import FAILED, OUTCOME, STATUS_ERROR, is_landmark
+from otelsync.shipping.folding.shaping import LOGS
+from otelsync.shipping.folding.siblings import Place
 from otelsync.shipping.outlet import Parcel
 from otelsync.store.histogram import buckets, percentile
-from otelsync.vocabulary import (
-    NAMED_API_BYTES,
-    NAMED_PIPELINE_BYTES,
-    NAMED_REPO_BYTES,
-    SYNC_ACTION,
-    SYNC_OUTCOME,
-    SYNC_PR_BYTES,
-)
+from otelsync.vocabulary import NAMED_API_BYTES, SYNC_OUTCOME, SYNC_PR_BYTES
 
-LOGS: Final = "logs"
 MOST_BYTES: Final = 1024 * 1024
 """Of all records that wait. Beyond that the oldest go out, as nobody can tell yet what becomes of their stages."""
 MOST_SPANS: Final = 4_096
@@ -43,19 +38,10 @@ MOST_NAMES: Final = 256
 
 _INFO: Final = 9
 _SAMPLED: Final = 1
-_ITEM: Final = SYNC_PR_BYTES
-_CALL: Final = NAMED_API_BYTES
-_LANDMARKS: Final = (NAMED_REPO_BYTES, NAMED_PIPELINE_BYTES)
-_IS_REMOTE: Final = 0x200
-_CONSUMER: Final = 5
-_STATUS_ERROR: Final = b"\x18\x02"
-_FAILED: Final = key_value(SYNC_ACTION, "failed")
-_OUTCOME: Final = b"\x0a\x0csync.outcome\x12"
 _SUCCESS: Final = key_value(SYNC_OUTCOME, "success")
 
 _log = logging.getLogger("otelsync.shipping")
 
-Place = tuple[bytes, bytes]
 IsOver = Callable[[str], bool]
 """Tells whether no span of a journal series can end any more."""
 
@@ -76,9 +62,10 @@ class Chosen:
     kept_back: int = 0
     """Records of stages that went well."""
 
-    def add(self, place: Place, body: bytes) -> None:
-        """Let a record go out."""
-        self.groups.setdefault(place, []).append(body)
+    def add(self, *records: tuple[Place, bytes]) -> None:
+        """Let records go out."""
+        for place, body in records:
+            self.groups.setdefault(place, []).append(body)
 
     def batch(self) -> Batch:
         """Return what goes out, for a sink."""
@@ -123,7 +110,7 @@ class Choice:
         """Take note of the stages that have begun."""
         for group in groups:
             for span in lean_spans(group.started):
-                if span is not None and _is_landmark(span):
+                if span is not None and is_landmark(span):
                     _remember(self._landmarks, span.span_id, None)
 
     def hold(self, key: bytes, series: str, place: Place, body: bytes) -> None:
@@ -137,13 +124,13 @@ class Choice:
             place = (group.resource, group.scope)
             for body, log in zip(group.logs, lean_logs(group.logs), strict=True):
                 if log is None or not 0 < log.severity_number < _INFO:
-                    chosen.add(place, body)
+                    chosen.add((place, body))
                 elif not log.span_id or not log.flags & _SAMPLED:
                     chosen.kept_back += 1  # of no stage, or of one that is not recorded
                 elif (goes_out := self._ended.get(log.span_id)) is None:
                     self.hold(log.span_id, series, place, body)
                 elif goes_out:
-                    chosen.add(place, body)
+                    chosen.add((place, body))
                 else:
                     chosen.kept_back += 1
 
@@ -161,25 +148,23 @@ class Choice:
             above.records += waiting.records
             return
         self._forget(waiting)
-        if not goes_out:
+        if goes_out:
+            chosen.add(*waiting.records)
+        else:
             chosen.kept_back += len(waiting.records)
-            return
-        for place, body in waiting.records:
-            chosen.add(place, body)
 
     def _let_go(self, key: bytes, chosen: Chosen) -> None:
         waiting = self.waiting.pop(key)
         self._forget(waiting)
-        for place, body in waiting.records:
-            chosen.add(place, body)
+        chosen.add(*waiting.records)
 
     def _forget(self, waiting: Waiting) -> None:
         self.held -= len(waiting.records)
         self._bytes -= sum(len(body) for _, body in waiting.records)
 
     def _is_stage(self, span: LeanSpan) -> bool:
-        is_named = span.name == _ITEM or span.name.startswith(_CALL)
-        return is_named or _is_landmark(span) or span.parent_span_id in self._landmarks
+        is_named = span.name == SYNC_PR_BYTES or span.name.startswith(NAMED_API_BYTES)
+        return is_named or is_landmark(span) or span.parent_span_id in self._landmarks
 
     def _is_slow(self, span: LeanSpan) -> bool:
         """Return whether a span took five times as long as others of its name do, and no blink of an eye."""
@@ -209,20 +194,11 @@ def _in_order(groups: Iterable[Group]) -> Iterator[LeanSpan]:
     return iter(sorted(spans, key=lambda span: span.end))
 
 
-def _is_landmark(span: LeanSpan) -> bool:
-    return (
-        not span.parent_span_id
-        or bool(span.flags & _IS_REMOTE)
-        or span.kind == _CONSUMER
-        or span.name.startswith(_LANDMARKS)
-    )
-
-
 def _went_wrong(span: LeanSpan) -> bool:
     """Return whether a stage failed, in part or wholly, or ended otherwise than it should."""
-    if span.status and _STATUS_ERROR in span.status:
+    if span.status and STATUS_ERROR in span.status:
         return True
-    return any(pair == _FAILED or (pair.startswith(_OUTCOME) and pair != _SUCCESS) for pair in span.attributes)
+    return any(pair == FAILED or (pair.startswith(OUTCOME) and pair != _SUCCESS) for pair in span.attributes)
 
 
 class DebugLogs:
