@@ -29,14 +29,13 @@ from otelsync.shipping import orphans
 from otelsync.shipping.checkpoint import Checkpoint, OpenSeries
 from otelsync.shipping.ledger import Account, Ledger
 from otelsync.shipping.metrics import catalogue, prometheus_text
-from otelsync.shipping.metrics.bounded_label import LONGEST, OTHER, BoundedLabel
 from otelsync.shipping.metrics.catalogue import CATALOGUE, Metric
 from otelsync.shipping.metrics.counting import Metrics
 from otelsync.shipping.metrics.durations import CLASSIC, MOST_BUCKETS, Durations, Exemplar
+from otelsync.shipping.metrics.export import MOST_POINTS, encode
 from otelsync.shipping.metrics.item_counts import MOST_OPEN, ItemCounts
-from otelsync.shipping.metrics.ledger import count_ledger
-from otelsync.shipping.metrics.otlp import MOST_POINTS, encode
-from otelsync.shipping.metrics.series import Labels, MetricSeries
+from otelsync.shipping.metrics.outlet import count_ledger
+from otelsync.shipping.metrics.series import LONGEST, OTHER, BoundedLabel, Labels, MetricSeries
 
 SECOND = 1_000_000_000
 

@@ -7,12 +7,15 @@ import time
 from queue import SimpleQueue
 from typing import Final
 
+from otelsync.journal.format import DROP_REASONS
 from otelsync.otlp.exporter import Outcome
 from otelsync.shipping.backlog import Backlog
-from otelsync.shipping.checkpoint import Checkpoint
-from otelsync.shipping.ledger import ledger_so_far
+from otelsync.shipping.checkpoint import Checkpoint, MetricMemory
+from otelsync.shipping.ledger import Ledger, ledger_so_far
+from otelsync.shipping.metrics import catalogue
+from otelsync.shipping.metrics.catalogue import Metric
 from otelsync.shipping.metrics.counting import Metrics
-from otelsync.shipping.metrics.ledger import count_ledger
+from otelsync.shipping.metrics.series import Labels, MetricSeries
 from otelsync.shipping.metrics.service import MetricsService
 from otelsync.shipping.outlet import Backoff, Delivery, Outlet, Parcel
 
@@ -87,3 +90,31 @@ class MetricsOutlet(Outlet):
         ledger = ledger_so_far(backlog.checkpoint, ((segment.progress, segment.header.dropped) for segment in segments))
         if count_ledger(ledger, self._service.series, self._metrics.memory):
             backlog.changed()
+
+
+def count_ledger(ledger: Ledger, series: MetricSeries, memory: MetricMemory) -> bool:
+    """Bring the counters up to date with a ledger, also where nobody looked at it for a while.
+
+    True if `memory`, which knows what they were told, has changed.
+    """
+    told = dict(memory.ledger)
+    for signal, count in ledger.recorded.items():
+        _count(catalogue.RECORDED, (signal,), count, series, memory)
+    for account in ledger.accounts:
+        labels = (account.signal, account.sink)
+        _count(catalogue.SHIPPED, labels, account.shipped, series, memory)
+        _count(catalogue.FOLDED, labels, account.folded, series, memory)
+        for reason, count in account.dropped.items():
+            # No sink's, if its writer dropped it, so that this counts once for all sinks.
+            sink = "" if reason in DROP_REASONS else account.sink
+            _count(catalogue.DROPPED, (account.signal, sink, reason), count, series, memory)
+        series.put(catalogue.PENDING, memory.service, labels, account.pending, time.time_ns())
+    return memory.ledger != told
+
+
+def _count(metric: Metric, labels: Labels, count: int, series: MetricSeries, memory: MetricMemory) -> None:
+    key = " ".join((metric.name, *labels))
+    told = memory.ledger.get(key, 0)
+    if count != told or key not in memory.ledger:
+        memory.ledger[key] = count
+        series.add(metric, memory.service, labels, max(count - told, 0))  # less than told: it has begun anew

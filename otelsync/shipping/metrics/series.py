@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from otelsync.shipping.metrics.bounded_label import OTHER, BoundedLabel
 from otelsync.shipping.metrics.catalogue import CATALOGUE, SERVICE, Metric
 from otelsync.shipping.metrics.durations import Durations, Exemplar
 
@@ -17,8 +17,36 @@ MOST_VALUES: Final = 1_000
 MOST_SERIES: Final = 10_000
 """Series of one metric. Labels multiply, so that bounds of theirs alone would not do."""
 
+OTHER: Final = "other"
+"""Stands for every value beyond the bound."""
+LONGEST: Final = 128
+"""Characters of a value; a longer one is cut."""
+
 Labels = tuple[str, ...]
 Number = int | float
+
+
+class BoundedLabel:
+    """A label whose values are told apart up to a bound: nothing that others name makes series without end.
+
+    It takes values as they come. The first `most` stay what they are; later ones become `OTHER`.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        """The value to use in place of `value`."""
+        if value in self._values or not value:
+            return value
+        value = value[:LONGEST]
+        if value in self._values or value == OTHER:
+            return value
+        if len(self._values) >= self._most:
+            return OTHER
+        self._values.add(value)
+        return value
 
 
 @dataclass(slots=True)
@@ -63,7 +91,7 @@ class MetricSeries:
         """Attributes of each service beside its name."""
         self._most_values = most_values
         self._most_series = most_series
-        self._bounds: dict[str, BoundedLabel] = {}
+        self._bounds: defaultdict[str, BoundedLabel] = defaultdict(lambda: BoundedLabel(most_values))
         self._amounts: dict[str, dict[tuple[str, Labels], _Amount]] = {metric.name: {} for metric in CATALOGUE}
         self._durations: dict[str, dict[tuple[str, Labels], Durations]] = {metric.name: {} for metric in CATALOGUE}
 
@@ -126,17 +154,11 @@ class MetricSeries:
         self, metric: Metric, key: tuple[str, Labels], held: Mapping[tuple[str, Labels], object]
     ) -> tuple[str, Labels]:
         service, labels = key
-        service = self._bound(SERVICE)(service)
-        key = (service, tuple(self._bound(name)(value) for name, value in zip(metric.labels, labels, strict=True)))
+        service = self._bounds[SERVICE](service)
+        key = (service, tuple(self._bounds[name](value) for name, value in zip(metric.labels, labels, strict=True)))
         if key not in held and len(held) >= self._most_series:
             return OTHER, tuple(OTHER if value else "" for value in labels)
         return key
-
-    def _bound(self, label: str) -> BoundedLabel:
-        bound = self._bounds.get(label)
-        if bound is None:
-            bound = self._bounds[label] = BoundedLabel(self._most_values)
-        return bound
 
 
 def _point(metric: Metric, key: tuple[str, Labels], value: Number | Durations) -> Point:

@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterator
 
 from otelsync.otlp.options import OtlpEndpoint
-from otelsync.shipping.metrics.export import MetricExport
-from otelsync.shipping.metrics.otlp import encode
+from otelsync.shipping.metrics.export import MetricExport, encode
 from otelsync.shipping.metrics.series import MOST_VALUES, MetricSeries
 from otelsync.shipping.metrics.server import MetricsServer
 
