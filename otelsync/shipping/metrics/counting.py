@@ -24,7 +24,7 @@ from otelsync.shipping.metrics.durations import Exemplar
 from otelsync.shipping.metrics.item_counts import ItemCounts
 from otelsync.shipping.metrics.quick_items import Alike, Likeness, alike
 from otelsync.shipping.metrics.series import MetricSeries
-from otelsync.shipping.metrics.span_facts import Fact, FactReader, Facts
+from otelsync.shipping.metrics.span_facts import FactReader, Facts
 
 MOST_OPEN_CALLS: Final = 10_000
 """API calls that have begun, whose operation is remembered for the requests they make."""
@@ -166,7 +166,7 @@ class Metrics:
             if span is None:
                 self.series.add(catalogue.UNREADABLE, place.service, ("span",), len(items.bodies))
                 return
-            facts = Facts(self._reader.read(span.attributes))
+            facts = self._reader.read(span.attributes)
             if len(likeness[1]) + len(likeness[2]) <= _LONGEST:
                 if len(self._alike) >= _MOST_ALIKE:
                     self._alike.clear()
@@ -177,11 +177,8 @@ class Metrics:
         self, parent: bytes, facts: Facts, durations: Sequence[int], slowest: Exemplar, place: _Place
     ) -> None:
         """Count pull requests below one parent that have these facts in common."""
-        pipeline, repo, action = (
-            facts.text(vocabulary.SYNC_PIPELINE),
-            facts.text(vocabulary.SYNC_REPO),
-            facts.text(vocabulary.SYNC_ACTION),
-        )
+        names = (vocabulary.SYNC_PIPELINE, vocabulary.SYNC_REPO, vocabulary.SYNC_ACTION)
+        pipeline, repo, action = map(facts.text, names)
         outcome = facts.text(vocabulary.SYNC_OUTCOME) or ("failure" if action == "failed" else "success")
         labels = ("pr", pipeline, repo, outcome)
         self.series.observe(catalogue.STAGE_DURATION, place.service, labels, durations, slowest)
@@ -192,21 +189,21 @@ class Metrics:
     def _take_span(self, span: LeanSpan, place: _Place) -> None:
         name = span.name
         if name == vocabulary.SYNC_PR_BYTES:
-            facts = Facts(self._reader.read(span.attributes))
             took = span.end - span.start
+            facts = self._reader.read(span.attributes)
             self._take_items(span.parent_span_id, facts, [took], _exemplar(span, took), place)
             return
         if name.startswith(b"sync."):
-            self._take_stage(span, Facts(self._reader.read(span.attributes)), place)
+            self._take_stage(span, self._reader.read(span.attributes), place)
             return
         if span.kind == _CONSUMER:
             place.counts.pass_through(span.span_id.hex(), "")
             if name.startswith(b"run/"):
-                self._take_task(span, Facts(self._reader.read(span.attributes)), place)
+                self._take_task(span, self._reader.read(span.attributes), place)
             return
         place.counts.pass_through(span.span_id.hex(), span.parent_span_id.hex())
         if span.kind == _CLIENT and _METHODS.match(name):
-            self._take_request(span, Facts(self._reader.read(span.attributes)), place)
+            self._take_request(span, self._reader.read(span.attributes), place)
 
     def _take_stage(self, span: LeanSpan, facts: Facts, place: _Place) -> None:
         kind, name = _stage_of(span.name)
@@ -249,9 +246,7 @@ class Metrics:
         if not place.is_ours:
             status = facts.text(vocabulary.HTTP_RESPONSE_STATUS_CODE, "http.status_code", vocabulary.ERROR_TYPE)
             self.series.add(catalogue.API_REQUESTS, place.service, (pipeline, operation, status))
-        elif facts.whole(
-            vocabulary.HTTP_REQUEST_RESEND_COUNT
-        ):  # one of several sends below the client, whose span is not ours
+        elif facts.whole(vocabulary.HTTP_REQUEST_RESEND_COUNT):  # of several sends below the client's span, not ours
             self.series.add(catalogue.RETRIES, place.service, (pipeline, "http", operation))
         self._take_limits(facts, place.service, span.end)
 
@@ -326,7 +321,7 @@ class Metrics:
             return
         if record.body.string_value.encode() not in _PROGRESS:
             return
-        told = Facts(Fact(pair.key, value_of(pair.value)) for pair in record.attributes)
+        told = Facts({pair.key: value_of(pair.value) for pair in record.attributes})
         labels = (told.text(vocabulary.SYNC_PIPELINE), told.text(vocabulary.SYNC_REPO))
         for metric, name in ((catalogue.DONE, "done"), (catalogue.EXPECTED, "total")):
             value = told.number(name)

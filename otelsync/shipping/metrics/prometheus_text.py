@@ -13,7 +13,7 @@ from typing import Final
 
 from otelsync.shipping.metrics.catalogue import SERVICE, Metric, prometheus_name
 from otelsync.shipping.metrics.durations import Durations, Exemplar
-from otelsync.shipping.metrics.series import Family, Number, Point
+from otelsync.shipping.metrics.series import Family, Point
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -44,7 +44,7 @@ def _lines(family: Family, *, openmetrics: bool) -> Iterator[str]:
         if isinstance(point.value, Durations):
             yield from _histogram(name, point, point.value, openmetrics=openmetrics)
         else:
-            yield f"{metric.family}{suffix}{_labels(point)} {_number(point.value)}"
+            yield f"{metric.family}{suffix}{_labels(point)} {point.value!r}"
 
 
 def _escaped_help(metric: Metric, *, openmetrics: bool) -> str:
@@ -61,7 +61,7 @@ def _histogram(name: str, point: Point, durations: Durations, *, openmetrics: bo
         if exemplar is not None and exemplar.nanoseconds <= bound * 1e9:
             shown, exemplar = _exemplar(exemplar), None
         yield f'{name}_bucket{{{before}le="{le}"}} {count}{shown}'
-    yield f"{name}_sum{_labels(point)} {_number(durations.total / 1e9)}"
+    yield f"{name}_sum{_labels(point)} {durations.total / 1e9!r}"
     yield f"{name}_count{_labels(point)} {durations.count}"
 
 
@@ -77,7 +77,3 @@ def _labels(point: Point) -> str:
 def _inside(point: Point) -> str:
     labels: Mapping[str, str] = {SERVICE: point.service, **point.labels}
     return "".join(f'{prometheus_name(name)}="{value.translate(_ESCAPES)}",' for name, value in labels.items())
-
-
-def _number(value: Number | Durations) -> str:
-    return repr(value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -49,21 +50,11 @@ _LONGEST: Final = 256
 """Bytes of an attribute that is worth remembering."""
 
 
-class Fact:
-    """One attribute. Where it comes again it is the same object, so that facts are quickly compared."""
-
-    __slots__ = ("name", "value")
-
-    def __init__(self, name: str, value: object) -> None:
-        self.name = name
-        self.value = value
-
-
 class Facts:
     """The facts of one span. What a program puts into its spans is taken with care."""
 
-    def __init__(self, facts: Iterable[Fact]) -> None:
-        self._values = {fact.name: fact.value for fact in facts}
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values = values
 
     def text(self, *names: str) -> str:
         """The first of these that is a text or an integer, as text; empty if none is."""
@@ -98,12 +89,12 @@ class FactReader:
     """Reads the wanted ones among encoded attributes, and remembers what it has seen."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Fact | None] = {}
+        self._known: dict[bytes, tuple[str, object] | None] = {}
 
-    def read(self, attributes: Iterable[bytes]) -> tuple[Fact, ...]:
-        """The facts among a span's attributes, each a KeyValue message, in their order."""
+    def read(self, attributes: Iterable[bytes]) -> Facts:
+        """The facts among a span's attributes, each a KeyValue message."""
         known = self._known
-        facts = []
+        values: dict[str, object] = {}
         for encoded in attributes:
             if encoded in known:
                 fact = known[encoded]
@@ -112,25 +103,19 @@ class FactReader:
             else:
                 fact = self._learn(encoded)
             if fact is not None:
-                facts.append(fact)
-        return tuple(facts)
+                values[fact[0]] = fact[1]
+        return Facts(values)
 
-    def _learn(self, encoded: bytes) -> Fact | None:
-        fact = _fact(encoded)
+    def _learn(self, encoded: bytes) -> tuple[str, object] | None:
+        """The attribute's name and value, if it is wanted and can be read."""
+        fact = None
+        end = encoded[1] + 2 if len(encoded) > 1 else 0
+        if encoded[:end] in _HEADS or encoded[2 : 2 + len(_ITEMS_BEGIN)] == _ITEMS_BEGIN:
+            with suppress(DecodeError):
+                pair = KeyValue.FromString(encoded)
+                fact = pair.key, value_of(pair.value)
         if len(encoded) <= _LONGEST:
             if len(self._known) >= _MOST:
                 self._known.clear()
             self._known[encoded] = fact
         return fact
-
-
-def _fact(encoded: bytes) -> Fact | None:
-    """The fact that an attribute is, if it is wanted and can be read."""
-    end = encoded[1] + 2 if len(encoded) > 1 else 0
-    if encoded[:end] not in _HEADS and encoded[2 : 2 + len(_ITEMS_BEGIN)] != _ITEMS_BEGIN:
-        return None
-    try:
-        pair = KeyValue.FromString(encoded)
-    except DecodeError:
-        return None
-    return Fact(pair.key, value_of(pair.value))
