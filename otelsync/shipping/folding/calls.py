@@ -8,9 +8,10 @@ the records in their order and of its state, which goes into the checkpoint: a r
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import chain
 from typing import Final
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -41,9 +42,6 @@ MOST_BYTES: Final = 8 * 1024 * 1024
 PATIENCE: Final = 60.0
 """Seconds that spans wait for a parent that has not said that it has begun."""
 
-_ITEM: Final = SYNC_PR_BYTES
-_SUMMARY: Final = SYNC_PR_FOLDED
-"""A span of this name stands for pull requests whose parent's span does not come."""
 FAILED: Final = key_value(SYNC_ACTION, "failed")
 OUTCOME: Final = b"\x0a\x0csync.outcome\x12"
 """The beginning of that attribute. A pull request has it only if something is wrong."""
@@ -73,10 +71,7 @@ class Folded:
 
     def add(self, place: Place, body: bytes) -> None:
         """Put in a span."""
-        bodies = self.groups.get(place)
-        if bodies is None:
-            bodies = self.groups[place] = []
-        bodies.append(body)
+        self.groups.setdefault(place, []).append(body)
 
 
 @dataclass(slots=True)
@@ -90,13 +85,7 @@ class Waiting:
 
 
 class Fold:
-    """The state of folding, and what moves it on.
-
-    Args:
-        limits: What a trace may be.
-        fan_outs: Which repos have traces of their own.
-        only: Look only at traces that this is true of; by default at all.
-    """
+    """The state of folding, and what moves it on. `only`: look only at traces that this is true of."""
 
     def __init__(self, limits: Limits, fan_outs: FanOuts, only: Callable[[bytes], bool] | None = None) -> None:
         self.limits = limits
@@ -115,18 +104,14 @@ class Fold:
         """Recorded spans that have been taken, and neither gone out nor been folded."""
         self._waiting = self._bytes = 0
         self._only = only
-        self._last_budget: tuple[bytes, Budget | None] = (b"", None)
         self._series = ""
         self._now = 0.0
         self._out = Folded()
 
     def take(self, batches: Iterable[Batch], now: float, late: Iterable[bytes] = ()) -> Folded:
-        """Take the next batches; returns what goes out.
+        """Take the next batches, in their order, at `now` in Unix seconds; returns what goes out.
 
-        Args:
-            batches: In their order.
-            now: Unix seconds.
-            late: Let out what waits for these spans too (see `overdue`).
+        `late`: let out what waits for these spans too (see `overdue`).
         """
         self._now = now
         out = self._out = Folded()
@@ -140,7 +125,7 @@ class Fold:
                     out.shipped += 1
                 elif self._only is not None and not self._only(span.trace_id):
                     continue
-                elif span.name == _ITEM:
+                elif span.name == SYNC_PR_BYTES:
                     self._take_item(place, body, span)
                 else:
                     self._take_other(place, body, span)
@@ -161,21 +146,17 @@ class Fold:
         def is_due(key: bytes, held: Waiting | Siblings) -> bool:
             return (key not in self.open and now - held.touched > PATIENCE) or is_over(held.series, key)
 
-        late = dict.fromkeys(key for key, held in self.waiting.items() if is_due(key, held))
-        late.update(dict.fromkeys(key for key, held in self.siblings.items() if is_due(key, held)))
-        return list(late)
+        kept: Iterable[tuple[bytes, Waiting | Siblings]] = chain(self.waiting.items(), self.siblings.items())
+        return list(dict.fromkeys(key for key, held in kept if is_due(key, held)))
 
     def restore(self) -> None:
         """Count anew what is kept back, after the state has been filled in from outside."""
         self._waiting = sum(len(waiting.spans) for waiting in self.waiting.values())
-        self._bytes = sum(map(_size, (waiting.spans for waiting in self.waiting.values())))
+        self._bytes = sum(_size(waiting.spans) for waiting in self.waiting.values())
         self._bytes += sum(_size(siblings.kept()) for siblings in self.siblings.values())
 
     def budget(self, trace_id: bytes) -> Budget:
         """The budget of a trace."""
-        last, budget = self._last_budget
-        if last == trace_id and budget is not None:
-            return budget
         budget = self.budgets.get(trace_id)
         if budget is None:
             budget = self.budgets[trace_id] = Budget(self.limits)
@@ -183,7 +164,6 @@ class Fold:
                 self.budgets.popitem(last=False)
         else:
             self.budgets.move_to_end(trace_id)
-        self._last_budget = (trace_id, budget)
         return budget
 
     def begin(self, groups: Iterable[Group]) -> None:
@@ -341,7 +321,7 @@ class Fold:
         return root
 
 
-def _in_order(groups: Iterable[Group]) -> Iterator[tuple[Place, bytes, LeanSpan | None]]:
+def _in_order(groups: Iterable[Group]) -> list[tuple[Place, bytes, LeanSpan | None]]:
     """The spans of a batch, children before their parents: as they were recorded, or by their ends."""
     with_spans = [group for group in groups if group.spans]
     spans = [
@@ -351,7 +331,7 @@ def _in_order(groups: Iterable[Group]) -> Iterator[tuple[Place, bytes, LeanSpan 
     ]
     if len(with_spans) > 1:
         spans.sort(key=lambda entry: entry[2].end if entry[2] is not None else 0)
-    return iter(spans)
+    return spans
 
 
 def is_landmark(span: LeanSpan) -> bool:
@@ -385,7 +365,7 @@ def _summary(parent: bytes, siblings: Siblings) -> bytes:
         trace_id=siblings.trace_id,
         parent_span_id=parent,
         span_id=blake2b(parent + number, digest_size=8, person=b"otelsync fold").digest(),
-        name=_SUMMARY,
+        name=SYNC_PR_FOLDED,
         kind=Span.SPAN_KIND_INTERNAL,
         start_time_unix_nano=siblings.first_start,
         end_time_unix_nano=siblings.last_end,

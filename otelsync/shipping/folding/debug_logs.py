@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -87,13 +87,8 @@ class Choice:
         self._durations: OrderedDict[bytes, Counter[int]] = OrderedDict()
 
     def take(self, batches: Sequence[Batch], content: Sequence[Batch], is_over: IsOver) -> Chosen:
-        """Take the next batches.
-
-        Args:
-            batches: As they were recorded: their spans say how stages have ended.
-            content: The same for the sink: their log records are those that go out, or wait.
-            is_over: What waits for spans of such a series waits in vain.
-        """
+        """Take the next batches as they were recorded, as their spans say how stages have ended, and as `content`
+        for the sink: its log records are those that go out, or wait. What waits for a series that is over goes out."""
         chosen = Chosen()
         for batch, shown in zip(batches, content, strict=True):
             self.begin(batch.groups)
@@ -188,10 +183,10 @@ def _remember(known: OrderedDict[bytes, Any], key: bytes, value: Any, most: int 
     return value
 
 
-def _in_order(groups: Iterable[Group]) -> Iterator[LeanSpan]:
+def _in_order(groups: Iterable[Group]) -> list[LeanSpan]:
     """The spans of a batch by their ends: children before their parents."""
     spans = [span for group in groups if group.spans for span in lean_spans(group.spans) if span is not None]
-    return iter(sorted(spans, key=lambda span: span.end))
+    return sorted(spans, key=lambda span: span.end)
 
 
 def _went_wrong(span: LeanSpan) -> bool:
@@ -202,12 +197,7 @@ def _went_wrong(span: LeanSpan) -> bool:
 
 
 class DebugLogs:
-    """The choice, in step with the checkpoint.
-
-    Args:
-        backlog: What is shipped, with the checkpoint.
-        is_on: Whether there is a choice; if not, what an earlier shipper held back goes out.
-    """
+    """The choice, in step with the checkpoint. If it is not on, what an earlier shipper held back goes out."""
 
     def __init__(self, backlog: Backlog, *, is_on: bool) -> None:
         self._backlog = backlog

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
 
@@ -34,28 +33,19 @@ _REPO_KEY: Final = b"\x0a\x09sync.repo\x12"
 """The beginning of the KeyValue message whose key is ``sync.repo``."""
 
 
-@dataclass(slots=True)
-class FanOut:
-    """The repos of one trace."""
-
-    inside: set[str] = field(default_factory=set)
-    """Those that stay, each as a digest of its name: a name may be as long as it likes."""
-    is_full: bool = False
-    """True if all others have traces of their own."""
-
-
 class FanOuts:
     """The decisions, by trace."""
 
     def __init__(self) -> None:
-        self.traces: OrderedDict[bytes, FanOut] = OrderedDict()
+        self.traces: OrderedDict[bytes, set[str]] = OrderedDict()
+        """The repos that stay, each as a digest of its name: a name may be as long as it likes."""
         self.full: set[bytes] = set()
-        """The traces of which at least one repo may be elsewhere."""
+        """The traces of which all other repos have traces of their own."""
 
-    def add(self, trace_id: bytes, known: FanOut) -> None:
+    def add(self, trace_id: bytes, inside: set[str], *, is_full: bool = False) -> None:
         """Take over what was decided before."""
-        self.traces[trace_id] = known
-        if known.is_full:
+        self.traces[trace_id] = inside
+        if is_full:
             self.full.add(trace_id)
         while len(self.traces) > MOST_TRACES:
             self.full.discard(self.traces.popitem(last=False)[0])
@@ -66,23 +56,21 @@ class FanOuts:
         if repo is None:
             return
         if trace_id not in self.traces:
-            self.add(trace_id, FanOut())
+            self.add(trace_id, set())
         self.traces.move_to_end(trace_id)
-        fan_out = self.traces[trace_id]
-        key = _digest(repo)
-        if fan_out.is_full or key in fan_out.inside:
+        inside, key = self.traces[trace_id], _digest(repo)
+        if trace_id in self.full or key in inside:
             return
-        if max(budget.used, len(fan_out.inside) / REPOS) >= SPENT:
-            fan_out.is_full = True
+        if max(budget.used, len(inside) / REPOS) >= SPENT:
             self.full.add(trace_id)
         else:
-            fan_out.inside.add(key)
+            inside.add(key)
 
     def home(self, trace_id: bytes, attributes: Sequence[bytes]) -> bytes:
         """The id of the trace in which a span or log record with these attributes goes out."""
         if trace_id in self.full:
             repo = repo_of(attributes)
-            if repo is not None and _digest(repo) not in self.traces[trace_id].inside:
+            if repo is not None and _digest(repo) not in self.traces[trace_id]:
                 return own_trace(trace_id, repo)
         return trace_id
 
@@ -131,8 +119,6 @@ def divided(body: bytes, trace_id: bytes) -> tuple[bytes, bytes]:
 
 def logs_at_home(batches: Sequence[Batch], fan_outs: FanOuts) -> list[Batch]:
     """Log records with the ids of the traces in which their spans go out."""
-    if not fan_outs.full:
-        return list(batches)
     return [
         Batch(batch.journal, batch.start, batch.end, [_group_at_home(group, fan_outs) for group in batch.groups])
         for batch in batches

@@ -31,9 +31,7 @@ _log = logging.getLogger("otelsync.shipping")
 class Shaping:
     """Folds spans and moves repos into traces of their own.
 
-    Args:
-        backlog: What is shipped, with the checkpoint.
-        limits: What a trace may be; None: leave traces as they are, and let go of what an earlier shipper kept back.
+    `limits`: None: leave traces as they are, and let go of what an earlier shipper kept back.
     """
 
     def __init__(self, backlog: Backlog, limits: Limits | None) -> None:
