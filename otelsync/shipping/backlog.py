@@ -6,7 +6,7 @@ import errno
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from otelsync.journal.batch import Batch
@@ -32,8 +32,8 @@ class Segment:
     progress: FileProgress
     listed: bool = True
     """True if the directory still shows it."""
-    checked: set[str] = field(default_factory=set)
-    """Sinks with a position of their own that has been compared with the cursor."""
+    checked: bool = False
+    """True if the store's own account of its position has been compared with its cursor."""
 
     def caught_up(self, sink: str) -> bool:
         """Return whether `sink` has taken all that is committed."""
@@ -91,16 +91,15 @@ class Backlog:
 
     def scan(self) -> None:
         """Look at the directory again: new files, new records, files that are gone."""
-        listed = list_segments(self.directory)
-        names = {segment.name for segments in listed.values() for segment in segments}
-        for segments in listed.values():
-            for segment in segments:
-                if segment.name not in self.checkpoint.retired:
-                    self._refresh(segment)
-        for segment_name in [name for name in self.segments if name not in names]:
-            self._outlive(self.segments[segment_name])
+        names = {name.name: name for series in list_segments(self.directory).values() for name in series}
+        for name, segment_name in names.items():
+            if name not in self.checkpoint.retired:
+                self._refresh(segment_name)
+        for segment in [segment for name, segment in self.segments.items() if name not in names]:
+            self._outlive(segment)
         for lost in [name for name in self.checkpoint.files if name not in names and name not in self.segments]:
-            self._write_off(lost)
+            self.say(f"{lost} vanished before all of it was shipped")
+            self._account(lost, self.checkpoint.files[lost], None)
 
     def in_turn(self) -> Iterator[list[Segment]]:
         """The segments of each series, in order; another series is first each time, so that none is starved."""
@@ -226,12 +225,9 @@ class Backlog:
             if known is not None:
                 known.header = header
             else:
-                self._begin(name, header)
-
-    def _begin(self, name: SegmentName, header: JournalHeader) -> None:
-        progress = self.checkpoint.files.setdefault(name.name, FileProgress())
-        self.segments[name.name] = Segment(name, header, progress)
-        self.changed()
+                progress = self.checkpoint.files.setdefault(name.name, FileProgress())
+                self.segments[name.name] = Segment(name, header, progress)
+                self.changed()
 
     def _outlive(self, segment: Segment) -> None:
         """Go on with a file that was deleted by others, as long as it is open here; else write it off."""
@@ -245,11 +241,6 @@ class Backlog:
         except (OSError, JournalError):
             del self.segments[segment.name.name]
             self._drop_reader(segment.name.name)
-
-    def _write_off(self, name: str) -> None:
-        """Account for a file that somebody deleted before everybody had taken it."""
-        self.say(f"{name} vanished before all of it was shipped")
-        self._account(name, self.checkpoint.files[name], None)
 
     def _is_done(self, segment: Segment) -> bool:
         sinks = [STAGES, *self._sinks]

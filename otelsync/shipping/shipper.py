@@ -86,18 +86,17 @@ class Shipper:
     ) -> None:
         backoff = backoff or Backoff()
         self.directory = Path(directory)
-        self._outlets: list[Outlet] = [OtlpOutlet(sink, backoff) for sink in otlp]
-        if store is not None:
-            self._outlets.append(StoreOutlet(store, backoff))
+        self._store = None if store is None else StoreOutlet(store, backoff)
         self._metrics = metrics
         self._reports = reports
-        if metrics is not None:
-            self._outlets.append(metrics)
+        outlets = (*(OtlpOutlet(sink, backoff) for sink in otlp), self._store, metrics)
+        self._outlets: list[Outlet] = [outlet for outlet in outlets if outlet is not None]
         if len({outlet.name for outlet in self._outlets}) < len(self._outlets):
             raise ValueError("two sinks for the same signal")
         self._stages = Outlet(STAGES, SIGNALS, "", backoff)
         sinks = {outlet.name: outlet.signals for outlet in self._outlets}
-        self._backlog = Backlog(self.directory, sinks, patience=patience, deleted=self._forget_file)
+        forget = self._store.forget if self._store else None
+        self._backlog = Backlog(self.directory, sinks, patience=patience, deleted=forget)
         self._shaping = Shaping(self._backlog, limits)
         self._debug_logs = DebugLogs(self._backlog, is_on=not debug_logs)
         self._ownership = Ownership(self.directory)
@@ -137,13 +136,11 @@ class Shipper:
         self._backlog.save()
         return moved
 
-    def run(self, stopping: threading.Event, *, interval: float | None = None) -> None:
-        """Ship until `stopping` is set; `wake` makes that noticed at once.
+    def run(self, stopping: threading.Event, *, interval: float = INTERVAL) -> None:
+        """Ship until `stopping` is set; `wake` makes that noticed at once. An unexpected error is logged once.
 
-        `interval`: the longest pause between two looks, in seconds, by default `INTERVAL`. An unexpected error is
-        logged once.
+        `interval`: the longest pause between two looks, in seconds.
         """
-        interval = INTERVAL if interval is None else interval
         pause = min(FIRST_LOOK, interval)
         moved = False
         said = ""
@@ -193,9 +190,9 @@ class Shipper:
         deadline = time.monotonic() + timeout
         if self._metrics is not None and self._owning:
             self._metrics.settle(self._backlog)
-        busy = [outlet for outlet in self._outlets if outlet.busy]
-        for outlet in busy:
-            outlet.abort()
+        for outlet in self._outlets:
+            if outlet.busy:
+                outlet.abort()
         for outlet in self._outlets:
             outlet.close(max(0.0, deadline - time.monotonic()))
         self._collect(0.0)
@@ -240,10 +237,7 @@ class Shipper:
         target = targets.get(segment.name.name, 0)
         if segment.header.final or not process_alive(segment.header):
             target = segment.header.committed
-        return all(segment.progress.cursor(sink) >= target for sink in (STAGES, *self._names()))
-
-    def _names(self) -> list[str]:
-        return [outlet.name for outlet in self._outlets]
+        return all(segment.progress.cursor(outlet.name) >= target for outlet in (self._stages, *self._outlets))
 
     def _full(self) -> bool:
         """Return whether more is known to be waiting for a sink that could take it."""
@@ -337,14 +331,14 @@ class Shipper:
 
     def _checked(self, outlet: Outlet, segment: Segment) -> bool:
         """Return whether the cursor can be relied upon: the store has an account of its own, which goes before ours."""
-        if not isinstance(outlet, StoreOutlet) or outlet.name in segment.checked:
+        if outlet is not self._store or segment.checked:
             return True
         try:
-            self._backlog.move(outlet.name, segment, outlet.position(segment.name.name))
+            self._backlog.move(outlet.name, segment, self._store.position(segment.name.name))
         except Exception as error:
             outlet.note(Outcome(retry=True, reason=str(error) or type(error).__name__))
             return False
-        segment.checked.add(outlet.name)
+        segment.checked = True
         return True
 
     def _note_stages(self, batches: Sequence[Batch]) -> None:
@@ -359,11 +353,6 @@ class Shipper:
                 series = open_series[segment.name.series] = OpenSeries(boot_id)
             orphans.note(batch, series)
             self._backlog.take(STAGES, batch)
-
-    def _forget_file(self, name: str) -> None:
-        for outlet in self._outlets:
-            if isinstance(outlet, StoreOutlet):
-                outlet.forget(name)
 
     def _dead_series(self) -> list[str]:
         """The series whose process has gone and left stages open."""
@@ -380,14 +369,12 @@ class Shipper:
             self._backlog.scan()  # what was committed before the death that was just seen
         seen = {name: segment.header.committed for name, segment in self._backlog.segments.items()}
         self._dying = {name: self._dying.get(name, seen) for name in dead}
-        closed = False
-        for name in dead:
-            if self._has_read(self._dying[name]) and self._close_series(self._backlog.checkpoint.open[name]):
-                closed = True
+        read = [self._backlog.checkpoint.open[name] for name in dead if self._has_read(self._dying[name])]
+        closed = [series for series in read if self._close_series(series)]
         if closed:
             self._backlog.scan()
         self._forget_series()
-        return closed
+        return bool(closed)
 
     def _has_read(self, targets: Mapping[str, int]) -> bool:
         """Return whether the shipper itself has passed the offsets in `targets`, as far as they can be read."""
