@@ -64,11 +64,9 @@ class _Place(NamedTuple):
 
 
 class Metrics:
-    """Counts the records of one journal directory.
+    """Counts the records of one journal directory in `series`, which several directories may share.
 
-    Args:
-        series: Where to. Several directories may share it.
-        name: What the service is called as long as no record has said so.
+    `name`: the service's, as long as no record has said so.
     """
 
     def __init__(self, series: MetricSeries, name: str) -> None:

@@ -41,13 +41,7 @@ _log = logging.getLogger("otelsync.shipping")
 
 
 class MetricExport:
-    """Sends metrics until closed, or until the endpoint says that it takes none.
-
-    Args:
-        endpoint: Where to.
-        requests: Makes the requests of one export.
-        interval: Seconds from one export to the next.
-    """
+    """Sends `requests()` every `interval` seconds until closed, or until the endpoint says that it takes none."""
 
     def __init__(self, endpoint: OtlpEndpoint, requests: Callable[[], Iterable[bytes]], *, interval: float) -> None:
         self._endpoint = endpoint

@@ -51,7 +51,9 @@ class MetricsOutlet(Outlet):
         """
         try:
             if backlog.checkpoint is not self._checkpoint:
-                self._begin(backlog.checkpoint)
+                self._checkpoint = backlog.checkpoint
+                self._service.start()
+                self._metrics.resume(backlog.checkpoint)
             elif time.monotonic() - self._looked_at < _LOOK:
                 return
             self._count_ledger(backlog)
@@ -77,11 +79,6 @@ class MetricsOutlet(Outlet):
         """Send what was counted, if nobody else does."""
         if self._is_own:
             self._service.close(timeout)
-
-    def _begin(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
-        self._service.start()
-        self._metrics.resume(checkpoint)
 
     def _count_ledger(self, backlog: Backlog) -> None:
         self._looked_at = time.monotonic()

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from otelsync.shipping.metrics.catalogue import CATALOGUE, SERVICE, Metric
 from otelsync.shipping.metrics.durations import Durations, Exemplar
@@ -23,6 +23,8 @@ LONGEST: Final = 128
 """Characters of a value; a longer one is cut."""
 
 Labels = tuple[str, ...]
+_Key = tuple[str, Labels]
+_Value = TypeVar("_Value")
 Number = int | float
 
 
@@ -78,9 +80,7 @@ class Family:
 class MetricSeries:
     """Counters, gauges and histograms. Counters begin with 0 at `started`.
 
-    Args:
-        most_values: Values that are told apart of each label; the rest becomes ``other``.
-        most_series: The same for the series of a metric.
+    At most so many values are told apart of each label, and series of each metric; the rest becomes ``other``.
     """
 
     def __init__(self, most_values: int = MOST_VALUES, most_series: int = MOST_SERIES) -> None:
@@ -92,19 +92,19 @@ class MetricSeries:
         self._most_values = most_values
         self._most_series = most_series
         self._bounds: defaultdict[str, BoundedLabel] = defaultdict(lambda: BoundedLabel(most_values))
-        self._amounts: dict[str, dict[tuple[str, Labels], _Amount]] = {metric.name: {} for metric in CATALOGUE}
-        self._durations: dict[str, dict[tuple[str, Labels], Durations]] = {metric.name: {} for metric in CATALOGUE}
+        self._amounts: dict[str, dict[_Key, _Amount]] = {metric.name: {} for metric in CATALOGUE}
+        self._durations: dict[str, dict[_Key, Durations]] = {metric.name: {} for metric in CATALOGUE}
 
     def add(self, metric: Metric, service: str, labels: Labels, amount: Number = 1) -> None:
         """Add to a counter."""
         with self.lock:
-            self._amount(metric, service, labels).value += amount
+            self._one(metric, service, labels, self._amounts[metric.name], _Amount).value += amount
 
     def put(self, metric: Metric, service: str, labels: Labels, value: Number, at: int) -> None:
         """Set a gauge, unless it was set by something later than `at` (Unix nanoseconds)."""
         at = min(at, time.time_ns())  # a clock that is ahead must not have the last word for ever
         with self.lock:
-            amount = self._amount(metric, service, labels)
+            amount = self._one(metric, service, labels, self._amounts[metric.name], _Amount)
             if at >= amount.at:
                 amount.value, amount.at = value, at
 
@@ -113,13 +113,7 @@ class MetricSeries:
     ) -> None:
         """Add durations, in nanoseconds, at least one, to a histogram."""
         with self.lock:
-            held = self._durations[metric.name]
-            key = (service, labels)
-            if key not in held:
-                key = self._bounded(metric, key, held)
-            histogram = held.get(key)
-            if histogram is None:
-                histogram = held[key] = Durations()
+            histogram = self._one(metric, service, labels, self._durations[metric.name], Durations)
             histogram.add(durations)
             if slowest is not None:
                 histogram.show(slowest)
@@ -142,25 +136,20 @@ class MetricSeries:
                     found.append(Family(metric, points))
         return found
 
-    def _amount(self, metric: Metric, service: str, labels: Labels) -> _Amount:
-        held = self._amounts[metric.name]
-        key = (service, labels)
-        amount = held.get(key)
-        if amount is None:
-            amount = held.setdefault(self._bounded(metric, key, held), _Amount())
-        return amount
-
-    def _bounded(
-        self, metric: Metric, key: tuple[str, Labels], held: Mapping[tuple[str, Labels], object]
-    ) -> tuple[str, Labels]:
-        service, labels = key
-        service = self._bounds[SERVICE](service)
-        key = (service, tuple(self._bounds[name](value) for name, value in zip(metric.labels, labels, strict=True)))
-        if key not in held and len(held) >= self._most_series:
-            return OTHER, tuple(OTHER if value else "" for value in labels)
-        return key
+    def _one(self, metric: Metric, service: str, labels: Labels, held: dict[_Key, _Value], new: type[_Value]) -> _Value:
+        """What is held for these labels, or for those that they become within the bounds."""
+        found = held.get((service, labels))
+        if found is None:
+            key = (
+                self._bounds[SERVICE](service),
+                tuple(self._bounds[name](value) for name, value in zip(metric.labels, labels, strict=True)),
+            )
+            if key not in held and len(held) >= self._most_series:
+                key = OTHER, tuple(OTHER if value else "" for value in labels)
+            found = held.setdefault(key, new())
+        return found
 
 
-def _point(metric: Metric, key: tuple[str, Labels], value: Number | Durations) -> Point:
+def _point(metric: Metric, key: _Key, value: Number | Durations) -> Point:
     service, labels = key
     return Point(service, {name: text for name, text in zip(metric.labels, labels, strict=True) if text}, value)

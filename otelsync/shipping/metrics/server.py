@@ -14,8 +14,8 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from socketserver import TCPServer, ThreadingMixIn
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any, Final
 
 from otelsync.shipping.metrics import prometheus_text
@@ -36,13 +36,7 @@ _log = logging.getLogger("otelsync.shipping.metrics.server")
 
 
 class MetricsServer:
-    """Serves metrics on a host and port. Nothing is opened before `open` or `start`.
-
-    Args:
-        series: What is served.
-        host: Where to listen.
-        port: The port; 0 for any that is free.
-    """
+    """Serves metrics on a host and port (0: any that is free). Nothing is opened before `open` or `start`."""
 
     def __init__(self, series: MetricSeries, *, host: str, port: int) -> None:
         self._page = _Page(series)
@@ -132,8 +126,7 @@ class _Page:
             return page
 
 
-class _Server(ThreadingMixIn, HTTPServer):
-    daemon_threads = True
+class _Server(ThreadingHTTPServer):
     block_on_close = False
     timeout = _POLL
 
