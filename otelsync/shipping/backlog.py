@@ -41,10 +41,10 @@ class Segment:
 
 
 class Backlog:
-    """The files of one directory and the checkpoint that says what has been taken of them.
+    """The files of one directory, which may vanish, and the checkpoint that says what has been taken of them.
 
     Args:
-        directory: The journal directory. It may be missing, and may vanish.
+        directory: The journal directory.
         sinks: The sinks in use, each with the signals (span, log) that it takes.
         patience: Seconds that an unreadable record of a living process may take to become readable.
         deleted: Called with the name of each file that has been deleted.

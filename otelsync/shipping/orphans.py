@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -90,15 +91,11 @@ def write(directory: Path, runs: Iterable[Run]) -> bool:
     """Journal `runs` in a series of their own; False if not all of them could be, so they must be written again."""
     # The bounds on bytes are for what the host records. These few records are what explains why it stopped.
     journal = Journal(directory, max_bytes=1 << 40, max_directory_bytes=1 << 50)
-    resources: dict[bytes, int] = {}
-    scopes: dict[tuple[bytes, bytes], int] = {}
+    resource_number = cache(journal.resource)
+    scope_number = cache(lambda resource, scope: journal.scope(resource_number(resource), scope))
     for resource, scope, bodies in runs:
-        if resource not in resources:
-            resources[resource] = journal.resource(resource)
-        if (resource, scope) not in scopes:
-            scopes[resource, scope] = journal.scope(resources[resource], scope)
         for body in bodies:
-            journal.append(SPAN_END, scopes[resource, scope], body, time.time_ns())
+            journal.append(SPAN_END, scope_number(resource, scope), body, time.time_ns())
     journal.close()
     return not journal.dropped
 

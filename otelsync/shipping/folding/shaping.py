@@ -78,7 +78,10 @@ class Shaping:
         elif self._ahead is None:
             self._ahead = self._look_ahead()
         for batch in batches:
-            self._decide(batch)
+            for span in (span for group in batch.groups for span in lean_spans(group.started)):
+                if span is not None and span.name.startswith(REPO):
+                    budget = (self._ahead or self._fold).budget(span.trace_id)
+                    self._fan_outs.begin(span.trace_id, span.attributes, budget)
             if self._ahead is not None and self._fan_outs.traces:
                 self._ahead.take([batch], time.time())
         if self._fan_outs.traces and batches:
@@ -158,13 +161,6 @@ class Shaping:
     def _open(self) -> list[Group]:
         """The stages that are open."""
         return [Group(b"", b"", started=series.bodies()) for series in self._backlog.checkpoint.open.values()]
-
-    def _decide(self, batch: Batch) -> None:
-        for group in batch.groups:
-            for span in lean_spans(group.started):
-                if span is not None and span.name.startswith(REPO):
-                    budget = (self._ahead or self._fold).budget(span.trace_id)
-                    self._fan_outs.begin(span.trace_id, span.attributes, budget)
 
     def _over(self, *, has_more: bool = False) -> IsOver:
         """Return what tells whether a span can still come, or anything below it."""

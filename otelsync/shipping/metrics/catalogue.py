@@ -120,11 +120,7 @@ DONE: Final = Metric(
     "sync.progress.done", "gauge", "{item}", (PIPELINE, REPO), "Items of the run that were done, as last said."
 )
 EXPECTED: Final = Metric(
-    "sync.progress.expected",
-    "gauge",
-    "{item}",
-    (PIPELINE, REPO),
-    "Items of the run that there are in all.",
+    "sync.progress.expected", "gauge", "{item}", (PIPELINE, REPO), "Items of the run that there are in all."
 )
 REPO_SUCCESS: Final = Metric(
     "sync.repo.last_success.timestamp",

@@ -122,14 +122,10 @@ class MetricExport:
 def encode(
     families: Iterable[Family], resources: Mapping[str, Mapping[str, object]], *, started: int, now: int, place: str
 ) -> Iterator[bytes]:
-    """Requests that hold all points.
+    """Requests that hold all points, of `started`, when counters were 0, and `now`, both in Unix nanoseconds.
 
-    Args:
-        families: The metrics.
-        resources: What is known of each service beside its name.
-        started: When counters were 0, in Unix nanoseconds.
-        now: The present.
-        place: What tells this source of a service's metrics from others on the host: the journals' directory.
+    `resources`: what is known of each service beside its name. `place`: what tells this source of a service's metrics
+    from others on the host: the journals' directory.
     """
     points = ((family, point) for family in families for point in family.points)
     while piece := list(islice(points, MOST_POINTS)):
@@ -139,9 +135,7 @@ def encode(
             metrics.setdefault(family.metric.name, (family, []))[1].append(point)
         request = ExportMetricsServiceRequest()
         for service, metrics in services.items():
-            of_resource = request.resource_metrics.add(
-                resource=_resource(service, resources.get(service, {}), place),
-            )
+            of_resource = request.resource_metrics.add(resource=_resource(service, resources.get(service, {}), place))
             of_scope = of_resource.scope_metrics.add(scope=InstrumentationScope(name="otelsync", version=__version__))
             for family, held in metrics.values():
                 _fill(of_scope.metrics.add(), family, held, started, now)

@@ -137,7 +137,7 @@ class MetricSeries:
         return found
 
     def _one(self, metric: Metric, service: str, labels: Labels, held: dict[_Key, _Value], new: type[_Value]) -> _Value:
-        """What is held for these labels, or for those that they become within the bounds."""
+        """The value of these labels, or of those that they become within the bounds."""
         found = held.get((service, labels))
         if found is None:
             key = (

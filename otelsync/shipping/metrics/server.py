@@ -120,8 +120,7 @@ class _Page:
         with self._lock:
             made_at, page = self._made.get(openmetrics, (0.0, b""))
             if not page or time.monotonic() - made_at > _FRESH:
-                make = prometheus_text.openmetrics if openmetrics else prometheus_text.text
-                page = make(self._series.families()).encode()
+                page = prometheus_text.text(self._series.families(), openmetrics=openmetrics).encode()
                 self._made[openmetrics] = (time.monotonic(), page)
             return page
 

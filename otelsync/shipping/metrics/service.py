@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from otelsync.otlp.options import OtlpEndpoint
 from otelsync.shipping.metrics.export import MetricExport, encode
-from otelsync.shipping.metrics.series import MOST_VALUES, MetricSeries
+from otelsync.shipping.metrics.series import MetricSeries
 from otelsync.shipping.metrics.server import MetricsServer
 
 
@@ -18,7 +18,6 @@ class MetricsService:
         place: What tells this source of a service's metrics from others on the host.
         otlp: Where to send them, and the seconds between two exports.
         server: Host and port where they are served.
-        most_values: Values of each label that are told apart.
     """
 
     def __init__(
@@ -27,9 +26,8 @@ class MetricsService:
         *,
         otlp: tuple[OtlpEndpoint, float] | None = None,
         server: tuple[str, int] | None = None,
-        most_values: int = MOST_VALUES,
     ) -> None:
-        self.series = MetricSeries(most_values)
+        self.series = MetricSeries()
         self._place = place
         self._export = MetricExport(otlp[0], self._requests, interval=otlp[1]) if otlp else None
         self._server = MetricsServer(self.series, host=server[0], port=server[1]) if server else None
