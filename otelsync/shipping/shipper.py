@@ -21,13 +21,12 @@ from otelsync.journal.process_identity import Writer
 from otelsync.otlp.exporter import OtlpSink, Outcome
 from otelsync.shipping import orphans
 from otelsync.shipping.backlog import Backlog, Segment
-from otelsync.shipping.checkpoint import SIGNALS, STAGES, OpenSeries
+from otelsync.shipping.checkpoint import SIGNALS, STAGES, OpenSeries, arrived, positions
 from otelsync.shipping.folding.budget import Limits
 from otelsync.shipping.folding.debug_logs import DebugLogs
 from otelsync.shipping.folding.shaping import TRACES, Shaping
 from otelsync.shipping.outlet import Backoff, BatchStore, Delivery, OtlpOutlet, Outlet, Parcel, StoreOutlet
 from otelsync.shipping.ownership import Ownership
-from otelsync.shipping.positions import arrived, positions
 
 if TYPE_CHECKING:
     from otelsync.shipping.metrics.outlet import MetricsOutlet

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from otelsync.journal.process_identity import own_writer
-from otelsync.shipping.positions import arrived, positions
+from otelsync.shipping.checkpoint import arrived, positions
 from otelsync.shipping.shipper import INTERVAL, Shipper
 
 _POLL = 0.02

@@ -96,9 +96,9 @@ class Choice:
             for span in _in_order(batch.groups):
                 self._end(span, chosen)
         for key in [key for key, waiting in self.waiting.items() if is_over(waiting.series)]:
-            self._let_go(key, chosen)
+            chosen.add(*self._pop(key).records)
         while self._bytes > MOST_BYTES:
-            self._let_go(next(iter(self.waiting)), chosen)
+            chosen.add(*self._pop(next(iter(self.waiting))).records)
         return chosen
 
     def begin(self, groups: Iterable[Group]) -> None:
@@ -135,27 +135,22 @@ class Choice:
         if goes_out or is_stage:
             _remember(self._ended, span.span_id, goes_out)
         self._landmarks.pop(span.span_id, None)
-        waiting = self.waiting.pop(span.span_id, None)
-        if waiting is None:
+        if span.span_id not in self.waiting:
             return
-        if not goes_out and not is_stage:
-            above = self.waiting.setdefault(span.parent_span_id, Waiting(waiting.series))
-            above.records += waiting.records
-            return
-        self._forget(waiting)
+        waiting = self._pop(span.span_id)
         if goes_out:
             chosen.add(*waiting.records)
-        else:
+        elif is_stage:
             chosen.kept_back += len(waiting.records)
+        else:
+            for place, body in waiting.records:
+                self.hold(span.parent_span_id, waiting.series, place, body)
 
-    def _let_go(self, key: bytes, chosen: Chosen) -> None:
+    def _pop(self, key: bytes) -> Waiting:
         waiting = self.waiting.pop(key)
-        self._forget(waiting)
-        chosen.add(*waiting.records)
-
-    def _forget(self, waiting: Waiting) -> None:
         self.held -= len(waiting.records)
         self._bytes -= sum(len(body) for _, body in waiting.records)
+        return waiting
 
     def _is_stage(self, span: LeanSpan) -> bool:
         is_named = span.name == SYNC_PR_BYTES or span.name.startswith(NAMED_API_BYTES)
