@@ -35,8 +35,8 @@ from otelsync.shipping.metrics.counting import Metrics
 from otelsync.shipping.metrics.durations import CLASSIC, MOST_BUCKETS, Durations, Exemplar
 from otelsync.shipping.metrics.export import MOST_POINTS, encode
 from otelsync.shipping.metrics.item_counts import MOST_OPEN, ItemCounts
-from otelsync.shipping.metrics.outlet import count_ledger
 from otelsync.shipping.metrics.series import LONGEST, OTHER, BoundedLabel, Labels, MetricSeries
+from otelsync.shipping.metrics.service import count_ledger
 
 SECOND = 1_000_000_000
 

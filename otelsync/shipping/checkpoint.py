@@ -89,7 +89,7 @@ class MetricMemory:
     below: dict[str, dict[str, Counts]] = field(default_factory=dict)
     """By series and open span: items that were counted below it (see `otelsync.shipping.metrics.item_counts`)."""
     ledger: Counts = field(default_factory=dict)
-    """The ledger's sums that the counters have been told of (see `otelsync.shipping.metrics.outlet`)."""
+    """The ledger's sums that the counters have been told of (see `otelsync.shipping.metrics.service`)."""
     last_success: dict[str, Counts] = field(default_factory=dict)
     """By pipeline and repo (empty: the pipeline's own): Unix seconds."""
 

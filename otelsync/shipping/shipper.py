@@ -29,7 +29,7 @@ from otelsync.shipping.outlet import Backoff, BatchStore, Delivery, OtlpOutlet, 
 from otelsync.shipping.ownership import Ownership
 
 if TYPE_CHECKING:
-    from otelsync.shipping.metrics.outlet import MetricsOutlet
+    from otelsync.shipping.metrics.service import MetricsOutlet
 
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_BATCH_RECORDS = 4096
