@@ -62,7 +62,7 @@ def make_shipper(
             limits=limits if settings.fold else None,
             debug_logs=settings.debug_logs != "failed",
             metrics=_outlet(settings, metrics, served=store is None) if counted else None,
-            reports=reports,
+            look=None if reports is None else reports.look,
         )
 
     return make

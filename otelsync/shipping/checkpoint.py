@@ -257,8 +257,9 @@ _fields = cache(get_type_hints)
 
 
 def _check_bodies(checkpoint: Checkpoint) -> None:
-    """Raise ValueError unless each open stage has a body, a resource and a scope, and all are base64."""
+    """Raise ValueError unless each open stage has a body, a resource and a scope, and all can be decoded."""
     for series in checkpoint.open.values():
+        bytes.fromhex(series.boot_id)
         for body, resource, scope in series.stages.values():
             _ = decode(body), decode(resource), decode(scope)
     for verdict in checkpoint.verdicts.values():

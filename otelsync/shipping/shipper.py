@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from otelsync.journal.batch import Batch
 from otelsync.journal.header import process_alive
@@ -44,13 +44,6 @@ _PAUSE = 0.02
 _log = logging.getLogger("otelsync.shipping")
 
 
-class Looking(Protocol):
-    """Work beside shipping that wants to be looked at now and then, such as the reports of runs."""
-
-    def look(self) -> None:
-        """Begin what is due."""
-
-
 class Shipper:
     """Ships one journal directory. Used by one thread; `abort` and `hurry` may come from another.
 
@@ -63,7 +56,7 @@ class Shipper:
         limits: What a trace may be on its way to OTLP; None: it goes as it was recorded.
         debug_logs: Whether all DEBUG records go to OTLP, or only those of stages that failed or were slow.
         metrics: What counts the records. It is closed with the shipper.
-        reports: What makes the reports of runs whose end the store has. It is looked at, and not closed.
+        look: Called at each step, to begin work beside shipping that is due, such as the reports of runs.
         backoff: How long a failing sink is left alone.
         patience: Seconds that an unreadable record of a living process may take to become readable.
     """
@@ -77,7 +70,7 @@ class Shipper:
         limits: Limits | None = None,
         debug_logs: bool = True,
         metrics: MetricsOutlet | None = None,
-        reports: Looking | None = None,
+        look: Callable[[], None] | None = None,
         backoff: Backoff | None = None,
         patience: float = 1.0,
         max_batch_bytes: int = MAX_BATCH_BYTES,
@@ -87,7 +80,7 @@ class Shipper:
         self.directory = Path(directory)
         self._store = None if store is None else StoreOutlet(store, backoff)
         self._metrics = metrics
-        self._reports = reports
+        self._look = look
         outlets = (*(OtlpOutlet(sink, backoff) for sink in otlp), self._store, metrics)
         self._outlets: list[Outlet] = [outlet for outlet in outlets if outlet is not None]
         if len({outlet.name for outlet in self._outlets}) < len(self._outlets):
@@ -122,8 +115,8 @@ class Shipper:
     def step(self) -> bool:
         """Look at the directory once and move what can be moved; True if anything was. Does nothing for a non-owner."""
         moved = self._collect(0.0)
-        if self._reports is not None:
-            self._reports.look()
+        if self._look is not None:
+            self._look()
         if not self.own():
             return moved
         self._backlog.scan()
@@ -412,8 +405,4 @@ def _alive(name: str, series: OpenSeries) -> bool:
     segment = parse_name(f"{name}-000000.journal")
     if segment is None:
         return False
-    try:
-        boot_id = bytes.fromhex(series.boot_id)
-    except ValueError:
-        boot_id = b""
-    return Writer(segment.pid, segment.start_ticks, boot_id).alive()
+    return Writer(segment.pid, segment.start_ticks, bytes.fromhex(series.boot_id)).alive()

@@ -217,8 +217,9 @@ class Fold:
             kept = siblings.kept()
             self._bytes -= _size(kept)
             spans += kept
-            if siblings.items:
-                held = held._replace(body=_extended(body, siblings.attributes()), sum=siblings.spans)
+            if siblings.items:  # in protobuf repeated fields need not stand together
+                body = encoded_field(0x12, untagged(body) + siblings.attributes())
+                held = held._replace(body=body, sum=siblings.spans)
         spans.append(held)
         if self._goes_out(span, held.trace_id):
             self._emit(spans, is_repo=span.name.startswith(REPO))
@@ -351,11 +352,6 @@ def _has_failed(body: bytes, span: LeanSpan) -> bool:
     if b"\x06failed" not in body and b"\x0csync.outcome" not in body:
         return False
     return any(pair == FAILED or pair.startswith(OUTCOME) for pair in span.attributes)
-
-
-def _extended(body: bytes, fields: bytes) -> bytes:
-    """A span with further fields: in protobuf repeated fields need not stand together."""
-    return encoded_field(0x12, untagged(body) + fields)
 
 
 def _summary(parent: bytes, siblings: Siblings) -> bytes:
