@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import zlib
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -219,11 +220,10 @@ def _passed(directory: Path, checkpoint: Checkpoint, name: str, target: int) -> 
 def _committed(path: Path) -> int | None:
     """The end of the last record; None for a file that cannot be read, or not while its process writes it."""
     try:
-        reader = JournalReader(path)
+        with closing(JournalReader(path)) as reader:
+            header = reader.header
     except (OSError, JournalError):
         return None
-    header = reader.header
-    reader.close()
     return None if header.damaged and process_alive(header) else header.committed
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -149,20 +150,15 @@ def _look(directory: Path, checkpoint: Checkpoint) -> _Findings:
 def _examine(path: Path, checkpoint: Checkpoint, found: _Findings) -> bool:
     """Count what one file holds; False if it cannot be read."""
     try:
-        reader = JournalReader(path, patience=0)
+        with closing(JournalReader(path, patience=0)) as reader:
+            header = reader.header
+            if header.damaged and process_alive(header):
+                return False
+            for signal in SIGNALS:
+                found.dropped[signal].update(header.dropped[signal])
+            _count(reader, checkpoint.files.get(path.name, FileProgress()), checkpoint, found)
     except (OSError, JournalError):
         return False
-    try:
-        header = reader.header
-        if header.damaged and process_alive(header):
-            return False
-        for signal in SIGNALS:
-            found.dropped[signal].update(header.dropped[signal])
-        _count(reader, checkpoint.files.get(path.name, FileProgress()), checkpoint, found)
-    except OSError:
-        return False
-    finally:
-        reader.close()
     return True
 
 

@@ -17,7 +17,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
 from otelsync.journal.batch import Batch, Group
-from otelsync.otlp.decoding import lean_logs
+from otelsync.otlp.decoding import lean_logs, untagged
 from otelsync.otlp.encoding import field as encoded_field
 from otelsync.shipping.folding.budget import SPENT, Budget
 from otelsync.vocabulary import NAMED_REPO_BYTES, SYNC_LINK
@@ -90,9 +90,7 @@ def own_trace(trace_id: bytes, repo: bytes) -> bytes:
 
 def moved(body: bytes, trace_id: bytes) -> bytes:
     """A span, as the journal holds it, in another trace."""
-    at = 2
-    while body[at - 1] & 0x80:
-        at += 1
+    at = len(body) - len(untagged(body))
     if body[at : at + 2] == b"\x0a\x10":  # how the writer begins every span
         return body[: at + 2] + trace_id + body[at + 18 :]
     spans = ScopeSpans.FromString(body)

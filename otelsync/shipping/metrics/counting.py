@@ -6,7 +6,6 @@ common. Pull request numbers, ids of runs and messages never become labels.
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -270,7 +269,7 @@ class Metrics:
             (catalogue.QUEUE_WAIT, (task,), vocabulary.SYNC_QUEUE_WAIT_SECONDS),
         ):
             seconds = facts.number(name)
-            if seconds is not None and math.isfinite(seconds):
+            if seconds is not None:
                 took = int(seconds * 1e9)
                 self.series.observe(metric, place.service, labels, [took], _exemplar(span, took))
 
