@@ -23,7 +23,7 @@ from otelsync.shipping.metrics.durations import Exemplar
 from otelsync.shipping.metrics.item_counts import ItemCounts
 from otelsync.shipping.metrics.quick_items import Alike, Likeness, alike
 from otelsync.shipping.metrics.series import MetricSeries
-from otelsync.shipping.metrics.span_facts import FactReader, Facts
+from otelsync.shipping.metrics.span_facts import Facts, read_facts
 
 MOST_OPEN_CALLS: Final = 10_000
 """API calls that have begun, whose operation is remembered for the requests they make."""
@@ -71,7 +71,6 @@ class Metrics:
     def __init__(self, series: MetricSeries, name: str) -> None:
         self.series = series
         self.memory = MetricMemory(service=name)
-        self._reader = FactReader()
         self._alike: dict[tuple[bytes, ...], Facts] = {}
         self._services: dict[bytes, str] = {}
         self._calls: dict[str, dict[str, str]] = {}
@@ -163,7 +162,7 @@ class Metrics:
             if span is None:
                 self.series.add(catalogue.UNREADABLE, place.service, ("span",), len(items.bodies))
                 return
-            facts = self._reader.read(span.attributes)
+            facts = read_facts(span.attributes)
             if len(likeness[1]) + len(likeness[2]) <= _LONGEST:
                 if len(self._alike) >= _MOST_ALIKE:
                     self._alike.clear()
@@ -187,20 +186,20 @@ class Metrics:
         name = span.name
         if name == vocabulary.SYNC_PR_BYTES:
             took = span.end - span.start
-            facts = self._reader.read(span.attributes)
+            facts = read_facts(span.attributes)
             self._take_items(span.parent_span_id, facts, [took], _exemplar(span, took), place)
             return
         if name.startswith(b"sync."):
-            self._take_stage(span, self._reader.read(span.attributes), place)
+            self._take_stage(span, read_facts(span.attributes), place)
             return
         if span.kind == _CONSUMER:
             place.counts.pass_through(span.span_id.hex(), "")
             if name.startswith(b"run/"):
-                self._take_task(span, self._reader.read(span.attributes), place)
+                self._take_task(span, read_facts(span.attributes), place)
             return
         place.counts.pass_through(span.span_id.hex(), span.parent_span_id.hex())
         if span.kind == _CLIENT and _METHODS.match(name):
-            self._take_request(span, self._reader.read(span.attributes), place)
+            self._take_request(span, read_facts(span.attributes), place)
 
     def _take_stage(self, span: LeanSpan, facts: Facts, place: _Place) -> None:
         kind, name = _stage_of(span.name)

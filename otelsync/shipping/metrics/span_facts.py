@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -45,7 +45,6 @@ _HEADS: Final = frozenset(bytes((0x0A, len(name))) + name.encode() for name in _
 _ITEMS_BEGIN: Final = ITEMS.encode()
 _ALWAYS_ANEW: Final = frozenset((b"\x0a\x0dvcs.chan", b"\x0a\x10vcs.chan", b"\x0a\x08url.full"))
 """Beginnings of attributes that are not wanted and differ in each span: not worth a place in the memory."""
-_MOST: Final = 4_096
 _LONGEST: Final = 256
 """Bytes of an attribute that is worth remembering."""
 
@@ -85,37 +84,27 @@ class Facts:
         return {action: count for action, count in counted.items() if count and action != "fetched"}
 
 
-class FactReader:
-    """Reads the wanted ones among encoded attributes, and remembers what it has seen."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, tuple[str, object] | None] = {}
-
-    def read(self, attributes: Iterable[bytes]) -> Facts:
-        """The facts among a span's attributes, each a KeyValue message."""
-        known = self._known
-        values: dict[str, object] = {}
-        for encoded in attributes:
-            if encoded in known:
-                fact = known[encoded]
-            elif encoded[:10] in _ALWAYS_ANEW:
-                continue
-            else:
-                fact = self._learn(encoded)
+def read_facts(attributes: Iterable[bytes]) -> Facts:
+    """The wanted ones among a span's attributes, each a KeyValue message."""
+    values: dict[str, object] = {}
+    for encoded in attributes:
+        if encoded[:10] not in _ALWAYS_ANEW:
+            fact = _known(encoded) if len(encoded) <= _LONGEST else _fact(encoded)
             if fact is not None:
                 values[fact[0]] = fact[1]
-        return Facts(values)
+    return Facts(values)
 
-    def _learn(self, encoded: bytes) -> tuple[str, object] | None:
-        """The attribute's name and value, if it is wanted and can be read."""
-        fact = None
-        end = encoded[1] + 2 if len(encoded) > 1 else 0
-        if encoded[:end] in _HEADS or encoded[2 : 2 + len(_ITEMS_BEGIN)] == _ITEMS_BEGIN:
-            with suppress(DecodeError):
-                pair = KeyValue.FromString(encoded)
-                fact = pair.key, value_of(pair.value)
-        if len(encoded) <= _LONGEST:
-            if len(self._known) >= _MOST:
-                self._known.clear()
-            self._known[encoded] = fact
-        return fact
+
+def _fact(encoded: bytes) -> tuple[str, object] | None:
+    """The attribute's name and value, if it is wanted and can be read."""
+    end = encoded[1] + 2 if len(encoded) > 1 else 0
+    if encoded[:end] not in _HEADS and encoded[2 : 2 + len(_ITEMS_BEGIN)] != _ITEMS_BEGIN:
+        return None
+    try:
+        pair = KeyValue.FromString(encoded)
+    except DecodeError:
+        return None
+    return pair.key, value_of(pair.value)
+
+
+_known = lru_cache(4_096)(_fact)
