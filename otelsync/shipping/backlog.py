@@ -281,19 +281,18 @@ class Backlog:
             counts[reason] = counts.get(reason, 0) + count
 
     def _delete_retired(self) -> None:
-        remaining = [name for name in self.checkpoint.retired if not self._delete(name)]
+        remaining = []
+        for name in self.checkpoint.retired:
+            try:
+                (self.directory / name).unlink(missing_ok=True)
+            except OSError as error:
+                self.say(f"cannot delete {name}: {error.strerror}")
+                remaining.append(name)
+            else:
+                self._deleted(name)
         if remaining != self.checkpoint.retired:
             self.checkpoint.retired = remaining
             self.changed()
-
-    def _delete(self, name: str) -> bool:
-        try:
-            (self.directory / name).unlink(missing_ok=True)
-        except OSError as error:
-            self.say(f"cannot delete {name}: {error.strerror}")
-            return False
-        self._deleted(name)
-        return True
 
     def _reader(self, name: SegmentName) -> JournalReader:
         """The open reader of a file. Raises OSError and JournalError."""

@@ -33,6 +33,7 @@ def dump_fold(fold: Fold) -> str:
             key.hex(): [waiting.series, waiting.touched, _spans(waiting.spans, places)]
             for key, waiting in fold.waiting.items()
         },
+        # Last, as the others number them
         "places": [[encode(resource), encode(scope)] for resource, scope in places],
     }
     return orjson.dumps(document).decode()
