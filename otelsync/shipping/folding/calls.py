@@ -102,7 +102,6 @@ class Fold:
         """By the id of the span that they wait for."""
         self.held = 0
         """Recorded spans that have been taken, and neither gone out nor been folded."""
-        self._waiting = self._bytes = 0
         self._only = only
         self._series = ""
         self._now = 0.0
@@ -149,12 +148,6 @@ class Fold:
         kept: Iterable[tuple[bytes, Waiting | Siblings]] = chain(self.waiting.items(), self.siblings.items())
         return list(dict.fromkeys(key for key, held in kept if is_due(key, held)))
 
-    def restore(self) -> None:
-        """Count anew what is kept back, after the state has been filled in from outside."""
-        self._waiting = sum(len(waiting.spans) for waiting in self.waiting.values())
-        self._bytes = sum(_size(waiting.spans) for waiting in self.waiting.values())
-        self._bytes += sum(_size(siblings.kept()) for siblings in self.siblings.values())
-
     def budget(self, trace_id: bytes) -> Budget:
         """The budget of a trace."""
         budget = self.budgets.get(trace_id)
@@ -196,7 +189,7 @@ class Fold:
         most = 0 if budget.is_spent else self.limits.keep_slowest
         if siblings.is_among_slowest(took, most):
             item = (*below, Held(body, place, trace_id))
-            self._bytes += _size(item) - _size(siblings.keep(took, item, most))
+            siblings.keep(took, item, most)
         else:
             siblings.sum_up(took, bucket, 1 + spans_in(below) if below else 1)
 
@@ -214,9 +207,7 @@ class Fold:
         spans = self._pop_waiting(span.span_id)
         siblings = self.siblings.pop(span.span_id, None)
         if siblings is not None:
-            kept = siblings.kept()
-            self._bytes -= _size(kept)
-            spans += kept
+            spans += siblings.kept()
             if siblings.items:  # in protobuf repeated fields need not stand together
                 body = encoded_field(0x12, untagged(body) + siblings.attributes())
                 held = held._replace(body=body, sum=siblings.spans)
@@ -253,25 +244,27 @@ class Fold:
             waiting = self.waiting[key] = Waiting(self._series, self._now)
         waiting.touched = self._now
         waiting.spans += spans
-        self._waiting += len(spans)
-        self._bytes += _size(spans)
         if len(waiting.spans) > MOST_BELOW:
             self._release_waiting(key)
 
     def _pop_waiting(self, key: bytes) -> list[Held]:
-        waiting = self.waiting.pop(key, None) if self.waiting else None
-        if waiting is None:
-            return []
-        self._waiting -= len(waiting.spans)
-        self._bytes -= _size(waiting.spans)
-        return waiting.spans
+        waiting = self.waiting.pop(key, None)
+        return [] if waiting is None else waiting.spans
 
     def _relieve(self) -> None:
         """Let go of what is too much, the oldest first."""
-        while self.waiting and (self._waiting > MOST_WAITING or self._bytes > MOST_BYTES):
-            self._release_waiting(next(iter(self.waiting)))
-        while self.siblings and (len(self.siblings) > MOST_SIBLINGS or self._bytes > MOST_BYTES):
-            self._release_siblings(next(iter(self.siblings)))
+        waiting = sum(len(each.spans) for each in self.waiting.values())
+        size = sum(_size(each.spans) for each in self.waiting.values())
+        size += sum(_size(siblings.kept()) for siblings in self.siblings.values())
+        while self.waiting and (waiting > MOST_WAITING or size > MOST_BYTES):
+            key, oldest = next(iter(self.waiting.items()))
+            waiting -= len(oldest.spans)
+            size -= _size(oldest.spans)
+            self._release_waiting(key)
+        while self.siblings and (len(self.siblings) > MOST_SIBLINGS or size > MOST_BYTES):
+            parent, siblings = next(iter(self.siblings.items()))
+            size -= _size(siblings.kept())
+            self._release_siblings(parent)
 
     def _release_waiting(self, key: bytes) -> None:
         spans = self._pop_waiting(key)
@@ -283,9 +276,7 @@ class Fold:
         siblings = self.siblings.pop(key, None)
         if siblings is None:
             return
-        kept = siblings.kept()
-        self._bytes -= _size(kept)
-        self._emit(kept)
+        self._emit(siblings.kept())
         if siblings.items:
             summary = _summary(key, siblings)
             self._out.add(siblings.place, summary)

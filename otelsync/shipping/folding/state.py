@@ -58,7 +58,6 @@ def load_fold(text: str, fold: Fold) -> None:
             fold.waiting[bytes.fromhex(key)] = Waiting(str(series), float(touched), _read_spans(spans, places))
     except _BROKEN as error:
         raise FoldStateError(type(error).__name__) from error
-    fold.restore()
 
 
 def dump_fan_outs(fan_outs: FanOuts, ahead: Fold) -> str:
