@@ -17,7 +17,7 @@ from otelsync.otlp.decoding import lean_spans
 from otelsync.otlp.exporter import OtlpSink
 from otelsync.otlp.options import OtlpEndpoint, Signal
 from otelsync.shipping.folding.budget import Limits
-from otelsync.shipping.folding.fan_out import MOST_TRACES, FanOut, FanOuts, divided, moved
+from otelsync.shipping.folding.fan_out import MOST_TRACES, FanOuts, divided, moved
 from otelsync.shipping.ledger import read_ledger
 from otelsync.shipping.outlet import Backoff
 from otelsync.shipping.shipper import Shipper
@@ -237,5 +237,5 @@ def test_traces_are_forgotten_in_turn() -> None:
     """However many traces have repos, only so many are remembered."""
     fan_outs = FanOuts()
     for number in range(MOST_TRACES + 10):
-        fan_outs.add(number.to_bytes(16, "big"), FanOut(is_full=True))
+        fan_outs.add(number.to_bytes(16, "big"), set(), is_full=True)
     assert len(fan_outs.traces) == len(fan_outs.full) == MOST_TRACES

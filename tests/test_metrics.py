@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,13 @@ from otelsync.shipping import orphans
 from otelsync.shipping.checkpoint import Checkpoint, OpenSeries
 from otelsync.shipping.ledger import Account, Ledger
 from otelsync.shipping.metrics import catalogue, prometheus_text
-from otelsync.shipping.metrics.bounded_label import LONGEST, OTHER, BoundedLabel
 from otelsync.shipping.metrics.catalogue import CATALOGUE, Metric
 from otelsync.shipping.metrics.counting import Metrics
 from otelsync.shipping.metrics.durations import CLASSIC, MOST_BUCKETS, Durations, Exemplar
+from otelsync.shipping.metrics.export import MOST_POINTS, encode
 from otelsync.shipping.metrics.item_counts import MOST_OPEN, ItemCounts
-from otelsync.shipping.metrics.ledger import count_ledger
-from otelsync.shipping.metrics.otlp import MOST_POINTS, encode
-from otelsync.shipping.metrics.series import Labels, MetricSeries
+from otelsync.shipping.metrics.series import LONGEST, OTHER, BoundedLabel, Labels, MetricSeries
+from otelsync.shipping.metrics.service import count_ledger
 
 SECOND = 1_000_000_000
 
@@ -528,7 +528,7 @@ def full() -> MetricSeries:
 
 @pytest.mark.parametrize(
     ("write", "read"),
-    [(prometheus_text.text, text_families), (prometheus_text.openmetrics, openmetrics_families)],
+    [(prometheus_text.text, text_families), (partial(prometheus_text.text, openmetrics=True), openmetrics_families)],
     ids=["text", "openmetrics"],
 )
 def test_prometheus_reads_what_is_served(
@@ -551,7 +551,7 @@ def test_prometheus_reads_what_is_served(
 
 def test_openmetrics_has_exemplars(full: MetricSeries) -> None:
     """The bucket of the slowest span names its trace."""
-    families = openmetrics_families(prometheus_text.openmetrics(full.families()))  # type: ignore[no-untyped-call]
+    families = openmetrics_families(prometheus_text.text(full.families(), openmetrics=True))  # type: ignore[no-untyped-call]
     (stages,) = [family for family in families if family.name == "sync_stage_duration_seconds"]
     ((shown, le),) = [(s.exemplar, s.labels["le"]) for s in stages.samples if s.exemplar]
     assert le == "2.0"

@@ -14,8 +14,7 @@ from otelsync.settings import Settings
 if TYPE_CHECKING:
     from otelsync.otlp.options import OtlpEndpoint
     from otelsync.reports.automatic import RunReports
-    from otelsync.shipping.metrics.outlet import MetricsOutlet
-    from otelsync.shipping.metrics.service import MetricsService
+    from otelsync.shipping.metrics.service import MetricsOutlet, MetricsService
     from otelsync.shipping.shipper import Shipper
 
 DESTINATIONS: Final = "destinations"
@@ -63,14 +62,14 @@ def make_shipper(
             limits=limits if settings.fold else None,
             debug_logs=settings.debug_logs != "failed",
             metrics=_outlet(settings, metrics, served=store is None) if counted else None,
-            reports=reports,
+            look=None if reports is None else reports.look,
         )
 
     return make
 
 
 def _outlet(settings: Settings, metrics: MetricsService | None, *, served: bool) -> MetricsOutlet:
-    from otelsync.shipping.metrics.outlet import MetricsOutlet
+    from otelsync.shipping.metrics.service import MetricsOutlet
 
     service = metrics or make_metrics(settings, served=served)
     return MetricsOutlet(service, settings.journal.name, is_own=metrics is None)

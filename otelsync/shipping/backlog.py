@@ -6,11 +6,11 @@ import errno
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from otelsync.journal.batch import Batch
-from otelsync.journal.format import HEADER_SIZE
+from otelsync.journal.format import CLOSED, HEADER_SIZE
 from otelsync.journal.header import JournalError, JournalHeader, UnknownVersionError, process_alive
 from otelsync.journal.names import SegmentName, list_segments
 from otelsync.journal.reader import JournalReader
@@ -32,8 +32,8 @@ class Segment:
     progress: FileProgress
     listed: bool = True
     """True if the directory still shows it."""
-    checked: set[str] = field(default_factory=set)
-    """Sinks with a position of their own that has been compared with the cursor."""
+    checked: bool = False
+    """True if the store's own account of its position has been compared with its cursor."""
 
     def caught_up(self, sink: str) -> bool:
         """Return whether `sink` has taken all that is committed."""
@@ -41,10 +41,10 @@ class Segment:
 
 
 class Backlog:
-    """The files of one directory and the checkpoint that says what has been taken of them.
+    """The files of one directory, which may vanish, and the checkpoint that says what has been taken of them.
 
     Args:
-        directory: The journal directory. It may be missing, and may vanish.
+        directory: The journal directory.
         sinks: The sinks in use, each with the signals (span, log) that it takes.
         patience: Seconds that an unreadable record of a living process may take to become readable.
         deleted: Called with the name of each file that has been deleted.
@@ -91,16 +91,15 @@ class Backlog:
 
     def scan(self) -> None:
         """Look at the directory again: new files, new records, files that are gone."""
-        listed = list_segments(self.directory)
-        names = {segment.name for segments in listed.values() for segment in segments}
-        for segments in listed.values():
-            for segment in segments:
-                if segment.name not in self.checkpoint.retired:
-                    self._refresh(segment)
-        for segment_name in [name for name in self.segments if name not in names]:
-            self._outlive(self.segments[segment_name])
+        names = {name.name: name for series in list_segments(self.directory).values() for name in series}
+        for name, segment_name in names.items():
+            if name not in self.checkpoint.retired:
+                self._refresh(segment_name)
+        for segment in [segment for name, segment in self.segments.items() if name not in names]:
+            self._outlive(segment)
         for lost in [name for name in self.checkpoint.files if name not in names and name not in self.segments]:
-            self._write_off(lost)
+            self.say(f"{lost} vanished before all of it was shipped")
+            self._account(lost, self.checkpoint.files[lost], None)
 
     def in_turn(self) -> Iterator[list[Segment]]:
         """The segments of each series, in order; another series is first each time, so that none is starved."""
@@ -112,6 +111,14 @@ class Backlog:
         turn = self._turn % max(len(names), 1)
         for name in names[turn:] + names[:turn]:
             yield sorted(series[name], key=lambda segment: segment.name.sequence)
+
+    def unfinished(self, sink: str) -> set[str] | None:
+        """The series whose processes may write more; None as long as `sink` has yet to take what is there."""
+        segments = sorted(self.segments.values(), key=lambda segment: segment.name.sequence)
+        if not all(segment.caught_up(sink) for segment in segments):
+            return None
+        last = {segment.name.series: segment.header for segment in segments}
+        return {series for series, header in last.items() if header.state != CLOSED and process_alive(header)}
 
     def read(self, segment: Segment, start: int, max_bytes: int, max_records: int) -> Batch | None:
         """The next batch of a file from `start`; None when there is nothing to read, or not yet."""
@@ -218,12 +225,9 @@ class Backlog:
             if known is not None:
                 known.header = header
             else:
-                self._begin(name, header)
-
-    def _begin(self, name: SegmentName, header: JournalHeader) -> None:
-        progress = self.checkpoint.files.setdefault(name.name, FileProgress())
-        self.segments[name.name] = Segment(name, header, progress)
-        self.changed()
+                progress = self.checkpoint.files.setdefault(name.name, FileProgress())
+                self.segments[name.name] = Segment(name, header, progress)
+                self.changed()
 
     def _outlive(self, segment: Segment) -> None:
         """Go on with a file that was deleted by others, as long as it is open here; else write it off."""
@@ -237,11 +241,6 @@ class Backlog:
         except (OSError, JournalError):
             del self.segments[segment.name.name]
             self._drop_reader(segment.name.name)
-
-    def _write_off(self, name: str) -> None:
-        """Account for a file that somebody deleted before everybody had taken it."""
-        self.say(f"{name} vanished before all of it was shipped")
-        self._account(name, self.checkpoint.files[name], None)
 
     def _is_done(self, segment: Segment) -> bool:
         sinks = [STAGES, *self._sinks]
@@ -282,19 +281,18 @@ class Backlog:
             counts[reason] = counts.get(reason, 0) + count
 
     def _delete_retired(self) -> None:
-        remaining = [name for name in self.checkpoint.retired if not self._delete(name)]
+        remaining = []
+        for name in self.checkpoint.retired:
+            try:
+                (self.directory / name).unlink(missing_ok=True)
+            except OSError as error:
+                self.say(f"cannot delete {name}: {error.strerror}")
+                remaining.append(name)
+            else:
+                self._deleted(name)
         if remaining != self.checkpoint.retired:
             self.checkpoint.retired = remaining
             self.changed()
-
-    def _delete(self, name: str) -> bool:
-        try:
-            (self.directory / name).unlink(missing_ok=True)
-        except OSError as error:
-            self.say(f"cannot delete {name}: {error.strerror}")
-            return False
-        self._deleted(name)
-        return True
 
     def _reader(self, name: SegmentName) -> JournalReader:
         """The open reader of a file. Raises OSError and JournalError."""

@@ -9,12 +9,19 @@ from __future__ import annotations
 import base64
 import os
 import zlib
-from dataclasses import asdict, dataclass, field
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
 import orjson
 
 from otelsync.journal.format import HEADER_SIZE
+from otelsync.journal.header import JournalError, process_alive
+from otelsync.journal.names import list_segments
+from otelsync.journal.process_identity import Writer
+from otelsync.journal.reader import JournalReader
 
 NAME = "shipper.json"
 STAGES = "stages"
@@ -59,6 +66,10 @@ class OpenSeries:
     stages: dict[str, list[str]] = field(default_factory=dict)
     """Span id to [body, resource, scope], each base64."""
 
+    def bodies(self) -> list[bytes]:
+        """Return the open stages as the journal held them."""
+        return [decode(stage[0]) for stage in self.stages.values()]
+
 
 @dataclass(slots=True)
 class Verdict:
@@ -79,7 +90,7 @@ class MetricMemory:
     below: dict[str, dict[str, Counts]] = field(default_factory=dict)
     """By series and open span: items that were counted below it (see `otelsync.shipping.metrics.item_counts`)."""
     ledger: Counts = field(default_factory=dict)
-    """The ledger's sums that the counters have been told of (see `otelsync.shipping.metrics.ledger`)."""
+    """The ledger's sums that the counters have been told of (see `otelsync.shipping.metrics.service`)."""
     last_success: dict[str, Counts] = field(default_factory=dict)
     """By pipeline and repo (empty: the pipeline's own): Unix seconds."""
 
@@ -137,9 +148,14 @@ def load(directory: Path) -> Checkpoint | None:
     except OSError as error:
         raise CheckpointError(str(error)) from error
     try:
-        return _checkpoint(orjson.loads(_checked(text)))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        document = orjson.loads(_checked(text))
+        if document["version"] != 1:
+            raise ValueError("unknown version")
+        checkpoint: Checkpoint = _read(Checkpoint, document)
+        _check_bodies(checkpoint)
+    except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{NAME} is damaged: {type(error).__name__}") from error
+    return checkpoint
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> None:
@@ -163,6 +179,54 @@ def decode(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
 
 
+def positions(directory: Path, writer: Writer | None = None) -> dict[str, int]:
+    """The offset up to which each journal file is written; of all files, or of those of one process."""
+    found: dict[str, int] = {}
+    for segments in list_segments(directory).values():
+        for segment in segments:
+            if writer is not None and (segment.pid, segment.start_ticks) != (writer.pid, writer.start_ticks):
+                continue
+            committed = _committed(directory / segment.name)
+            if committed is not None:
+                found[segment.name] = committed
+    return found
+
+
+def arrived(directory: Path, targets: dict[str, int]) -> bool:
+    """Return whether every sink of the directory's owner has passed the offsets in `targets`, by journal file.
+
+    A file that is gone has been taken by all.
+    """
+    if not targets:
+        return True
+    try:
+        checkpoint = load(directory)
+    except CheckpointError:
+        return False
+    return checkpoint is not None and all(
+        _passed(directory, checkpoint, name, target) for name, target in targets.items()
+    )
+
+
+def _passed(directory: Path, checkpoint: Checkpoint, name: str, target: int) -> bool:
+    if name in checkpoint.retired:
+        return True
+    progress = checkpoint.files.get(name)
+    if progress is None:
+        return not (directory / name).exists()
+    return all(progress.cursor(sink) >= target for sink in (STAGES, *checkpoint.sinks))
+
+
+def _committed(path: Path) -> int | None:
+    """The end of the last record; None for a file that cannot be read, or not while its process writes it."""
+    try:
+        with closing(JournalReader(path)) as reader:
+            header = reader.header
+    except (OSError, JournalError):
+        return None
+    return None if header.damaged and process_alive(header) else header.committed
+
+
 def _checked(text: bytes) -> bytes:
     """The document before its checksum: a digit that has changed would skip records. Raises ValueError."""
     document, _, checksum = text.rstrip(b"\n").rpartition(b"\n")
@@ -171,90 +235,32 @@ def _checked(text: bytes) -> bytes:
     return document
 
 
-def _checkpoint(document: object) -> Checkpoint:
-    """The checkpoint that a JSON document describes. Any other document raises ValueError, TypeError or KeyError."""
-    top = _mapping(document)
-    if top["version"] != 1:
-        raise ValueError("unknown version")
-    return Checkpoint(
-        sinks={name: [_text(signal) for signal in _list(value)] for name, value in _mapping(top["sinks"]).items()},
-        files={name: _progress(_mapping(value)) for name, value in _mapping(top["files"]).items()},
-        open={name: _open_series(_mapping(value)) for name, value in _mapping(top["open"]).items()},
-        verdicts={key: _verdict(_mapping(value)) for key, value in _mapping(top.get("verdicts", {})).items()},
-        totals={
-            sink: {signal: _counts(counts) for signal, counts in _mapping(value).items()}
-            for sink, value in _mapping(top["totals"]).items()
-        },
-        recorded=_counts(top["recorded"]),
-        dropped={signal: _counts(value) for signal, value in _mapping(top["dropped"]).items()},
-        corrupted_bytes=_count(top["corrupted_bytes"]),
-        retired=[_text(name) for name in _list(top["retired"])],
-        fold=_text(top.get("fold", "")),
-        held=_count(top.get("held", 0)),
-        debug_logs=_text(top.get("debug_logs", "")),
-        held_logs=_count(top.get("held_logs", 0)),
-        fan_outs=_text(top.get("fan_outs", "")),
-        metrics=_metrics(_mapping(top.get("metrics", {}))),
-    )
+def _read(kind: Any, value: Any) -> Any:
+    """Make a JSON value what `kind` says: a dataclass, dict, list, text or count. Raises TypeError for any other value.
 
-
-def _progress(document: dict[str, object]) -> FileProgress:
-    return FileProgress(
-        cursors=_counts(document["cursors"]),
-        taken={sink: _counts(value) for sink, value in _mapping(document["taken"]).items()},
-    )
-
-
-def _open_series(document: dict[str, object]) -> OpenSeries:
-    stages = {key: [_text(part) for part in _list(value)] for key, value in _mapping(document["stages"]).items()}
-    if any(len(parts) != 3 for parts in stages.values()):
-        raise ValueError("an open stage has a body, a resource and a scope")
-    for parts in stages.values():
-        _ = [decode(part) for part in parts]
-    return OpenSeries(_text(document["boot_id"]), _count(document["last_seen"]), stages)
-
-
-def _verdict(document: dict[str, object]) -> Verdict:
-    verdict = Verdict(_text(document["body"]), _count(document["read_at"]))
-    decode(verdict.body)
-    return verdict
-
-
-def _metrics(document: dict[str, object]) -> MetricMemory:
-    below = {series: _mapping(spans) for series, spans in _mapping(document.get("below", {})).items()}
-    return MetricMemory(
-        service=_text(document.get("service", "")),
-        below={series: {key: _counts(value) for key, value in spans.items()} for series, spans in below.items()},
-        ledger=_counts(document.get("ledger", {})),
-        last_success={
-            pipeline: _counts(repos) for pipeline, repos in _mapping(document.get("last_success", {})).items()
-        },
-    )
-
-
-def _counts(value: object) -> Counts:
-    return {name: _count(count) for name, count in _mapping(value).items()}
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise TypeError("not a count")
+    Fields that are not there have their defaults, and those of later versions are ignored.
+    """
+    is_record: bool = is_dataclass(kind)
+    plain: Any = dict if is_record else get_origin(kind) or kind
+    if type(value) is not plain or (kind is int and value < 0):
+        raise TypeError(f"not a {plain.__name__}")
+    if is_record:
+        return kind(**{name: _read(part, value[name]) for name, part in _fields(kind).items() if name in value})
+    if plain is dict:
+        return {key: _read(get_args(kind)[1], part) for key, part in value.items()}
+    if plain is list:
+        return [_read(get_args(kind)[0], part) for part in value]
     return value
 
 
-def _mapping(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise TypeError("not an object")
-    return value
+_fields = cache(get_type_hints)
 
 
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise TypeError("not an array")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a string")
-    return value
+def _check_bodies(checkpoint: Checkpoint) -> None:
+    """Raise ValueError unless each open stage has a body, a resource and a scope, and all can be decoded."""
+    for series in checkpoint.open.values():
+        bytes.fromhex(series.boot_id)
+        for body, resource, scope in series.stages.values():
+            _ = decode(body), decode(resource), decode(scope)
+    for verdict in checkpoint.verdicts.values():
+        decode(verdict.body)

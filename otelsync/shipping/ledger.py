@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -72,7 +73,11 @@ class Ledger:
 
     def as_dict(self) -> dict[str, object]:
         """The ledger for JSON: signal, then sink."""
-        signals = {signal: self._signal(signal) for signal in SIGNALS}
+        sinks: dict[str, dict[str, object]] = {signal: {} for signal in SIGNALS}
+        for account in self.accounts:
+            numbers = asdict(account)
+            sinks[numbers.pop("signal")][numbers.pop("sink")] = numbers
+        signals = {signal: {"recorded": self.recorded[signal], "sinks": sinks[signal]} for signal in SIGNALS}
         return {"reconciles": self.reconciles, "corrupted_bytes": self.corrupted_bytes, "signals": signals}
 
     def __str__(self) -> str:
@@ -82,22 +87,6 @@ class Ledger:
         if self.corrupted_bytes:
             parts.append(f"{self.corrupted_bytes:,} bytes corrupted")
         return "; ".join(parts)
-
-    def _signal(self, signal: str) -> dict[str, object]:
-        return {
-            "recorded": self.recorded[signal],
-            "sinks": {
-                account.sink: {
-                    "recorded": account.recorded,
-                    "shipped": account.shipped,
-                    "folded": account.folded,
-                    "dropped": dict(account.dropped),
-                    "pending": account.pending,
-                }
-                for account in self.accounts
-                if account.signal == signal
-            },
-        }
 
 
 def read_ledger(directory: Path) -> Ledger:
@@ -161,20 +150,15 @@ def _look(directory: Path, checkpoint: Checkpoint) -> _Findings:
 def _examine(path: Path, checkpoint: Checkpoint, found: _Findings) -> bool:
     """Count what one file holds; False if it cannot be read."""
     try:
-        reader = JournalReader(path, patience=0)
+        with closing(JournalReader(path, patience=0)) as reader:
+            header = reader.header
+            if header.damaged and process_alive(header):
+                return False
+            for signal in SIGNALS:
+                found.dropped[signal].update(header.dropped[signal])
+            _count(reader, checkpoint.files.get(path.name, FileProgress()), checkpoint, found)
     except (OSError, JournalError):
         return False
-    try:
-        header = reader.header
-        if header.damaged and process_alive(header):
-            return False
-        for signal in SIGNALS:
-            found.dropped[signal].update(header.dropped[signal])
-        _count(reader, checkpoint.files.get(path.name, FileProgress()), checkpoint, found)
-    except OSError:
-        return False
-    finally:
-        reader.close()
     return True
 
 
@@ -223,7 +207,9 @@ def _add_rest(progress: FileProgress, rest: Counts, checkpoint: Checkpoint, foun
 
 def _ledger(checkpoint: Checkpoint, found: _Findings) -> Ledger:
     dropped = {signal: found.dropped[signal] + Counter(checkpoint.dropped.get(signal, {})) for signal in SIGNALS}
-    lost = {signal: sum(dropped[signal].values()) for signal in SIGNALS}
+    lost = {signal: dropped[signal].total() for signal in SIGNALS}
+    # Records that a sink has passed, and the shipper keeps back until it knows more
+    held = {("traces", "span"): checkpoint.held, ("logs", "log"): checkpoint.held_logs}
     accounts = tuple(
         Account(
             sink=sink,
@@ -231,8 +217,10 @@ def _ledger(checkpoint: Checkpoint, found: _Findings) -> Ledger:
             recorded=checkpoint.total(sink, signal, "recorded") + found.recorded[signal] + lost[signal],
             shipped=checkpoint.total(sink, signal, "shipped"),
             folded=checkpoint.total(sink, signal, "folded"),
-            dropped=_by_reason(dropped[signal] + Counter(_rejections(checkpoint, sink, signal))),
-            pending=found.pending[sink, signal] + _held(checkpoint, sink, signal),
+            dropped=_by_reason(
+                dropped[signal] + Counter({each: checkpoint.total(sink, signal, each) for each in _REJECTIONS})
+            ),
+            pending=found.pending[sink, signal] + held.get((sink, signal), 0),
         )
         for sink, signals in checkpoint.sinks.items()
         for signal in signals
@@ -244,17 +232,7 @@ def _ledger(checkpoint: Checkpoint, found: _Findings) -> Ledger:
     )
 
 
-def _held(checkpoint: Checkpoint, sink: str, signal: str) -> int:
-    """Return the records that a sink has passed, and the shipper keeps back until it knows more."""
-    return {("traces", "span"): checkpoint.held, ("logs", "log"): checkpoint.held_logs}.get((sink, signal), 0)
-
-
 def _by_reason(counts: Mapping[str, int]) -> Counts:
     """In the order in which a record meets the reasons."""
     known = [reason for reason in (*DROP_REASONS, *_REJECTIONS) if reason in counts]
     return {reason: counts[reason] for reason in [*known, *sorted(counts.keys() - known)]}
-
-
-def _rejections(checkpoint: Checkpoint, sink: str, signal: str) -> Counts:
-    counts = {reason: checkpoint.total(sink, signal, reason) for reason in _REJECTIONS}
-    return {reason: count for reason, count in counts.items() if count}

@@ -6,21 +6,20 @@ journal, may be read before or after the orphan's, and is kept until it is of us
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otelsync.journal.batch import Batch, Group
 from otelsync.journal.format import SPAN_END
 from otelsync.journal.writer import Journal
-from otelsync.otlp.decoding import span_id, untagged
-from otelsync.otlp.encoding import varint
+from otelsync.otlp.decoding import LeanLogs, lean_spans, parsed, span_id, untagged
+from otelsync.otlp.encoding import field
 from otelsync.otlp.exporter import Run
 from otelsync.shipping.checkpoint import OpenSeries, Verdict, decode, encode
 from otelsync.vocabulary import SYNC_OUTCOME
@@ -32,10 +31,6 @@ MOST_VERDICTS = 10_000
 """Verdicts that wait for their span to be closed."""
 VERDICT_HOURS = 1
 """Hours for which a verdict waits after it was read. One that comes after its span's own end would wait for ever."""
-
-_END_TIME = struct.Struct("<BQ")
-_END_TIME_TAG = 0x41
-"""Span field 8, fixed64."""
 
 
 def note(batch: Batch, series: OpenSeries) -> None:
@@ -96,24 +91,18 @@ def write(directory: Path, runs: Iterable[Run]) -> bool:
     """Journal `runs` in a series of their own; False if not all of them could be, so they must be written again."""
     # The bounds on bytes are for what the host records. These few records are what explains why it stopped.
     journal = Journal(directory, max_bytes=1 << 40, max_directory_bytes=1 << 50)
-    resources: dict[bytes, int] = {}
-    scopes: dict[tuple[bytes, bytes], int] = {}
+    resource_number = cache(journal.resource)
+    scope_number = cache(lambda resource, scope: journal.scope(resource_number(resource), scope))
     for resource, scope, bodies in runs:
-        if resource not in resources:
-            resources[resource] = journal.resource(resource)
-        if (resource, scope) not in scopes:
-            scopes[resource, scope] = journal.scope(resources[resource], scope)
         for body in bodies:
-            journal.append(SPAN_END, scopes[resource, scope], body, time.time_ns())
+            journal.append(SPAN_END, scope_number(resource, scope), body, time.time_ns())
     journal.close()
     return not journal.dropped
 
 
 def _close(body: bytes, last_seen: int, verdict: Verdict | None) -> bytes:
-    message = untagged(body)
-    judged = _judged(message, last_seen, untagged(decode(verdict.body))) if verdict else None
-    message = _interrupted(message, last_seen) if judged is None else judged
-    return b"\x12" + varint(len(message)) + message
+    judged = _judged(untagged(body), last_seen, untagged(decode(verdict.body))) if verdict else None
+    return field(0x12, _interrupted(body, last_seen) if judged is None else judged)
 
 
 def _judged(message: bytes, last_seen: int, verdict: bytes) -> bytes | None:
@@ -133,38 +122,22 @@ def _judged(message: bytes, last_seen: int, verdict: bytes) -> bytes | None:
     return span.SerializeToString()
 
 
-def _interrupted(message: bytes, last_seen: int) -> bytes:
+def _interrupted(body: bytes, last_seen: int) -> bytes:
     """Append fields to an unfinished span: in protobuf the last value wins, and repeated fields and messages merge."""
-    end = max(last_seen, _span_times(message)[0])
-    outcome = KeyValue(key=SYNC_OUTCOME, value=AnyValue(string_value="interrupted"))
-    status = Status(code=Status.STATUS_CODE_ERROR, message="the process ended before this stage did")
-    rest = Span(attributes=[outcome], status=status).SerializeToString()
-    return b"".join([message, _END_TIME.pack(_END_TIME_TAG, end), rest])
+    (span,) = lean_spans([body])
+    rest = Span(
+        attributes=[KeyValue(key=SYNC_OUTCOME, value=AnyValue(string_value="interrupted"))],
+        status=Status(code=Status.STATUS_CODE_ERROR, message="the process ended before this stage did"),
+        end_time_unix_nano=max(last_seen, span.start if span else 0),
+    )
+    return untagged(body) + rest.SerializeToString()
 
 
 def _latest(group: Group) -> int:
     """The latest time in a group. Records are appended as they happen, so the last ones of each kind tell."""
     times = [0]
-    for bodies in (group.spans, group.started):
-        if bodies:
-            times += _span_times(untagged(bodies[-1]))
-    if group.logs:
-        times += _log_times(untagged(group.logs[-1]))
+    for span in lean_spans([*group.spans[-1:], *group.started[-1:]]):
+        times += (span.start, span.end) if span else ()
+    for _, log in parsed(LeanLogs, group.logs[-1:]):
+        times += (log.time, log.observed) if log else ()
     return max(times)
-
-
-def _span_times(message: bytes) -> tuple[int, int]:
-    """Start and end of an encoded span, unix nanoseconds; zeros where it cannot be read."""
-    try:
-        span = Span.FromString(message)
-    except DecodeError:
-        return 0, 0
-    return span.start_time_unix_nano, span.end_time_unix_nano
-
-
-def _log_times(message: bytes) -> tuple[int, int]:
-    try:
-        record = LogRecord.FromString(message)
-    except DecodeError:
-        return 0, 0
-    return record.time_unix_nano, record.observed_time_unix_nano

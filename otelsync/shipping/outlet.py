@@ -32,8 +32,7 @@ class BatchStore(Protocol):
     def forget(self, journal: str) -> None:
         """Forget the position in a journal file that is gone for good."""
 
-    def close(self) -> None:
-        """Close the store."""
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,6 @@ class Parcel:
         return self.batches if self.shaped is None else self.shaped
 
     def add(self, batch: Batch) -> None:
-        """Put in a batch."""
         self.batches.append(batch)
         self.room_bytes -= batch.end - batch.start
         self.room_records -= batch.spans + batch.logs
@@ -122,20 +120,14 @@ class Outlet:
             self._fail(outcome)
             return
         if self._failures:
-            seconds = time.monotonic() - self._failing_since
-            _log.warning("%s to %s: works again after %.0f s", self.name, self._place, seconds)
+            self._warn("works again after %.0f s", time.monotonic() - self._failing_since)
         self._failures = 0
         self._throttled_until = self.ready_at = 0.0
         rejected = outcome.rejected + outcome.partial
         if rejected and outcome.reason != self._rejected_for:
             self._rejected_for = outcome.reason
-            _log.warning(
-                "%s to %s: %d rejected for good (%s); further ones for this reason are only counted",
-                self.name,
-                self._place,
-                rejected,
-                outcome.reason,
-            )
+            said = "%d rejected for good (%s); further ones for this reason are only counted"
+            self._warn(said, rejected, outcome.reason)
 
     def abort(self) -> None:
         """Make a delivery that is on its way end soon."""
@@ -143,16 +135,14 @@ class Outlet:
     def close(self, timeout: float) -> None:
         """Close the sink, for at most `timeout` seconds."""
 
+    def _warn(self, message: str, *values: object) -> None:
+        _log.warning(f"%s to %s: {message}", self.name, self._place, *values)
+
     def _fail(self, outcome: Outcome) -> None:
         now = time.monotonic()
         if not self._failures:
             self._failing_since = now
-            _log.warning(
-                "%s to %s: %s; the records stay in the journal and are sent later",
-                self.name,
-                self._place,
-                outcome.reason,
-            )
+            self._warn("%s; the records stay in the journal and are sent later", outcome.reason)
         self._failures += 1
         self._throttled_until = now + (outcome.retry_after or 0.0)
         self.ready_at = max(now + self._backoff.pause(self._failures), self._throttled_until)
@@ -241,7 +231,6 @@ class StoreOutlet(Outlet):
         done.put(Delivery(self, parcel, _stored(parcel)))
 
     def close(self, timeout: float) -> None:  # noqa: ARG002  (the store has no wait to bound)
-        """Close the store."""
         try:
             self._store.close()
         except Exception as error:

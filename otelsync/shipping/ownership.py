@@ -46,8 +46,7 @@ class Ownership:
     def release(self) -> None:
         """Let another process own the directory. A second call does nothing."""
         with _guard:
-            if self._identity in _owned:
-                _owned.discard(self._identity)
+            _owned.discard(self._identity)
             self.forget()
 
     def forget(self) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from otelsync.journal.batch import Batch
 from otelsync.journal.header import process_alive
@@ -21,16 +21,15 @@ from otelsync.journal.process_identity import Writer
 from otelsync.otlp.exporter import OtlpSink, Outcome
 from otelsync.shipping import orphans
 from otelsync.shipping.backlog import Backlog, Segment
-from otelsync.shipping.checkpoint import SIGNALS, STAGES, OpenSeries
+from otelsync.shipping.checkpoint import SIGNALS, STAGES, OpenSeries, arrived, positions
 from otelsync.shipping.folding.budget import Limits
 from otelsync.shipping.folding.debug_logs import DebugLogs
 from otelsync.shipping.folding.shaping import TRACES, Shaping
 from otelsync.shipping.outlet import Backoff, BatchStore, Delivery, OtlpOutlet, Outlet, Parcel, StoreOutlet
 from otelsync.shipping.ownership import Ownership
-from otelsync.shipping.positions import arrived, positions
 
 if TYPE_CHECKING:
-    from otelsync.shipping.metrics.outlet import MetricsOutlet
+    from otelsync.shipping.metrics.service import MetricsOutlet
 
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_BATCH_RECORDS = 4096
@@ -45,13 +44,6 @@ _PAUSE = 0.02
 _log = logging.getLogger("otelsync.shipping")
 
 
-class Looking(Protocol):
-    """Work beside shipping that wants to be looked at now and then, such as the reports of runs."""
-
-    def look(self) -> None:
-        """Begin what is due."""
-
-
 class Shipper:
     """Ships one journal directory. Used by one thread; `abort` and `hurry` may come from another.
 
@@ -64,7 +56,7 @@ class Shipper:
         limits: What a trace may be on its way to OTLP; None: it goes as it was recorded.
         debug_logs: Whether all DEBUG records go to OTLP, or only those of stages that failed or were slow.
         metrics: What counts the records. It is closed with the shipper.
-        reports: What makes the reports of runs whose end the store has. It is looked at, and not closed.
+        look: Called at each step, to begin work beside shipping that is due, such as the reports of runs.
         backoff: How long a failing sink is left alone.
         patience: Seconds that an unreadable record of a living process may take to become readable.
     """
@@ -78,7 +70,7 @@ class Shipper:
         limits: Limits | None = None,
         debug_logs: bool = True,
         metrics: MetricsOutlet | None = None,
-        reports: Looking | None = None,
+        look: Callable[[], None] | None = None,
         backoff: Backoff | None = None,
         patience: float = 1.0,
         max_batch_bytes: int = MAX_BATCH_BYTES,
@@ -86,18 +78,17 @@ class Shipper:
     ) -> None:
         backoff = backoff or Backoff()
         self.directory = Path(directory)
-        self._outlets: list[Outlet] = [OtlpOutlet(sink, backoff) for sink in otlp]
-        if store is not None:
-            self._outlets.append(StoreOutlet(store, backoff))
+        self._store = None if store is None else StoreOutlet(store, backoff)
         self._metrics = metrics
-        self._reports = reports
-        if metrics is not None:
-            self._outlets.append(metrics)
+        self._look = look
+        outlets = (*(OtlpOutlet(sink, backoff) for sink in otlp), self._store, metrics)
+        self._outlets: list[Outlet] = [outlet for outlet in outlets if outlet is not None]
         if len({outlet.name for outlet in self._outlets}) < len(self._outlets):
             raise ValueError("two sinks for the same signal")
         self._stages = Outlet(STAGES, SIGNALS, "", backoff)
         sinks = {outlet.name: outlet.signals for outlet in self._outlets}
-        self._backlog = Backlog(self.directory, sinks, patience=patience, deleted=self._forget_file)
+        forget = self._store.forget if self._store else None
+        self._backlog = Backlog(self.directory, sinks, patience=patience, deleted=forget)
         self._shaping = Shaping(self._backlog, limits)
         self._debug_logs = DebugLogs(self._backlog, is_on=not debug_logs)
         self._ownership = Ownership(self.directory)
@@ -124,8 +115,8 @@ class Shipper:
     def step(self) -> bool:
         """Look at the directory once and move what can be moved; True if anything was. Does nothing for a non-owner."""
         moved = self._collect(0.0)
-        if self._reports is not None:
-            self._reports.look()
+        if self._look is not None:
+            self._look()
         if not self.own():
             return moved
         self._backlog.scan()
@@ -137,13 +128,11 @@ class Shipper:
         self._backlog.save()
         return moved
 
-    def run(self, stopping: threading.Event, *, interval: float | None = None) -> None:
-        """Ship until `stopping` is set; `wake` makes that noticed at once.
+    def run(self, stopping: threading.Event, *, interval: float = INTERVAL) -> None:
+        """Ship until `stopping` is set; `wake` makes that noticed at once. An unexpected error is logged once.
 
-        `interval`: the longest pause between two looks, in seconds, by default `INTERVAL`. An unexpected error is
-        logged once.
+        `interval`: the longest pause between two looks, in seconds.
         """
-        interval = INTERVAL if interval is None else interval
         pause = min(FIRST_LOOK, interval)
         moved = False
         said = ""
@@ -193,9 +182,9 @@ class Shipper:
         deadline = time.monotonic() + timeout
         if self._metrics is not None and self._owning:
             self._metrics.settle(self._backlog)
-        busy = [outlet for outlet in self._outlets if outlet.busy]
-        for outlet in busy:
-            outlet.abort()
+        for outlet in self._outlets:
+            if outlet.busy:
+                outlet.abort()
         for outlet in self._outlets:
             outlet.close(max(0.0, deadline - time.monotonic()))
         self._collect(0.0)
@@ -240,10 +229,7 @@ class Shipper:
         target = targets.get(segment.name.name, 0)
         if segment.header.final or not process_alive(segment.header):
             target = segment.header.committed
-        return all(segment.progress.cursor(sink) >= target for sink in (STAGES, *self._names()))
-
-    def _names(self) -> list[str]:
-        return [outlet.name for outlet in self._outlets]
+        return all(segment.progress.cursor(outlet.name) >= target for outlet in (self._stages, *self._outlets))
 
     def _full(self) -> bool:
         """Return whether more is known to be waiting for a sink that could take it."""
@@ -337,14 +323,14 @@ class Shipper:
 
     def _checked(self, outlet: Outlet, segment: Segment) -> bool:
         """Return whether the cursor can be relied upon: the store has an account of its own, which goes before ours."""
-        if not isinstance(outlet, StoreOutlet) or outlet.name in segment.checked:
+        if outlet is not self._store or segment.checked:
             return True
         try:
-            self._backlog.move(outlet.name, segment, outlet.position(segment.name.name))
+            self._backlog.move(outlet.name, segment, self._store.position(segment.name.name))
         except Exception as error:
             outlet.note(Outcome(retry=True, reason=str(error) or type(error).__name__))
             return False
-        segment.checked.add(outlet.name)
+        segment.checked = True
         return True
 
     def _note_stages(self, batches: Sequence[Batch]) -> None:
@@ -359,11 +345,6 @@ class Shipper:
                 series = open_series[segment.name.series] = OpenSeries(boot_id)
             orphans.note(batch, series)
             self._backlog.take(STAGES, batch)
-
-    def _forget_file(self, name: str) -> None:
-        for outlet in self._outlets:
-            if isinstance(outlet, StoreOutlet):
-                outlet.forget(name)
 
     def _dead_series(self) -> list[str]:
         """The series whose process has gone and left stages open."""
@@ -380,14 +361,12 @@ class Shipper:
             self._backlog.scan()  # what was committed before the death that was just seen
         seen = {name: segment.header.committed for name, segment in self._backlog.segments.items()}
         self._dying = {name: self._dying.get(name, seen) for name in dead}
-        closed = False
-        for name in dead:
-            if self._has_read(self._dying[name]) and self._close_series(self._backlog.checkpoint.open[name]):
-                closed = True
+        read = [self._backlog.checkpoint.open[name] for name in dead if self._has_read(self._dying[name])]
+        closed = [series for series in read if self._close_series(series)]
         if closed:
             self._backlog.scan()
         self._forget_series()
-        return closed
+        return bool(closed)
 
     def _has_read(self, targets: Mapping[str, int]) -> bool:
         """Return whether the shipper itself has passed the offsets in `targets`, as far as they can be read."""
@@ -426,8 +405,4 @@ def _alive(name: str, series: OpenSeries) -> bool:
     segment = parse_name(f"{name}-000000.journal")
     if segment is None:
         return False
-    try:
-        boot_id = bytes.fromhex(series.boot_id)
-    except ValueError:
-        boot_id = b""
-    return Writer(segment.pid, segment.start_ticks, boot_id).alive()
+    return Writer(segment.pid, segment.start_ticks, bytes.fromhex(series.boot_id)).alive()

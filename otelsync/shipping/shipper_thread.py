@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from otelsync.journal.process_identity import own_writer
-from otelsync.shipping.positions import arrived, positions
-from otelsync.shipping.shipper import Shipper
+from otelsync.shipping.checkpoint import arrived, positions
+from otelsync.shipping.shipper import INTERVAL, Shipper
 
 _POLL = 0.02
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 30.0
@@ -32,7 +32,7 @@ class ShipperThread:
         interval: The longest pause between two looks at the directory, in seconds.
     """
 
-    def __init__(self, directory: Path, make_shipper: Callable[[], Shipper], *, interval: float | None = None) -> None:
+    def __init__(self, directory: Path, make_shipper: Callable[[], Shipper], *, interval: float = INTERVAL) -> None:
         self._directory = Path(directory)
         self._make_shipper = make_shipper
         self._interval = interval

@@ -32,26 +32,8 @@ class Limits:
 
 
 class Budget:
-    """The budget of one trace: what of it has gone out so far, and how long its pull requests take.
-
-    Args:
-        limits: What it may be.
-        spans: How many have gone out.
-        size: How many bytes these were.
-        durations: How many pull requests there were in each bucket of the histogram.
-    """
-
-    __slots__ = (
-        "_five_medians",
-        "_floor",
-        "_limits",
-        "_next_look",
-        "bytes",
-        "durations",
-        "is_spent",
-        "is_whole",
-        "spans",
-    )
+    """The budget of one trace: how many spans, of how many bytes, have gone out so far, and how long its pull requests
+    take, as a histogram."""
 
     def __init__(
         self, limits: Limits, spans: int = 0, size: int = 0, durations: Mapping[int, int] | None = None

@@ -8,9 +8,10 @@ the records in their order and of its state, which goes into the checkpoint: a r
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import chain
 from typing import Final
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -41,13 +42,10 @@ MOST_BYTES: Final = 8 * 1024 * 1024
 PATIENCE: Final = 60.0
 """Seconds that spans wait for a parent that has not said that it has begun."""
 
-_ITEM: Final = SYNC_PR_BYTES
-_SUMMARY: Final = SYNC_PR_FOLDED
-"""A span of this name stands for pull requests whose parent's span does not come."""
-_FAILED: Final = key_value(SYNC_ACTION, "failed")
-_OUTCOME: Final = b"\x0a\x0csync.outcome\x12"
+FAILED: Final = key_value(SYNC_ACTION, "failed")
+OUTCOME: Final = b"\x0a\x0csync.outcome\x12"
 """The beginning of that attribute. A pull request has it only if something is wrong."""
-_STATUS_ERROR: Final = b"\x18\x02"
+STATUS_ERROR: Final = b"\x18\x02"
 _IS_REMOTE: Final = 0x200
 _CONSUMER: Final = 5
 
@@ -73,10 +71,7 @@ class Folded:
 
     def add(self, place: Place, body: bytes) -> None:
         """Put in a span."""
-        bodies = self.groups.get(place)
-        if bodies is None:
-            bodies = self.groups[place] = []
-        bodies.append(body)
+        self.groups.setdefault(place, []).append(body)
 
 
 @dataclass(slots=True)
@@ -90,13 +85,7 @@ class Waiting:
 
 
 class Fold:
-    """The state of folding, and what moves it on.
-
-    Args:
-        limits: What a trace may be.
-        fan_outs: Which repos have traces of their own.
-        only: Look only at traces that this is true of; by default at all.
-    """
+    """The state of folding, and what moves it on. `only`: look only at traces that this is true of."""
 
     def __init__(self, limits: Limits, fan_outs: FanOuts, only: Callable[[bytes], bool] | None = None) -> None:
         self.limits = limits
@@ -113,20 +102,15 @@ class Fold:
         """By the id of the span that they wait for."""
         self.held = 0
         """Recorded spans that have been taken, and neither gone out nor been folded."""
-        self._waiting = self._bytes = 0
         self._only = only
-        self._last_budget: tuple[bytes, Budget | None] = (b"", None)
         self._series = ""
         self._now = 0.0
         self._out = Folded()
 
     def take(self, batches: Iterable[Batch], now: float, late: Iterable[bytes] = ()) -> Folded:
-        """Take the next batches; returns what goes out.
+        """Take the next batches, in their order, at `now` in Unix seconds; returns what goes out.
 
-        Args:
-            batches: In their order.
-            now: Unix seconds.
-            late: Let out what waits for these spans too (see `overdue`).
+        `late`: let out what waits for these spans too (see `overdue`).
         """
         self._now = now
         out = self._out = Folded()
@@ -140,7 +124,7 @@ class Fold:
                     out.shipped += 1
                 elif self._only is not None and not self._only(span.trace_id):
                     continue
-                elif span.name == _ITEM:
+                elif span.name == SYNC_PR_BYTES:
                     self._take_item(place, body, span)
                 else:
                     self._take_other(place, body, span)
@@ -161,21 +145,11 @@ class Fold:
         def is_due(key: bytes, held: Waiting | Siblings) -> bool:
             return (key not in self.open and now - held.touched > PATIENCE) or is_over(held.series, key)
 
-        late = dict.fromkeys(key for key, held in self.waiting.items() if is_due(key, held))
-        late.update(dict.fromkeys(key for key, held in self.siblings.items() if is_due(key, held)))
-        return list(late)
-
-    def restore(self) -> None:
-        """Count anew what is kept back, after the state has been filled in from outside."""
-        self._waiting = sum(len(waiting.spans) for waiting in self.waiting.values())
-        self._bytes = sum(map(_size, (waiting.spans for waiting in self.waiting.values())))
-        self._bytes += sum(_size(siblings.kept()) for siblings in self.siblings.values())
+        kept: Iterable[tuple[bytes, Waiting | Siblings]] = chain(self.waiting.items(), self.siblings.items())
+        return list(dict.fromkeys(key for key, held in kept if is_due(key, held)))
 
     def budget(self, trace_id: bytes) -> Budget:
         """The budget of a trace."""
-        last, budget = self._last_budget
-        if last == trace_id and budget is not None:
-            return budget
         budget = self.budgets.get(trace_id)
         if budget is None:
             budget = self.budgets[trace_id] = Budget(self.limits)
@@ -183,7 +157,6 @@ class Fold:
                 self.budgets.popitem(last=False)
         else:
             self.budgets.move_to_end(trace_id)
-        self._last_budget = (trace_id, budget)
         return budget
 
     def begin(self, groups: Iterable[Group]) -> None:
@@ -193,7 +166,7 @@ class Fold:
         for span in begun:
             if len(self.open) < MOST_OPEN:
                 # Pull requests do not say that they begin: where the parent is unknown, it may be one.
-                self.open[span.span_id] = not _is_landmark(span) and self.open.get(span.parent_span_id, True)
+                self.open[span.span_id] = not is_landmark(span) and self.open.get(span.parent_span_id, True)
 
     # Spans that have ended
 
@@ -216,7 +189,7 @@ class Fold:
         most = 0 if budget.is_spent else self.limits.keep_slowest
         if siblings.is_among_slowest(took, most):
             item = (*below, Held(body, place, trace_id))
-            self._bytes += _size(item) - _size(siblings.keep(took, item, most))
+            siblings.keep(took, item, most)
         else:
             siblings.sum_up(took, bucket, 1 + spans_in(below) if below else 1)
 
@@ -234,11 +207,10 @@ class Fold:
         spans = self._pop_waiting(span.span_id)
         siblings = self.siblings.pop(span.span_id, None)
         if siblings is not None:
-            kept = siblings.kept()
-            self._bytes -= _size(kept)
-            spans += kept
-            if siblings.items:
-                held = held._replace(body=_extended(body, siblings.attributes()), sum=siblings.spans)
+            spans += siblings.kept()
+            if siblings.items:  # in protobuf repeated fields need not stand together
+                body = encoded_field(0x12, untagged(body) + siblings.attributes())
+                held = held._replace(body=body, sum=siblings.spans)
         spans.append(held)
         if self._goes_out(span, held.trace_id):
             self._emit(spans, is_repo=span.name.startswith(REPO))
@@ -249,7 +221,7 @@ class Fold:
         """Return whether a span goes out at once, or waits for a pull request that may be above it."""
         parent = span.parent_span_id
         has_leaked = self._has_leaked(span.span_id)
-        if _is_landmark(span) or self.open.get(parent) is False:
+        if is_landmark(span) or self.open.get(parent) is False:
             return True
         if has_leaked or self.budget(trace_id).is_whole:
             self._leak(parent)
@@ -272,25 +244,27 @@ class Fold:
             waiting = self.waiting[key] = Waiting(self._series, self._now)
         waiting.touched = self._now
         waiting.spans += spans
-        self._waiting += len(spans)
-        self._bytes += _size(spans)
         if len(waiting.spans) > MOST_BELOW:
             self._release_waiting(key)
 
     def _pop_waiting(self, key: bytes) -> list[Held]:
-        waiting = self.waiting.pop(key, None) if self.waiting else None
-        if waiting is None:
-            return []
-        self._waiting -= len(waiting.spans)
-        self._bytes -= _size(waiting.spans)
-        return waiting.spans
+        waiting = self.waiting.pop(key, None)
+        return [] if waiting is None else waiting.spans
 
     def _relieve(self) -> None:
         """Let go of what is too much, the oldest first."""
-        while self.waiting and (self._waiting > MOST_WAITING or self._bytes > MOST_BYTES):
-            self._release_waiting(next(iter(self.waiting)))
-        while self.siblings and (len(self.siblings) > MOST_SIBLINGS or self._bytes > MOST_BYTES):
-            self._release_siblings(next(iter(self.siblings)))
+        waiting = sum(len(each.spans) for each in self.waiting.values())
+        size = sum(_size(each.spans) for each in self.waiting.values())
+        size += sum(_size(siblings.kept()) for siblings in self.siblings.values())
+        while self.waiting and (waiting > MOST_WAITING or size > MOST_BYTES):
+            key, oldest = next(iter(self.waiting.items()))
+            waiting -= len(oldest.spans)
+            size -= _size(oldest.spans)
+            self._release_waiting(key)
+        while self.siblings and (len(self.siblings) > MOST_SIBLINGS or size > MOST_BYTES):
+            parent, siblings = next(iter(self.siblings.items()))
+            size -= _size(siblings.kept())
+            self._release_siblings(parent)
 
     def _release_waiting(self, key: bytes) -> None:
         spans = self._pop_waiting(key)
@@ -302,9 +276,7 @@ class Fold:
         siblings = self.siblings.pop(key, None)
         if siblings is None:
             return
-        kept = siblings.kept()
-        self._bytes -= _size(kept)
-        self._emit(kept)
+        self._emit(siblings.kept())
         if siblings.items:
             summary = _summary(key, siblings)
             self._out.add(siblings.place, summary)
@@ -341,7 +313,7 @@ class Fold:
         return root
 
 
-def _in_order(groups: Iterable[Group]) -> Iterator[tuple[Place, bytes, LeanSpan | None]]:
+def _in_order(groups: Iterable[Group]) -> list[tuple[Place, bytes, LeanSpan | None]]:
     """The spans of a batch, children before their parents: as they were recorded, or by their ends."""
     with_spans = [group for group in groups if group.spans]
     spans = [
@@ -351,10 +323,10 @@ def _in_order(groups: Iterable[Group]) -> Iterator[tuple[Place, bytes, LeanSpan 
     ]
     if len(with_spans) > 1:
         spans.sort(key=lambda entry: entry[2].end if entry[2] is not None else 0)
-    return iter(spans)
+    return spans
 
 
-def _is_landmark(span: LeanSpan) -> bool:
+def is_landmark(span: LeanSpan) -> bool:
     """Return whether no pull request can be above a span."""
     return (
         not span.parent_span_id
@@ -365,17 +337,12 @@ def _is_landmark(span: LeanSpan) -> bool:
 
 
 def _has_failed(body: bytes, span: LeanSpan) -> bool:
-    if span.status and _STATUS_ERROR in span.status:
+    if span.status and STATUS_ERROR in span.status:
         return True
     # Lengths in front: they are rarer than letters, and so found faster.
     if b"\x06failed" not in body and b"\x0csync.outcome" not in body:
         return False
-    return any(pair == _FAILED or pair.startswith(_OUTCOME) for pair in span.attributes)
-
-
-def _extended(body: bytes, fields: bytes) -> bytes:
-    """A span with further fields: in protobuf repeated fields need not stand together."""
-    return encoded_field(0x12, untagged(body) + fields)
+    return any(pair == FAILED or pair.startswith(OUTCOME) for pair in span.attributes)
 
 
 def _summary(parent: bytes, siblings: Siblings) -> bytes:
@@ -385,7 +352,7 @@ def _summary(parent: bytes, siblings: Siblings) -> bytes:
         trace_id=siblings.trace_id,
         parent_span_id=parent,
         span_id=blake2b(parent + number, digest_size=8, person=b"otelsync fold").digest(),
-        name=_SUMMARY,
+        name=SYNC_PR_FOLDED,
         kind=Span.SPAN_KIND_INTERNAL,
         start_time_unix_nano=siblings.first_start,
         end_time_unix_nano=siblings.last_end,

@@ -8,33 +8,26 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
 from otelsync.journal.batch import Batch, Group
-from otelsync.journal.format import CLOSED
-from otelsync.journal.header import process_alive
 from otelsync.otlp.decoding import LeanSpan, lean_logs, lean_spans
 from otelsync.otlp.encoding import key_value
 from otelsync.otlp.exporter import Outcome
-from otelsync.shipping.backlog import Backlog, Segment
+from otelsync.shipping.backlog import Backlog
 from otelsync.shipping.checkpoint import decode, encode
 from otelsync.shipping.folding.budget import SLOW_FLOOR, SLOW_RATIO
+from otelsync.shipping.folding.calls import FAILED, OUTCOME, STATUS_ERROR, is_landmark
+from otelsync.shipping.folding.shaping import LOGS
+from otelsync.shipping.folding.siblings import Place
 from otelsync.shipping.outlet import Parcel
 from otelsync.store.histogram import buckets, percentile
-from otelsync.vocabulary import (
-    NAMED_API_BYTES,
-    NAMED_PIPELINE_BYTES,
-    NAMED_REPO_BYTES,
-    SYNC_ACTION,
-    SYNC_OUTCOME,
-    SYNC_PR_BYTES,
-)
+from otelsync.vocabulary import NAMED_API_BYTES, SYNC_OUTCOME, SYNC_PR_BYTES
 
-LOGS: Final = "logs"
 MOST_BYTES: Final = 1024 * 1024
 """Of all records that wait. Beyond that the oldest go out, as nobody can tell yet what becomes of their stages."""
 MOST_SPANS: Final = 4_096
@@ -45,19 +38,10 @@ MOST_NAMES: Final = 256
 
 _INFO: Final = 9
 _SAMPLED: Final = 1
-_ITEM: Final = SYNC_PR_BYTES
-_CALL: Final = NAMED_API_BYTES
-_LANDMARKS: Final = (NAMED_REPO_BYTES, NAMED_PIPELINE_BYTES)
-_IS_REMOTE: Final = 0x200
-_CONSUMER: Final = 5
-_STATUS_ERROR: Final = b"\x18\x02"
-_FAILED: Final = key_value(SYNC_ACTION, "failed")
-_OUTCOME: Final = b"\x0a\x0csync.outcome\x12"
 _SUCCESS: Final = key_value(SYNC_OUTCOME, "success")
 
 _log = logging.getLogger("otelsync.shipping")
 
-Place = tuple[bytes, bytes]
 IsOver = Callable[[str], bool]
 """Tells whether no span of a journal series can end any more."""
 
@@ -78,9 +62,10 @@ class Chosen:
     kept_back: int = 0
     """Records of stages that went well."""
 
-    def add(self, place: Place, body: bytes) -> None:
-        """Let a record go out."""
-        self.groups.setdefault(place, []).append(body)
+    def add(self, *records: tuple[Place, bytes]) -> None:
+        """Let records go out."""
+        for place, body in records:
+            self.groups.setdefault(place, []).append(body)
 
     def batch(self) -> Batch:
         """Return what goes out, for a sink."""
@@ -102,13 +87,8 @@ class Choice:
         self._durations: OrderedDict[bytes, Counter[int]] = OrderedDict()
 
     def take(self, batches: Sequence[Batch], content: Sequence[Batch], is_over: IsOver) -> Chosen:
-        """Take the next batches.
-
-        Args:
-            batches: As they were recorded: their spans say how stages have ended.
-            content: The same for the sink: their log records are those that go out, or wait.
-            is_over: What waits for spans of such a series waits in vain.
-        """
+        """Take the next batches as they were recorded, as their spans say how stages have ended, and as `content`
+        for the sink: its log records are those that go out, or wait. What waits for a series that is over goes out."""
         chosen = Chosen()
         for batch, shown in zip(batches, content, strict=True):
             self.begin(batch.groups)
@@ -116,16 +96,16 @@ class Choice:
             for span in _in_order(batch.groups):
                 self._end(span, chosen)
         for key in [key for key, waiting in self.waiting.items() if is_over(waiting.series)]:
-            self._let_go(key, chosen)
+            chosen.add(*self._pop(key).records)
         while self._bytes > MOST_BYTES:
-            self._let_go(next(iter(self.waiting)), chosen)
+            chosen.add(*self._pop(next(iter(self.waiting))).records)
         return chosen
 
     def begin(self, groups: Iterable[Group]) -> None:
         """Take note of the stages that have begun."""
         for group in groups:
             for span in lean_spans(group.started):
-                if span is not None and _is_landmark(span):
+                if span is not None and is_landmark(span):
                     _remember(self._landmarks, span.span_id, None)
 
     def hold(self, key: bytes, series: str, place: Place, body: bytes) -> None:
@@ -139,13 +119,13 @@ class Choice:
             place = (group.resource, group.scope)
             for body, log in zip(group.logs, lean_logs(group.logs), strict=True):
                 if log is None or not 0 < log.severity_number < _INFO:
-                    chosen.add(place, body)
+                    chosen.add((place, body))
                 elif not log.span_id or not log.flags & _SAMPLED:
                     chosen.kept_back += 1  # of no stage, or of one that is not recorded
                 elif (goes_out := self._ended.get(log.span_id)) is None:
                     self.hold(log.span_id, series, place, body)
                 elif goes_out:
-                    chosen.add(place, body)
+                    chosen.add((place, body))
                 else:
                     chosen.kept_back += 1
 
@@ -155,33 +135,26 @@ class Choice:
         if goes_out or is_stage:
             _remember(self._ended, span.span_id, goes_out)
         self._landmarks.pop(span.span_id, None)
-        waiting = self.waiting.pop(span.span_id, None)
-        if waiting is None:
+        if span.span_id not in self.waiting:
             return
-        if not goes_out and not is_stage:
-            above = self.waiting.setdefault(span.parent_span_id, Waiting(waiting.series))
-            above.records += waiting.records
-            return
-        self._forget(waiting)
-        if not goes_out:
+        waiting = self._pop(span.span_id)
+        if goes_out:
+            chosen.add(*waiting.records)
+        elif is_stage:
             chosen.kept_back += len(waiting.records)
-            return
-        for place, body in waiting.records:
-            chosen.add(place, body)
+        else:
+            for place, body in waiting.records:
+                self.hold(span.parent_span_id, waiting.series, place, body)
 
-    def _let_go(self, key: bytes, chosen: Chosen) -> None:
+    def _pop(self, key: bytes) -> Waiting:
         waiting = self.waiting.pop(key)
-        self._forget(waiting)
-        for place, body in waiting.records:
-            chosen.add(place, body)
-
-    def _forget(self, waiting: Waiting) -> None:
         self.held -= len(waiting.records)
         self._bytes -= sum(len(body) for _, body in waiting.records)
+        return waiting
 
     def _is_stage(self, span: LeanSpan) -> bool:
-        is_named = span.name == _ITEM or span.name.startswith(_CALL)
-        return is_named or _is_landmark(span) or span.parent_span_id in self._landmarks
+        is_named = span.name == SYNC_PR_BYTES or span.name.startswith(NAMED_API_BYTES)
+        return is_named or is_landmark(span) or span.parent_span_id in self._landmarks
 
     def _is_slow(self, span: LeanSpan) -> bool:
         """Return whether a span took five times as long as others of its name do, and no blink of an eye."""
@@ -205,35 +178,21 @@ def _remember(known: OrderedDict[bytes, Any], key: bytes, value: Any, most: int 
     return value
 
 
-def _in_order(groups: Iterable[Group]) -> Iterator[LeanSpan]:
+def _in_order(groups: Iterable[Group]) -> list[LeanSpan]:
     """The spans of a batch by their ends: children before their parents."""
     spans = [span for group in groups if group.spans for span in lean_spans(group.spans) if span is not None]
-    return iter(sorted(spans, key=lambda span: span.end))
-
-
-def _is_landmark(span: LeanSpan) -> bool:
-    return (
-        not span.parent_span_id
-        or bool(span.flags & _IS_REMOTE)
-        or span.kind == _CONSUMER
-        or span.name.startswith(_LANDMARKS)
-    )
+    return sorted(spans, key=lambda span: span.end)
 
 
 def _went_wrong(span: LeanSpan) -> bool:
     """Return whether a stage failed, in part or wholly, or ended otherwise than it should."""
-    if span.status and _STATUS_ERROR in span.status:
+    if span.status and STATUS_ERROR in span.status:
         return True
-    return any(pair == _FAILED or (pair.startswith(_OUTCOME) and pair != _SUCCESS) for pair in span.attributes)
+    return any(pair == FAILED or (pair.startswith(OUTCOME) and pair != _SUCCESS) for pair in span.attributes)
 
 
 class DebugLogs:
-    """The choice, in step with the checkpoint.
-
-    Args:
-        backlog: What is shipped, with the checkpoint.
-        is_on: Whether there is a choice; if not, what an earlier shipper held back goes out.
-    """
+    """The choice, in step with the checkpoint. If it is not on, what an earlier shipper held back goes out."""
 
     def __init__(self, backlog: Backlog, *, is_on: bool) -> None:
         self._backlog = backlog
@@ -253,8 +212,7 @@ class DebugLogs:
             checkpoint.add(LOGS, "log", "vanished", checkpoint.held_logs)
             checkpoint.debug_logs, checkpoint.held_logs = "", 0
             self._choice = Choice()
-        open_stages = [decode(stage[0]) for series in checkpoint.open.values() for stage in series.stages.values()]
-        self._choice.begin([Group(b"", b"", started=open_stages)])
+        self._choice.begin(Group(b"", b"", started=series.bodies()) for series in checkpoint.open.values())
 
     def shape(self, sink: str, parcel: Parcel) -> None:
         """Put into a parcel what the sink is to be given. Whatever is wrong with us, records go as they are."""
@@ -296,19 +254,11 @@ class DebugLogs:
 
     def _over(self, *, has_more: bool = False) -> IsOver:
         """Return what tells whether nothing more can come of a series."""
-        segments = self._backlog.segments.values()
-        if has_more or not self._choice.held or not all(segment.caught_up(LOGS) for segment in segments):
+        going_on = None if has_more or not self._choice.held else self._backlog.unfinished(LOGS)
+        if going_on is None:
             return lambda _: False
-        last: dict[str, Segment] = {}
-        for segment in sorted(segments, key=lambda segment: segment.name.sequence):
-            last[segment.name.series] = segment
-        going_on = {name for name, segment in last.items() if _goes_on(segment)}
         going_on |= {name for name, series in self._backlog.checkpoint.open.items() if series.stages}
         return lambda series: series not in going_on
-
-
-def _goes_on(segment: Segment) -> bool:
-    return segment.header.state != CLOSED and process_alive(segment.header)
 
 
 def _dump(choice: Choice) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
 
@@ -18,8 +17,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
 from otelsync.journal.batch import Batch, Group
-from otelsync.otlp.decoding import lean_logs
-from otelsync.otlp.encoding import varint
+from otelsync.otlp.decoding import lean_logs, untagged
+from otelsync.otlp.encoding import field as encoded_field
 from otelsync.shipping.folding.budget import SPENT, Budget
 from otelsync.vocabulary import NAMED_REPO_BYTES, SYNC_LINK
 
@@ -34,28 +33,19 @@ _REPO_KEY: Final = b"\x0a\x09sync.repo\x12"
 """The beginning of the KeyValue message whose key is ``sync.repo``."""
 
 
-@dataclass(slots=True)
-class FanOut:
-    """The repos of one trace."""
-
-    inside: set[str] = field(default_factory=set)
-    """Those that stay, each as a digest of its name: a name may be as long as it likes."""
-    is_full: bool = False
-    """True if all others have traces of their own."""
-
-
 class FanOuts:
     """The decisions, by trace."""
 
     def __init__(self) -> None:
-        self.traces: OrderedDict[bytes, FanOut] = OrderedDict()
+        self.traces: OrderedDict[bytes, set[str]] = OrderedDict()
+        """The repos that stay, each as a digest of its name: a name may be as long as it likes."""
         self.full: set[bytes] = set()
-        """The traces of which at least one repo may be elsewhere."""
+        """The traces of which all other repos have traces of their own."""
 
-    def add(self, trace_id: bytes, known: FanOut) -> None:
+    def add(self, trace_id: bytes, inside: set[str], *, is_full: bool = False) -> None:
         """Take over what was decided before."""
-        self.traces[trace_id] = known
-        if known.is_full:
+        self.traces[trace_id] = inside
+        if is_full:
             self.full.add(trace_id)
         while len(self.traces) > MOST_TRACES:
             self.full.discard(self.traces.popitem(last=False)[0])
@@ -66,23 +56,21 @@ class FanOuts:
         if repo is None:
             return
         if trace_id not in self.traces:
-            self.add(trace_id, FanOut())
+            self.add(trace_id, set())
         self.traces.move_to_end(trace_id)
-        fan_out = self.traces[trace_id]
-        key = _digest(repo)
-        if fan_out.is_full or key in fan_out.inside:
+        inside, key = self.traces[trace_id], _digest(repo)
+        if trace_id in self.full or key in inside:
             return
-        if max(budget.used, len(fan_out.inside) / REPOS) >= SPENT:
-            fan_out.is_full = True
+        if max(budget.used, len(inside) / REPOS) >= SPENT:
             self.full.add(trace_id)
         else:
-            fan_out.inside.add(key)
+            inside.add(key)
 
     def home(self, trace_id: bytes, attributes: Sequence[bytes]) -> bytes:
         """The id of the trace in which a span or log record with these attributes goes out."""
         if trace_id in self.full:
             repo = repo_of(attributes)
-            if repo is not None and _digest(repo) not in self.traces[trace_id].inside:
+            if repo is not None and _digest(repo) not in self.traces[trace_id]:
                 return own_trace(trace_id, repo)
         return trace_id
 
@@ -102,9 +90,7 @@ def own_trace(trace_id: bytes, repo: bytes) -> bytes:
 
 def moved(body: bytes, trace_id: bytes) -> bytes:
     """A span, as the journal holds it, in another trace."""
-    at = 2
-    while body[at - 1] & 0x80:
-        at += 1
+    at = len(body) - len(untagged(body))
     if body[at : at + 2] == b"\x0a\x10":  # how the writer begins every span
         return body[: at + 2] + trace_id + body[at + 18 :]
     spans = ScopeSpans.FromString(body)
@@ -126,13 +112,11 @@ def divided(body: bytes, trace_id: bytes) -> tuple[bytes, bytes]:
     stand_in.ClearField("events")
     stand_in.ClearField("links")
     stand_in.links.append(_link(trace_id, root.span_id, "repo"))
-    return _field(root), _field(stand_in)
+    return encoded_field(0x12, root.SerializeToString()), encoded_field(0x12, stand_in.SerializeToString())
 
 
 def logs_at_home(batches: Sequence[Batch], fan_outs: FanOuts) -> list[Batch]:
     """Log records with the ids of the traces in which their spans go out."""
-    if not fan_outs.full:
-        return list(batches)
     return [
         Batch(batch.journal, batch.start, batch.end, [_group_at_home(group, fan_outs) for group in batch.groups])
         for batch in batches
@@ -165,8 +149,3 @@ def _digest(repo: bytes) -> str:
 def _link(trace_id: bytes, span_id: bytes, stage: str) -> Span.Link:
     about = KeyValue(key=SYNC_LINK, value=AnyValue(string_value=stage))
     return Span.Link(trace_id=trace_id, span_id=span_id, attributes=[about])
-
-
-def _field(span: Span) -> bytes:
-    message = span.SerializeToString()
-    return b"\x12" + varint(len(message)) + message

@@ -13,12 +13,9 @@ from dataclasses import replace
 from typing import Final
 
 from otelsync.journal.batch import Batch, Group
-from otelsync.journal.format import CLOSED
-from otelsync.journal.header import process_alive
 from otelsync.otlp.decoding import lean_spans
 from otelsync.otlp.exporter import Outcome
-from otelsync.shipping.backlog import Backlog, Segment
-from otelsync.shipping.checkpoint import decode
+from otelsync.shipping.backlog import Backlog
 from otelsync.shipping.folding.budget import Limits
 from otelsync.shipping.folding.calls import Fold, Folded, IsOver
 from otelsync.shipping.folding.fan_out import REPO, FanOuts, logs_at_home
@@ -34,9 +31,7 @@ _log = logging.getLogger("otelsync.shipping")
 class Shaping:
     """Folds spans and moves repos into traces of their own.
 
-    Args:
-        backlog: What is shipped, with the checkpoint.
-        limits: What a trace may be; None: leave traces as they are, and let go of what an earlier shipper kept back.
+    `limits`: None: leave traces as they are, and let go of what an earlier shipper kept back.
     """
 
     def __init__(self, backlog: Backlog, limits: Limits | None) -> None:
@@ -83,7 +78,10 @@ class Shaping:
         elif self._ahead is None:
             self._ahead = self._look_ahead()
         for batch in batches:
-            self._decide(batch)
+            for span in (span for group in batch.groups for span in lean_spans(group.started)):
+                if span is not None and span.name.startswith(REPO):
+                    budget = (self._ahead or self._fold).budget(span.trace_id)
+                    self._fan_outs.begin(span.trace_id, span.attributes, budget)
             if self._ahead is not None and self._fan_outs.traces:
                 self._ahead.take([batch], time.time())
         if self._fan_outs.traces and batches:
@@ -162,33 +160,16 @@ class Shaping:
 
     def _open(self) -> list[Group]:
         """The stages that are open."""
-        of_series = self._backlog.checkpoint.open.values()
-        return [Group(b"", b"", started=[decode(stage[0]) for series in of_series for stage in series.stages.values()])]
-
-    def _decide(self, batch: Batch) -> None:
-        for group in batch.groups:
-            for span in lean_spans(group.started):
-                if span is not None and span.name.startswith(REPO):
-                    budget = (self._ahead or self._fold).budget(span.trace_id)
-                    self._fan_outs.begin(span.trace_id, span.attributes, budget)
+        return [Group(b"", b"", started=series.bodies()) for series in self._backlog.checkpoint.open.values()]
 
     def _over(self, *, has_more: bool = False) -> IsOver:
         """Return what tells whether a span can still come, or anything below it."""
-        segments = self._backlog.segments.values()
-        if has_more or not self._fold.held or not all(segment.caught_up(TRACES) for segment in segments):
+        going_on = None if has_more or not self._fold.held else self._backlog.unfinished(TRACES)
+        if going_on is None:
             return lambda *_: False
-        last: dict[str, Segment] = {}
-        for segment in sorted(segments, key=lambda segment: segment.name.sequence):
-            last[segment.name.series] = segment
-        going_on = {name for name, segment in last.items() if _goes_on(segment)}
         # A stage whose process has gone is closed by us, in a file of its own.
         open_stages = {key for series in self._backlog.checkpoint.open.values() for key in series.stages}
         return lambda series, key: series not in going_on and key.hex() not in open_stages
-
-
-def _goes_on(segment: Segment) -> bool:
-    """Return whether the process of a series may write more."""
-    return segment.header.state != CLOSED and process_alive(segment.header)
 
 
 def _without(outcome: Outcome, added: int) -> Outcome:

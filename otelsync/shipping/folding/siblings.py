@@ -69,16 +69,15 @@ class Siblings:
         """Return whether one that took so long is among the `most` slowest so far."""
         return most > 0 and (len(self.slowest) < most or took > self.slowest[0][0])
 
-    def keep(self, took: int, item: Item, most: int) -> Item:
-        """Keep one of the `most` slowest; returns the one that has to make room, if any: it is summed up."""
+    def keep(self, took: int, item: Item, most: int) -> None:
+        """Keep one of the `most` slowest; the one that has to make room, if any, is summed up."""
         self.keeps += 1
         entry = (took, self.keeps, item)
         if len(self.slowest) < most:
             heapq.heappush(self.slowest, entry)
-            return ()
+            return
         took, _, item = heapq.heapreplace(self.slowest, entry)
         self.sum_up(took, buckets((took,))[0], spans_in(item))
-        return item
 
     def sum_up(self, took: int, bucket: int, spans: int) -> None:
         """Add one that is not kept: its duration, with its bucket, and for how many spans it stands."""

@@ -10,7 +10,7 @@ import orjson
 from otelsync.shipping.checkpoint import decode, encode
 from otelsync.shipping.folding.budget import Budget
 from otelsync.shipping.folding.calls import Fold, Waiting
-from otelsync.shipping.folding.fan_out import FanOut, FanOuts
+from otelsync.shipping.folding.fan_out import FanOuts
 from otelsync.shipping.folding.siblings import Held, Place, Siblings
 
 _BROKEN: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError)
@@ -22,7 +22,7 @@ class FoldStateError(Exception):
 
 def dump_fold(fold: Fold) -> str:
     """The state of a fold, between two batches."""
-    places = _Places()
+    places: dict[Place, int] = {}
     document = {
         "held": fold.held,
         "open": {key.hex(): below for key, below in fold.open.items()},
@@ -33,7 +33,8 @@ def dump_fold(fold: Fold) -> str:
             key.hex(): [waiting.series, waiting.touched, _spans(waiting.spans, places)]
             for key, waiting in fold.waiting.items()
         },
-        "places": places.texts,
+        # Last, as the others number them
+        "places": [[encode(resource), encode(scope)] for resource, scope in places],
     }
     return orjson.dumps(document).decode()
 
@@ -57,14 +58,13 @@ def load_fold(text: str, fold: Fold) -> None:
             fold.waiting[bytes.fromhex(key)] = Waiting(str(series), float(touched), _read_spans(spans, places))
     except _BROKEN as error:
         raise FoldStateError(type(error).__name__) from error
-    fold.restore()
 
 
 def dump_fan_outs(fan_outs: FanOuts, ahead: Fold) -> str:
     """Return the decisions about repos, and the part of the traces' budgets that was used by then."""
     document = {
-        key.hex(): [known.is_full, sorted(known.inside), _budget(ahead.budgets.get(key) or Budget(ahead.limits))]
-        for key, known in fan_outs.traces.items()
+        key.hex(): [key in fan_outs.full, sorted(inside), _budget(ahead.budgets.get(key) or Budget(ahead.limits))]
+        for key, inside in fan_outs.traces.items()
     }
     return orjson.dumps(document).decode()
 
@@ -76,26 +76,15 @@ def load_fan_outs(text: str, fan_outs: FanOuts, ahead: Fold) -> None:
     try:
         for key, (is_full, inside, budget) in orjson.loads(text).items():
             trace_id = bytes.fromhex(key)
-            fan_outs.add(trace_id, FanOut({str(name) for name in inside}, bool(is_full)))
+            fan_outs.add(trace_id, set(map(str, inside)), is_full=bool(is_full))
             ahead.budgets[trace_id] = _read_budget(budget, ahead)
     except _BROKEN as error:
         raise FoldStateError(type(error).__name__) from error
 
 
-class _Places:
-    """Resources and scopes, each once."""
-
-    def __init__(self) -> None:
-        self.texts: list[tuple[str, str]] = []
-        self._numbers: dict[Place, int] = {}
-
-    def number(self, place: Place) -> int:
-        """The number of a place."""
-        number = self._numbers.get(place)
-        if number is None:
-            number = self._numbers[place] = len(self.texts)
-            self.texts.append((encode(place[0]), encode(place[1])))
-        return number
+def _number(place: Place, places: dict[Place, int]) -> int:
+    """The number of a place among those seen so far, as each stands in the state once."""
+    return places.setdefault(place, len(places))
 
 
 def _budget(budget: Budget) -> list[object]:
@@ -107,10 +96,10 @@ def _read_budget(value: Any, fold: Fold) -> Budget:
     return Budget(fold.limits, int(spans), int(size), _counts(durations))
 
 
-def _siblings(siblings: Siblings, places: _Places) -> list[object]:
+def _siblings(siblings: Siblings, places: dict[Place, int]) -> list[object]:
     return [
         siblings.trace_id.hex(),
-        places.number(siblings.place),
+        _number(siblings.place, places),
         siblings.series,
         siblings.touched,
         siblings.items,
@@ -142,8 +131,8 @@ def _read_siblings(value: Any, places: list[Place]) -> Siblings:
     )
 
 
-def _spans(spans: Iterable[Held], places: _Places) -> list[object]:
-    return [[encode(held.body), places.number(held.place), held.trace_id.hex(), held.sum] for held in spans]
+def _spans(spans: Iterable[Held], places: dict[Place, int]) -> list[object]:
+    return [[encode(held.body), _number(held.place, places), held.trace_id.hex(), held.sum] for held in spans]
 
 
 def _read_spans(value: Any, places: list[Place]) -> list[Held]:

@@ -27,8 +27,6 @@ RESOURCE: Final = vocabulary.SYNC_RATE_LIMIT_RESOURCE
 TASK: Final = vocabulary.CELERY_TASK_NAME
 SIGNAL, SINK, REASON = "otelsync.signal", "otelsync.sink", "otelsync.drop.reason"
 
-_UNITS: Final = {"s": "seconds"}
-
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -44,14 +42,12 @@ class Metric:
     @property
     def prometheus_unit(self) -> str:
         """The unit in Prometheus' words; empty for a plain number."""
-        return _UNITS.get(self.unit, "")
+        return "seconds" if self.unit == "s" else ""
 
     @property
     def family(self) -> str:
         """The name for Prometheus, without the ``_total`` of a counter."""
-        name = prometheus_name(self.name)
-        unit = self.prometheus_unit
-        return f"{name}_{unit}" if unit else name
+        return "_".join(filter(None, (prometheus_name(self.name), self.prometheus_unit)))
 
     @property
     def sample(self) -> str:
@@ -124,11 +120,7 @@ DONE: Final = Metric(
     "sync.progress.done", "gauge", "{item}", (PIPELINE, REPO), "Items of the run that were done, as last said."
 )
 EXPECTED: Final = Metric(
-    "sync.progress.expected",
-    "gauge",
-    "{item}",
-    (PIPELINE, REPO),
-    "Items of the run that there are in all.",
+    "sync.progress.expected", "gauge", "{item}", (PIPELINE, REPO), "Items of the run that there are in all."
 )
 REPO_SUCCESS: Final = Metric(
     "sync.repo.last_success.timestamp",
@@ -174,31 +166,8 @@ UNREADABLE: Final = Metric(
     "otelsync.metrics.unreadable", "counter", "{record}", (SIGNAL,), "Records that no metric could be made of."
 )
 
-CATALOGUE: Final = (
-    STAGE_DURATION,
-    API_DURATION,
-    API_REQUESTS,
-    ITEMS,
-    RETRIES,
-    WAIT_TIME,
-    RATE_LIMIT,
-    RATE_REMAINING,
-    RATE_RESET,
-    DONE,
-    EXPECTED,
-    REPO_SUCCESS,
-    PIPELINE_SUCCESS,
-    TASKS,
-    TASK_DURATION,
-    QUEUE_WAIT,
-    RECORDED,
-    SHIPPED,
-    FOLDED,
-    DROPPED,
-    PENDING,
-    UNREADABLE,
-)
-"""In the order of the documentation."""
+CATALOGUE: Final = tuple(each for each in list(globals().values()) if isinstance(each, Metric))
+"""All of these, in the order of the documentation."""
 
 
 def markdown() -> str:

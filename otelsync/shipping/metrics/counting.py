@@ -6,7 +6,6 @@ common. Pull request numbers, ids of runs and messages never become labels.
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -18,13 +17,13 @@ from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 from otelsync import vocabulary
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import LeanSpan, lean_spans, resource_attributes, value_of
-from otelsync.shipping.checkpoint import Checkpoint, MetricMemory, decode
+from otelsync.shipping.checkpoint import Checkpoint, MetricMemory
 from otelsync.shipping.metrics import catalogue
 from otelsync.shipping.metrics.durations import Exemplar
 from otelsync.shipping.metrics.item_counts import ItemCounts
 from otelsync.shipping.metrics.quick_items import Alike, Likeness, alike
 from otelsync.shipping.metrics.series import MetricSeries
-from otelsync.shipping.metrics.span_facts import Fact, FactReader, Facts
+from otelsync.shipping.metrics.span_facts import Facts, read_facts
 
 MOST_OPEN_CALLS: Final = 10_000
 """API calls that have begun, whose operation is remembered for the requests they make."""
@@ -64,17 +63,14 @@ class _Place(NamedTuple):
 
 
 class Metrics:
-    """Counts the records of one journal directory.
+    """Counts the records of one journal directory in `series`, which several directories may share.
 
-    Args:
-        series: Where to. Several directories may share it.
-        name: What the service is called as long as no record has said so.
+    `name`: the service's, as long as no record has said so.
     """
 
     def __init__(self, series: MetricSeries, name: str) -> None:
         self.series = series
         self.memory = MetricMemory(service=name)
-        self._reader = FactReader()
         self._alike: dict[tuple[bytes, ...], Facts] = {}
         self._services: dict[bytes, str] = {}
         self._calls: dict[str, dict[str, str]] = {}
@@ -86,7 +82,7 @@ class Metrics:
         self.memory = memory = checkpoint.metrics
         self._calls.clear()
         for name, series in checkpoint.open.items():
-            self._begin(name, [decode(parts[0]) for parts in series.stages.values()])
+            self._begin(name, series.bodies())
         for pipeline, repos in memory.last_success.items():
             for repo, seconds in repos.items():
                 self._put_success(pipeline, repo, seconds)
@@ -166,7 +162,7 @@ class Metrics:
             if span is None:
                 self.series.add(catalogue.UNREADABLE, place.service, ("span",), len(items.bodies))
                 return
-            facts = Facts(self._reader.read(span.attributes))
+            facts = read_facts(span.attributes)
             if len(likeness[1]) + len(likeness[2]) <= _LONGEST:
                 if len(self._alike) >= _MOST_ALIKE:
                     self._alike.clear()
@@ -177,11 +173,8 @@ class Metrics:
         self, parent: bytes, facts: Facts, durations: Sequence[int], slowest: Exemplar, place: _Place
     ) -> None:
         """Count pull requests below one parent that have these facts in common."""
-        pipeline, repo, action = (
-            facts.text(vocabulary.SYNC_PIPELINE),
-            facts.text(vocabulary.SYNC_REPO),
-            facts.text(vocabulary.SYNC_ACTION),
-        )
+        names = (vocabulary.SYNC_PIPELINE, vocabulary.SYNC_REPO, vocabulary.SYNC_ACTION)
+        pipeline, repo, action = map(facts.text, names)
         outcome = facts.text(vocabulary.SYNC_OUTCOME) or ("failure" if action == "failed" else "success")
         labels = ("pr", pipeline, repo, outcome)
         self.series.observe(catalogue.STAGE_DURATION, place.service, labels, durations, slowest)
@@ -192,21 +185,21 @@ class Metrics:
     def _take_span(self, span: LeanSpan, place: _Place) -> None:
         name = span.name
         if name == vocabulary.SYNC_PR_BYTES:
-            facts = Facts(self._reader.read(span.attributes))
             took = span.end - span.start
+            facts = read_facts(span.attributes)
             self._take_items(span.parent_span_id, facts, [took], _exemplar(span, took), place)
             return
         if name.startswith(b"sync."):
-            self._take_stage(span, Facts(self._reader.read(span.attributes)), place)
+            self._take_stage(span, read_facts(span.attributes), place)
             return
         if span.kind == _CONSUMER:
             place.counts.pass_through(span.span_id.hex(), "")
             if name.startswith(b"run/"):
-                self._take_task(span, Facts(self._reader.read(span.attributes)), place)
+                self._take_task(span, read_facts(span.attributes), place)
             return
         place.counts.pass_through(span.span_id.hex(), span.parent_span_id.hex())
         if span.kind == _CLIENT and _METHODS.match(name):
-            self._take_request(span, Facts(self._reader.read(span.attributes)), place)
+            self._take_request(span, read_facts(span.attributes), place)
 
     def _take_stage(self, span: LeanSpan, facts: Facts, place: _Place) -> None:
         kind, name = _stage_of(span.name)
@@ -249,9 +242,7 @@ class Metrics:
         if not place.is_ours:
             status = facts.text(vocabulary.HTTP_RESPONSE_STATUS_CODE, "http.status_code", vocabulary.ERROR_TYPE)
             self.series.add(catalogue.API_REQUESTS, place.service, (pipeline, operation, status))
-        elif facts.whole(
-            vocabulary.HTTP_REQUEST_RESEND_COUNT
-        ):  # one of several sends below the client, whose span is not ours
+        elif facts.whole(vocabulary.HTTP_REQUEST_RESEND_COUNT):  # of several sends below the client's span, not ours
             self.series.add(catalogue.RETRIES, place.service, (pipeline, "http", operation))
         self._take_limits(facts, place.service, span.end)
 
@@ -277,7 +268,7 @@ class Metrics:
             (catalogue.QUEUE_WAIT, (task,), vocabulary.SYNC_QUEUE_WAIT_SECONDS),
         ):
             seconds = facts.number(name)
-            if seconds is not None and math.isfinite(seconds):
+            if seconds is not None:
                 took = int(seconds * 1e9)
                 self.series.observe(metric, place.service, labels, [took], _exemplar(span, took))
 
@@ -326,7 +317,7 @@ class Metrics:
             return
         if record.body.string_value.encode() not in _PROGRESS:
             return
-        told = Facts(Fact(pair.key, value_of(pair.value)) for pair in record.attributes)
+        told = Facts({pair.key: value_of(pair.value) for pair in record.attributes})
         labels = (told.text(vocabulary.SYNC_PIPELINE), told.text(vocabulary.SYNC_REPO))
         for metric, name in ((catalogue.DONE, "done"), (catalogue.EXPECTED, "total")):
             value = told.number(name)

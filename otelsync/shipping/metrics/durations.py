@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 SCALE: Final = 3
@@ -74,9 +74,7 @@ class Durations:
 
     def copy(self) -> Durations:
         """The same, apart."""
-        return Durations(
-            self.count, self.total, self.shortest, self.longest, self.zeros, dict(self.buckets), self.exemplar
-        )
+        return replace(self, buckets=dict(self.buckets))
 
     def exponential(self) -> tuple[int, int, list[int]]:
         """Scale, offset and counts as OTLP has them, with at most `MOST_BUCKETS` of these."""

@@ -1,35 +1,47 @@
 """Metrics to an OTLP endpoint, at an interval and once more at the end, in a thread of its own.
 
 Requests go the way of spans and logs (`otelsync.otlp.exporter`), so that the same options mean the same. A request
-that fails is not repeated: the next one says all that it has said.
+that fails is not repeated: the next one says all that it has said. The messages are opentelemetry-proto's own
+(metrics/v1/metrics.proto), cumulative, with exponential histograms, in pieces that an endpoint takes.
 """
 
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Final
 
-from otelsync.otlp.exporter import USER_AGENT, transport_to
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.metrics.v1 import metrics_pb2
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+
+from otelsync.otlp.exporter import USER_AGENT, parse_partial_success, transport_to
 from otelsync.otlp.options import OtlpEndpoint
-from otelsync.otlp.reply import Reply, printable
+from otelsync.otlp.reply import Reply
+from otelsync.shipping.metrics.durations import Durations
+from otelsync.shipping.metrics.series import Family, Point
+from otelsync.version import __version__
+from otelsync.vocabulary import HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_NAME
+
+MOST_POINTS: Final = 2_000
+"""Points of one request. At 0.2 to 1 KB each it stays below the 4 MiB that a grpc receiver takes by default."""
 
 _NOT_HERE: Final = ("HTTP 404", "HTTP 405", "HTTP 501", "UNIMPLEMENTED")
 """Answers of endpoints that take no metrics."""
+_CUMULATIVE: Final = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
+_INSTANCES: Final = uuid.UUID("6f2f1f0e-6d2b-5a2e-9d5b-0a6f3f6b0c11")
 
 _log = logging.getLogger("otelsync.shipping")
 
 
 class MetricExport:
-    """Sends metrics until closed, or until the endpoint says that it takes none.
-
-    Args:
-        endpoint: Where to.
-        requests: Makes the requests of one export.
-        interval: Seconds from one export to the next.
-    """
+    """Sends `requests()` every `interval` seconds until closed, or until the endpoint says that it takes none."""
 
     def __init__(self, endpoint: OtlpEndpoint, requests: Callable[[], Iterable[bytes]], *, interval: float) -> None:
         self._endpoint = endpoint
@@ -84,10 +96,11 @@ class MetricExport:
 
     def _note(self, reply: Reply) -> None:
         if reply.status == "ok":
-            reason = _rejection(reply.content)
-            if reason:
-                self._say(f"some metrics were rejected ({reason})")
-            elif self._said:
+            # The answer has the same fields for every signal.
+            points, reason = parse_partial_success(reply.content, "metrics")
+            if points:
+                self._say(f"some metrics were rejected ({points} points: {reason})")
+            else:
                 self._said = ""
         elif reply.status == "refused" and reply.reason.startswith(_NOT_HERE):
             self._refused = True
@@ -106,17 +119,92 @@ class MetricExport:
             _log.warning("metrics to %s: %s; the next ones say the same and more", self._endpoint.place, reason)
 
 
-def _rejection(content: bytes) -> str:
-    """Return why a successful answer rejects something; empty if it does not, or cannot be read."""
-    if not content:
-        return ""
-    from google.protobuf.message import DecodeError
-    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+def encode(
+    families: Iterable[Family], resources: Mapping[str, Mapping[str, object]], *, started: int, now: int, place: str
+) -> Iterator[bytes]:
+    """Requests that hold all points, of `started`, when counters were 0, and `now`, both in Unix nanoseconds.
 
-    try:
-        partial = ExportMetricsServiceResponse.FromString(content).partial_success
-    except DecodeError:
-        return ""
-    if not partial.rejected_data_points:
-        return ""
-    return f"{partial.rejected_data_points} points: {printable(partial.error_message)}"
+    `resources`: what is known of each service beside its name. `place`: what tells this source of a service's metrics
+    from others on the host: the journals' directory.
+    """
+    points = ((family, point) for family in families for point in family.points)
+    while piece := list(islice(points, MOST_POINTS)):
+        services: dict[str, dict[str, tuple[Family, list[Point]]]] = {}
+        for family, point in piece:
+            metrics = services.setdefault(point.service, {})
+            metrics.setdefault(family.metric.name, (family, []))[1].append(point)
+        request = ExportMetricsServiceRequest()
+        for service, metrics in services.items():
+            of_resource = request.resource_metrics.add(resource=_resource(service, resources.get(service, {}), place))
+            of_scope = of_resource.scope_metrics.add(scope=InstrumentationScope(name="otelsync", version=__version__))
+            for family, held in metrics.values():
+                _fill(of_scope.metrics.add(), family, held, started, now)
+        yield request.SerializeToString()
+
+
+def _resource(service: str, known: Mapping[str, object], place: str) -> Resource:
+    """The service, not one of its processes: counts go on when these change. One host and place is one writer."""
+    host = str(known.get(HOST_NAME) or socket.gethostname())
+    instance = str(uuid.uuid5(_INSTANCES, f"{host}\n{place}"))
+    attributes = {
+        **{key: str(value) for key, value in known.items()},
+        SERVICE_NAME: service,
+        SERVICE_INSTANCE_ID: instance,
+        HOST_NAME: host,
+    }
+    return Resource(attributes=_attributes(attributes))
+
+
+def _attributes(labels: Mapping[str, str]) -> list[KeyValue]:
+    return [KeyValue(key=key, value=AnyValue(string_value=text)) for key, text in labels.items()]
+
+
+def _fill(message: metrics_pb2.Metric, family: Family, points: Iterable[Point], started: int, now: int) -> None:
+    metric = family.metric
+    message.name, message.unit, message.description = metric.name, metric.unit, metric.says
+    if metric.kind == "histogram":
+        message.exponential_histogram.aggregation_temporality = _CUMULATIVE
+        message.exponential_histogram.data_points.extend(_histogram(point, started, now) for point in points)
+    elif metric.kind == "counter":
+        message.sum.aggregation_temporality, message.sum.is_monotonic = _CUMULATIVE, True
+        message.sum.data_points.extend(_number(point, started, now) for point in points)
+    else:
+        message.gauge.data_points.extend(_number(point, 0, now) for point in points)
+
+
+def _number(point: Point, started: int, now: int) -> metrics_pb2.NumberDataPoint:
+    message = metrics_pb2.NumberDataPoint(
+        attributes=_attributes(point.labels), start_time_unix_nano=started, time_unix_nano=now
+    )
+    if isinstance(point.value, int):
+        message.as_int = point.value
+    elif isinstance(point.value, float):
+        message.as_double = point.value
+    return message
+
+
+def _histogram(point: Point, started: int, now: int) -> metrics_pb2.ExponentialHistogramDataPoint:
+    durations = point.value
+    assert isinstance(durations, Durations)
+    scale, offset, counts = durations.exponential()
+    message = metrics_pb2.ExponentialHistogramDataPoint(
+        attributes=_attributes(point.labels),
+        start_time_unix_nano=started,
+        time_unix_nano=now,
+        count=durations.count,
+        sum=durations.total / 1e9,
+        min=durations.shortest / 1e9,
+        max=durations.longest / 1e9,
+        scale=scale,
+        zero_count=durations.zeros,
+        positive=metrics_pb2.ExponentialHistogramDataPoint.Buckets(offset=offset, bucket_counts=counts),
+    )
+    exemplar = durations.exemplar
+    if exemplar is not None:
+        message.exemplars.add(
+            time_unix_nano=exemplar.at,
+            as_double=exemplar.nanoseconds / 1e9,
+            trace_id=exemplar.trace_id,
+            span_id=exemplar.span_id,
+        )
+    return message

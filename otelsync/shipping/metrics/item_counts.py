@@ -22,11 +22,9 @@ Below = dict[str, dict[str, Counts]]
 
 
 class ItemCounts:
-    """Counts below the open spans of one series.
+    """Counts below the open spans of one series, as counts do not roll up from one process to another.
 
-    Args:
-        below: Where that is kept. It is changed.
-        series: Which series. Counts do not roll up from one process to another.
+    They are kept in `below`, which is changed.
     """
 
     def __init__(self, below: Below, series: str) -> None:
@@ -58,11 +56,9 @@ class ItemCounts:
         if not parent:
             return
         spans = self._below.setdefault(self._series, {})
-        counts = spans.get(parent)
-        if counts is None:
-            counts = spans[parent] = {}
-            if len(spans) > MOST_OPEN:
-                del spans[next(iter(spans))]
+        counts = spans.setdefault(parent, {})
+        if len(spans) > MOST_OPEN:
+            del spans[next(iter(spans))]
         counts[action] = counts.get(action, 0) + count
 
     def end(self, span: str, parent: str, totals: Mapping[str, int]) -> Counts:

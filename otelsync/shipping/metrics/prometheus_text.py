@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from otelsync.shipping.metrics.catalogue import SERVICE, Metric, prometheus_name
+from otelsync.shipping.metrics.catalogue import SERVICE, prometheus_name
 from otelsync.shipping.metrics.durations import Durations, Exemplar
-from otelsync.shipping.metrics.series import Family, Number, Point
+from otelsync.shipping.metrics.series import Family, Point
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -21,22 +21,17 @@ OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
-def text(families: Iterable[Family]) -> str:
-    """All metrics in the format 0.0.4."""
-    return "".join(f"{line}\n" for family in families for line in _lines(family, openmetrics=False))
-
-
-def openmetrics(families: Iterable[Family]) -> str:
-    """All metrics in OpenMetrics."""
-    lines = (line for family in families for line in _lines(family, openmetrics=True))
-    return "".join(f"{line}\n" for line in lines) + "# EOF\n"
+def text(families: Iterable[Family], *, openmetrics: bool = False) -> str:
+    """All metrics in the format 0.0.4, or in OpenMetrics."""
+    lines = (line for family in families for line in _lines(family, openmetrics=openmetrics))
+    return "".join(f"{line}\n" for line in lines) + ("# EOF\n" if openmetrics else "")
 
 
 def _lines(family: Family, *, openmetrics: bool) -> Iterator[str]:
     metric = family.metric
     suffix = "_total" if metric.kind == "counter" else ""
     name = metric.family if openmetrics else metric.family + suffix
-    yield f"# HELP {name} {_escaped_help(metric, openmetrics=openmetrics)}"
+    yield f"# HELP {name} {metric.says}"  # our own text, in which there is nothing to escape
     yield f"# TYPE {name} {metric.kind}"
     if openmetrics and metric.prometheus_unit:
         yield f"# UNIT {name} {metric.prometheus_unit}"
@@ -44,12 +39,7 @@ def _lines(family: Family, *, openmetrics: bool) -> Iterator[str]:
         if isinstance(point.value, Durations):
             yield from _histogram(name, point, point.value, openmetrics=openmetrics)
         else:
-            yield f"{metric.family}{suffix}{_labels(point)} {_number(point.value)}"
-
-
-def _escaped_help(metric: Metric, *, openmetrics: bool) -> str:
-    escaped = metric.says.replace("\\", r"\\").replace("\n", r"\n")
-    return escaped.replace('"', r"\"") if openmetrics else escaped
+            yield f"{metric.family}{suffix}{_labels(point)} {point.value!r}"
 
 
 def _histogram(name: str, point: Point, durations: Durations, *, openmetrics: bool) -> Iterator[str]:
@@ -61,7 +51,7 @@ def _histogram(name: str, point: Point, durations: Durations, *, openmetrics: bo
         if exemplar is not None and exemplar.nanoseconds <= bound * 1e9:
             shown, exemplar = _exemplar(exemplar), None
         yield f'{name}_bucket{{{before}le="{le}"}} {count}{shown}'
-    yield f"{name}_sum{_labels(point)} {_number(durations.total / 1e9)}"
+    yield f"{name}_sum{_labels(point)} {durations.total / 1e9!r}"
     yield f"{name}_count{_labels(point)} {durations.count}"
 
 
@@ -77,7 +67,3 @@ def _labels(point: Point) -> str:
 def _inside(point: Point) -> str:
     labels: Mapping[str, str] = {SERVICE: point.service, **point.labels}
     return "".join(f'{prometheus_name(name)}="{value.translate(_ESCAPES)}",' for name, value in labels.items())
-
-
-def _number(value: Number | Durations) -> str:
-    return repr(value)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
-from otelsync.shipping.metrics.bounded_label import OTHER, BoundedLabel
 from otelsync.shipping.metrics.catalogue import CATALOGUE, SERVICE, Metric
 from otelsync.shipping.metrics.durations import Durations, Exemplar
 
@@ -17,8 +17,38 @@ MOST_VALUES: Final = 1_000
 MOST_SERIES: Final = 10_000
 """Series of one metric. Labels multiply, so that bounds of theirs alone would not do."""
 
+OTHER: Final = "other"
+"""Stands for every value beyond the bound."""
+LONGEST: Final = 128
+"""Characters of a value; a longer one is cut."""
+
 Labels = tuple[str, ...]
+_Key = tuple[str, Labels]
+_Value = TypeVar("_Value")
 Number = int | float
+
+
+class BoundedLabel:
+    """A label whose values are told apart up to a bound: nothing that others name makes series without end.
+
+    It takes values as they come. The first `most` stay what they are; later ones become `OTHER`.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        """The value to use in place of `value`."""
+        if value in self._values or not value:
+            return value
+        value = value[:LONGEST]
+        if value in self._values or value == OTHER:
+            return value
+        if len(self._values) >= self._most:
+            return OTHER
+        self._values.add(value)
+        return value
 
 
 @dataclass(slots=True)
@@ -50,9 +80,7 @@ class Family:
 class MetricSeries:
     """Counters, gauges and histograms. Counters begin with 0 at `started`.
 
-    Args:
-        most_values: Values that are told apart of each label; the rest becomes ``other``.
-        most_series: The same for the series of a metric.
+    At most so many values are told apart of each label, and series of each metric; the rest becomes ``other``.
     """
 
     def __init__(self, most_values: int = MOST_VALUES, most_series: int = MOST_SERIES) -> None:
@@ -63,20 +91,20 @@ class MetricSeries:
         """Attributes of each service beside its name."""
         self._most_values = most_values
         self._most_series = most_series
-        self._bounds: dict[str, BoundedLabel] = {}
-        self._amounts: dict[str, dict[tuple[str, Labels], _Amount]] = {metric.name: {} for metric in CATALOGUE}
-        self._durations: dict[str, dict[tuple[str, Labels], Durations]] = {metric.name: {} for metric in CATALOGUE}
+        self._bounds: defaultdict[str, BoundedLabel] = defaultdict(lambda: BoundedLabel(most_values))
+        self._amounts: dict[str, dict[_Key, _Amount]] = {metric.name: {} for metric in CATALOGUE}
+        self._durations: dict[str, dict[_Key, Durations]] = {metric.name: {} for metric in CATALOGUE}
 
     def add(self, metric: Metric, service: str, labels: Labels, amount: Number = 1) -> None:
         """Add to a counter."""
         with self.lock:
-            self._amount(metric, service, labels).value += amount
+            self._one(metric, service, labels, self._amounts[metric.name], _Amount).value += amount
 
     def put(self, metric: Metric, service: str, labels: Labels, value: Number, at: int) -> None:
         """Set a gauge, unless it was set by something later than `at` (Unix nanoseconds)."""
         at = min(at, time.time_ns())  # a clock that is ahead must not have the last word for ever
         with self.lock:
-            amount = self._amount(metric, service, labels)
+            amount = self._one(metric, service, labels, self._amounts[metric.name], _Amount)
             if at >= amount.at:
                 amount.value, amount.at = value, at
 
@@ -85,13 +113,7 @@ class MetricSeries:
     ) -> None:
         """Add durations, in nanoseconds, at least one, to a histogram."""
         with self.lock:
-            held = self._durations[metric.name]
-            key = (service, labels)
-            if key not in held:
-                key = self._bounded(metric, key, held)
-            histogram = held.get(key)
-            if histogram is None:
-                histogram = held[key] = Durations()
+            histogram = self._one(metric, service, labels, self._durations[metric.name], Durations)
             histogram.add(durations)
             if slowest is not None:
                 histogram.show(slowest)
@@ -114,31 +136,20 @@ class MetricSeries:
                     found.append(Family(metric, points))
         return found
 
-    def _amount(self, metric: Metric, service: str, labels: Labels) -> _Amount:
-        held = self._amounts[metric.name]
-        key = (service, labels)
-        amount = held.get(key)
-        if amount is None:
-            amount = held.setdefault(self._bounded(metric, key, held), _Amount())
-        return amount
-
-    def _bounded(
-        self, metric: Metric, key: tuple[str, Labels], held: Mapping[tuple[str, Labels], object]
-    ) -> tuple[str, Labels]:
-        service, labels = key
-        service = self._bound(SERVICE)(service)
-        key = (service, tuple(self._bound(name)(value) for name, value in zip(metric.labels, labels, strict=True)))
-        if key not in held and len(held) >= self._most_series:
-            return OTHER, tuple(OTHER if value else "" for value in labels)
-        return key
-
-    def _bound(self, label: str) -> BoundedLabel:
-        bound = self._bounds.get(label)
-        if bound is None:
-            bound = self._bounds[label] = BoundedLabel(self._most_values)
-        return bound
+    def _one(self, metric: Metric, service: str, labels: Labels, held: dict[_Key, _Value], new: type[_Value]) -> _Value:
+        """The value of these labels, or of those that they become within the bounds."""
+        found = held.get((service, labels))
+        if found is None:
+            key = (
+                self._bounds[SERVICE](service),
+                tuple(self._bounds[name](value) for name, value in zip(metric.labels, labels, strict=True)),
+            )
+            if key not in held and len(held) >= self._most_series:
+                key = OTHER, tuple(OTHER if value else "" for value in labels)
+            found = held.setdefault(key, new())
+        return found
 
 
-def _point(metric: Metric, key: tuple[str, Labels], value: Number | Durations) -> Point:
+def _point(metric: Metric, key: _Key, value: Number | Durations) -> Point:
     service, labels = key
     return Point(service, {name: text for name, text in zip(metric.labels, labels, strict=True) if text}, value)

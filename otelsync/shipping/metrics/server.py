@@ -14,8 +14,8 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from socketserver import TCPServer, ThreadingMixIn
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any, Final
 
 from otelsync.shipping.metrics import prometheus_text
@@ -36,16 +36,10 @@ _log = logging.getLogger("otelsync.shipping.metrics.server")
 
 
 class MetricsServer:
-    """Serves metrics on a host and port. Nothing is opened before `open` or `start`.
-
-    Args:
-        series: What is served.
-        host: Where to listen.
-        port: The port; 0 for any that is free.
-    """
+    """Serves metrics on a host and port (0: any that is free). Nothing is opened before `open` or `start`."""
 
     def __init__(self, series: MetricSeries, *, host: str, port: int) -> None:
-        self._page = _Page(series)
+        self._series = series
         self._address = (host, port)
         self._closing = threading.Event()
         self._server: _Server | None = None
@@ -63,7 +57,7 @@ class MetricsServer:
     def open(self) -> None:
         """Listen now, and answer from now on. Raises OSError where that cannot be."""
         if self._server is None:
-            self._server = _Server(self._address, self._page)
+            self._server = _Server(self._address, self._series)
         self.start()
 
     def start(self) -> None:
@@ -100,7 +94,7 @@ class MetricsServer:
         said = False
         while not self._closing.is_set():
             try:
-                return _Server(self._address, self._page)
+                return _Server(self._address, self._series)
             except OSError as error:
                 is_taken = error.errno == errno.EADDRINUSE
                 if not said:
@@ -113,32 +107,14 @@ class MetricsServer:
         return None
 
 
-class _Page:
-    """The metrics as text, made at most twice a second."""
-
-    def __init__(self, series: MetricSeries) -> None:
-        self._series = series
-        self._lock = threading.Lock()
-        self._made: dict[bool, tuple[float, bytes]] = {}
-
-    def read(self, *, openmetrics: bool) -> bytes:
-        """The page, as it is or was a moment ago."""
-        with self._lock:
-            made_at, page = self._made.get(openmetrics, (0.0, b""))
-            if not page or time.monotonic() - made_at > _FRESH:
-                make = prometheus_text.openmetrics if openmetrics else prometheus_text.text
-                page = make(self._series.families()).encode()
-                self._made[openmetrics] = (time.monotonic(), page)
-            return page
-
-
-class _Server(ThreadingMixIn, HTTPServer):
-    daemon_threads = True
+class _Server(ThreadingHTTPServer):
     block_on_close = False
     timeout = _POLL
 
-    def __init__(self, address: tuple[str, int], page: _Page) -> None:
-        self.page = page
+    def __init__(self, address: tuple[str, int], series: MetricSeries) -> None:
+        self._series = series
+        self._making = threading.Lock()
+        self._made: dict[bool, tuple[float, bytes]] = {}
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._room = threading.Semaphore(MOST_REQUESTS)
         self._begun: dict[socket.socket, float] = {}
@@ -161,6 +137,15 @@ class _Server(ThreadingMixIn, HTTPServer):
             self._begun.pop(request, None)
             self._room.release()
 
+    def page(self, *, openmetrics: bool) -> bytes:
+        """The metrics as text, as they are or were a moment ago: it is made at most twice a second."""
+        with self._making:
+            made_at, page = self._made.get(openmetrics, (0.0, b""))
+            if not page or time.monotonic() - made_at > _FRESH:
+                page = prometheus_text.text(self._series.families(), openmetrics=openmetrics).encode()
+                self._made[openmetrics] = (time.monotonic(), page)
+            return page
+
     def hang_up_on_the_late(self) -> None:
         """A client that sends a byte now and then must not keep a place for ever."""
         for request, begun in list(self._begun.items()):
@@ -179,17 +164,11 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def _answer(self, *, with_body: bool) -> None:
         if self.path.partition("?")[0] != "/metrics":
             self.send_error(404, "Not here", "The metrics are at /metrics.")
             return
         openmetrics = "application/openmetrics-text" in self.headers.get("accept", "")
-        body = self.server.page.read(openmetrics=openmetrics)
+        body = self.server.page(openmetrics=openmetrics)
         self.send_response(200)
         self.send_header("content-type", prometheus_text.OPENMETRICS if openmetrics else prometheus_text.TEXT)
         if "gzip" in self.headers.get("accept-encoding", ""):
@@ -197,8 +176,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("content-encoding", "gzip")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
-        if with_body:
+        if self.command != "HEAD":
             self.wfile.write(body)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the name that the base class gave it)
         """Nothing: a scrape is not worth a line."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -44,26 +45,15 @@ _HEADS: Final = frozenset(bytes((0x0A, len(name))) + name.encode() for name in _
 _ITEMS_BEGIN: Final = ITEMS.encode()
 _ALWAYS_ANEW: Final = frozenset((b"\x0a\x0dvcs.chan", b"\x0a\x10vcs.chan", b"\x0a\x08url.full"))
 """Beginnings of attributes that are not wanted and differ in each span: not worth a place in the memory."""
-_MOST: Final = 4_096
 _LONGEST: Final = 256
 """Bytes of an attribute that is worth remembering."""
-
-
-class Fact:
-    """One attribute. Where it comes again it is the same object, so that facts are quickly compared."""
-
-    __slots__ = ("name", "value")
-
-    def __init__(self, name: str, value: object) -> None:
-        self.name = name
-        self.value = value
 
 
 class Facts:
     """The facts of one span. What a program puts into its spans is taken with care."""
 
-    def __init__(self, facts: Iterable[Fact]) -> None:
-        self._values = {fact.name: fact.value for fact in facts}
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values = values
 
     def text(self, *names: str) -> str:
         """The first of these that is a text or an integer, as text; empty if none is."""
@@ -94,38 +84,19 @@ class Facts:
         return {action: count for action, count in counted.items() if count and action != "fetched"}
 
 
-class FactReader:
-    """Reads the wanted ones among encoded attributes, and remembers what it has seen."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, Fact | None] = {}
-
-    def read(self, attributes: Iterable[bytes]) -> tuple[Fact, ...]:
-        """The facts among a span's attributes, each a KeyValue message, in their order."""
-        known = self._known
-        facts = []
-        for encoded in attributes:
-            if encoded in known:
-                fact = known[encoded]
-            elif encoded[:10] in _ALWAYS_ANEW:
-                continue
-            else:
-                fact = self._learn(encoded)
+def read_facts(attributes: Iterable[bytes]) -> Facts:
+    """The wanted ones among a span's attributes, each a KeyValue message."""
+    values: dict[str, object] = {}
+    for encoded in attributes:
+        if encoded[:10] not in _ALWAYS_ANEW:
+            fact = _known(encoded) if len(encoded) <= _LONGEST else _fact(encoded)
             if fact is not None:
-                facts.append(fact)
-        return tuple(facts)
-
-    def _learn(self, encoded: bytes) -> Fact | None:
-        fact = _fact(encoded)
-        if len(encoded) <= _LONGEST:
-            if len(self._known) >= _MOST:
-                self._known.clear()
-            self._known[encoded] = fact
-        return fact
+                values[fact[0]] = fact[1]
+    return Facts(values)
 
 
-def _fact(encoded: bytes) -> Fact | None:
-    """The fact that an attribute is, if it is wanted and can be read."""
+def _fact(encoded: bytes) -> tuple[str, object] | None:
+    """The attribute's name and value, if it is wanted and can be read."""
     end = encoded[1] + 2 if len(encoded) > 1 else 0
     if encoded[:end] not in _HEADS and encoded[2 : 2 + len(_ITEMS_BEGIN)] != _ITEMS_BEGIN:
         return None
@@ -133,4 +104,7 @@ def _fact(encoded: bytes) -> Fact | None:
         pair = KeyValue.FromString(encoded)
     except DecodeError:
         return None
-    return Fact(pair.key, value_of(pair.value))
+    return pair.key, value_of(pair.value)
+
+
+_known = lru_cache(4_096)(_fact)
