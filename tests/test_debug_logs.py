@@ -64,7 +64,7 @@ def ship(recording: Recorded, *, drains: bool = True) -> None:
     shipper = make_shipper(recording.settings)()
     try:
         assert shipper.own()
-        assert shipper.drain(20) or not drains
+        assert shipper.drain(120) or not drains
     finally:
         shipper.close()
     assert read_ledger(recording.journal).reconciles, str(read_ledger(recording.journal))
@@ -229,7 +229,7 @@ def test_state_that_cannot_be_read_is_counted(recording: Recorded, endpoint: Otl
         shipper.drain(0)
         raise ValueError("no")
     otelsync.shutdown()
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     shipper.close()
     assert noted(endpoint) == {"two": 1}
     (account,) = [each for each in read_ledger(recording.journal).accounts if each.sink == "logs"]

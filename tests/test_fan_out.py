@@ -54,7 +54,7 @@ class Shipped:
     def drain(self) -> None:
         """Ship all that is there, with a shipper of its own."""
         shipper = self.shipper()
-        assert shipper.drain(20)
+        assert shipper.drain(120)
         shipper.close()
         ledger = read_ledger(self.directory)
         assert ledger.reconciles, str(ledger)
@@ -168,7 +168,7 @@ def test_logs_and_traces_agree_while_an_endpoint_is_down(shipped: Shipped) -> No
             shipper.step()
         assert shipped.server.spans == []
         shipped.server.always = Answer()
-        assert shipper.drain(20)
+        assert shipper.drain(120)
         shipper.close()
         logs = set(Shipped(logs_only, shipped.directory).logs) - {("", "")}
     assert len(shipped.traces) == 4

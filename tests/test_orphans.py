@@ -41,7 +41,7 @@ class Shop:
     def drain(self, records: int = 4096) -> list[Node]:
         """Ship everything with a shipper of its own; returns what the store holds then."""
         shipper = self.shipper(records)
-        assert shipper.drain(20)
+        assert shipper.drain(120)
         shipper.close()
         return spans_in_store(self._store)
 

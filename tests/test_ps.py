@@ -297,7 +297,7 @@ class TestShipping:
                     for _ in range(5):
                         otelsync.get_logger("app").info("padding", padding=padding)
                 assert shipper.own()
-                shipper.drain(20)
+                shipper.drain(120)
                 (found,) = watched.fresh()
                 assert len(list(recorded.journal.glob("*.journal"))) == 1
             assert found.sync_id == run.sync_id
@@ -313,7 +313,7 @@ class TestShipping:
                 assert watched.run().sync_id == run.sync_id
             otelsync.shutdown(1)
             assert shipper.own()
-            assert shipper.drain(20)
+            assert shipper.drain(120)
             assert not list(watched.recorded.journal.glob("*.journal"))
             assert watched.look() == []
             ended = watched.in_flight.how_ended(run.sync_id)
@@ -368,7 +368,7 @@ class TestDispatched:
         otelsync.shutdown(1)
         shipper = watched.shipper()
         assert shipper.own()
-        assert shipper.drain(20)
+        assert shipper.drain(120)
         shipper.close()
         (found,) = watched.fresh()
         assert (found.sync_id, found.pipeline, found.dispatched, found.places) == (run.sync_id, "p", True, ())

@@ -70,7 +70,7 @@ def page(prs: int, *, ends: bool = True) -> Sync:
 def test_the_ledger_tells_folded_from_shipped(tmp_path: Path, server: OtlpServer, ship: Callable[..., Shipper]) -> None:
     """Folded spans are counted as folded, in a file that is gone too."""
     page(20).journal(tmp_path)
-    assert ship().drain(20)
+    assert ship().drain(120)
     assert not list(tmp_path.glob("*.journal"))
     assert (account(tmp_path).recorded, account(tmp_path).shipped, account(tmp_path).folded) == (31, 14, 17)
     assert len(server.spans) == 14
@@ -79,7 +79,7 @@ def test_the_ledger_tells_folded_from_shipped(tmp_path: Path, server: OtlpServer
 def test_what_waits_is_pending(tmp_path: Path, ship: Callable[..., Shipper]) -> None:
     """Spans of a call that is open are pending, though the sink has passed them."""
     page(20, ends=False).journal(tmp_path, alive=True)
-    assert ship().drain(20)
+    assert ship().drain(120)
     assert (account(tmp_path).shipped, account(tmp_path).folded, account(tmp_path).pending) == (10, 0, 20)
 
 
@@ -88,11 +88,11 @@ def test_a_restart_goes_on_with_what_waits(tmp_path: Path, server: OtlpServer, s
     sync = page(20, ends=False)
     sync.journal(tmp_path, alive=True)
     first = ship()
-    assert first.drain(20)
+    assert first.drain(120)
     first.close()
     sync.end(11, "sync.api list")
     sync.journal(tmp_path, alive=True)
-    assert ship().drain(20)
+    assert ship().drain(120)
     (call,) = [span for span in server.spans if span.name == "sync.api list"]
     assert attributes_of(call)["sync.items.folded"] == 17
     assert (account(tmp_path).shipped, account(tmp_path).folded, account(tmp_path).pending) == (14, 17, 0)
@@ -102,7 +102,7 @@ def test_a_failing_endpoint_changes_nothing(tmp_path: Path, server: OtlpServer, 
     """What could not be delivered is folded again, from where the last delivery has left it."""
     page(50).journal(tmp_path)
     server.answers.extend([Answer(503), Answer(), Answer(503), Answer(503), Answer(drop=True)])
-    assert ship(max_batch_records=9).drain(20)
+    assert ship(max_batch_records=9).drain(120)
     (call,) = [span for span in server.spans if span.name == "sync.api list"]
     assert attributes_of(call)["sync.items.folded"] == 47
     assert sorted(map(number_of, server.spans)) == sorted({number_of(span) for span in server.spans})
@@ -116,7 +116,7 @@ def test_sums_that_are_refused_are_no_sums(
     """Where the endpoint refuses everything, what was summed up is rejected too."""
     page(20).journal(tmp_path)
     server.always = answer
-    assert ship().drain(20)
+    assert ship().drain(120)
     found = account(tmp_path)
     assert (found.shipped, found.folded, found.pending, sum(found.dropped.values())) == (0, 0, 0, 31)
     assert reason in found.dropped
@@ -125,7 +125,7 @@ def test_sums_that_are_refused_are_no_sums(
 def test_a_killed_process_leaves_sums_too(tmp_path: Path, server: OtlpServer, ship: Callable[..., Shipper]) -> None:
     """A call that was open when its process died is closed as interrupted, with the sums of what was below."""
     page(20, ends=False).journal(tmp_path)
-    assert ship().drain(20)
+    assert ship().drain(120)
     (call,) = [span for span in server.spans if span.name == "sync.api list"]
     assert attributes_of(call)["sync.outcome"] == "interrupted"
     assert attributes_of(call)["sync.items.folded"] == 17
@@ -141,7 +141,7 @@ def test_a_drain_leaves_nothing_that_waits_in_vain(
         sync.span("sync.pr", 999)
     sync.span("GET", 998)
     sync.journal(tmp_path)
-    assert ship().drain(20)
+    assert ship().drain(120)
     (summary,) = [span for span in server.spans if span.name == "sync.pr.folded"]
     assert attributes_of(summary)["sync.items.folded"] == 6
     found = account(tmp_path)
@@ -155,12 +155,12 @@ def test_folding_can_be_switched_off_in_mid_run(
     sync = page(20, ends=False)
     sync.journal(tmp_path, alive=True)
     first = ship()
-    assert first.drain(20)
+    assert first.drain(120)
     first.close()
     for _ in range(20):
         sync.span("sync.pr", 11)
     sync.journal(tmp_path, alive=True)
-    assert ship(limits=None).drain(20)
+    assert ship(limits=None).drain(120)
     found = account(tmp_path)
     assert (found.recorded, found.shipped, found.folded, found.pending) == (50, 33, 17, 0)
     assert len(server.spans) == 34
@@ -170,14 +170,14 @@ def test_a_state_that_cannot_be_read_is_accounted_for(tmp_path: Path, ship: Call
     """Spans that were kept back by a release whose state this one cannot read are dropped, and counted."""
     page(20, ends=False).journal(tmp_path, alive=True)
     first = ship()
-    assert first.drain(20)
+    assert first.drain(120)
     first.close()
     checkpoint = load(tmp_path)
     assert checkpoint is not None
     checkpoint.fold = '{"later": true}'
     checkpoint.fan_outs = "[]"
     save(tmp_path, checkpoint)
-    assert ship().drain(20)
+    assert ship().drain(120)
     assert (account(tmp_path).dropped, account(tmp_path).pending) == ({"vanished": 20}, 0)
 
 
@@ -194,7 +194,7 @@ def test_an_error_in_folding_costs_no_span(
     sync.span("GET", 999)
     sync.journal(tmp_path)
     with caplog.at_level(logging.ERROR, "otelsync.shipping"):
-        assert ship().drain(20)
+        assert ship().drain(120)
     assert len(server.spans) == 32
     assert "could not be folded" in caplog.text
     assert account(tmp_path).shipped == 32
@@ -213,7 +213,7 @@ def test_a_real_recording_is_folded_with_what_is_below(
                 if number == 30:
                     pr.fail("broken")
     otelsync.shutdown(0)
-    assert ship(directory=recorded.journal).drain(20)
+    assert ship(directory=recorded.journal).drain(120)
     found = Counter(span.name for span in server.spans)
     assert found["sync.pr"] == found["GET"] == found["sync.api list_reviews"] < 12
     (call,) = [span for span in server.spans if span.name == "sync.api list_pull_requests"]

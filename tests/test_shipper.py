@@ -107,7 +107,7 @@ def test_everything_goes_everywhere_and_the_file_is_deleted(
     file = JournalFile(tmp_path, alive=False).spans(30).logs(20).write()
     shelf = Shelf()
     shippers.append(shipper := Shipper(tmp_path, otlp=sinks(server), store=shelf))
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert server.numbers == list(range(1, 31))
     assert server.logs == list(range(1, 21))
     assert (shelf.spans, len(shelf.logs)) == ([span(n) for n in range(1, 31)], 20)
@@ -122,7 +122,7 @@ def test_sinks_stay_together(tmp_path: Path, server: OtlpServer, shippers: list[
     JournalFile(tmp_path, alive=False).spans(100).write()
     shelf = Shelf()
     shippers.append(shipper := Shipper(tmp_path, otlp=sinks(server), store=shelf, max_batch_records=12))
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert [batch.spans for batch in shelf.batches] == [10, *[12] * 7, 6]
     sizes = [len(r.message.resource_spans[0].scope_spans[0].spans) for r in server.received]  # type: ignore[union-attr]
     assert sizes == [10, *[12] * 7, 6]
@@ -136,12 +136,12 @@ def test_a_living_process_is_followed(tmp_path: Path, shippers: list[Shipper]) -
     number = journal.scope(journal.resource(resource()), scope())
     for index in range(1, 6):
         journal.append(SPAN, number, span(index), time.time_ns())
-        assert shipper.drain(20)
+        assert shipper.drain(120)
         assert len(shelf.spans) == index
     assert journal.path is not None
     assert journal.path.exists()
     journal.close()
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert list_segments(tmp_path) == {}
     assert account(tmp_path, "store") == {"recorded": 5, "shipped": 5, "dropped": {}, "pending": 0}
 
@@ -151,7 +151,7 @@ def test_a_shipper_goes_on_where_another_stopped(tmp_path: Path, server: OtlpSer
     file = JournalFile(tmp_path).spans(5).write()
     for expected in (5, 8):
         shipper = Shipper(tmp_path, otlp=sinks(server))
-        assert shipper.drain(20)
+        assert shipper.drain(120)
         shipper.close()
         assert server.numbers == list(range(1, expected + 1))
         file.spans(3, first=6).write()
@@ -174,7 +174,7 @@ def test_only_one_shipper_owns_a_directory(tmp_path: Path, shippers: list[Shippe
     assert subprocess.check_output(run, text=True).strip() == "False"
     assert not other.step()
     owner.close()
-    assert other.drain(20)
+    assert other.drain(120)
     assert len(shelf.spans) == 1
 
 
@@ -241,12 +241,31 @@ def test_nothing_is_lost_while_an_endpoint_is_down(
         assert not shipper.drain(0.05)
     assert account(tmp_path, "traces")["pending"] == 20
     server.always = Answer()
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert sorted(set(server.numbers)) == list(range(1, 21))
     assert account(tmp_path, "traces") == {"recorded": 20, "shipped": 20, "dropped": {}, "pending": 0}
     messages = [record.getMessage() for record in caplog.records]
     assert len([m for m in messages if "stay in the journal" in m]) == 1
     assert len([m for m in messages if "works again" in m]) == 1
+
+
+def test_a_process_without_room_for_a_thread_sends_later(
+    tmp_path: Path, server: OtlpServer, shippers: list[Shipper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system gives no thread, the records wait, and go out when it does."""
+    start, refused = threading.Thread.start, []
+
+    def refuse_at_first(thread: threading.Thread) -> None:
+        if thread.name == "otelsync-traces" and len(refused) < 3:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_at_first)
+    JournalFile(tmp_path, alive=False).spans(20).write()
+    shippers.append(shipper := Shipper(tmp_path, otlp=sinks(server, "traces"), backoff=QUICK))
+    eventually(lambda: shipper.drain(1))
+    assert (len(refused), server.numbers) == (3, list(range(1, 21)))
 
 
 def test_retry_after_is_kept_to(tmp_path: Path, server: OtlpServer, shippers: list[Shipper]) -> None:
@@ -266,7 +285,7 @@ def test_what_the_endpoint_refuses_is_counted(
     server.answers.extend([Answer(400), Answer(rejects=3), Answer(400), Answer()])
     JournalFile(tmp_path, alive=False).spans(38).write()
     shippers.append(shipper := Shipper(tmp_path, otlp=sinks(server, "traces"), max_batch_records=10))
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert account(tmp_path, "traces") == {
         "recorded": 38,
         "shipped": 17,
@@ -287,7 +306,7 @@ def test_a_store_that_fails_is_tried_again(
     assert not shipper.drain(0.2)
     assert len([r for r in caplog.records if "disk on fire" in r.getMessage()]) == 1
     shelf.failure = None
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert len(shelf.spans) == 3
     reconciled(tmp_path)
 
@@ -300,13 +319,13 @@ def test_the_stores_own_account_goes_first(tmp_path: Path) -> None:
     shelf = Shelf()
     shelf.positions[file.name] = stored
     shipper = Shipper(tmp_path, store=shelf)
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert shelf.spans == [span(n) for n in range(5, 9)]
     assert account(tmp_path, "store")["shipped"] == 8
     shipper.close()
     emptied = Shelf()
     shipper = Shipper(tmp_path, store=emptied)
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert len(emptied.spans) == 8
     assert account(tmp_path, "store")["shipped"] == 8
     shipper.close()
@@ -317,7 +336,7 @@ def test_a_file_that_is_accounted_for_is_not_counted_again(tmp_path: Path, shipp
     file = JournalFile(tmp_path, alive=False).spans(3).write()
     saved = file.path.read_bytes()
     shipper = Shipper(tmp_path, store=(shelf := Shelf()))
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     shipper.close()
     checkpoint = load(tmp_path)
     assert checkpoint is not None
@@ -328,7 +347,7 @@ def test_a_file_that_is_accounted_for_is_not_counted_again(tmp_path: Path, shipp
     file.path.write_bytes(saved)
     assert account(tmp_path, "store")["recorded"] == 3
     shippers.append(again := Shipper(tmp_path, store=shelf))
-    assert again.drain(20)
+    assert again.drain(120)
     assert not file.path.exists()
     assert account(tmp_path, "store") == {"recorded": 3, "shipped": 3, "dropped": {}, "pending": 0}
 
@@ -342,7 +361,7 @@ def test_a_damaged_checkpoint_means_starting_afresh(
     JournalFile(tmp_path, alive=False).spans(2).write()
     shelf = Shelf()
     shippers.append(shipper := Shipper(tmp_path, store=shelf))
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert len(shelf.spans) == 2
     assert len([r for r in caplog.records if "delivered again" in r.getMessage()]) == 1
     reconciled(tmp_path)
@@ -352,12 +371,12 @@ def test_a_changed_digit_is_damage_too(tmp_path: Path, shippers: list[Shipper]) 
     """A checkpoint that can be read and says something else would skip records: its checksum tells."""
     file = JournalFile(tmp_path).spans(3).write()
     with closing(Shipper(tmp_path, store=Shelf())) as first:
-        assert first.drain(20)
+        assert first.drain(120)
     content = (tmp_path / NAME).read_bytes()
     assert b":%d" % file.end in content
     (tmp_path / NAME).write_bytes(content.replace(b":%d" % file.end, b":%d" % (file.end + 1000)))
     shippers.append(again := Shipper(tmp_path, store=(shelf := Shelf())))
-    assert again.drain(20)
+    assert again.drain(120)
     assert shelf.spans == [span(n) for n in (1, 2, 3)]
 
 
@@ -375,7 +394,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_nobody(
     assert file.path.exists()
     assert len([r for r in caplog.records if "cannot write the checkpoint" in r.getMessage()]) == 1
     (tmp_path / f"{NAME}.tmp").rmdir()
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert not file.path.exists()
     reconciled(tmp_path)
 
@@ -390,7 +409,7 @@ def test_damage_is_counted_and_the_rest_delivered(
     file.change(damaged + 15, b"\xff\xff")
     shelf = Shelf()
     shippers.append(shipper := Shipper(tmp_path, store=shelf))
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert shelf.spans == [span(n) for n in (1, 2, 4, 5)]
     ledger = reconciled(tmp_path)
     assert ledger.corrupted_bytes == 12 + len(span(3))
@@ -403,7 +422,7 @@ def test_segments_of_a_series_are_shipped_in_order(tmp_path: Path, shippers: lis
     JournalFile(tmp_path, alive=False, sequence=1, state=CLOSED).finish(1).write()
     shelf = Shelf()
     shippers.append(shipper := Shipper(tmp_path, store=shelf, max_batch_records=7))
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert len(shelf.spans) == 501
     assert list_segments(tmp_path) == {}
 
@@ -427,7 +446,7 @@ def test_a_killed_process_loses_nothing(tmp_path: Path, server: OtlpServer, ship
     child = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
     assert child.returncode == -signal.SIGKILL
     shippers.append(shipper := Shipper(tmp_path, otlp=sinks(server)))
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert sorted(server.numbers) == [*range(1, 1001), 5000]
     reconciled(tmp_path)
 
@@ -439,13 +458,13 @@ def test_the_directory_may_vanish_and_come_back(tmp_path: Path, shippers: list[S
     JournalFile(directory).spans(2).write()
     shelf = Shelf()
     shippers.append(shipper := Shipper(directory, store=shelf))
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     shutil.rmtree(directory)
     assert not shipper.step()
     directory.mkdir()
     JournalFile(directory, nonce="feedbeef").spans(3, first=3).write()
     eventually(lambda: shipper.step() or len(shelf.spans) == 5)
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert len(shelf.spans) == 5
     reconciled(directory)
 
@@ -458,7 +477,7 @@ def test_a_journal_that_is_removed_under_its_writer_loses_nothing(tmp_path: Path
     journal.append(SPAN, number, span(1), time.time_ns())
     shelf = Shelf()
     shippers.append(shipper := Shipper(directory, store=shelf))
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     shutil.rmtree(directory)
     last = 1
 
@@ -469,9 +488,9 @@ def test_a_journal_that_is_removed_under_its_writer_loses_nothing(tmp_path: Path
         return directory.exists()
 
     eventually(back)
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     journal.close()
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert shelf.spans == [span(n) for n in range(1, last + 1)]
     reconciled(directory)
 
@@ -486,7 +505,7 @@ def test_a_file_that_vanishes_is_accounted_for(tmp_path: Path, server: OtlpServe
     file.path.unlink()
     reconciled(tmp_path)
     shippers.append(again := Shipper(tmp_path, otlp=sinks(server, "traces"), store=Shelf(), backoff=QUICK))
-    assert again.drain(20)
+    assert again.drain(120)
     assert account(tmp_path, "traces") == {"recorded": 4, "shipped": 0, "dropped": {"vanished": 4}, "pending": 0}
 
 
@@ -496,7 +515,7 @@ def test_a_file_of_another_version_is_left_alone(tmp_path: Path, shippers: list[
     file.version = 9
     file.spans(1).write()
     shippers.append(shipper := Shipper(tmp_path, store=Shelf()))
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     assert file.path.exists()
 
 
@@ -504,11 +523,11 @@ def test_sinks_may_come_and_go(tmp_path: Path, server: OtlpServer) -> None:
     """A sink that is added later starts with what is there, one that is taken away is not waited for."""
     JournalFile(tmp_path, alive=False, nonce="00000001").spans(3).write()
     first = Shipper(tmp_path, store=Shelf())
-    assert first.drain(20)
+    assert first.drain(120)
     first.close()
     JournalFile(tmp_path, alive=False, nonce="00000002").spans(2).write()
     second = Shipper(tmp_path, otlp=sinks(server, "traces"))
-    assert second.drain(20)
+    assert second.drain(120)
     second.close()
     assert account(tmp_path, "traces") == {"recorded": 2, "shipped": 2, "dropped": {}, "pending": 0}
     assert reconciled(tmp_path).recorded["span"] == 5
@@ -527,7 +546,7 @@ def test_the_real_store_takes_each_record_once(tmp_path: Path, server: OtlpServe
         shipper.close()
     server.always = Answer()
     shipper = Shipper(directory, otlp=sinks(server), store=StoreSink(path), backoff=QUICK)
-    assert shipper.drain(20)
+    assert shipper.drain(120)
     shipper.close()
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM spans").fetchone() == (60,)

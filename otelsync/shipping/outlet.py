@@ -162,10 +162,15 @@ class OtlpOutlet(Outlet):
         if not any(batch.spans if "span" in self.signals else batch.logs for batch in parcel.content):
             done.put(Delivery(self, parcel, Outcome()))
             return
-        self.busy = True
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=f"otelsync-{self.name}", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name=f"otelsync-{self.name}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the process may have no more threads, for now
+                done.put(Delivery(self, parcel, Outcome(retry=True, reason=str(error))))
+                return
+            self._thread = thread
+        self.busy = True
         self._inbox.put((parcel, done))
 
     def note(self, outcome: Outcome) -> None:

@@ -57,8 +57,9 @@ class MetricExport:
     def start(self) -> None:
         """Begin. A second call does nothing."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="otelsync-metrics", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name="otelsync-metrics", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def close(self, timeout: float) -> None:
         """Export once more and end, all within `timeout` seconds."""

@@ -63,8 +63,9 @@ class MetricsServer:
     def start(self) -> None:
         """Answer from now on, or as soon as the port can be had; that it cannot is said once."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name="otelsync-metrics-server", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._serve, name="otelsync-metrics-server", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def close(self, timeout: float) -> None:
         """Answer no more."""
