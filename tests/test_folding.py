@@ -154,6 +154,24 @@ def test_the_median_says_what_is_slow() -> None:
     assert slow == [1_100_000_000]
 
 
+@given(
+    took=st.lists(st.integers(100, 3_000), min_size=30, max_size=80), restarts=st.sets(st.integers(1, 79), max_size=8)
+)
+def test_what_is_slow_does_not_depend_on_restarts(took: list[int], restarts: set[int]) -> None:
+    """The same pull requests are slow, whenever the shipper was started anew in between."""
+    kept = []
+    for cuts in (restarts, set()):
+        endpoint = spent(Endpoint(Limits(keep_slowest=0)))
+        sync = Sync()
+        page(sync, took)
+        for number, taken in enumerate(sync.batches(range(1, 200))):
+            if number in cuts:
+                endpoint.restart()
+            endpoint.take(taken)
+        kept.append([span.span_id for span in endpoint.named("sync.pr")])
+    assert kept[0] == kept[1]
+
+
 def detailed(sync: Sync, call: int, *, took: float = 1, failed: bool = False) -> int:
     """A pull request with an API call of its own, and an HTTP request below that."""
     pr = sync.reserve()

@@ -253,7 +253,8 @@ def test_a_process_without_room_for_a_thread_sends_later(
     tmp_path: Path, server: OtlpServer, shippers: list[Shipper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the system gives no thread, the records wait, and go out when it does."""
-    start, refused = threading.Thread.start, []
+    start = threading.Thread.start
+    refused: list[threading.Thread] = []
 
     def refuse_at_first(thread: threading.Thread) -> None:
         if thread.name == "otelsync-traces" and len(refused) < 3:

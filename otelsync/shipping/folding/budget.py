@@ -33,17 +33,23 @@ class Limits:
 
 class Budget:
     """The budget of one trace: how many spans, of how many bytes, have gone out so far, and how long its pull requests
-    take, as a histogram."""
+    take, as a histogram. `looked` is what `is_slow` knew of them when it last looked."""
 
     def __init__(
-        self, limits: Limits, spans: int = 0, size: int = 0, durations: Mapping[int, int] | None = None
+        self,
+        limits: Limits,
+        spans: int = 0,
+        size: int = 0,
+        durations: Mapping[int, int] | None = None,
+        looked: tuple[int, int] = (0, 0),
     ) -> None:
         self.spans = spans
         self.bytes = size
         self.durations = dict(durations or {})
         self._limits = limits
         self._floor = SLOW_FLOOR if limits.slow_seconds is None else int(limits.slow_seconds * 1e9)
-        self._five_medians = self._next_look = 0
+        self.looked = looked
+        """At how many durations the median is looked up next, and five times the one that was found."""
         self._judge()
 
     @property
@@ -53,7 +59,7 @@ class Budget:
 
     def copy(self) -> Budget:
         """Another one that goes on from here."""
-        return Budget(self._limits, self.spans, self.bytes, self.durations)
+        return Budget(self._limits, self.spans, self.bytes, self.durations, self.looked)
 
     def spend(self, size: int) -> None:
         """A span of so many bytes goes out."""
@@ -77,7 +83,7 @@ class Budget:
     def _threshold(self) -> int:
         """Five times the median. It is looked up anew whenever there are a tenth more durations."""
         known = sum(self.durations.values())
-        if known >= self._next_look:
-            self._next_look = known + known // 10 + 1
-            self._five_medians = SLOW_RATIO * percentile(self.durations, 0.5, longest=1 << 63)
-        return self._five_medians
+        if known >= self.looked[0]:
+            median = percentile(self.durations, 0.5, longest=1 << 63)
+            self.looked = known + known // 10 + 1, SLOW_RATIO * median
+        return self.looked[1]

@@ -88,12 +88,13 @@ def _number(place: Place, places: dict[Place, int]) -> int:
 
 
 def _budget(budget: Budget) -> list[object]:
-    return [budget.spans, budget.bytes, list(budget.durations.items())]
+    return [budget.spans, budget.bytes, list(budget.durations.items()), *budget.looked]
 
 
 def _read_budget(value: Any, fold: Fold) -> Budget:
-    spans, size, durations = value
-    return Budget(fold.limits, int(spans), int(size), _counts(durations))
+    spans, size, durations, *looked = value
+    next_look, five_medians = map(int, looked or (0, 0))  # earlier versions did not say
+    return Budget(fold.limits, int(spans), int(size), _counts(durations), (next_look, five_medians))
 
 
 def _siblings(siblings: Siblings, places: dict[Place, int]) -> list[object]:
