@@ -164,6 +164,11 @@ def is_traceparent(text: str) -> bool:
     return _TRACEPARENT(text) is not None and text[TRACE_ID] != _NO_TRACE and text[SPAN_ID] != _NO_SPAN
 
 
+def with_span_id(context: SpanContext, span_id: int) -> SpanContext:
+    """A span of this process in the trace of `context`, under another id."""
+    return SpanContext(context.trace_id, span_id, False, context.trace_flags, context.trace_state)
+
+
 # A worker runs many tasks of few scopes, and encoding one costs more than all the rest of the header.
 _scope_texts: dict[bytes, str] = {}
 _scopes: dict[str, SyncScope | None] = {}

@@ -16,7 +16,7 @@ from celery import signals
 from celery.app.log import Logging, TaskFormatter
 from celery.utils.log import ColorFormatter
 
-from otelsync.integrations.celery import task_records, worker_logging
+from otelsync.integrations.celery import attempts, worker_logging
 from otelsync.logs import stdlib_records
 from otelsync.logs import takeover as log_takeover
 from otelsync.logs.installed import active
@@ -42,7 +42,7 @@ def connect() -> None:
         for name in _LOGGERS:
             _append_ids(logging.getLogger(name))
     _unwatch = log_takeover.watch(worker_logging.follow)
-    stdlib_records.finders.append(task_records.span_about)
+    stdlib_records.finders.append(attempts.span_about)
 
 
 def disconnect() -> None:
@@ -57,7 +57,7 @@ def disconnect() -> None:
     _appending.clear()
     _unwatch()
     _unwatch = None
-    stdlib_records.finders.remove(task_records.span_about)
+    stdlib_records.finders.remove(attempts.span_about)
 
 
 def _append_ids(logger: logging.Logger, **_: Any) -> None:
