@@ -28,7 +28,6 @@ from otelsync.integrations.celery.activation import Tracers, log, our_tracer, st
 from otelsync.integrations.celery.attempts import Attempt
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
 from otelsync.integrations.celery.headers import read
-from otelsync.integrations.celery.publishing import system_of
 from otelsync.integrations.celery.running import first_attributes
 from otelsync.recording.tracer import Tracer
 from otelsync.vocabulary import SYNC_OUTCOME, SYNC_RUN_SECONDS
@@ -141,7 +140,7 @@ class Endings:
         name = f"run/{request.task.name}"
         scope = attempt.envelope.sync_scope
         found = {
-            **first_attributes(request.task.name, request.id, request.request_dict),
+            **first_attributes(request.task, request.id, request.request_dict),
             **_described(request, attempt, time.time()),
             of.STATE: "REVOKED",
             REVOKED_REASON: reason,
@@ -218,7 +217,7 @@ def _described(request: Request, attempt: Attempt, began: float | None) -> dict[
     """Return the last attributes of a run span, as far as they are known here; `began` in seconds since the epoch."""
     said = request.request_dict
     found = of.of_context(said)
-    system = system_of(request.task.app)
+    system = of.system_of(request.task.app)
     if system is not None:
         found[of.SYSTEM] = system
     if began:

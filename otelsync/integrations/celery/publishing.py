@@ -7,7 +7,6 @@ from contextvars import ContextVar, Token
 from functools import wraps
 from time import time_ns
 from typing import Any, Final, NamedTuple
-from weakref import WeakKeyDictionary
 
 from celery.utils import uuid
 from opentelemetry import propagate, trace
@@ -214,7 +213,7 @@ class Publish:
         exchange, routing_key = arguments.get("exchange"), arguments.get("routing_key")
         found = of.of_context({**arguments, "exchange": getattr(exchange, "name", exchange)})
         found[of.MESSAGE_ID] = headers.get("id")
-        found[of.SYSTEM] = system_of(self._app)
+        found[of.SYSTEM] = of.system_of(self._app)
         found[of.DESTINATION_NAME] = routing_key
         retries = headers.get("retries")
         if retries:
@@ -282,23 +281,3 @@ def _count_in(app: Any, key: str, args: tuple[Any, ...], options: dict[str, Any]
     else:
         task_id = options["task_id"] = options.get("task_id") or uuid()
     return Member(key, task_id, is_new=pipeline_tasks.published(app, key, task_id))
-
-
-_systems: Final[WeakKeyDictionary[Any, str | None]] = WeakKeyDictionary()
-
-
-def system_of(app: Any) -> str | None:
-    """Return the name of an app's transport in the semantic conventions, such as ``redis`` or ``rabbitmq``."""
-    try:
-        return _systems[app]
-    except KeyError:
-        system = _systems[app] = _new_system(app)
-        return system
-
-
-def _new_system(app: Any) -> str | None:
-    try:
-        driver = app.connection_for_write().transport.driver_type
-    except Exception:
-        return None
-    return of.SYSTEMS.get(driver, str(driver))

@@ -14,20 +14,12 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceState
 
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import pipeline_tasks, run_spans
-from otelsync.integrations.celery.activation import (
-    Tracers,
-    activate,
-    log,
-    our_tracer,
-    start,
-    with_parent,
-)
+from otelsync.integrations.celery.activation import Tracers, activate, log, our_tracer, start, with_parent
+from otelsync.integrations.celery.attributes import RunsOf
 from otelsync.integrations.celery.canvas import links_to_headers
-from otelsync.integrations.celery.constants import RunsOf, constants, scope_of_run
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
 from otelsync.integrations.celery.execution import Execution
 from otelsync.integrations.celery.headers import FLAGS, NOTHING, SPAN_ID, TRACE_ID, Envelope, from_traceparent, read
-from otelsync.integrations.celery.publishing import system_of
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed
 from otelsync.recording.scope import EMPTY, SyncScope
 from otelsync.recording.span_bytes import Trace
@@ -116,7 +108,9 @@ class Runner:
 
         return trace_task
 
-    def _begin(self, runs: RunsOf, task: Any, uuid: Any, request: Mapping[str, Any], eager: bool) -> Execution | None:
+    def _begin(
+        self, runs: RunsOf, task: Any, uuid: Any, request: Mapping[str, Any], eager: bool
+    ) -> Execution | None:
         try:
             if eager:
                 return self._start_eager(task, uuid, request)
@@ -182,7 +176,7 @@ class Runner:
         span: Span
         whole: SyncScope | None = None
         if ours is not None and (parent is not None or decided is not None):
-            whole = scope_of_run(scope, task.name, request, system_of(task.app))
+            whole = of.scope_of_run(scope, task, request)
             own = _own(ours, parent, decided)
             if decided is not None and run_spans.begun is not None:
                 own = _with_id(own, _first_or_next(own.span_id, found))
@@ -199,7 +193,7 @@ class Runner:
             )
         else:
             context = with_parent(parent, scope, context or Context())
-            found.update(constants(task.name, request, system_of(task.app)))
+            found.update(of.constants(task, request))
             span = start(tracer, name, SpanKind.CONSUMER, context, found, links)
         _announce(span)
         run = Run(uuid, request, envelope=envelope, own=_valid(span.get_span_context()), parent=parent)
@@ -212,7 +206,7 @@ class Runner:
         parent = _valid(trace.get_current_span().get_span_context())
         scope = current_scope()
         attributes = {
-            **first_attributes(task.name, uuid, request, system_of(task.app)),
+            **first_attributes(task, uuid, request),
             **_waits(task, request, envelope, time_ns()),
         }
         span = self._tracers.current().start_span(f"run/{task.name}", None, SpanKind.CONSUMER, attributes)
@@ -230,9 +224,9 @@ class Runner:
         self._record_seconds(seconds, {"task": task.name, "worker": worker})
 
 
-def first_attributes(name: str, uuid: Any, request: Mapping[str, Any], system: str | None = None) -> dict[str, Any]:
+def first_attributes(task: Any, uuid: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes that a span has even if nobody is left to end it."""
-    return {**constants(name, request, system), of.MESSAGE_ID: uuid, **of.of_message(request)}
+    return {**of.constants(task, request), of.MESSAGE_ID: uuid, **of.of_message(request)}
 
 
 def _waits(task: Any, request: Mapping[str, Any], envelope: Envelope, now: int) -> dict[str, float]:
