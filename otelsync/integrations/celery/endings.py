@@ -22,7 +22,7 @@ from celery.worker.request import Request
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
-from otelsync.integrations.celery import attempts, pipeline_tasks, run_spans
+from otelsync.integrations.celery import attempts, dispatched, run_spans
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery.activation import Tracers, log, our_tracer, start, with_parent
 from otelsync.integrations.celery.attempts import Attempt
@@ -158,7 +158,7 @@ class Endings:
         """A task that this worker does not know will never run; only its tally has to know."""
         envelope = read(message.headers) if message is not None else None
         if envelope is not None and envelope.run is not None and isinstance(id, str):
-            pipeline_tasks.ended(sender.app, envelope.run, id, "failure")
+            dispatched.ended(sender.app, envelope.run, id, "failure")
 
 
 def _safely(work: Callable[..., None], *args: Any, **options: Any) -> None:
@@ -236,7 +236,7 @@ def _tell(request: Request, outcome: str) -> None:
     """Tell the tally of a dispatched pipeline that a task has ended for good, unless it will be run again."""
     attempt = _attempt_of(request)
     if attempt.envelope.run is not None and not attempt.is_put_back:
-        pipeline_tasks.ended(request.task.app, attempt.envelope.run, request.id, outcome)
+        dispatched.ended(request.task.app, attempt.envelope.run, request.id, outcome)
 
 
 def _tell_timeout(request: Request, soft: bool, timeout: float) -> None:  # noqa: ARG001

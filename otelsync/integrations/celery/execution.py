@@ -12,7 +12,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from opentelemetry.trace import Span
 
 from otelsync.integrations.celery import attributes as of
-from otelsync.integrations.celery import pipeline_tasks
+from otelsync.integrations.celery import dispatched
 from otelsync.integrations.celery.activation import leave, log, note_error
 from otelsync.integrations.celery.continuation import RUN, Run
 from otelsync.recording.scope import SyncScope
@@ -122,7 +122,7 @@ class Execution:
         self._record_seconds(self._task, seconds, request.get("hostname"))
         if self._collector is not None and self._is_final(state, error):
             key, task_id = cast(str, self.run.envelope.run), cast(str, self.run.task_id)
-            pipeline_tasks.ended(self._task.app, key, task_id, outcome, self._collector.figures())
+            dispatched.ended(self._task.app, key, task_id, outcome, self._collector.figures())
 
     def _describe(self, state: str | None, error: BaseException | None, outcome: str, seconds: float) -> None:
         span = self._span

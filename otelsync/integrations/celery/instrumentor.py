@@ -18,7 +18,7 @@ from otelsync.integrations.celery import log_lines
 from otelsync.integrations.celery.activation import SCHEMA, SCOPE_NAME, Tracers
 from otelsync.integrations.celery.canvas import in_one_trace, with_seed
 from otelsync.integrations.celery.continuation import continuing, replacing
-from otelsync.integrations.celery.dispatch import dispatch
+from otelsync.integrations.celery.dispatched import dispatch
 from otelsync.integrations.celery.endings import Endings
 from otelsync.integrations.celery.publishing import Publisher, on_before_publish
 from otelsync.integrations.celery.running import Runner, unwrapped

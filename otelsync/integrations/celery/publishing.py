@@ -14,7 +14,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind
 from opentelemetry.trace import Tracer as TracerApi
 
 from otelsync.integrations.celery import attributes as of
-from otelsync.integrations.celery import pipeline_tasks, run_spans
+from otelsync.integrations.celery import dispatched, run_spans
 from otelsync.integrations.celery.activation import (
     Tracers,
     activate,
@@ -181,7 +181,7 @@ class Publish:
         """Say that an exception ended it."""
         try:
             if self._member is not None and self._member.is_new:
-                pipeline_tasks.unpublished(self._app, self._member.key, self._member.task_id)
+                dispatched.unpublished(self._app, self._member.key, self._member.task_id)
             if self.span is not None and isinstance(error, Exception):
                 note_error(self.span, error)
         except Exception:
@@ -280,4 +280,4 @@ def _count_in(app: Any, key: str, args: tuple[Any, ...], options: dict[str, Any]
         task_id = args[_TASK_ID_POSITION]
     else:
         task_id = options["task_id"] = options.get("task_id") or uuid()
-    return Member(key, task_id, is_new=pipeline_tasks.published(app, key, task_id))
+    return Member(key, task_id, is_new=dispatched.published(app, key, task_id))

@@ -13,7 +13,7 @@ from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceState
 
 from otelsync.integrations.celery import attributes as of
-from otelsync.integrations.celery import pipeline_tasks, run_spans
+from otelsync.integrations.celery import dispatched, run_spans
 from otelsync.integrations.celery.activation import Tracers, activate, log, our_tracer, start, with_parent
 from otelsync.integrations.celery.attributes import RunsOf
 from otelsync.integrations.celery.canvas import links_to_headers
@@ -103,14 +103,12 @@ class Runner:
             finally:
                 RUN.reset(token)
                 if run.envelope.run is not None and getattr(info, "state", None) != "RETRY":
-                    pipeline_tasks.unpublished(task.app, run.envelope.run, uuid)
+                    dispatched.unpublished(task.app, run.envelope.run, uuid)
             return result
 
         return trace_task
 
-    def _begin(
-        self, runs: RunsOf, task: Any, uuid: Any, request: Mapping[str, Any], eager: bool
-    ) -> Execution | None:
+    def _begin(self, runs: RunsOf, task: Any, uuid: Any, request: Mapping[str, Any], eager: bool) -> Execution | None:
         try:
             if eager:
                 return self._start_eager(task, uuid, request)
@@ -215,7 +213,7 @@ class Runner:
         collector = None
         if envelope.run is not None and outer is not None and outer.task_id is None:
             # A part of what a pipeline dispatches. Its stages count where they are called, and not here.
-            pipeline_tasks.published(task.app, envelope.run, uuid)
+            dispatched.published(task.app, envelope.run, uuid)
             collector = Collector()
         return Execution(self.record, task, run, activate(span, scope), span, None, collector)
 
