@@ -128,22 +128,17 @@ def _count(tasks: object) -> int | None:
     for task in tasks:
         inner = task["kwargs"].get("tasks", ())
         kind = task.get("subtask_type")
+        within: int | None = 1
         if kind == "group":
             within = _count(inner)
-        elif kind == "chain":
-            within = _count_chain(inner)
-        else:
-            within = 1
+        elif kind == "chain" and not inner:
+            within = 0
+        elif kind == "chain" and inner[-1].get("subtask_type") in ("group", "chain"):
+            within = None
         if within is None:
             return None
         total += within
     return total
-
-
-def _count_chain(steps: Any) -> int | None:
-    if not steps:
-        return 0
-    return None if steps[-1].get("subtask_type") in ("group", "chain") else 1
 
 
 def chord_of_body(headers: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Chord | None:

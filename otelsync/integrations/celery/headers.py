@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -62,11 +63,6 @@ class Envelope:
     sync_scope: SyncScope | None = None
     run: str | None = None
     chord: Chord | None = None
-
-    @property
-    def scope(self) -> dict[str, Any]:
-        """The fields of :attr:`sync_scope`, by attribute name."""
-        return self.sync_scope.attributes if self.sync_scope else {}
 
     def to_header(self) -> str:
         """The header's value; :func:`parse` reads it."""
@@ -171,15 +167,15 @@ def with_span_id(context: SpanContext, span_id: int) -> SpanContext:
 
 # A worker runs many tasks of few scopes, and encoding one costs more than all the rest of the header.
 _scope_texts: dict[bytes, str] = {}
-_scopes: dict[str, SyncScope | None] = {}
 
 
 def _scope_text(scope: SyncScope) -> str:
-    key = scope.span_bytes
-    text = _scope_texts.get(key)
+    text = _scope_texts.get(scope.span_bytes)
     if text is None:
         text = _bounded(scope.attributes)
-        _remember(_scope_texts, key, text)
+        if len(_scope_texts) >= _CACHED:
+            _scope_texts.clear()
+        _scope_texts[scope.span_bytes] = text
     return text
 
 
@@ -198,16 +194,10 @@ def _bounded(attributes: Mapping[str, Any]) -> str:
 
 
 def _scope_of(text: object) -> SyncScope | None:
-    if not isinstance(text, str) or len(text) > LONGEST_SCOPE:
-        return None
-    try:
-        return _scopes[text]
-    except KeyError:
-        scope = _new_scope(text)
-        _remember(_scopes, text, scope)
-        return scope
+    return _new_scope(text) if isinstance(text, str) and len(text) <= LONGEST_SCOPE else None
 
 
+@lru_cache(_CACHED)
 def _new_scope(text: str) -> SyncScope | None:
     try:
         said = orjson.loads(text)
@@ -236,9 +226,3 @@ def _is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _remember(cache: dict[Any, Any], key: object, value: object) -> None:
-    if len(cache) >= _CACHED:
-        cache.clear()
-    cache[key] = value

@@ -31,12 +31,7 @@ _place: Final = Struct("<QQ")
 def decide(request: dict[str, Any], draw: IdGenerator) -> str | None:
     """Choose the ids of the run span of a request, below its ``traceparent`` if it has a valid one, else of a root.
 
-    Args:
-        request: What goes to the process that runs the task; they are put into it.
-        draw: Where the ids come from.
-
-    Returns:
-        What was put into it; None if the run is not to be recorded, as its parent is not.
+    They are put into the request, and returned; None if the run is not to be recorded, as its parent is not.
     """
     parent = request.get("traceparent")
     if not isinstance(parent, str) or not is_traceparent(parent):
@@ -51,12 +46,7 @@ def decide(request: dict[str, Any], draw: IdGenerator) -> str | None:
 
 
 def whole(ids: object, parent: object) -> str | None:
-    """Return the decided context, as a ``traceparent``; None if there is none.
-
-    Args:
-        ids: What :func:`decide` has put into the request.
-        parent: The request's ``traceparent``.
-    """
+    """Return the ids of :func:`decide`, as a whole ``traceparent`` below `parent`; None if they are not valid."""
     if isinstance(ids, str) and isinstance(parent, str) and len(ids) == _LENGTH:
         ids = f"{parent[: SPAN_ID.start]}{ids}{parent[SPAN_ID.stop :]}"
     return ids if isinstance(ids, str) and is_traceparent(ids) else None
@@ -66,13 +56,6 @@ def decided(request: Mapping[str, Any]) -> SpanContext | None:
     """The ids that were decided for a run."""
     ids = request.get(KEY)
     return from_traceparent(whole(ids, request.get("traceparent")), is_remote=False) if ids is not None else None
-
-
-def take(request: Mapping[str, Any]) -> SpanContext | None:
-    """The ids that were decided for a run, and out of the request with them."""
-    found = decided(request)
-    forget(request)
-    return found
 
 
 def forget(request: Mapping[str, Any]) -> None:

@@ -19,7 +19,16 @@ from otelsync.integrations.celery.attributes import RunsOf
 from otelsync.integrations.celery.canvas import links_to_headers
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
 from otelsync.integrations.celery.execution import Execution
-from otelsync.integrations.celery.headers import FLAGS, NOTHING, SPAN_ID, TRACE_ID, Envelope, from_traceparent, read
+from otelsync.integrations.celery.headers import (
+    FLAGS,
+    NOTHING,
+    SPAN_ID,
+    TRACE_ID,
+    Envelope,
+    from_traceparent,
+    read,
+    with_span_id,
+)
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed
 from otelsync.recording.scope import EMPTY, SyncScope
 from otelsync.recording.span_bytes import Trace
@@ -49,9 +58,7 @@ _GETTER: Final = _RequestGetter()
 class Runner:
     """Puts a span around each run of a task.
 
-    Args:
-        tracers: Who starts it.
-        record_seconds: Told the seconds of each run, with the labels of upstream's histogram.
+    `record_seconds` is told the seconds of each run, with the labels of upstream's histogram.
     """
 
     def __init__(self, tracers: Tracers, record_seconds: Callable[[float, dict[str, Any]], None]) -> None:
@@ -155,7 +162,7 @@ class Runner:
         span.scope = scope
         run_spans.forget(request)
         run = Run(uuid, request, envelope=envelope, own=span.get_span_context, parent=make_parent)
-        return Execution(self.record, task, run, CURRENT.set(span), span, whole, None)
+        return Execution(self._record_seconds, task, run, CURRENT.set(span), span, whole, None)
 
     def _start(self, task: Any, uuid: Any, request: Mapping[str, Any]) -> Execution:
         envelope = read(request) or NOTHING
@@ -166,8 +173,11 @@ class Runner:
         name = f"run/{task.name}"
         tracer = self._tracers.current()
         context, parent = _parent_of(request)
-        links = _links(envelope, parent)
-        decided = run_spans.take(request)
+        links: list[Link] = []
+        if envelope.chord is not None and parent is not None:  # it is the chord's body
+            links = links_to_headers(envelope.chord, parent.trace_id)
+        decided = run_spans.decided(request)
+        run_spans.forget(request)
         ours = our_tracer(tracer, parent) if context is None or decided is not None else None
         now = time_ns()
         found = {of.MESSAGE_ID: uuid, **of.of_message(request), **_waits(task, request, envelope, now)}
@@ -177,7 +187,7 @@ class Runner:
             whole = of.scope_of_run(scope, task, request)
             own = _own(ours, parent, decided)
             if decided is not None and run_spans.begun is not None:
-                own = _with_id(own, _first_or_next(own.span_id, found))
+                own = with_span_id(own, _first_or_next(own.span_id, found))
             span = ours.start_span_as(
                 own,
                 name,
@@ -195,7 +205,7 @@ class Runner:
             span = start(tracer, name, SpanKind.CONSUMER, context, found, links)
         _announce(span)
         run = Run(uuid, request, envelope=envelope, own=_valid(span.get_span_context()), parent=parent)
-        return Execution(self.record, task, run, activate(span, scope, context), span, whole, collector)
+        return Execution(self._record_seconds, task, run, activate(span, scope, context), span, whole, collector)
 
     def _start_eager(self, task: Any, uuid: Any, request: Mapping[str, Any]) -> Execution:
         """Begin a run that is a call: below whatever is current, with no message."""
@@ -215,11 +225,7 @@ class Runner:
             # A part of what a pipeline dispatches. Its stages count where they are called, and not here.
             dispatched.published(task.app, envelope.run, uuid)
             collector = Collector()
-        return Execution(self.record, task, run, activate(span, scope), span, None, collector)
-
-    def record(self, task: Any, seconds: float, worker: object) -> None:
-        """Count the run in upstream's histogram."""
-        self._record_seconds(seconds, {"task": task.name, "worker": worker})
+        return Execution(self._record_seconds, task, run, activate(span, scope), span, None, collector)
 
 
 def first_attributes(task: Any, uuid: Any, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,12 +264,12 @@ def _valid(context: SpanContext) -> SpanContext | None:
 
 def _own(tracer: Tracer, parent: SpanContext | None, decided: SpanContext | None) -> SpanContext:
     """The ids of a run span: those that the worker's main process has decided, if they fit the parent."""
-    fits = decided is not None and (parent is None or decided.trace_id == parent.trace_id)
-    if decided is not None and fits and (parent is None or not parent.trace_state):
+    if decided is not None and parent is not None and decided.trace_id != parent.trace_id:
+        decided = None
+    if decided is not None and (parent is None or not parent.trace_state):
         return decided
     assert parent is not None
-    span_id = decided.span_id if decided is not None and fits else tracer.id_generator.generate_span_id()
-    return SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
+    return with_span_id(parent, decided.span_id if decided is not None else tracer.id_generator.generate_span_id())
 
 
 def _first_or_next(decided: int, attributes: dict[str, Any]) -> int:
@@ -273,19 +279,6 @@ def _first_or_next(decided: int, attributes: dict[str, Any]) -> int:
     if span_id != decided:
         attributes[SYNC_REDELIVERED] = True
     return span_id
-
-
-def _with_id(own: SpanContext, span_id: int) -> SpanContext:
-    return (
-        own if span_id == own.span_id else SpanContext(own.trace_id, span_id, False, own.trace_flags, own.trace_state)
-    )
-
-
-def _links(envelope: Envelope, parent: SpanContext | None) -> list[Link]:
-    """To the headers of the chord whose body this is."""
-    if envelope.chord is None or parent is None:
-        return []
-    return links_to_headers(envelope.chord, parent.trace_id)
 
 
 _ORIGINAL: Final = "__otelsync_original__"

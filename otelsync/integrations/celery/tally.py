@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +114,12 @@ class RedisTally:
     def remove(self, run: str, member: str, figures: Mapping[str, int]) -> Claim | None:
         """Take a member out and add its figures; what the tally held, if it was the last one."""
         found = self._run(_REMOVE, run, member, *(part for pair in figures.items() for part in pair))
-        return _claim([_text(part) for part in found]) if found else None
+        if not found:
+            return None
+        texts = [part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part) for part in found]
+        pairs = dict(zip(texts[0::2], texts[1::2], strict=False))
+        sums = {name[1:]: int(number) for name, number in pairs.items() if name.startswith("+")}
+        return Claim(pairs.get("details", ""), sums)
 
     def discard(self, run: str) -> None:
         """Forget a tally."""
@@ -127,15 +132,6 @@ class RedisTally:
 def _keys(run: str) -> tuple[str, str]:
     """Both in one slot of a cluster."""
     return f"otelsync:{{{run}}}:run", f"otelsync:{{{run}}}:outstanding"
-
-
-def _text(part: object) -> str:
-    return part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part)
-
-
-def _claim(flat: Sequence[str]) -> Claim:
-    pairs = dict(zip(flat[0::2], flat[1::2], strict=False))
-    return Claim(pairs.get("details", ""), {name[1:]: int(n) for name, n in pairs.items() if name.startswith("+")})
 
 
 _SCHEMA: Final = """
