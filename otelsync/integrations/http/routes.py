@@ -40,11 +40,7 @@ _OWNER_AND_REPO: Final = frozenset(("networks", "repos", "starred", "subscriptio
 _TO_THE_END: Final = {
     "compare": "{basehead}",
     "contents": "{path}",
-    "matching-refs": "{ref}",
-    "ref": "{ref}",
-    "refs": "{ref}",
-    "tarball": "{ref}",
-    "zipball": "{ref}",
+    **dict.fromkeys(("matching-refs", "ref", "refs", "tarball", "zipball"), "{ref}"),
 }
 """Behind these words all the rest is one value, slashes and all."""
 _WORDS: Final = {
@@ -136,10 +132,8 @@ class Routes:
 
     def route(self, host: str, path: str, *, is_github: bool = False) -> str:
         """The route of a path at a host. `is_github` says that a host of any other name is a GitHub server."""
-        if is_github or is_github_host(host) or _looks_like_github(path):
-            route = github_route(path)
-        else:
-            route = plain_route(path)
+        is_github = is_github or is_github_host(host) or path.startswith(("/repos/", "/repositories/", "/api/v3/"))
+        route = github_route(path) if is_github else plain_route(path)
         known = self._known.get(host)
         if known is None:
             if len(self._known) >= self._most_hosts:
@@ -155,7 +149,3 @@ class Routes:
 def is_github_host(host: str) -> bool:
     """Return whether GitHub's API is known to be there."""
     return _GITHUB.fullmatch(host) is not None
-
-
-def _looks_like_github(path: str) -> bool:
-    return path.startswith(("/repos/", "/repositories/", "/api/v3/"))
