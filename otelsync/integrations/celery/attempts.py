@@ -14,16 +14,7 @@ from weakref import WeakValueDictionary
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, SpanContext, TraceState
 
 from otelsync.integrations.celery import run_spans
-from otelsync.integrations.celery.headers import (
-    FLAGS,
-    NOTHING,
-    SPAN_ID,
-    TRACE_ID,
-    Envelope,
-    from_traceparent,
-    read,
-    with_span_id,
-)
+from otelsync.integrations.celery.headers import FLAGS, SPAN_ID, TRACE_ID, Envelope, from_traceparent, read, with_id
 from otelsync.recording.scope import SyncScope
 from otelsync.recording.span_bytes import Trace
 
@@ -70,7 +61,7 @@ class Attempt:
     @cached_property
     def envelope(self) -> Envelope:
         """Our header of the message."""
-        return read(self._request) or NOTHING
+        return read(self._request)
 
     @property
     def parent(self) -> SpanContext | None:
@@ -83,7 +74,7 @@ class Attempt:
         own = from_traceparent(self._whole_ids(), is_remote=False)
         if own is None or run_spans.begun is None:
             return own
-        return with_span_id(own, run_spans.begun.last(own.span_id))
+        return with_id(own, run_spans.begun.last(own.span_id))
 
     @cached_property
     def record_span(self) -> RunSpan | None:

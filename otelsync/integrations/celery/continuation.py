@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from celery.app.task import Context
 from opentelemetry.trace import SpanContext
 
-from otelsync.integrations.celery.headers import HEADER, NOTHING, Envelope, from_traceparent, read
+from otelsync.integrations.celery.headers import Envelope, from_traceparent, read
 from otelsync.integrations.celery.run_spans import decided
 
 HIDDEN: Final = frozenset(
@@ -69,7 +69,7 @@ class Run:
     def envelope(self) -> Envelope:
         """Our header of its message."""
         if self._envelope is None:
-            self._envelope = read(self.request) or NOTHING
+            self._envelope = read(self.request)
         return self._envelope
 
     @property
@@ -157,8 +157,3 @@ def _call_continuing(run: Run, function: Callable[..., Any], /, *args: Any, **op
     finally:
         RUN.reset(token)
         run.continues = before
-
-
-def passes_along(run: Run, name: str) -> bool:
-    """Return whether this is a hidden task that publishes itself anew: its message has our header already."""
-    return name in HIDDEN and name == run.request.get("task") and HEADER in run.request

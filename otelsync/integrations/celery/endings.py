@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import wraps
 from signal import Signals
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from billiard.common import TERM_SIGNAME
 from celery import signals
@@ -28,7 +28,7 @@ from otelsync.integrations.celery.activation import Tracers, log, our_tracer, st
 from otelsync.integrations.celery.attempts import Attempt
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
 from otelsync.integrations.celery.headers import read
-from otelsync.integrations.celery.running import first_attributes
+from otelsync.integrations.celery.running import first_attributes, waits_of
 from otelsync.recording.tracer import Tracer
 from otelsync.vocabulary import SYNC_OUTCOME, SYNC_RUN_SECONDS
 
@@ -80,10 +80,10 @@ class Endings:
     def _take(self, request: Request, *_: object, **__: object) -> None:
         """Decide the ids of the run span. What a message says of them itself is nothing to go by."""
         said = request.request_dict
-        tracer = self._tracers.current()
+        ours = our_tracer(self._tracers.current(), None)
         ids = None
-        if our_tracer(tracer, None) is not None and request.task.name not in HIDDEN:
-            ids = run_spans.decide(said, cast(Tracer, tracer).id_generator)
+        if ours is not None and request.task.name not in HIDDEN:
+            ids = run_spans.decide(said, ours.id_generator)
         else:
             run_spans.forget(said)
         attempt = request.__dict__[_ATTEMPT] = Attempt(said, ids)
@@ -92,8 +92,9 @@ class Endings:
 
     def _judge_timeout(self, request: Request, soft: bool, timeout: float) -> None:
         if not soft:  # else the task is told by an exception, and may go on
-            message = f"TimeLimitExceeded: the task took longer than {timeout} s"
-            self._judge(request, "failure", {of.STATE: "FAILURE"}, "TimeLimitExceeded", message)
+            name = "TimeLimitExceeded"
+            message = f"{name}: the task took longer than {timeout} s"
+            self._judge(request, "failure", {of.STATE: "FAILURE"}, error_type=name, message=message)
 
     def _judge_terminated(self, request: Request, pool: object, signal: Any = None) -> None:  # noqa: ARG002
         if request.time_start:
@@ -111,15 +112,8 @@ class Endings:
             _safely(self._write, request, reason)
         _tell(request, "cancelled")
 
-    def _judge(
-        self,
-        request: Request,
-        outcome: str,
-        said: Mapping[str, object],
-        error_type: str | None = None,
-        message: str | None = None,
-    ) -> None:
-        """Give a verdict on the run span, which is open in another process."""
+    def _judge(self, request: Request, outcome: str, said: Mapping[str, object], **error: str) -> None:
+        """Give a verdict on the run span, which is open in another process; `error` has its type and a message."""
         attempt = _attempt_of(request)
         tracer = self._tracers.current()
         if attempt.own is None or not isinstance(tracer, Tracer):
@@ -127,9 +121,7 @@ class Endings:
         found = {**_described(request, attempt, request.time_start), **said}
         if request.time_start:
             found[SYNC_RUN_SECONDS] = max(0.0, time.time() - request.time_start)
-        tracer.provider.give_verdict(
-            attempt.own, outcome=outcome, error_type=error_type, message=message, attributes=found
-        )
+        tracer.provider.give_verdict(attempt.own, outcome=outcome, attributes=found, **error)
 
     def _write(self, request: Request, reason: str) -> None:
         """Write the whole run span of a task that never began."""
@@ -156,8 +148,8 @@ class Endings:
 
     def _on_unknown(self, sender: Any = None, message: Any = None, id: object = None, **_: Any) -> None:  # noqa: A002
         """A task that this worker does not know will never run; only its tally has to know."""
-        envelope = read(message.headers) if message is not None else None
-        if envelope is not None and envelope.run is not None and isinstance(id, str):
+        envelope = read(getattr(message, "headers", None))
+        if envelope.run is not None and isinstance(id, str):
             dispatched.ended(sender.app, envelope.run, id, "failure")
 
 
@@ -221,9 +213,7 @@ def _described(request: Request, attempt: Attempt, began: float | None) -> dict[
     if system is not None:
         found[of.SYSTEM] = system
     if began:
-        eta = said.get("eta")
-        due = of.planned(eta, request.task.app.timezone) if eta else 0
-        found.update(of.waits(attempt.envelope.published, due, int(began * 1e9)))
+        found.update(waits_of(request.task, said, attempt.envelope, int(began * 1e9)))
     return found
 
 

@@ -21,13 +21,8 @@ from otelsync.recording.span import RecordedSpan
 from otelsync.vocabulary import ERROR_TYPE, SYNC_OUTCOME, SYNC_REPLACED, SYNC_RUN_SECONDS
 
 SUCCESS: Final = "SUCCESS"
-_OUTCOMES: Final = {
-    SUCCESS: "success",
-    "RETRY": "retry",
-    "FAILURE": "failure",
-    "IGNORED": "cancelled",
-    "REJECTED": "cancelled",
-}
+_OUTCOMES: Final = {SUCCESS: "success", "RETRY": "retry", "IGNORED": "cancelled", "REJECTED": "cancelled"}
+"""Outcomes by Celery's state; any other state is a failure."""
 _STATES: Final = ((Retry, "RETRY"), (Ignore, "IGNORED"), (Reject, "REJECTED"), (Exception, "FAILURE"))
 """States by the exception that Celery lets through."""
 _STOPPED: Final = frozenset(("GreenletExit", "CancelledError", "GeneratorExit"))
@@ -102,8 +97,8 @@ class Execution:
         seconds = perf_counter() - self._clock
         RUN.reset(self._outer)
         leave(self._token)
-        if is_dying() and state != SUCCESS:
-            return  # whoever sent the signal knows why, and has said so: see endings.py
+        if vars(common)["_should_have_exited"][0] and state != SUCCESS:
+            return  # this pool process was told to end; whoever sent the signal has said why: see endings.py
         span, request = self._span, self.run.request
         outcome = self._outcome(state, error)
         try:
@@ -144,8 +139,3 @@ class Execution:
         if state is not None:
             return _OUTCOMES.get(state, "failure")
         return "cancelled" if type(error).__name__ in _STOPPED else "interrupted"
-
-
-def is_dying() -> bool:
-    """Return whether this pool process was told to end by a signal, and what it runs is being unwound."""
-    return bool(vars(common)["_should_have_exited"][0])

@@ -94,8 +94,7 @@ class Chord:
 
     def span_id(self, index: int) -> int:
         """The id of the span that publishes the header of that ``group_index`` for the first time."""
-        digest = blake2b(f"{self.seed}|{index}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") or 1
+        return derived_id(f"{self.seed}|{index}".encode())
 
     def to_text(self) -> str:
         """The text that :meth:`of` reads."""
@@ -108,18 +107,18 @@ class Chord:
         return cls(found[1], int(found[2])) if found is not None else None
 
 
-NOTHING: Final = Envelope()
+_NOTHING: Final = Envelope()
 """The envelope of a message that has none."""
 
 
-def read(headers: object) -> Envelope | None:
-    """The envelope in a message's headers, or in a task's request; None if there is none that can be read.
+def read(headers: object) -> Envelope:
+    """The envelope in a message's headers, or in a task's request; an empty one if there is none that can be read.
 
     Args:
         headers: A mapping, or an object with the header as an attribute, as Celery's ``Context``.
     """
     text = headers.get(HEADER) if isinstance(headers, dict) else getattr(headers, HEADER, None)
-    return parse(text) if text is not None else None
+    return (parse(text) if text is not None else None) or _NOTHING
 
 
 def parse(text: object) -> Envelope | None:
@@ -160,7 +159,12 @@ def is_traceparent(text: str) -> bool:
     return _TRACEPARENT(text) is not None and text[TRACE_ID] != _NO_TRACE and text[SPAN_ID] != _NO_SPAN
 
 
-def with_span_id(context: SpanContext, span_id: int) -> SpanContext:
+def derived_id(seed: bytes) -> int:
+    """A span id that is always the same for the same seed."""
+    return int.from_bytes(blake2b(seed, digest_size=8).digest(), "big") or 1
+
+
+def with_id(context: SpanContext, span_id: int) -> SpanContext:
     """A span of this process in the trace of `context`, under another id."""
     return SpanContext(context.trace_id, span_id, False, context.trace_flags, context.trace_state)
 

@@ -16,8 +16,8 @@ from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import dispatched, run_spans
 from otelsync.integrations.celery.activation import Tracers, activate, log, note_error, our_tracer, start, with_parent
 from otelsync.integrations.celery.canvas import CANVAS, chord_of_body, decided_span_id
-from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, passes_along
-from otelsync.integrations.celery.headers import CHORD_HEADER, HEADER, Envelope, with_span_id
+from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
+from otelsync.integrations.celery.headers import CHORD_HEADER, HEADER, Envelope, with_id
 from otelsync.recording.runtime_context import current_scope, leave
 from otelsync.recording.scope import SyncScope
 from otelsync.vocabulary import SYNC_ATTEMPT
@@ -79,8 +79,8 @@ class Publisher:
         try:
             run = RUN.get()
             cause = run if run is not None and run.is_continued_by(options) else None
-            if cause is not None and passes_along(cause, name):
-                return None
+            if cause is not None and name in HIDDEN and name == cause.request.get("task") and HEADER in cause.request:
+                return None  # a hidden task publishes itself anew: its message has our header already
             key = run.envelope.run if run is not None else None
             member = _count_in(app, key, args, options) if key is not None else None
             if name in HIDDEN:
@@ -116,7 +116,7 @@ class Publisher:
             return tracer.start_span(span_name, None, SpanKind.PRODUCER, attributes, links)
         ours = our_tracer(tracer, place.parent)
         if own is None and ours is not None and place.parent is not None:
-            own = with_span_id(place.parent, ours.id_generator.generate_span_id())
+            own = with_id(place.parent, ours.id_generator.generate_span_id())
         if ours is None or own is None:
             elsewhere = with_parent(place.parent, place.scope)
             return start(tracer, span_name, SpanKind.PRODUCER, elsewhere, attributes, links)
@@ -231,7 +231,7 @@ def _decided(options: Mapping[str, Any], place: Place, cause: Run | None) -> Spa
     span_id = decided_span_id(options)
     if place.own is not None or span_id is None or place.parent is None:
         return place.own
-    return with_span_id(place.parent, span_id)
+    return with_id(place.parent, span_id)
 
 
 def _count_in(app: Any, key: str, args: tuple[Any, ...], options: dict[str, Any]) -> Member:

@@ -19,16 +19,7 @@ from otelsync.integrations.celery.attributes import RunsOf
 from otelsync.integrations.celery.canvas import links_to_headers
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
 from otelsync.integrations.celery.execution import Execution
-from otelsync.integrations.celery.headers import (
-    FLAGS,
-    NOTHING,
-    SPAN_ID,
-    TRACE_ID,
-    Envelope,
-    from_traceparent,
-    read,
-    with_span_id,
-)
+from otelsync.integrations.celery.headers import FLAGS, SPAN_ID, TRACE_ID, Envelope, from_traceparent, read, with_id
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed
 from otelsync.recording.scope import EMPTY, SyncScope
 from otelsync.recording.span_bytes import Trace
@@ -133,14 +124,14 @@ class Runner:
         tracer = self._tracers.current()
         if not (run_spans.is_child(ids) and type(tracer) is Tracer and tracer.is_simple and installed()):
             return None
-        envelope = read(request) or NOTHING
+        envelope = read(request)
         if envelope.run is not None or envelope.chord is not None or "baggage" in request or "tracestate" in request:
             return None
         now = time_ns()
         scope = envelope.sync_scope
         found: dict[str, Any] = {of.MESSAGE_ID: uuid, **of.of_message(request)}
         if envelope.published or request.get("eta"):
-            found.update(_waits(task, request, envelope, now))
+            found.update(waits_of(task, request, envelope, now))
         parent, span_id = request["traceparent"], int(ids, 16)
         if run_spans.begun is not None:
             span_id = _first_or_next(span_id, found)
@@ -165,7 +156,7 @@ class Runner:
         return Execution(self._record_seconds, task, run, CURRENT.set(span), span, whole, None)
 
     def _start(self, task: Any, uuid: Any, request: Mapping[str, Any]) -> Execution:
-        envelope = read(request) or NOTHING
+        envelope = read(request)
         collector = Collector() if envelope.run is not None else None
         scope = envelope.sync_scope
         if collector is not None:
@@ -180,14 +171,14 @@ class Runner:
         run_spans.forget(request)
         ours = our_tracer(tracer, parent) if context is None or decided is not None else None
         now = time_ns()
-        found = {of.MESSAGE_ID: uuid, **of.of_message(request), **_waits(task, request, envelope, now)}
+        found = {of.MESSAGE_ID: uuid, **of.of_message(request), **waits_of(task, request, envelope, now)}
         span: Span
         whole: SyncScope | None = None
         if ours is not None and (parent is not None or decided is not None):
             whole = of.scope_of_run(scope, task, request)
             own = _own(ours, parent, decided)
             if decided is not None and run_spans.begun is not None:
-                own = with_span_id(own, _first_or_next(own.span_id, found))
+                own = with_id(own, _first_or_next(own.span_id, found))
             span = ours.start_span_as(
                 own,
                 name,
@@ -213,10 +204,7 @@ class Runner:
         envelope = Envelope(run=outer.envelope.run if outer is not None else None)
         parent = _valid(trace.get_current_span().get_span_context())
         scope = current_scope()
-        attributes = {
-            **first_attributes(task, uuid, request),
-            **_waits(task, request, envelope, time_ns()),
-        }
+        attributes = {**first_attributes(task, uuid, request), **waits_of(task, request, envelope, time_ns())}
         span = self._tracers.current().start_span(f"run/{task.name}", None, SpanKind.CONSUMER, attributes)
         _announce(span)
         run = Run(uuid, request, envelope=envelope, own=_valid(span.get_span_context()), parent=parent)
@@ -233,7 +221,8 @@ def first_attributes(task: Any, uuid: Any, request: Mapping[str, Any]) -> dict[s
     return {**of.constants(task, request), of.MESSAGE_ID: uuid, **of.of_message(request)}
 
 
-def _waits(task: Any, request: Mapping[str, Any], envelope: Envelope, now: int) -> dict[str, float]:
+def waits_of(task: Any, request: Mapping[str, Any], envelope: Envelope, now: int) -> dict[str, float]:
+    """Return how long a run that begins now has waited, as attributes."""
     eta = request.get("eta")
     if not eta and not envelope.published:
         return {}
@@ -269,7 +258,7 @@ def _own(tracer: Tracer, parent: SpanContext | None, decided: SpanContext | None
     if decided is not None and (parent is None or not parent.trace_state):
         return decided
     assert parent is not None
-    return with_span_id(parent, decided.span_id if decided is not None else tracer.id_generator.generate_span_id())
+    return with_id(parent, decided.span_id if decided is not None else tracer.id_generator.generate_span_id())
 
 
 def _first_or_next(decided: int, attributes: dict[str, Any]) -> int:

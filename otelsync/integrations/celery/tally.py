@@ -93,7 +93,7 @@ class RedisClient(Protocol):
         """Its connections."""
 
 
-class RedisTally:
+class RedisTally(Tally):
     """Tallies in Redis: for workers on any number of hosts.
 
     Args:
@@ -104,15 +104,12 @@ class RedisTally:
         self._client = client
 
     def open(self, run: str, details: str) -> None:
-        """Begin the tally of `run`, with the hold in it."""
         self._run(_OPEN, run, details, HOLD)
 
     def add(self, run: str, member: str) -> bool:
-        """Put a member in; False if it is in already, or the tally is over."""
         return bool(self._run(_ADD, run, member))
 
     def remove(self, run: str, member: str, figures: Mapping[str, int]) -> Claim | None:
-        """Take a member out and add its figures; what the tally held, if it was the last one."""
         found = self._run(_REMOVE, run, member, *(part for pair in figures.items() for part in pair))
         if not found:
             return None
@@ -122,7 +119,6 @@ class RedisTally:
         return Claim(pairs.get("details", ""), sums)
 
     def discard(self, run: str) -> None:
-        """Forget a tally."""
         self._client.delete(*_keys(run))
 
     def _run(self, script: str, run: str, *arguments: str | int) -> Any:
@@ -146,7 +142,7 @@ CREATE TABLE IF NOT EXISTS figures (
 """
 
 
-class SqliteTally:
+class SqliteTally(Tally):
     """Tallies in a file: for workers that share a host and a home with the dispatcher.
 
     Each call has a connection of its own, so there is none that a fork could take along.
@@ -173,7 +169,6 @@ class SqliteTally:
             connection.execute("INSERT INTO outstanding VALUES (?, ?)", (run, HOLD))
 
     def add(self, run: str, member: str) -> bool:
-        """Put a member in; False if it is in already, or the tally is over."""
         with self._transaction() as connection:
             if not connection.execute("UPDATE runs SET changed = ? WHERE run = ?", (time.time(), run)).rowcount:
                 return False
@@ -181,7 +176,6 @@ class SqliteTally:
             return added > 0
 
     def remove(self, run: str, member: str, figures: Mapping[str, int]) -> Claim | None:
-        """Take a member out and add its figures; what the tally held, if it was the last one."""
         with self._transaction() as connection:
             if not connection.execute("DELETE FROM outstanding WHERE run = ? AND member = ?", (run, member)).rowcount:
                 return None
@@ -198,22 +192,16 @@ class SqliteTally:
             return Claim(details, dict(sums))
 
     def discard(self, run: str) -> None:
-        """Forget a tally."""
         with self._transaction() as connection:
             _forget(connection, run)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A transaction that nobody else writes during."""
-        with closing(self._connect()) as connection:
+        with closing(self._connect()) as connection, connection:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
+            yield connection
 
     def _connect(self) -> sqlite3.Connection:
         """A connection to the file, if it is there: a worker of another host must not make one of its own."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
+from contextlib import ExitStack
 from logging.handlers import WatchedFileHandler
 from typing import Any, Final
 from weakref import WeakSet
@@ -139,52 +139,44 @@ class LogFile(WatchedFileHandler):
 
 def _take_from_celery(path: LogPath) -> Callable[[], None]:
     """Take the place of what Celery has already set up, as when configure() is called in a worker's child."""
-    undo: list[Callable[[], None]] = []
+    undo = ExitStack()
     for name in _LOGGERS:
-        undo += _take_handlers(logging.getLogger(name), path)
-    undo.append(_take_tasks(path))
-    undo += [_take_stream(name) for name in ("stdout", "stderr")]
-
-    def give_back() -> None:
-        while undo:
-            undo.pop()()
-
-    return give_back
+        _take_handlers(logging.getLogger(name), path, undo)
+    _take_tasks(path, undo)
+    for name in ("stdout", "stderr"):
+        _take_stream(name, undo)
+    return undo.close
 
 
-def _take_handlers(logger: logging.Logger, path: LogPath) -> Iterator[Callable[[], None]]:
+def _take_handlers(logger: logging.Logger, path: LogPath, undo: ExitStack) -> None:
     """Remove Celery's handlers; where they write to a file, so shall we."""
     for handler in [*logger.handlers]:
         if type(handler.formatter) in _FORMATTERS:
             logger.removeHandler(handler)
             if isinstance(handler, logging.FileHandler) and logger is logging.root:
                 path.write_to(LogFile(handler.baseFilename))
-            yield partial(logger.addHandler, handler)
+            undo.callback(logger.addHandler, handler)
 
 
-def _take_tasks(path: LogPath) -> Callable[[], None]:
+def _take_tasks(path: LogPath, undo: ExitStack) -> None:
     """Let the tasks' records come to the root logger, at our level unless the worker was given one."""
     tasks = logging.getLogger("celery.task")
-    level, propagate = tasks.level, tasks.propagate
+    level = tasks.level
+    undo.callback(setattr, tasks, "propagate", tasks.propagate)
+    undo.callback(tasks.setLevel, level)
     if _was_given("loglevel"):
         _set_level(path, level)
     else:
         tasks.setLevel(logging.NOTSET)
     tasks.propagate = True
 
-    def give_back() -> None:
-        tasks.setLevel(level)
-        tasks.propagate = propagate
 
-    return give_back
-
-
-def _take_stream(name: str) -> Callable[[], None]:
+def _take_stream(name: str, undo: ExitStack) -> None:
     """Undo Celery's redirection of a standard stream: what we write there would come back to us as a record."""
     redirected = getattr(sys, name)
+    undo.callback(setattr, sys, name, redirected)
     if isinstance(redirected, LoggingProxy):
         setattr(sys, name, getattr(sys, f"__{name}__"))
-    return partial(setattr, sys, name, redirected)
 
 
 # Where it has not
@@ -203,10 +195,7 @@ def _appending_format(handler: logging.Handler) -> Callable[[logging.LogRecord],
 
     def format_with_ids(record: logging.LogRecord) -> str:
         line = original(record)
-        path = active()
-        if isinstance(path, JournalPath) and _takes_ids(handler.formatter):
-            return _with_ids(line, record)
-        return line
+        return _with_ids(line, record) if isinstance(active(), JournalPath) and _takes_ids(handler.formatter) else line
 
     return format_with_ids
 
