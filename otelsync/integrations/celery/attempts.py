@@ -98,20 +98,12 @@ def span_about(record: logging.LogRecord) -> RunSpan | None:
     """The run that a record of Celery's is about; None if it is about none, or nobody knows it here."""
     if not _attempts or not record.name.startswith(_LOGGERS):
         return None
-    arguments = record.args
-    if type(arguments) is dict:
-        return _run_of(arguments.get("id")) or _run_of(_id_in(getattr(record, "data", None)))
-    found = _run_of(_id_in(getattr(record, "data", None)))
-    if found is None and isinstance(arguments, tuple):
-        ids = (said for said in arguments if isinstance(said, str) and len(said) == _LENGTH)
-        found = next((span for task_id in ids if (span := _run_of(task_id)) is not None), None)
-    return found
-
-
-def _run_of(task_id: object) -> RunSpan | None:
-    attempt = _attempts.get(task_id) if isinstance(task_id, str) else None
-    return attempt.record_span if attempt is not None else None
-
-
-def _id_in(data: object) -> object:
-    return data.get("id") if isinstance(data, dict) else None
+    arguments, data = record.args, getattr(record, "data", None)
+    said = [each.get("id") for each in (arguments, data) if isinstance(each, dict)]
+    if isinstance(arguments, tuple):
+        said += [each for each in arguments if isinstance(each, str) and len(each) == _LENGTH]
+    for task_id in said:
+        attempt = _attempts.get(task_id) if isinstance(task_id, str) else None
+        if attempt is not None and attempt.record_span is not None:
+            return attempt.record_span
+    return None
