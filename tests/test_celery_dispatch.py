@@ -24,7 +24,7 @@ from redis.retry import Retry
 
 import otelsync
 from otelsync.errors import DispatchError
-from otelsync.integrations.celery import pipeline_tasks, tally_store
+from otelsync.integrations.celery import dispatched, tally_store
 from otelsync.integrations.celery.tally import Claim, RedisTally
 from otelsync.integrations.celery.tally_store import TALLIES
 
@@ -77,7 +77,7 @@ def test_whoever_ends_the_last_task_ends_the_pipeline(app: Celery, recorded: Rec
         result = run.dispatch(app.tasks["repo"].s("acme/api"))
     (key,) = _open_tallies(recorded)
     for _ in range(2):
-        pipeline_tasks.ended(app, key, str(result.id), "success", {"items.created": 3})
+        dispatched.ended(app, key, str(result.id), "success", {"items.created": 3})
     node = recorded.span("sync.pipeline p")
     assert node.ended
     assert (node.span_id, node.trace_id) == (run.span_id, run.trace_id)
@@ -298,7 +298,7 @@ def test_what_comes_after_dispatch_is_said_to_be_lost(app: Celery, caplog: pytes
 )
 def test_a_store_that_lies_harms_nobody(recorded: Recorded, details: str) -> None:
     """What a tally's details say is checked; rubbish ends no pipeline, and raises nothing."""
-    pipeline_tasks._finish(Claim(details, {"items.created": 1}))
+    dispatched._finish(Claim(details, {"items.created": 1}))
     assert recorded.spans == []
 
 

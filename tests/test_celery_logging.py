@@ -23,7 +23,7 @@ from test_configuration import python
 from trace_tree import Line, logs_in_journal, spans_in_journal
 
 import otelsync
-from otelsync.integrations.celery import log_lines
+from otelsync.integrations.celery import worker_logging
 from otelsync.integrations.celery.worker_logging import LogFile
 
 PROJECT = """
@@ -200,9 +200,9 @@ def test_the_options_of_a_worker_are_obeyed(tmp_path: Path) -> None:
 def connected(record: Callable[..., Recorded]) -> Any:
     """Celery's lines carry ids, as in a worker."""
     recorded = record(logging="keep")
-    log_lines.connect()
+    worker_logging.connect()
     yield recorded
-    log_lines.disconnect()
+    worker_logging.disconnect()
 
 
 def shown(formatter: logging.Formatter, message: str, *, level: int = logging.INFO) -> str:
@@ -254,8 +254,8 @@ def test_everything_is_put_back(record: Callable[..., Recorded]) -> None:
     """After disconnect() nobody listens to Celery's signals, and handlers format as they did."""
     record(logging="keep")
     receivers = [len(each.receivers or ()) for each in (signals.after_setup_logger, signals.setup_logging)]
-    log_lines.connect()
-    log_lines.connect()
+    worker_logging.connect()
+    worker_logging.connect()
     logger = logging.getLogger("celery.shown")
     handler = logging.NullHandler()
     logger.handlers = [handler]
@@ -265,8 +265,8 @@ def test_everything_is_put_back(record: Callable[..., Recorded]) -> None:
         otelsync.shutdown()
         otelsync.configure(logging="take", ship="off", home=Path(os.devnull), log_stream=io.StringIO())
         assert len(signals.setup_logging.receivers or ()) == receivers[1] + 1
-        log_lines.disconnect()
-        log_lines.disconnect()
+        worker_logging.disconnect()
+        worker_logging.disconnect()
         assert "format" not in vars(handler)
         assert [len(each.receivers or ()) for each in (signals.after_setup_logger, signals.setup_logging)] == receivers
     finally:

@@ -14,7 +14,7 @@ from opentelemetry.trace import Span
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.patching import Patch
 from otelsync.integrations.http.calls import Call
-from otelsync.integrations.http.conventions import stable_http_conventions
+from otelsync.integrations.http.upstream import stable_http_conventions, then
 
 
 class Sends:
@@ -45,8 +45,11 @@ class Instrumentor(HTTPXClientInstrumentor):
         transports.append(Patch(httpx.AsyncHTTPTransport, "handle_async_request"))
         for patch in transports:
             patch.put(getattr(patch.before, "__wrapped__", patch.before))
+        for name, ours in (("request_hook", _begun), ("response_hook", _answered)):
+            kwargs[name] = then(ours, kwargs.get(name))
+            kwargs[f"async_{name}"] = _then_async(ours, kwargs.get(f"async_{name}"))
         with stable_http_conventions():
-            super()._instrument(**{**kwargs, **_hooks(kwargs)})
+            super()._instrument(**kwargs)
         for patch in transports:
             patch.put(patch.current)
         client, async_client = Patch(httpx.Client, "send"), Patch(httpx.AsyncClient, "send")
@@ -60,25 +63,6 @@ class Instrumentor(HTTPXClientInstrumentor):
         for patch in self._patches:
             patch.undo()
         HTTPXClientInstrumentor()._is_instrumented_by_opentelemetry = self._upstream_was_on
-
-
-def _hooks(given: dict[str, Any]) -> dict[str, Any]:
-    """Upstream's four hooks: ours, and then those of the user."""
-    return {
-        "request_hook": _then(_begun, given.get("request_hook")),
-        "response_hook": _then(_answered, given.get("response_hook")),
-        "async_request_hook": _then_async(_begun, given.get("async_request_hook")),
-        "async_response_hook": _then_async(_answered, given.get("async_response_hook")),
-    }
-
-
-def _then(ours: Callable[..., object], theirs: Callable[..., object] | None) -> Callable[..., None]:
-    def both(*args: Any) -> None:
-        ours(*args)
-        if theirs is not None:
-            theirs(*args)
-
-    return both
 
 
 def _then_async(ours: Callable[..., object], theirs: Callable[..., Awaitable[Any]] | None) -> Callable[..., Any]:

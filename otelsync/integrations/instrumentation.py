@@ -11,7 +11,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from types import ModuleType
@@ -106,7 +106,7 @@ def instrument_when_imported(libraries: Iterable[str]) -> None:
     for name in libraries:
         requirement = _requirement(name)
         if name not in _on and name not in _cancel and _installed(requirement):
-            when_first_used(name, [requirement], lambda name=name: _switch_on(name))  # type: ignore[misc]
+            when_first_used(name, [requirement], partial(_switch_on, name))
 
 
 def when_first_used(name: str, distributions: Iterable[str], action: Callable[[], None]) -> None:

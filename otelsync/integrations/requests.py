@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, ClassVar, Final
 
@@ -16,7 +15,7 @@ from otelsync.hooks.harmless import harmless
 from otelsync.hooks.patching import Patch
 from otelsync.integrations.http import calls, retry_waits
 from otelsync.integrations.http.calls import Call
-from otelsync.integrations.http.conventions import stable_http_conventions
+from otelsync.integrations.http.upstream import stable_http_conventions, then
 
 _APPLIED: Final = "opentelemetry_instrumentation_requests_applied"
 """The mark of OpenTelemetry's instrumentation on its own ``Session.send``."""
@@ -45,10 +44,12 @@ class Instrumentor(RequestsInstrumentor):
     def _instrument(self, **kwargs: Any) -> None:
         upstream = RequestsInstrumentor()
         patch = self._patch = Patch(Session, "send")
-        plain = _untraced(Session.send)
+        plain: Any = Session.send
+        if getattr(plain, _APPLIED, False):  # OpenTelemetry's own instrumentation is on
+            plain = plain.__wrapped__
         Session.send = plain  # type: ignore[method-assign]
-        kwargs["request_hook"] = _then(_begun, kwargs.get("request_hook"))
-        kwargs["response_hook"] = _then(_answered, kwargs.get("response_hook"))
+        kwargs["request_hook"] = then(_begun, kwargs.get("request_hook"))
+        kwargs["response_hook"] = then(_answered, kwargs.get("response_hook"))
         with stable_http_conventions():
             super()._instrument(**kwargs)
         patch.put(_sending_once_each(patch, plain, Session.send))
@@ -60,23 +61,6 @@ class Instrumentor(RequestsInstrumentor):
         retry_waits.hide("requests")
         self._patch.undo()
         RequestsInstrumentor()._is_instrumented_by_opentelemetry = self._upstream_was_on
-
-
-def _untraced(send: Any) -> Any:
-    """`send` without OpenTelemetry's own instrumentation, if that is on."""
-    return send.__wrapped__ if getattr(send, _APPLIED, False) else send
-
-
-def _then(ours: Callable[..., None], theirs: Callable[..., None] | None) -> Callable[..., None]:
-    """A hook that does our part and then that of the user."""
-    if theirs is None:
-        return ours
-
-    def both(*args: Any) -> None:
-        ours(*args)
-        theirs(*args)
-
-    return both
 
 
 def _sending_once_each(patch: Patch, plain: Any, traced: Any) -> Any:

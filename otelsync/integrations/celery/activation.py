@@ -15,7 +15,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, Span
 from opentelemetry.trace import Tracer as TracerApi
 
 from otelsync.errors import message_of
-from otelsync.recording.runtime_context import CURRENT, installed, leave
+from otelsync.recording.runtime_context import CURRENT, installed
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.recording.span import RecordedSpan
 from otelsync.recording.tracer import Tracer
@@ -27,15 +27,9 @@ SCOPE_NAME: Final = "opentelemetry.instrumentation.celery"
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.11.0"
 """Schema URL of upstream's instrumentation; source: its ``CeleryInstrumentor._instrument``."""
 
-__all__ = ["Tracers", "activate", "leave", "log", "note_error", "our_tracer", "start", "with_parent"]
-
 
 class Tracers:
-    """The tracer of the provider that is set now, whenever it was set.
-
-    Args:
-        provider: The one to use whatever is set.
-    """
+    """The tracer of the provider that is set now, whenever it was set; or of `provider`, whatever is set."""
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
         self._fixed = provider
@@ -60,10 +54,7 @@ def our_tracer(tracer: TracerApi, parent: SpanContext | None) -> Tracer | None:
 def with_parent(parent: SpanContext | None, scope: SyncScope | None, base: Context | None = None) -> Context:
     """A context in which the next span is a child of `parent`, or a root, with everything else as in `base`.
 
-    Args:
-        parent: None for a root.
-        scope: What the span and everything below it carry.
-        base: By default the current context.
+    `scope` is what the span and everything below it carry; `base` is the current context by default.
     """
     span = NonRecordingSpan(parent) if parent is not None else INVALID_SPAN
     return context_api.set_value(SCOPE_KEY, scope, trace.set_span_in_context(span, base))
@@ -86,7 +77,7 @@ def start(
 
 
 def activate(span: Span, scope: SyncScope | None, context: Context | None = None) -> Token[Any]:
-    """Make a span current, with the scope that everything inside carries; :func:`leave` undoes it."""
+    """Make a span current, with the scope that everything inside carries; `runtime_context.leave` undoes it."""
     if hasattr(span, "announce") and installed():
         ours = cast(RecordedSpan, span)
         ours.scope = scope

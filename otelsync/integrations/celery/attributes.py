@@ -7,14 +7,17 @@ thousands of messages.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from opentelemetry.instrumentation.celery.utils import CELERY_CONTEXT_ATTRIBUTES
 
 from otelsync import vocabulary
+from otelsync.recording.scope import EMPTY, SyncScope
 
 ACTION: Final = "celery.action"
 STATE: Final = "celery.state"
@@ -47,7 +50,8 @@ _OWN: Final = frozenset(("id", "correlation_id", "eta", "expires", "countdown", 
 """Attributes that differ from message to message, or have no hash."""
 _NAMES_OF_MESSAGE: Final = tuple(pair for pair in _NAMES if pair[0] in _OWN)
 _NAMES_ALIKE: Final = tuple(pair for pair in _NAMES if pair[0] not in _OWN)
-KEYS_ALIKE: Final = tuple(key for key, _ in _NAMES_ALIKE)
+_KEYS_ALIKE: Final = tuple(key for key, _ in _NAMES_ALIKE)
+_EMPTY: Final[dict[str, Any]] = {}
 _NO_LIMITS: Final = ((None, None), [None, None])
 _UNLIMITED: Final = (*_NO_LIMITS, None)
 
@@ -55,7 +59,7 @@ _UNLIMITED: Final = (*_NO_LIMITS, None)
 def of_context(context: Mapping[str, Any]) -> dict[str, Any]:
     """Return upstream's attributes for a request, or for the arguments of a publish signal."""
     info = context.get("delivery_info")
-    return {**(of_delivery(info) if info is not None else {}), **_named(context, _NAMES)}
+    return {**(_of_delivery(info) if info is not None else {}), **_named(context, _NAMES)}
 
 
 def of_message(context: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,11 +70,6 @@ def of_message(context: Mapping[str, Any]) -> dict[str, Any]:
     if is_like_most and get("timelimit") in _UNLIMITED and get("countdown") is None:
         return {MESSAGE_ID: task_id, CONVERSATION_ID: correlation_id}
     return _named(context, _NAMES_OF_MESSAGE)
-
-
-def alike(context: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of :func:`of_context` that thousands of messages share; it goes by :data:`KEYS_ALIKE` alone."""
-    return _named(context, _NAMES_ALIKE)
 
 
 def _named(context: Mapping[str, Any], names: tuple[tuple[str, str], ...]) -> dict[str, Any]:
@@ -92,7 +91,7 @@ def _named(context: Mapping[str, Any], names: tuple[tuple[str, str], ...]) -> di
     return found
 
 
-def of_delivery(info: Mapping[str, Any]) -> dict[str, Any]:
+def _of_delivery(info: Mapping[str, Any]) -> dict[str, Any]:
     """The part of :func:`of_context` that says from where a message came."""
     routing_key = info.get("routing_key")
     found = {"celery.delivery_info": str(info)}
@@ -132,3 +131,87 @@ def waits(published: int, eta: int, start: int) -> dict[str, float]:
     if eta and published:
         found[vocabulary.SYNC_QUEUE_PLANNED_DELAY_SECONDS] = max(0, eta - published) / 1e9
     return found
+
+
+_systems: Final[WeakKeyDictionary[Any, str | None]] = WeakKeyDictionary()
+
+
+def system_of(app: Any) -> str | None:
+    """Return the name of an app's transport in the semantic conventions, such as ``redis`` or ``rabbitmq``."""
+    try:
+        return _systems[app]
+    except KeyError:
+        system = _systems[app] = _new_system(app)
+        return system
+
+
+def _new_system(app: Any) -> str | None:
+    try:
+        driver = app.connection_for_write().transport.driver_type
+    except Exception:
+        return None
+    return SYSTEMS.get(driver, str(driver))
+
+
+# What thousands of runs share (task, queue, worker and process) is encoded once, with their scope
+
+_MOST_SCOPES: Final = 1_024
+_scopes: dict[tuple[object, ...], SyncScope] = {}
+
+
+def constants(task: Any, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that the runs of one task in one process have in common."""
+    info = request.get("delivery_info") or _EMPTY
+    found = {
+        ACTION: "run",
+        TASK_NAME: task.name,
+        OPERATION: "process",
+        SYSTEM: system_of(task.app),
+        WORKER: request.get("hostname"),
+        DESTINATION_NAME: info.get("routing_key"),
+        **(_of_delivery(info) if info else _EMPTY),
+        **_named(request, _NAMES_ALIKE),
+        "process.pid": os.getpid(),
+        vocabulary.SYNC_ATTEMPT: (request.get("retries") or 0) + 1,
+        vocabulary.SYNC_REDELIVERED: bool(info.get("redelivered")) or None,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def scope_of_run(scope: SyncScope | None, task: Any, request: Mapping[str, Any]) -> SyncScope:
+    """A scope that carries the run's constants besides what `scope` carries. It is for the run span alone."""
+    info = request.get("delivery_info") or _EMPTY
+    inherited = scope or EMPTY
+    key = (inherited.span_bytes, task.name, os.getpid(), *info.values(), *map(request.get, _KEYS_ALIKE))
+    try:
+        found = _scopes.get(key)
+    except TypeError:  # something in the delivery info has no hash
+        found, key = None, ()
+    if found is None:
+        found = SyncScope({**inherited.attributes, **constants(task, request)})
+        if key:
+            if len(_scopes) >= _MOST_SCOPES:
+                _scopes.clear()
+            _scopes[key] = found
+    return found
+
+
+class RunsOf:
+    """Constants of the runs of one task in this process; those of the last run are at hand."""
+
+    __slots__ = ("_last", "_task", "span_name")
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+        self.span_name = f"run/{task.name}"
+        self._last: tuple[SyncScope | None, int, object, object, SyncScope] | None = None
+
+    def scope(self, inherited: SyncScope | None, request: Mapping[str, Any]) -> SyncScope:
+        """The same as :func:`scope_of_run`."""
+        info, alike, pid = request.get("delivery_info"), [*map(request.get, _KEYS_ALIKE)], os.getpid()
+        last = self._last
+        if last is not None and last[0] is inherited and last[1] == pid and last[2] == alike and last[3] == info:
+            return last[4]
+        whole = scope_of_run(inherited, self._task, request)
+        self._last = inherited, pid, alike, dict(info or _EMPTY), whole  # at once, since there may be threads
+        return whole

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, TraceFlags
@@ -15,11 +15,7 @@ from opentelemetry.trace import SpanContext, TraceFlags
 from otelsync.integrations.celery.activation import Tracers, log, our_tracer
 from otelsync.integrations.celery.continuation import RUN, call_as_continuation
 from otelsync.integrations.celery.headers import CHORD_HEADER, MOST_LINKS, Chord
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from otelsync.recording.tracer import Tracer
+from otelsync.integrations.celery.run_spans import new_root
 
 
 class Canvas:
@@ -32,14 +28,6 @@ class Canvas:
         """The first publish span, when there is one, or when its ids are decided."""
         self.first: SpanContext | None = None
         """The ids that the first publish span is to have."""
-
-    def decide(self, tracer: Tracer, span_id: int | None) -> None:
-        """Decide the ids of the first publish span, though the first that is published may be ``chord_unlock``."""
-        draw = tracer.id_generator
-        flags = TraceFlags.SAMPLED | (TraceFlags.RANDOM_TRACE_ID if draw.is_trace_id_random() else 0)
-        self.origin = self.first = SpanContext(
-            draw.generate_trace_id(), span_id or draw.generate_span_id(), False, TraceFlags(flags)
-        )
 
 
 CANVAS: Final[ContextVar[Canvas | None]] = ContextVar("otelsync_celery_canvas", default=None)
@@ -97,19 +85,15 @@ def _prepare(
     if ours is None or not count:
         return
     seeded = Chord(secrets.token_hex(8), count)
-    _sow(seeded, chord, body, options)
-    if canvas is not None:
-        canvas.decide(ours, seeded.span_id(0) if _begins_plain(tasks) else None)
-
-
-def _sow(seeded: Chord, chord: Any, body: Any, options: dict[str, Any]) -> None:
-    """Put the seed where ``chord.run`` takes the headers of its body from: the chord's, else the body's own."""
     seed = {CHORD_HEADER: seeded.to_text()}
     of_chord = options.get("headers") or chord.options.get("headers")
-    if of_chord:
+    if of_chord:  # from there ``chord.run`` takes the headers of its body, else from the body itself
         options["headers"] = {**of_chord, **seed}
     else:
         body.options["headers"] = {**(body.options.get("headers") or {}), **seed}
+    if canvas is not None:  # decided now, since the first that is published may be ``chord_unlock``
+        first = seeded.span_id(0) if _begins_plain(tasks) else None
+        canvas.origin = canvas.first = new_root(ours.id_generator, first)
 
 
 def _begins_plain(tasks: Any) -> bool:
@@ -128,22 +112,17 @@ def _count(tasks: object) -> int | None:
     for task in tasks:
         inner = task["kwargs"].get("tasks", ())
         kind = task.get("subtask_type")
+        within: int | None = 1
         if kind == "group":
             within = _count(inner)
-        elif kind == "chain":
-            within = _count_chain(inner)
-        else:
-            within = 1
+        elif kind == "chain" and not inner:
+            within = 0
+        elif kind == "chain" and inner[-1].get("subtask_type") in ("group", "chain"):
+            within = None
         if within is None:
             return None
         total += within
     return total
-
-
-def _count_chain(steps: Any) -> int | None:
-    if not steps:
-        return 0
-    return None if steps[-1].get("subtask_type") in ("group", "chain") else 1
 
 
 def chord_of_body(headers: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Chord | None:

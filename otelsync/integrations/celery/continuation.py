@@ -15,9 +15,8 @@ from typing import Any, Final, TypeAlias
 from celery.app.task import Context
 from opentelemetry.trace import SpanContext
 
-from otelsync.integrations.celery.headers import HEADER, NOTHING, Envelope, from_traceparent, read
+from otelsync.integrations.celery.headers import Envelope, from_traceparent, read
 from otelsync.integrations.celery.run_spans import decided
-from otelsync.recording.scope import SyncScope
 
 HIDDEN: Final = frozenset(
     (
@@ -39,7 +38,6 @@ class Run:
     """A task that runs here.
 
     Args:
-        task_id: The task's id.
         request: What came with the message; its header is read when it is first needed.
         own: Its run span, or what makes its span context; None if it has none here.
         parent: The parent of its run span, the same way; None if there is none.
@@ -71,7 +69,7 @@ class Run:
     def envelope(self) -> Envelope:
         """Our header of its message."""
         if self._envelope is None:
-            self._envelope = read(self.request) or NOTHING
+            self._envelope = read(self.request)
         return self._envelope
 
     @property
@@ -89,20 +87,9 @@ class Run:
         return self._parent
 
     @property
-    def scope(self) -> SyncScope | None:
-        """Fields that its canvas was published with."""
-        return self.envelope.sync_scope
-
-    @property
     def origin(self) -> SpanContext | None:
         """Place of its continuations: where its canvas was first published, as far as that is known."""
-        if self.envelope.origin is not None:
-            return self.envelope.origin
-        if self.parent is not None:
-            return self.parent
-        if self.own is not None:
-            return self.own
-        return from_traceparent(self.request.get("traceparent"))
+        return self.envelope.origin or self.parent or self.own or from_traceparent(self.request.get("traceparent"))
 
     def is_continued_by(self, options: Mapping[str, Any]) -> bool:
         """Return whether a publish with these options of ``send_task`` is a continuation.
@@ -170,8 +157,3 @@ def _call_continuing(run: Run, function: Callable[..., Any], /, *args: Any, **op
     finally:
         RUN.reset(token)
         run.continues = before
-
-
-def passes_along(run: Run, name: str) -> bool:
-    """Return whether this is a hidden task that publishes itself anew: its message has our header already."""
-    return name in HIDDEN and name == run.request.get("task") and HEADER in run.request

@@ -12,21 +12,19 @@ from celery.exceptions import Ignore, Reject, Retry
 from opentelemetry.trace import Span
 
 from otelsync.integrations.celery import attributes as of
-from otelsync.integrations.celery import pipeline_tasks
-from otelsync.integrations.celery.activation import leave, log, note_error
+from otelsync.integrations.celery import dispatched
+from otelsync.integrations.celery.activation import log, note_error
 from otelsync.integrations.celery.continuation import RUN, Run
+from otelsync.recording.runtime_context import leave
 from otelsync.recording.scope import SyncScope
 from otelsync.recording.span import RecordedSpan
 from otelsync.vocabulary import ERROR_TYPE, SYNC_OUTCOME, SYNC_REPLACED, SYNC_RUN_SECONDS
 
 SUCCESS: Final = "SUCCESS"
-_OUTCOMES: Final = {
-    SUCCESS: "success",
-    "RETRY": "retry",
-    "FAILURE": "failure",
-    "IGNORED": "cancelled",
-    "REJECTED": "cancelled",
-}
+_OUTCOMES: Final = {SUCCESS: "success", "RETRY": "retry", "IGNORED": "cancelled", "REJECTED": "cancelled"}
+"""Outcomes by Celery's state; any other state is a failure."""
+_STATES: Final = ((Retry, "RETRY"), (Ignore, "IGNORED"), (Reject, "REJECTED"), (Exception, "FAILURE"))
+"""States by the exception that Celery lets through."""
 _STOPPED: Final = frozenset(("GreenletExit", "CancelledError", "GeneratorExit"))
 """Exceptions, besides those of a dying process, by which somebody stops a task that runs in a thread or greenlet."""
 
@@ -35,9 +33,7 @@ class Execution:
     """A run that is going on; its span is current from now until its end.
 
     Args:
-        record_seconds: Takes the task, how long it ran, and the worker.
-        task: What runs.
-        run: Which message of it.
+        record_seconds: Takes how long it ran, with labels.
         token: What undoes that the span is current.
         span: The run span.
         whole: What the span carries besides its attributes, if that is more than everything inside carries.
@@ -48,7 +44,7 @@ class Execution:
 
     def __init__(
         self,
-        record_seconds: Callable[[Any, float, object], None],
+        record_seconds: Callable[[float, dict[str, Any]], None],
         task: Any,
         run: Run,
         token: Token[Any],
@@ -82,14 +78,7 @@ class Execution:
     def end_raising(self, error: BaseException) -> None:
         """End it by an exception that Celery lets through: eager tasks propagate theirs; or the process is to die."""
         try:
-            if isinstance(error, Retry):
-                self._end("RETRY", error)
-            elif isinstance(error, (Ignore, Reject)):
-                self._end("IGNORED" if isinstance(error, Ignore) else "REJECTED", error)
-            elif isinstance(error, Exception):
-                self._end("FAILURE", error)
-            else:
-                self._end(None, error)
+            self._end(next((state for kind, state in _STATES if isinstance(error, kind)), None), error)
         except Exception:
             log.debug("a run span did not end", exc_info=True)
 
@@ -102,14 +91,14 @@ class Execution:
         span.set_attributes({SYNC_OUTCOME: "success", SYNC_RUN_SECONDS: seconds, of.STATE: SUCCESS})
         span.scope = self._whole
         span.end()
-        self._record_seconds(self._task, seconds, self.run.request.get("hostname"))
+        self._record_seconds(seconds, {"task": self._task.name, "worker": self.run.request.get("hostname")})
 
     def _end(self, state: str | None, error: BaseException | None) -> None:
         seconds = perf_counter() - self._clock
         RUN.reset(self._outer)
         leave(self._token)
-        if is_dying() and state != SUCCESS:
-            return  # whoever sent the signal knows why, and has said so: see endings.py
+        if vars(common)["_should_have_exited"][0] and state != SUCCESS:
+            return  # this pool process was told to end; whoever sent the signal has said why: see endings.py
         span, request = self._span, self.run.request
         outcome = self._outcome(state, error)
         try:
@@ -119,18 +108,24 @@ class Execution:
             if self._whole is not None:
                 cast(RecordedSpan, span).scope = self._whole
             span.end()
-        self._record_seconds(self._task, seconds, request.get("hostname"))
+        self._record_seconds(seconds, {"task": self._task.name, "worker": request.get("hostname")})
         if self._collector is not None and self._is_final(state, error):
             key, task_id = cast(str, self.run.envelope.run), cast(str, self.run.task_id)
-            pipeline_tasks.ended(self._task.app, key, task_id, outcome, self._collector.figures())
+            dispatched.ended(self._task.app, key, task_id, outcome, self._collector.figures())
 
     def _describe(self, state: str | None, error: BaseException | None, outcome: str, seconds: float) -> None:
-        span = self._span
-        span.set_attributes(self._last_attributes(state, outcome, seconds))
+        found: dict[str, Any] = {SYNC_OUTCOME: outcome, SYNC_RUN_SECONDS: seconds}
+        if state is not None:
+            found[of.STATE] = state
+        if self.run.replaced:
+            found[SYNC_REPLACED] = True
+        self._span.set_attributes(found)
         if state == "RETRY":
-            span.set_attribute(of.RETRY_REASON, str(error))
+            self._span.set_attribute(of.RETRY_REASON, str(error))
+        elif error is not None and outcome == "failure" and not isinstance(error, self._task.throws or ()):
+            note_error(self._span, error)
         elif error is not None and outcome in ("failure", "interrupted"):
-            self._note(error, outcome)
+            self._span.set_attribute(ERROR_TYPE, type(error).__qualname__)
 
     def _is_final(self, state: str | None, error: BaseException | None) -> bool:
         """Return whether nothing more will come of the task. Where Celery saw no end, the main process knows."""
@@ -144,23 +139,3 @@ class Execution:
         if state is not None:
             return _OUTCOMES.get(state, "failure")
         return "cancelled" if type(error).__name__ in _STOPPED else "interrupted"
-
-    def _note(self, error: BaseException, outcome: str) -> None:
-        throws = getattr(self._task, "throws", None) or ()
-        if outcome == "failure" and not isinstance(error, throws):
-            note_error(self._span, error)
-        else:
-            self._span.set_attribute(ERROR_TYPE, type(error).__qualname__)
-
-    def _last_attributes(self, state: str | None, outcome: str, seconds: float) -> dict[str, Any]:
-        found: dict[str, Any] = {SYNC_OUTCOME: outcome, SYNC_RUN_SECONDS: seconds}
-        if state is not None:
-            found[of.STATE] = state
-        if self.run.replaced:
-            found[SYNC_REPLACED] = True
-        return found
-
-
-def is_dying() -> bool:
-    """Return whether this pool process was told to end by a signal, and what it runs is being unwound."""
-    return bool(vars(common)["_should_have_exited"][0])

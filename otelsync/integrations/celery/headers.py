@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -63,11 +64,6 @@ class Envelope:
     run: str | None = None
     chord: Chord | None = None
 
-    @property
-    def scope(self) -> dict[str, Any]:
-        """The fields of :attr:`sync_scope`, by attribute name."""
-        return self.sync_scope.attributes if self.sync_scope else {}
-
     def to_header(self) -> str:
         """The header's value; :func:`parse` reads it."""
         said: dict[str, Any] = {}
@@ -98,8 +94,7 @@ class Chord:
 
     def span_id(self, index: int) -> int:
         """The id of the span that publishes the header of that ``group_index`` for the first time."""
-        digest = blake2b(f"{self.seed}|{index}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") or 1
+        return derived_id(f"{self.seed}|{index}".encode())
 
     def to_text(self) -> str:
         """The text that :meth:`of` reads."""
@@ -112,18 +107,18 @@ class Chord:
         return cls(found[1], int(found[2])) if found is not None else None
 
 
-NOTHING: Final = Envelope()
+_NOTHING: Final = Envelope()
 """The envelope of a message that has none."""
 
 
-def read(headers: object) -> Envelope | None:
-    """The envelope in a message's headers, or in a task's request; None if there is none that can be read.
+def read(headers: object) -> Envelope:
+    """The envelope in a message's headers, or in a task's request; an empty one if there is none that can be read.
 
     Args:
         headers: A mapping, or an object with the header as an attribute, as Celery's ``Context``.
     """
     text = headers.get(HEADER) if isinstance(headers, dict) else getattr(headers, HEADER, None)
-    return parse(text) if text is not None else None
+    return (parse(text) if text is not None else None) or _NOTHING
 
 
 def parse(text: object) -> Envelope | None:
@@ -164,17 +159,27 @@ def is_traceparent(text: str) -> bool:
     return _TRACEPARENT(text) is not None and text[TRACE_ID] != _NO_TRACE and text[SPAN_ID] != _NO_SPAN
 
 
+def derived_id(seed: bytes) -> int:
+    """A span id that is always the same for the same seed."""
+    return int.from_bytes(blake2b(seed, digest_size=8).digest(), "big") or 1
+
+
+def with_id(context: SpanContext, span_id: int) -> SpanContext:
+    """A span of this process in the trace of `context`, under another id."""
+    return SpanContext(context.trace_id, span_id, False, context.trace_flags, context.trace_state)
+
+
 # A worker runs many tasks of few scopes, and encoding one costs more than all the rest of the header.
 _scope_texts: dict[bytes, str] = {}
-_scopes: dict[str, SyncScope | None] = {}
 
 
 def _scope_text(scope: SyncScope) -> str:
-    key = scope.span_bytes
-    text = _scope_texts.get(key)
+    text = _scope_texts.get(scope.span_bytes)
     if text is None:
         text = _bounded(scope.attributes)
-        _remember(_scope_texts, key, text)
+        if len(_scope_texts) >= _CACHED:
+            _scope_texts.clear()
+        _scope_texts[scope.span_bytes] = text
     return text
 
 
@@ -193,16 +198,10 @@ def _bounded(attributes: Mapping[str, Any]) -> str:
 
 
 def _scope_of(text: object) -> SyncScope | None:
-    if not isinstance(text, str) or len(text) > LONGEST_SCOPE:
-        return None
-    try:
-        return _scopes[text]
-    except KeyError:
-        scope = _new_scope(text)
-        _remember(_scopes, text, scope)
-        return scope
+    return _new_scope(text) if isinstance(text, str) and len(text) <= LONGEST_SCOPE else None
 
 
+@lru_cache(_CACHED)
 def _new_scope(text: str) -> SyncScope | None:
     try:
         said = orjson.loads(text)
@@ -231,9 +230,3 @@ def _is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _remember(cache: dict[Any, Any], key: object, value: object) -> None:
-    if len(cache) >= _CACHED:
-        cache.clear()
-    cache[key] = value

@@ -14,11 +14,11 @@ from celery.exceptions import Ignore, Reject, Retry
 from opentelemetry.instrumentation.celery import CeleryInstrumentor
 from opentelemetry.metrics import get_meter
 
-from otelsync.integrations.celery import log_lines
+from otelsync.integrations.celery import worker_logging
 from otelsync.integrations.celery.activation import SCHEMA, SCOPE_NAME, Tracers
 from otelsync.integrations.celery.canvas import in_one_trace, with_seed
 from otelsync.integrations.celery.continuation import continuing, replacing
-from otelsync.integrations.celery.dispatch import dispatch
+from otelsync.integrations.celery.dispatched import dispatch
 from otelsync.integrations.celery.endings import Endings
 from otelsync.integrations.celery.publishing import Publisher, on_before_publish
 from otelsync.integrations.celery.running import Runner, unwrapped
@@ -65,7 +65,7 @@ class Instrumentor(CeleryInstrumentor):
         dispatchers.register("celery", dispatch)
         self._endings = Endings(tracers)
         self._endings.switch_on()
-        log_lines.connect()
+        worker_logging.connect()
         self._replaced = [
             _replace(Celery, "send_task", Publisher(tracers).wrap),
             _replace(canvas.group, "apply_async", in_one_trace),
@@ -90,7 +90,7 @@ class Instrumentor(CeleryInstrumentor):
             no_failure(exception_type, None)
         dispatchers.register("celery", None)
         self._endings.switch_off()
-        log_lines.disconnect()
+        worker_logging.disconnect()
         signals.before_task_publish.disconnect(on_before_publish)
         _restore_upstream(self._upstream)
 

@@ -7,29 +7,18 @@ from contextvars import ContextVar, Token
 from functools import wraps
 from time import time_ns
 from typing import Any, Final, NamedTuple
-from weakref import WeakKeyDictionary
 
 from celery.utils import uuid
 from opentelemetry import propagate, trace
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind
-from opentelemetry.trace import Tracer as TracerApi
 
 from otelsync.integrations.celery import attributes as of
-from otelsync.integrations.celery import pipeline_tasks, run_spans
-from otelsync.integrations.celery.activation import (
-    Tracers,
-    activate,
-    leave,
-    log,
-    note_error,
-    our_tracer,
-    start,
-    with_parent,
-)
+from otelsync.integrations.celery import dispatched, run_spans
+from otelsync.integrations.celery.activation import Tracers, activate, log, note_error, our_tracer, start, with_parent
 from otelsync.integrations.celery.canvas import CANVAS, chord_of_body, decided_span_id
-from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run, passes_along
-from otelsync.integrations.celery.headers import CHORD_HEADER, HEADER, Chord, Envelope
-from otelsync.recording.runtime_context import current_scope
+from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
+from otelsync.integrations.celery.headers import CHORD_HEADER, HEADER, Envelope, with_id
+from otelsync.recording.runtime_context import current_scope, leave
 from otelsync.recording.scope import SyncScope
 from otelsync.vocabulary import SYNC_ATTEMPT
 
@@ -54,25 +43,16 @@ class Place(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A task that is a part of a dispatched pipeline.
-
-    Args:
-        key: The pipeline's.
-        task_id: The task's.
-        is_new: Whether the tally did not know of it.
-    """
+    """A task that is a part of a dispatched pipeline, whose key it has."""
 
     key: str
     task_id: str
     is_new: bool
+    """True if the tally did not know of it."""
 
 
 class Publisher:
-    """Puts a span around each publish.
-
-    Args:
-        tracers: Who starts it.
-    """
+    """Puts a span around each publish."""
 
     def __init__(self, tracers: Tracers) -> None:
         self._tracers = tracers
@@ -99,8 +79,8 @@ class Publisher:
         try:
             run = RUN.get()
             cause = run if run is not None and run.is_continued_by(options) else None
-            if cause is not None and passes_along(cause, name):
-                return None
+            if cause is not None and name in HIDDEN and name == cause.request.get("task") and HEADER in cause.request:
+                return None  # a hidden task publishes itself anew: its message has our header already
             key = run.envelope.run if run is not None else None
             member = _count_in(app, key, args, options) if key is not None else None
             if name in HIDDEN:
@@ -121,7 +101,9 @@ class Publisher:
         canvas = CANVAS.get()
         if canvas is not None and canvas.origin is None:
             canvas.origin = origin
-        chord = chord_of_body(options.get("headers"), options) or _chord_again(cause, options)
+        chord = chord_of_body(options.get("headers"), options)
+        if chord is None and cause is not None and cause.task_id == options.get("task_id"):
+            chord = cause.envelope.chord  # the next attempt of a chord's body is still its body
         key = member.key if member is not None else None
         return Publish(app, name, Envelope(origin, time_ns(), place.scope, key, chord), member, span)
 
@@ -133,7 +115,8 @@ class Publisher:
         if place.is_here and own is None:
             return tracer.start_span(span_name, None, SpanKind.PRODUCER, attributes, links)
         ours = our_tracer(tracer, place.parent)
-        own = own or _random(tracer, place.parent)
+        if own is None and ours is not None and place.parent is not None:
+            own = with_id(place.parent, ours.id_generator.generate_span_id())
         if ours is None or own is None:
             elsewhere = with_parent(place.parent, place.scope)
             return start(tracer, span_name, SpanKind.PRODUCER, elsewhere, attributes, links)
@@ -155,15 +138,7 @@ class Publisher:
 
 
 class Publish:
-    """A publish that is going on.
-
-    Args:
-        app: Whose it is.
-        name: The task's name.
-        envelope: What our header will say.
-        member: What the tally of a dispatched pipeline knows it by, if it is a part of one.
-        span: Its span, which becomes current; None if it has none.
-    """
+    """A publish that is going on; its span, if it has one, is current until the end."""
 
     __slots__ = ("_app", "_before", "_member", "_token", "envelope", "name", "span")
 
@@ -182,7 +157,7 @@ class Publish:
         """Say that an exception ended it."""
         try:
             if self._member is not None and self._member.is_new:
-                pipeline_tasks.unpublished(self._app, self._member.key, self._member.task_id)
+                dispatched.unpublished(self._app, self._member.key, self._member.task_id)
             if self.span is not None and isinstance(error, Exception):
                 note_error(self.span, error)
         except Exception:
@@ -214,7 +189,7 @@ class Publish:
         exchange, routing_key = arguments.get("exchange"), arguments.get("routing_key")
         found = of.of_context({**arguments, "exchange": getattr(exchange, "name", exchange)})
         found[of.MESSAGE_ID] = headers.get("id")
-        found[of.SYSTEM] = system_of(self._app)
+        found[of.SYSTEM] = of.system_of(self._app)
         found[of.DESTINATION_NAME] = routing_key
         retries = headers.get("retries")
         if retries:
@@ -238,7 +213,7 @@ def on_before_publish(sender: object = None, headers: object = None, **arguments
 
 def _place(cause: Run | None) -> Place:
     if cause is not None:
-        return Place(cause.origin, cause.scope)
+        return Place(cause.origin, cause.envelope.sync_scope)
     current = trace.get_current_span().get_span_context()
     if current.is_valid:
         return Place(current, current_scope(), is_here=True)
@@ -254,25 +229,9 @@ def _decided(options: Mapping[str, Any], place: Place, cause: Run | None) -> Spa
     if cause is not None and (cause.request.get("delivery_info") or {}).get("redelivered"):
         return place.own  # the delivery before may have published the same
     span_id = decided_span_id(options)
-    parent = place.parent
-    if place.own is not None or span_id is None or parent is None:
+    if place.own is not None or span_id is None or place.parent is None:
         return place.own
-    return SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
-
-
-def _random(tracer: TracerApi, parent: SpanContext | None) -> SpanContext | None:
-    ours = our_tracer(tracer, parent)
-    if ours is None or parent is None:
-        return None
-    span_id = ours.id_generator.generate_span_id()
-    return SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
-
-
-def _chord_again(cause: Run | None, options: Mapping[str, Any]) -> Chord | None:
-    """The next attempt of a chord's body is still its body."""
-    if cause is None or cause.task_id != options.get("task_id"):
-        return None
-    return cause.envelope.chord
+    return with_id(place.parent, span_id)
 
 
 def _count_in(app: Any, key: str, args: tuple[Any, ...], options: dict[str, Any]) -> Member:
@@ -281,24 +240,4 @@ def _count_in(app: Any, key: str, args: tuple[Any, ...], options: dict[str, Any]
         task_id = args[_TASK_ID_POSITION]
     else:
         task_id = options["task_id"] = options.get("task_id") or uuid()
-    return Member(key, task_id, is_new=pipeline_tasks.published(app, key, task_id))
-
-
-_systems: Final[WeakKeyDictionary[Any, str | None]] = WeakKeyDictionary()
-
-
-def system_of(app: Any) -> str | None:
-    """Return the name of an app's transport in the semantic conventions, such as ``redis`` or ``rabbitmq``."""
-    try:
-        return _systems[app]
-    except KeyError:
-        system = _systems[app] = _new_system(app)
-        return system
-
-
-def _new_system(app: Any) -> str | None:
-    try:
-        driver = app.connection_for_write().transport.driver_type
-    except Exception:
-        return None
-    return of.SYSTEMS.get(driver, str(driver))
+    return Member(key, task_id, is_new=dispatched.published(app, key, task_id))

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping
-from hashlib import blake2b
 from struct import Struct
 from typing import Any, Final, TypeGuard
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from otelsync.integrations.celery.headers import SPAN_ID, from_traceparent, is_traceparent
+from otelsync.integrations.celery.headers import SPAN_ID, derived_id, from_traceparent, is_traceparent, to_traceparent
 
 KEY: Final = "otelsync_run_span"
 """In a task's request: the span id, where the rest stands in the request's ``traceparent``; else a whole one."""
@@ -28,20 +27,20 @@ _PLACES: Final = 4096
 _place: Final = Struct("<QQ")
 
 
+def new_root(draw: IdGenerator, span_id: int | None = None) -> SpanContext:
+    """The ids of a root span that is recorded, before there is one."""
+    flags = TraceFlags.SAMPLED | (TraceFlags.RANDOM_TRACE_ID if draw.is_trace_id_random() else 0)
+    return SpanContext(draw.generate_trace_id(), span_id or draw.generate_span_id(), False, TraceFlags(flags))
+
+
 def decide(request: dict[str, Any], draw: IdGenerator) -> str | None:
     """Choose the ids of the run span of a request, below its ``traceparent`` if it has a valid one, else of a root.
 
-    Args:
-        request: What goes to the process that runs the task; they are put into it.
-        draw: Where the ids come from.
-
-    Returns:
-        What was put into it; None if the run is not to be recorded, as its parent is not.
+    They are put into the request, and returned; None if the run is not to be recorded, as its parent is not.
     """
     parent = request.get("traceparent")
     if not isinstance(parent, str) or not is_traceparent(parent):
-        flags = TraceFlags.SAMPLED | (TraceFlags.RANDOM_TRACE_ID if draw.is_trace_id_random() else 0)
-        request[KEY] = ids = f"00-{draw.generate_trace_id():032x}-{draw.generate_span_id():016x}-{flags:02x}"
+        request[KEY] = ids = to_traceparent(new_root(draw))
         return ids
     if not int(parent[53:], 16) & TraceFlags.SAMPLED:
         forget(request)
@@ -51,12 +50,7 @@ def decide(request: dict[str, Any], draw: IdGenerator) -> str | None:
 
 
 def whole(ids: object, parent: object) -> str | None:
-    """Return the decided context, as a ``traceparent``; None if there is none.
-
-    Args:
-        ids: What :func:`decide` has put into the request.
-        parent: The request's ``traceparent``.
-    """
+    """Return the ids of :func:`decide`, as a whole ``traceparent`` below `parent`; None if they are not valid."""
     if isinstance(ids, str) and isinstance(parent, str) and len(ids) == _LENGTH:
         ids = f"{parent[: SPAN_ID.start]}{ids}{parent[SPAN_ID.stop :]}"
     return ids if isinstance(ids, str) and is_traceparent(ids) else None
@@ -66,13 +60,6 @@ def decided(request: Mapping[str, Any]) -> SpanContext | None:
     """The ids that were decided for a run."""
     ids = request.get(KEY)
     return from_traceparent(whole(ids, request.get("traceparent")), is_remote=False) if ids is not None else None
-
-
-def take(request: Mapping[str, Any]) -> SpanContext | None:
-    """The ids that were decided for a run, and out of the request with them."""
-    found = decided(request)
-    forget(request)
-    return found
 
 
 def forget(request: Mapping[str, Any]) -> None:
@@ -99,7 +86,7 @@ class Begun:
         """Begin a run; returns the span's id: the decided one, or another if that was begun before."""
         offset = span_id % _PLACES * _place.size
         wanted, last = _place.unpack_from(self._memory, offset)
-        own = span_id if wanted != span_id else _next(last)
+        own = span_id if wanted != span_id else derived_id(last.to_bytes(8, "big"))
         _place.pack_into(self._memory, offset, span_id, own)
         return own
 
@@ -107,10 +94,6 @@ class Begun:
         """The id of the span that was begun last for a run; the decided one if none is known."""
         wanted, last = _place.unpack_from(self._memory, span_id % _PLACES * _place.size)
         return last if wanted == span_id else span_id
-
-
-def _next(span_id: int) -> int:
-    return int.from_bytes(blake2b(span_id.to_bytes(8, "big"), digest_size=8).digest(), "big") or 1
 
 
 begun: Begun | None = None

@@ -13,21 +13,13 @@ from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceState
 
 from otelsync.integrations.celery import attributes as of
-from otelsync.integrations.celery import pipeline_tasks, run_spans
-from otelsync.integrations.celery.activation import (
-    Tracers,
-    activate,
-    log,
-    our_tracer,
-    start,
-    with_parent,
-)
+from otelsync.integrations.celery import dispatched, run_spans
+from otelsync.integrations.celery.activation import Tracers, activate, log, our_tracer, start, with_parent
+from otelsync.integrations.celery.attributes import RunsOf
 from otelsync.integrations.celery.canvas import links_to_headers
-from otelsync.integrations.celery.constants import RunsOf, constants, scope_of_run
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
 from otelsync.integrations.celery.execution import Execution
-from otelsync.integrations.celery.headers import FLAGS, NOTHING, SPAN_ID, TRACE_ID, Envelope, from_traceparent, read
-from otelsync.integrations.celery.publishing import system_of
+from otelsync.integrations.celery.headers import FLAGS, SPAN_ID, TRACE_ID, Envelope, from_traceparent, read, with_id
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed
 from otelsync.recording.scope import EMPTY, SyncScope
 from otelsync.recording.span_bytes import Trace
@@ -57,9 +49,7 @@ _GETTER: Final = _RequestGetter()
 class Runner:
     """Puts a span around each run of a task.
 
-    Args:
-        tracers: Who starts it.
-        record_seconds: Told the seconds of each run, with the labels of upstream's histogram.
+    `record_seconds` is told the seconds of each run, with the labels of upstream's histogram.
     """
 
     def __init__(self, tracers: Tracers, record_seconds: Callable[[float, dict[str, Any]], None]) -> None:
@@ -111,7 +101,7 @@ class Runner:
             finally:
                 RUN.reset(token)
                 if run.envelope.run is not None and getattr(info, "state", None) != "RETRY":
-                    pipeline_tasks.unpublished(task.app, run.envelope.run, uuid)
+                    dispatched.unpublished(task.app, run.envelope.run, uuid)
             return result
 
         return trace_task
@@ -134,14 +124,14 @@ class Runner:
         tracer = self._tracers.current()
         if not (run_spans.is_child(ids) and type(tracer) is Tracer and tracer.is_simple and installed()):
             return None
-        envelope = read(request) or NOTHING
+        envelope = read(request)
         if envelope.run is not None or envelope.chord is not None or "baggage" in request or "tracestate" in request:
             return None
         now = time_ns()
         scope = envelope.sync_scope
         found: dict[str, Any] = {of.MESSAGE_ID: uuid, **of.of_message(request)}
         if envelope.published or request.get("eta"):
-            found.update(_waits(task, request, envelope, now))
+            found.update(waits_of(task, request, envelope, now))
         parent, span_id = request["traceparent"], int(ids, 16)
         if run_spans.begun is not None:
             span_id = _first_or_next(span_id, found)
@@ -163,10 +153,10 @@ class Runner:
         span.scope = scope
         run_spans.forget(request)
         run = Run(uuid, request, envelope=envelope, own=span.get_span_context, parent=make_parent)
-        return Execution(self.record, task, run, CURRENT.set(span), span, whole, None)
+        return Execution(self._record_seconds, task, run, CURRENT.set(span), span, whole, None)
 
     def _start(self, task: Any, uuid: Any, request: Mapping[str, Any]) -> Execution:
-        envelope = read(request) or NOTHING
+        envelope = read(request)
         collector = Collector() if envelope.run is not None else None
         scope = envelope.sync_scope
         if collector is not None:
@@ -174,18 +164,21 @@ class Runner:
         name = f"run/{task.name}"
         tracer = self._tracers.current()
         context, parent = _parent_of(request)
-        links = _links(envelope, parent)
-        decided = run_spans.take(request)
+        links: list[Link] = []
+        if envelope.chord is not None and parent is not None:  # it is the chord's body
+            links = links_to_headers(envelope.chord, parent.trace_id)
+        decided = run_spans.decided(request)
+        run_spans.forget(request)
         ours = our_tracer(tracer, parent) if context is None or decided is not None else None
         now = time_ns()
-        found = {of.MESSAGE_ID: uuid, **of.of_message(request), **_waits(task, request, envelope, now)}
+        found = {of.MESSAGE_ID: uuid, **of.of_message(request), **waits_of(task, request, envelope, now)}
         span: Span
         whole: SyncScope | None = None
         if ours is not None and (parent is not None or decided is not None):
-            whole = scope_of_run(scope, task.name, request, system_of(task.app))
+            whole = of.scope_of_run(scope, task, request)
             own = _own(ours, parent, decided)
             if decided is not None and run_spans.begun is not None:
-                own = _with_id(own, _first_or_next(own.span_id, found))
+                own = with_id(own, _first_or_next(own.span_id, found))
             span = ours.start_span_as(
                 own,
                 name,
@@ -199,11 +192,11 @@ class Runner:
             )
         else:
             context = with_parent(parent, scope, context or Context())
-            found.update(constants(task.name, request, system_of(task.app)))
+            found.update(of.constants(task, request))
             span = start(tracer, name, SpanKind.CONSUMER, context, found, links)
         _announce(span)
         run = Run(uuid, request, envelope=envelope, own=_valid(span.get_span_context()), parent=parent)
-        return Execution(self.record, task, run, activate(span, scope, context), span, whole, collector)
+        return Execution(self._record_seconds, task, run, activate(span, scope, context), span, whole, collector)
 
     def _start_eager(self, task: Any, uuid: Any, request: Mapping[str, Any]) -> Execution:
         """Begin a run that is a call: below whatever is current, with no message."""
@@ -211,31 +204,25 @@ class Runner:
         envelope = Envelope(run=outer.envelope.run if outer is not None else None)
         parent = _valid(trace.get_current_span().get_span_context())
         scope = current_scope()
-        attributes = {
-            **first_attributes(task.name, uuid, request, system_of(task.app)),
-            **_waits(task, request, envelope, time_ns()),
-        }
+        attributes = {**first_attributes(task, uuid, request), **waits_of(task, request, envelope, time_ns())}
         span = self._tracers.current().start_span(f"run/{task.name}", None, SpanKind.CONSUMER, attributes)
         _announce(span)
         run = Run(uuid, request, envelope=envelope, own=_valid(span.get_span_context()), parent=parent)
         collector = None
         if envelope.run is not None and outer is not None and outer.task_id is None:
             # A part of what a pipeline dispatches. Its stages count where they are called, and not here.
-            pipeline_tasks.published(task.app, envelope.run, uuid)
+            dispatched.published(task.app, envelope.run, uuid)
             collector = Collector()
-        return Execution(self.record, task, run, activate(span, scope), span, None, collector)
-
-    def record(self, task: Any, seconds: float, worker: object) -> None:
-        """Count the run in upstream's histogram."""
-        self._record_seconds(seconds, {"task": task.name, "worker": worker})
+        return Execution(self._record_seconds, task, run, activate(span, scope), span, None, collector)
 
 
-def first_attributes(name: str, uuid: Any, request: Mapping[str, Any], system: str | None = None) -> dict[str, Any]:
+def first_attributes(task: Any, uuid: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes that a span has even if nobody is left to end it."""
-    return {**constants(name, request, system), of.MESSAGE_ID: uuid, **of.of_message(request)}
+    return {**of.constants(task, request), of.MESSAGE_ID: uuid, **of.of_message(request)}
 
 
-def _waits(task: Any, request: Mapping[str, Any], envelope: Envelope, now: int) -> dict[str, float]:
+def waits_of(task: Any, request: Mapping[str, Any], envelope: Envelope, now: int) -> dict[str, float]:
+    """Return how long a run that begins now has waited, as attributes."""
     eta = request.get("eta")
     if not eta and not envelope.published:
         return {}
@@ -266,12 +253,12 @@ def _valid(context: SpanContext) -> SpanContext | None:
 
 def _own(tracer: Tracer, parent: SpanContext | None, decided: SpanContext | None) -> SpanContext:
     """The ids of a run span: those that the worker's main process has decided, if they fit the parent."""
-    fits = decided is not None and (parent is None or decided.trace_id == parent.trace_id)
-    if decided is not None and fits and (parent is None or not parent.trace_state):
+    if decided is not None and parent is not None and decided.trace_id != parent.trace_id:
+        decided = None
+    if decided is not None and (parent is None or not parent.trace_state):
         return decided
     assert parent is not None
-    span_id = decided.span_id if decided is not None and fits else tracer.id_generator.generate_span_id()
-    return SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
+    return with_id(parent, decided.span_id if decided is not None else tracer.id_generator.generate_span_id())
 
 
 def _first_or_next(decided: int, attributes: dict[str, Any]) -> int:
@@ -281,19 +268,6 @@ def _first_or_next(decided: int, attributes: dict[str, Any]) -> int:
     if span_id != decided:
         attributes[SYNC_REDELIVERED] = True
     return span_id
-
-
-def _with_id(own: SpanContext, span_id: int) -> SpanContext:
-    return (
-        own if span_id == own.span_id else SpanContext(own.trace_id, span_id, False, own.trace_flags, own.trace_state)
-    )
-
-
-def _links(envelope: Envelope, parent: SpanContext | None) -> list[Link]:
-    """To the headers of the chord whose body this is."""
-    if envelope.chord is None or parent is None:
-        return []
-    return links_to_headers(envelope.chord, parent.trace_id)
 
 
 _ORIGINAL: Final = "__otelsync_original__"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +93,7 @@ class RedisClient(Protocol):
         """Its connections."""
 
 
-class RedisTally:
+class RedisTally(Tally):
     """Tallies in Redis: for workers on any number of hosts.
 
     Args:
@@ -104,20 +104,21 @@ class RedisTally:
         self._client = client
 
     def open(self, run: str, details: str) -> None:
-        """Begin the tally of `run`, with the hold in it."""
         self._run(_OPEN, run, details, HOLD)
 
     def add(self, run: str, member: str) -> bool:
-        """Put a member in; False if it is in already, or the tally is over."""
         return bool(self._run(_ADD, run, member))
 
     def remove(self, run: str, member: str, figures: Mapping[str, int]) -> Claim | None:
-        """Take a member out and add its figures; what the tally held, if it was the last one."""
         found = self._run(_REMOVE, run, member, *(part for pair in figures.items() for part in pair))
-        return _claim([_text(part) for part in found]) if found else None
+        if not found:
+            return None
+        texts = [part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part) for part in found]
+        pairs = dict(zip(texts[0::2], texts[1::2], strict=False))
+        sums = {name[1:]: int(number) for name, number in pairs.items() if name.startswith("+")}
+        return Claim(pairs.get("details", ""), sums)
 
     def discard(self, run: str) -> None:
-        """Forget a tally."""
         self._client.delete(*_keys(run))
 
     def _run(self, script: str, run: str, *arguments: str | int) -> Any:
@@ -127,15 +128,6 @@ class RedisTally:
 def _keys(run: str) -> tuple[str, str]:
     """Both in one slot of a cluster."""
     return f"otelsync:{{{run}}}:run", f"otelsync:{{{run}}}:outstanding"
-
-
-def _text(part: object) -> str:
-    return part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part)
-
-
-def _claim(flat: Sequence[str]) -> Claim:
-    pairs = dict(zip(flat[0::2], flat[1::2], strict=False))
-    return Claim(pairs.get("details", ""), {name[1:]: int(n) for name, n in pairs.items() if name.startswith("+")})
 
 
 _SCHEMA: Final = """
@@ -150,7 +142,7 @@ CREATE TABLE IF NOT EXISTS figures (
 """
 
 
-class SqliteTally:
+class SqliteTally(Tally):
     """Tallies in a file: for workers that share a host and a home with the dispatcher.
 
     Each call has a connection of its own, so there is none that a fork could take along.
@@ -177,7 +169,6 @@ class SqliteTally:
             connection.execute("INSERT INTO outstanding VALUES (?, ?)", (run, HOLD))
 
     def add(self, run: str, member: str) -> bool:
-        """Put a member in; False if it is in already, or the tally is over."""
         with self._transaction() as connection:
             if not connection.execute("UPDATE runs SET changed = ? WHERE run = ?", (time.time(), run)).rowcount:
                 return False
@@ -185,7 +176,6 @@ class SqliteTally:
             return added > 0
 
     def remove(self, run: str, member: str, figures: Mapping[str, int]) -> Claim | None:
-        """Take a member out and add its figures; what the tally held, if it was the last one."""
         with self._transaction() as connection:
             if not connection.execute("DELETE FROM outstanding WHERE run = ? AND member = ?", (run, member)).rowcount:
                 return None
@@ -202,22 +192,16 @@ class SqliteTally:
             return Claim(details, dict(sums))
 
     def discard(self, run: str) -> None:
-        """Forget a tally."""
         with self._transaction() as connection:
             _forget(connection, run)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A transaction that nobody else writes during."""
-        with closing(self._connect()) as connection:
+        with closing(self._connect()) as connection, connection:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
+            yield connection
 
     def _connect(self) -> sqlite3.Connection:
         """A connection to the file, if it is there: a worker of another host must not make one of its own."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from celery import Celery
@@ -66,16 +64,11 @@ def _impatience() -> dict[str, Any]:
     return {"socket_timeout": WAIT_SECONDS, "socket_connect_timeout": WAIT_SECONDS, "retry": once_more}
 
 
-@cache
-def _tally_in(home: Path) -> SqliteTally:
-    return SqliteTally(home / TALLIES)
-
-
 def _local_tally() -> Tally:
     settings = in_force.settings()
     if settings is None:
         raise DispatchError("otelsync is not configured, so it has no home for the tallies of dispatched pipelines")
-    return _tally_in(settings.home)
+    return SqliteTally(settings.home / TALLIES)
 
 
 _unreachable_until = 0.0

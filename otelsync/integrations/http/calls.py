@@ -117,14 +117,9 @@ class Call:
     def answered(
         self, span: Span, status: int, headers: Mapping[str, str], body: bytes = b"", *, more_resends: int = 0
     ) -> None:
-        """The client has its response.
+        """The client has its response; `body` is empty if it has not been read.
 
-        Args:
-            span: The client span.
-            status: The response's status code.
-            headers: Its headers.
-            body: Its body, or nothing if it has not been read.
-            more_resends: Sends inside the client that it was not told of, such as those of digest authentication.
+        `more_resends` are sends inside the client that it was not told of, such as those of digest authentication.
         """
         if self._told and not self._all_told:
             self._send_ended(status, None).end()
@@ -132,9 +127,9 @@ class Call:
         if sends := self.resends + max(0, self._told - 1) + more_resends:
             span.set_attribute(vocabulary.HTTP_REQUEST_RESEND_COUNT, sends)
         rate_limits.note_response(status, headers, host=self.host, token=self.token, body=body[:_SMALL], span=span)
-        self.note_body(body, span)
+        self._note_body(body, span)
 
-    def note_body(self, body: bytes, span: Span | None) -> None:
+    def _note_body(self, body: bytes, span: Span | None) -> None:
         """Note what a body of GraphQL says of rate limits."""
         is_graphql = self.url.partition("?")[0].endswith("/graphql")
         if is_graphql and len(body) <= _LARGE and any(word in body for word in _SAYS_LIMITS):
@@ -145,7 +140,7 @@ class Call:
         """Note what the body of a response says of rate limits, when the client span has ended."""
         if status in (403, 429):
             rate_limits.note_response(status, headers, host=self.host, token=self.token, body=body[:_SMALL], span=None)
-        self.note_body(body, None)
+        self._note_body(body, None)
 
     def _send_ended(self, status: int | None, error: BaseException | None) -> Span:
         """A span of one of several sends, begun when it was sent; still to be ended."""

@@ -71,14 +71,9 @@ def _wait_ahead(retry: Retry, response: BaseHTTPResponse | None) -> Any:
     if seconds <= 0:
         return None
     if response is not None and response.status in (403, 429):
-        return waits.rate_limit_wait(seconds, _refusal(response))
+        refused = read_response(response.status, response.headers, time.time()).refused
+        return waits.rate_limit_wait(seconds, refused or "secondary")  # its body is gone, and it was no other 403
     return waits.retry_wait(seconds, "server" if response is not None else "connection")
-
-
-def _refusal(response: BaseHTTPResponse) -> str:
-    """Return the kind of limit that a retried response was about. Its body is gone, and it was no other 403."""
-    told = read_response(response.status, response.headers, time.time())
-    return told.refused or "secondary"
 
 
 def _visible_increment(patch: Patch, original: Any) -> Any:

@@ -12,58 +12,27 @@ ANY: Final = "/*"
 """The route of whatever has more kinds of paths than can be told apart."""
 
 _FOLLOWS: Final = {
-    "apps": "{app}",
-    "artifacts": "{id}",
-    "assets": "{id}",
-    "assignees": "{username}",
-    "blobs": "{sha}",
-    "branches": "{branch}",
-    "check-runs": "{id}",
-    "check-suites": "{id}",
-    "codes_of_conduct": "{key}",
-    "collaborators": "{username}",
-    "comments": "{id}",
-    "commits": "{ref}",
-    "deployments": "{id}",
-    "discussions": "{number}",
-    "enterprises": "{enterprise}",
-    "environments": "{environment}",
-    "following": "{username}",
-    "gists": "{id}",
-    "hooks": "{id}",
-    "installations": "{id}",
-    "invitations": "{id}",
-    "issues": "{number}",
-    "jobs": "{id}",
-    "keys": "{id}",
-    "labels": "{name}",
-    "licenses": "{license}",
-    "members": "{username}",
-    "memberships": "{username}",
-    "milestones": "{number}",
-    "organizations": "{id}",
-    "orgs": "{org}",
-    "outside_collaborators": "{username}",
-    "projects": "{id}",
-    "public_members": "{username}",
-    "pulls": "{number}",
-    "releases": "{id}",
-    "repositories": "{id}",
-    "reviews": "{id}",
-    "rulesets": "{id}",
-    "runners": "{id}",
-    "runs": "{id}",
-    "secrets": "{name}",
-    "schema": "{name}",
-    "statuses": "{sha}",
-    "tags": "{tag}",
-    "teams": "{team}",
-    "templates": "{name}",
-    "threads": "{id}",
-    "trees": "{sha}",
-    "users": "{username}",
-    "variables": "{name}",
-    "workflows": "{id}",
+    word: name
+    for name, words in {
+        "{id}": "artifacts assets check-runs check-suites comments deployments gists hooks installations invitations "
+        "jobs keys organizations projects releases repositories reviews rulesets runners runs threads workflows",
+        "{username}": "assignees collaborators following members memberships outside_collaborators public_members "
+        "users",
+        "{name}": "labels schema secrets templates variables",
+        "{number}": "discussions issues milestones pulls",
+        "{sha}": "blobs statuses trees",
+        "{app}": "apps",
+        "{branch}": "branches",
+        "{enterprise}": "enterprises",
+        "{environment}": "environments",
+        "{key}": "codes_of_conduct",
+        "{license}": "licenses",
+        "{org}": "orgs",
+        "{ref}": "commits",
+        "{tag}": "tags",
+        "{team}": "teams",
+    }.items()
+    for word in words.split()
 }
 """Names for what follows these words in the paths of GitHub's API (docs.github.com/rest)."""
 _OWNER_AND_REPO: Final = frozenset(("networks", "repos", "starred", "subscriptions"))
@@ -71,11 +40,7 @@ _OWNER_AND_REPO: Final = frozenset(("networks", "repos", "starred", "subscriptio
 _TO_THE_END: Final = {
     "compare": "{basehead}",
     "contents": "{path}",
-    "matching-refs": "{ref}",
-    "ref": "{ref}",
-    "refs": "{ref}",
-    "tarball": "{ref}",
-    "zipball": "{ref}",
+    **dict.fromkeys(("matching-refs", "ref", "refs", "tarball", "zipball"), "{ref}"),
 }
 """Behind these words all the rest is one value, slashes and all."""
 _WORDS: Final = {
@@ -167,10 +132,8 @@ class Routes:
 
     def route(self, host: str, path: str, *, is_github: bool = False) -> str:
         """The route of a path at a host. `is_github` says that a host of any other name is a GitHub server."""
-        if is_github or is_github_host(host) or _looks_like_github(path):
-            route = github_route(path)
-        else:
-            route = plain_route(path)
+        is_github = is_github or is_github_host(host) or path.startswith(("/repos/", "/repositories/", "/api/v3/"))
+        route = github_route(path) if is_github else plain_route(path)
         known = self._known.get(host)
         if known is None:
             if len(self._known) >= self._most_hosts:
@@ -186,7 +149,3 @@ class Routes:
 def is_github_host(host: str) -> bool:
     """Return whether GitHub's API is known to be there."""
     return _GITHUB.fullmatch(host) is not None
-
-
-def _looks_like_github(path: str) -> bool:
-    return path.startswith(("/repos/", "/repositories/", "/api/v3/"))

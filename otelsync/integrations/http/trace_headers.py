@@ -61,10 +61,6 @@ class GuardedPropagator(TextMapPropagator):
 
     It sees the client spans of every instrumentation, since all of them inject while their span is current. Messages
     to a broker, and what the program injects itself, are as before.
-
-    Args:
-        guarded: What injects and extracts.
-        hosts: Which hosts may learn of a trace.
     """
 
     def __init__(self, guarded: TextMapPropagator, hosts: TrustedHosts) -> None:

@@ -11,24 +11,10 @@ from otelsync.redaction import REDACTED
 
 SIGNATURES: Final = frozenset(
     (
-        "apikey",
-        "assertion",
-        "auth",
-        "awsaccesskeyid",
-        "client_assertion",
-        "code",
-        "id_token",
-        "jwt",
-        "key",
-        "otp",
-        "sessionid",
-        "sig",
-        "signature",
-        "x-amz-credential",
-        "x-amz-security-token",
-        "x-amz-signature",
-        "x-goog-credential",
-        "x-goog-signature",
+        *("apikey", "auth", "jwt", "key", "otp", "sessionid"),
+        *("assertion", "client_assertion", "code", "id_token"),  # OAuth 2.0 and OpenID Connect
+        *("awsaccesskeyid", "sig", "signature", "x-amz-credential", "x-amz-security-token", "x-amz-signature"),
+        *("x-goog-credential", "x-goog-signature"),
     )
 )
 """Query parameters that let whoever has the URL in, beside those whose names say that they are secrets."""

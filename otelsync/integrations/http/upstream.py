@@ -1,9 +1,9 @@
-"""OpenTelemetry's stable HTTP conventions, for an instrumentation that asks once, when it is switched on."""
+"""OpenTelemetry's own instrumentation of an HTTP client, switched on by ours: its conventions and its hooks."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,3 +35,15 @@ def stable_http_conventions() -> Iterator[None]:
         yield
     finally:
         modes[http] = before
+
+
+def then(ours: Callable[..., object], theirs: Callable[..., object] | None) -> Callable[..., object]:
+    """A hook that does our part and then that of the user, if there is one."""
+    if theirs is None:
+        return ours
+
+    def both(*args: Any) -> None:
+        ours(*args)
+        theirs(*args)
+
+    return both
