@@ -91,6 +91,15 @@ sync.repo acme/billing-api                                 [success]
     GET                                                    status_code=200"""
         )
 
+    @pytest.mark.parametrize(("given", "named"), [(2, {}), (1, {"url"}), (0, {"verb", "url"})], ids=str)
+    def test_however_its_arguments_are_given(self, recorded: Recorded, given: int, named: set[str]) -> None:
+        """The verb and the address may be named or not."""
+        asked = {"verb": "GET", "url": f"/repos/{ACME}"}
+        with double() as server, client(server) as hub:
+            positional, options = list(asked.values())[:given], {key: asked[key] for key in named}
+            hub.requester.requestJsonAndCheck(*positional, **options)
+        assert recorded.spans[0].name == "sync.api GET /repos/{owner}/{repo}"
+
     def test_inside_an_api_call_it_is_part_of_it(self, recorded: Recorded) -> None:
         """The caller's name stays the only one."""
         with double() as server, client(server) as hub, otelsync.api_call("get_repository"):

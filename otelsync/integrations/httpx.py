@@ -76,6 +76,7 @@ def _then_async(ours: Callable[..., object], theirs: Callable[..., Awaitable[Any
 
 @harmless
 def _begun(span: Span, request: RequestInfo) -> None:
+    _latest.set(None)
     sends = _sends.get()
     credentials = request.headers.get("Authorization", "") if request.headers is not None else ""
     resends = sends.count if sends is not None else 0

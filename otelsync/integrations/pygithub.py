@@ -91,8 +91,8 @@ def _within_api_call(patch: Patch, original: Any, *, is_graphql: bool) -> Any:
 def _api_call(requester: Requester, is_graphql: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stage:
     if is_graphql:
         return api_call("POST /graphql", kind="graphql")
-    verb, url = (*args, kwargs.get("verb"), kwargs.get("url"))[:2] if args else (kwargs["verb"], kwargs["url"])
-    return api_call(f"{verb} {github_route(_path(requester, str(url)))}", kind="rest")
+    given = dict(zip(("verb", "url"), args, strict=False)) | kwargs
+    return api_call(f"{given['verb']} {github_route(_path(requester, str(given['url'])))}", kind="rest")
 
 
 def _path(requester: Requester, url: str) -> str:
