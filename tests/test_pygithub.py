@@ -98,7 +98,7 @@ sync.repo acme/billing-api                                 [success]
         with double() as server, client(server) as hub:
             positional, options = list(asked.values())[:given], {key: asked[key] for key in named}
             hub.requester.requestJsonAndCheck(*positional, **options)
-        assert recorded.spans[0].name == "sync.api GET /repos/{owner}/{repo}"
+        assert recorded.span("sync.api GET /repos/{owner}/{repo}").ended
 
     def test_inside_an_api_call_it_is_part_of_it(self, recorded: Recorded) -> None:
         """The caller's name stays the only one."""
