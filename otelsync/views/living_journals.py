@@ -7,7 +7,7 @@ left out.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +35,6 @@ class _Series:
         self._cursor = 0
         self._sequence = -1
         """Of the last file that was read."""
-        self.over = False
-        """True if nothing can come any more."""
 
     def close(self) -> None:
         """Close its file."""
@@ -53,8 +51,8 @@ class _Series:
 
     def look(self, segments: list[SegmentName]) -> bool:
         """Read what has come since; False if some of it was shipped and deleted before it was read."""
-        if self.over:
-            return True
+        if not self.now.alive:
+            return True  # nothing can come any more
         self._read()
         for segment in segments:
             if segment.sequence <= self._sequence:
@@ -94,21 +92,15 @@ class _Series:
             alive = process_alive(reader.header)
         self.now.alive = alive
         if not alive:
-            self.over = True
             self.close()
 
 
 class LivingJournals:
-    """The processes that record into some directories.
-
-    Args:
-        directories: Which journal directories there are at each moment.
-    """
+    """The processes that record into some directories: those that there are at each moment."""
 
     def __init__(self, directories: Callable[[], Sequence[Path]]) -> None:
         self._directories = directories
         self._series: dict[tuple[Path, str], _Series] = {}
-        self._gone: list[tuple[Path, str]] = []
 
     def close(self) -> None:
         """Close all files."""
@@ -118,25 +110,21 @@ class LivingJournals:
 
     def look(self) -> list[ProcessNow]:
         """Return what the processes are doing at this moment, the living and those whose journals are still there."""
+        gone: list[tuple[Path, str]] = []
         for directory in self._directories():
             listed = list_segments(directory)
             latest = heapq.nlargest(MOST_PROCESSES, listed, key=lambda name: _changed(directory, listed[name][-1]))
-            known = [name for place, name in self._series if place == directory and name in listed]
+            known = [name for place, name in self._series if place == directory]
             for name in dict.fromkeys([*latest, *known]):
-                self._look_at(directory, name, listed[name])
-            self._read_gone(directory, listed)
+                if name in listed:
+                    self._look_at(directory, name, listed[name])
+                else:  # all its files have been shipped and deleted: it is read to its end, for the last time
+                    self._series[directory, name].look([])
+                    gone.append((directory, name))
         seen = [series.now for series in self._series.values()]
-        for key in self._gone:
+        for key in gone:
             self._series.pop(key).close()
-        self._gone.clear()
         return seen
-
-    def _read_gone(self, directory: Path, listed: Container[str]) -> None:
-        """Read to their end those whose files have all been shipped and deleted; it is the last time."""
-        for key, series in self._series.items():
-            if key[0] == directory and key[1] not in listed:
-                series.look([])
-                self._gone.append(key)
 
     def _look_at(self, directory: Path, name: str, segments: list[SegmentName]) -> None:
         series = self._series.get((directory, name))
