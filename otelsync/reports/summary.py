@@ -13,7 +13,7 @@ import orjson
 
 from otelsync.reports.failures import logged_events
 from otelsync.reports.figures import Group, Items, Journal, Retries, Rows, Summary
-from otelsync.reports.paths import file_names
+from otelsync.reports.folder import file_names
 from otelsync.reports.reading import MOST_GROUPS, Reading, group_name
 from otelsync.reports.reconciliation import discrepancies
 from otelsync.reports.sweep import steps
