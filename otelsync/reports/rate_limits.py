@@ -10,7 +10,7 @@ from otelsync import vocabulary
 from otelsync.reports.figures import RateLimit, Wait
 from otelsync.reports.sweep import Step
 from otelsync.reports.tally import OTHER, bounded, whole
-from otelsync.reports.time_spent import WAITS
+from otelsync.reports.time_spent import WAITS, nanoseconds
 
 _SEEN: Final = vocabulary.SYNC_RATE_LIMIT_REMAINING
 _MOST: Final = 50
@@ -64,10 +64,10 @@ class RateLimits:
         attributes = step.attributes
         if step.name == vocabulary.SYNC_RETRY_WAIT:
             kind = f"retry ({bounded(attributes.get(vocabulary.SYNC_RETRY_REASON, 'unknown'), 40)})"
-            planned = _nanoseconds(attributes.get(vocabulary.SYNC_RETRY_PLANNED_SECONDS))
+            planned = nanoseconds(attributes.get(vocabulary.SYNC_RETRY_PLANNED_SECONDS))
         else:
             kind = bounded(attributes.get(vocabulary.SYNC_RATE_LIMIT_KIND, "unknown"), 40)
-            planned = _nanoseconds(attributes.get(vocabulary.SYNC_RATE_LIMIT_PLANNED_SECONDS))
+            planned = nanoseconds(attributes.get(vocabulary.SYNC_RATE_LIMIT_PLANNED_SECONDS))
         kind = kind if kind in self._waits or len(self._waits) < _MOST else OTHER
         took = step.duration_ns
         known = self._waits.get(kind, Wait(kind, 0, 0, 0, 0))
@@ -78,12 +78,6 @@ class RateLimits:
 
 def _count(attributes: Mapping[str, Any], key: str) -> int | None:
     return whole(attributes[key]) if key in attributes else None
-
-
-def _nanoseconds(seconds: object) -> int:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
-        return 0
-    return int(seconds * 1e9)
 
 
 def _instant(reset: object) -> int | None:

@@ -7,9 +7,9 @@ from heapq import heappush, heappushpop
 from typing import Any, Final
 
 from otelsync import vocabulary
-from otelsync.reports.figures import NOTHING, Group, Item, Items, Operation
+from otelsync.reports.figures import Group, Item, Items, Operation
 from otelsync.reports.sweep import CLIENT, STATUS_ERROR, Step
-from otelsync.reports.time_spent import CATEGORIES, WAITS, category, queued_ns
+from otelsync.reports.time_spent import CATEGORIES, WAITS, category, nanoseconds
 from otelsync.vocabulary import ACTIONS
 
 MOST_FAILED: Final = 100
@@ -67,7 +67,8 @@ class Tally:
         elif name.startswith(REPO):
             self._repo(step, took)
         else:
-            self._time["queue"] += queued_ns(step.attributes)
+            # Before a task began; no span covers it.
+            self._time["queue"] += nanoseconds(step.attributes.get(vocabulary.SYNC_QUEUE_WAIT_SECONDS))
             self.resent += _was_sent_again(step)
 
     def group(self, name: str, recorded: Items | None = None) -> Group:
@@ -159,8 +160,6 @@ def _was_sent_again(step: Step) -> bool:
 
 def own_items(step: Step) -> Items:
     """Return what a stage has counted beyond the stages below it, so that the sum over all counts everything once."""
-    if not step.has_counts:
-        return NOTHING
     items = items_of(step.attributes)
     outer = step.parent
     while outer is not None and not outer.has_counts:
