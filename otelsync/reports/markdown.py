@@ -10,13 +10,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from otelsync.reports.comparison import MOST_GROUPS, differences
-from otelsync.reports.figures import Group, Summary, items_line, took
+from otelsync.reports.comparison import MOST_GROUPS
+from otelsync.reports.figures import Group, Summary, items_line
 from otelsync.reports.page import templates
 from otelsync.reports.time_spent import TITLES
 from otelsync.text.printable import printable
-from otelsync.text.quantities import duration, timestamp
-from otelsync.vocabulary import ACTIONS
+from otelsync.text.quantities import duration
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -60,15 +59,11 @@ def _environment() -> Environment:
     environment = templates().overlay(autoescape=False)
     environment.filters = environment.filters | {
         "arrow": _arrow,
-        "differences": differences,
         "items_line": items_line,
         "text": text,
-        "timestamp": timestamp,
-        "took": took,
     }
     environment.globals = environment.globals | {
         "duration": duration,
-        "counts": ("fetched", *ACTIONS),
         "most_changed": MOST_GROUPS,
         "sources": _SOURCES,
         "titles": TITLES,
