@@ -12,7 +12,6 @@ from otelsync.reports.sweep import Step
 from otelsync.reports.tally import OTHER, bounded, whole
 from otelsync.reports.time_spent import WAITS, nanoseconds
 
-_SEEN: Final = vocabulary.SYNC_RATE_LIMIT_REMAINING
 _MOST: Final = 50
 _EPOCH_LIMIT: Final = 1 << 33
 """Seconds: the year 2242. A reset beyond is no time."""
@@ -29,7 +28,7 @@ class RateLimits:
         """Take in a span."""
         if step.name in WAITS:
             self._wait(step)
-        elif _SEEN in step.attributes:
+        elif vocabulary.SYNC_RATE_LIMIT_REMAINING in step.attributes:
             self._observe(step)
 
     def limits(self) -> tuple[RateLimit, ...]:
@@ -42,11 +41,8 @@ class RateLimits:
 
     def _observe(self, step: Step) -> None:
         attributes = step.attributes
-        resource = " ".join(
-            bounded(attributes[key], 60)
-            for key in (vocabulary.SYNC_RATE_LIMIT_RESOURCE, vocabulary.SYNC_RATE_LIMIT_TOKEN)
-            if attributes.get(key)
-        )
+        names = map(attributes.get, (vocabulary.SYNC_RATE_LIMIT_RESOURCE, vocabulary.SYNC_RATE_LIMIT_TOKEN))
+        resource = " ".join(bounded(name, 60) for name in names if name)
         key = resource if resource in self._seen or len(self._seen) < _MOST else OTHER
         remaining = _count(attributes, vocabulary.SYNC_RATE_LIMIT_REMAINING)
         known = self._seen.get(key)

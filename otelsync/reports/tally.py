@@ -10,7 +10,7 @@ from otelsync import vocabulary
 from otelsync.reports.figures import Group, Item, Items, Operation
 from otelsync.reports.sweep import CLIENT, STATUS_ERROR, Step
 from otelsync.reports.time_spent import CATEGORIES, WAITS, category, nanoseconds
-from otelsync.vocabulary import ACTIONS
+from otelsync.vocabulary import ACTIONS, NAMED_API, NAMED_REPO, SYNC_PR
 
 MOST_FAILED: Final = 100
 """Failed pull requests that are named, of each group."""
@@ -20,9 +20,6 @@ MOST_NAMES: Final = 100
 MOST_REPOS: Final = 50
 OTHER: Final = "(other)"
 
-PR: Final = vocabulary.SYNC_PR
-REPO: Final = vocabulary.NAMED_REPO
-API: Final = vocabulary.NAMED_API
 _WORST_FIRST: Final = ("interrupted", "running", "failure", "cancelled", "partial", "success")
 
 
@@ -58,13 +55,13 @@ class Tally:
         if step.end_ns > self._last_ns:
             self._last_ns = step.end_ns
         name = step.name
-        if name == PR:
+        if name == SYNC_PR:
             self._pull_request(step, took)
         elif name in WAITS:
             self.waited_ns += took
-        elif name.startswith(API):
+        elif name.startswith(NAMED_API):
             self.resent += max(whole(step.attributes.get(vocabulary.SYNC_API_ATTEMPTS)) - 1, 0)
-        elif name.startswith(REPO):
+        elif name.startswith(NAMED_REPO):
             self._repo(step, took)
         else:
             # Before a task began; no span covers it.
@@ -73,7 +70,7 @@ class Tally:
 
     def group(self, name: str, recorded: Items | None = None) -> Group:
         """The figures. `recorded`: what the last record of progress says."""
-        calls = [figures for called, figures in self.names.items() if called.startswith(API)]
+        calls = [figures for called, figures in self.names.items() if called.startswith(NAMED_API)]
         items, source = self._items(recorded or Items())
         return Group(
             name=name,
@@ -98,7 +95,7 @@ class Tally:
         name = step.name
         figures = self.names.get(name)
         if figures is None:
-            name = name if len(self.names) < MOST_NAMES else API + OTHER if name.startswith(API) else OTHER
+            name = name if len(self.names) < MOST_NAMES else NAMED_API + OTHER if name.startswith(NAMED_API) else OTHER
             figures = self.names.setdefault(name, [0, 0, 0, 0, 0])
         figures[0] += 1
         figures[1] += step.status == STATUS_ERROR
@@ -119,7 +116,7 @@ class Tally:
             heappushpop(self._slowest, (took, -self._seen, item_of(step)))
 
     def _repo(self, step: Step, took: int) -> None:
-        name = bounded(step.name.removeprefix(REPO))
+        name = bounded(step.name.removeprefix(NAMED_REPO))
         outcome = "running" if step.running else bounded(step.outcome, 20)
         if outcome in ("running", "interrupted"):
             self.is_whole = False

@@ -7,7 +7,9 @@ left out.
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -113,7 +115,9 @@ class LivingJournals:
         gone: list[tuple[Path, str]] = []
         for directory in self._directories():
             listed = list_segments(directory)
-            latest = heapq.nlargest(MOST_PROCESSES, listed, key=lambda name: _changed(directory, listed[name][-1]))
+            # By when each began a file last; a mapped file's own time of change tells no more.
+            begun = {name: _status(directory, segments[-1]).st_mtime for name, segments in listed.items()}
+            latest = heapq.nlargest(MOST_PROCESSES, listed, key=begun.__getitem__)
             known = [name for place, name in self._series if place == directory]
             for name in dict.fromkeys([*latest, *known]):
                 if name in listed:
@@ -134,7 +138,9 @@ class LivingJournals:
             series.close()
         for _ in range(_TRIES):
             # The checkpoint first: of a file that is deleted before it is read, it is too old, and so tried again.
-            checkpoint = _checkpoint(directory)
+            checkpoint = None
+            with suppress(CheckpointError):
+                checkpoint = checkpoints.load(directory)
             segments = list_segments(directory).get(name, [])
             self._series.pop((directory, name), None)
             if not segments:
@@ -151,32 +157,18 @@ class LivingJournals:
 def _worth_reading(directory: Path, segments: list[SegmentName]) -> list[SegmentName]:
     """The last files within the bound, and before them the first, where the run began."""
     last = [segments[-1]]
-    read = _size(directory, segments[-1]) + _size(directory, segments[0])
+    read = sum(_status(directory, segment).st_size for segment in (segments[0], segments[-1]))
     for segment in reversed(segments[1:-1]):
-        read += _size(directory, segment)
+        read += _status(directory, segment).st_size
         if read > MOST_BYTES:
             break
         last.insert(0, segment)
     return last if segments[0] in last else [segments[0], *last]
 
 
-def _size(directory: Path, segment: SegmentName) -> int:
+def _status(directory: Path, segment: SegmentName) -> os.stat_result:
+    """Return size and time of a file; of one that has vanished, zeros."""
     try:
-        return (directory / segment.name).stat().st_size
+        return (directory / segment.name).stat()
     except OSError:
-        return 0
-
-
-def _changed(directory: Path, segment: SegmentName) -> float:
-    """Return when its process began a file last; a mapped file's own time of change tells no more."""
-    try:
-        return (directory / segment.name).stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _checkpoint(directory: Path) -> Checkpoint | None:
-    try:
-        return checkpoints.load(directory)
-    except CheckpointError:
-        return None
+        return os.stat_result((0,) * 10)
