@@ -130,15 +130,8 @@ def _merged(events: Iterable[LoggedEvent]) -> list[LoggedEvent]:
     merged: dict[tuple[str, str, str], LoggedEvent] = {}
     for event in events:
         key = event.id, event.event, event.level
-        known = merged.get(key)
-        merged[key] = (
-            event
-            if known is None
-            else replace(
-                known,
-                count=known.count + event.count,
-                first_at_ns=min(known.first_at_ns, event.first_at_ns),
-                last_at_ns=max(known.last_at_ns, event.last_at_ns),
-            )
-        )
+        known = merged.setdefault(key, event)
+        if known is not event:
+            first, last = min(known.first_at_ns, event.first_at_ns), max(known.last_at_ns, event.last_at_ns)
+            merged[key] = replace(known, count=known.count + event.count, first_at_ns=first, last_at_ns=last)
     return [*merged.values()]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 from otelsync.reports.comparison import MOST_GROUPS
 from otelsync.reports.figures import Group, Summary, items_line
 from otelsync.reports.page import templates
-from otelsync.reports.time_spent import TITLES
 from otelsync.text.printable import printable
 from otelsync.text.quantities import duration
 
@@ -66,7 +65,6 @@ def _environment() -> Environment:
         "duration": duration,
         "most_changed": MOST_GROUPS,
         "sources": _SOURCES,
-        "titles": TITLES,
     }
     return environment
 

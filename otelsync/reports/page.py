@@ -10,12 +10,12 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from functools import cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from otelsync.reports.comparison import differences
 from otelsync.reports.figures import Summary, took
 from otelsync.reports.selection import Node
-from otelsync.reports.time_spent import CATEGORIES, TITLES, WAITS
+from otelsync.reports.time_spent import TITLES, WAITS
 from otelsync.store.spans import StoredSpan
 from otelsync.text.printable import printable
 from otelsync.text.quantities import counted, day_and_time, duration, timestamp
@@ -46,8 +46,6 @@ def page(summary: Summary, nodes: Sequence[Node]) -> Iterator[str]:
         style=style,
         script=script,
         waterfall=_Waterfall(summary, nodes),
-        cards=_cards(summary),
-        times=[*_times(summary)],
         most_groups=_MOST_GROUPS,
         occurrences=[(error.type, at) for error in summary.errors for at in error.occurrences][:_MOST_OCCURRENCES],
         shown=shown,
@@ -77,7 +75,13 @@ def templates() -> Environment:
         "timestamp": timestamp,
         "took": took,
     }
-    environment.globals |= {"counts": ("fetched", *ACTIONS), "outcomes": OUTCOMES, "wait_names": WAITS}
+    environment.globals |= {
+        "actions": ACTIONS,
+        "counts": ("fetched", *ACTIONS),
+        "outcomes": OUTCOMES,
+        "titles": TITLES,
+        "wait_names": WAITS,
+    }
     return environment
 
 
@@ -91,37 +95,6 @@ def _inline_hash(content: str) -> str:
     from markupsafe import Markup
 
     return Markup(f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'")  # base64
-
-
-class _Time(NamedTuple):
-    """A kind of work in the bar of times; `left` and `width` are in thousandths of the whole."""
-
-    kind: str
-    title: str
-    nanoseconds: int
-    left: float
-    width: float
-
-
-def _times(summary: Summary) -> Iterator[_Time]:
-    total = sum(summary.time_ns.values())
-    left = 0.0
-    for kind in CATEGORIES:
-        if summary.time_ns[kind]:
-            width = summary.time_ns[kind] * 1000 / total
-            yield _Time(kind, TITLES[kind], summary.time_ns[kind], left, width)
-            left += width
-
-
-def _cards(summary: Summary) -> Iterator[tuple[str, str]]:
-    items = summary.items
-    yield duration(summary.duration_ns), "took"
-    yield f"{items.fetched:,}", "fetched"
-    yield from ((f"{getattr(items, action):,}", action) for action in ACTIONS if getattr(items, action))
-    yield f"{summary.api_calls:,}", "API calls"
-    yield f"{summary.retries.resent:,}", "requests sent again"
-    yield took(summary.waited_ns), "waited"
-    yield f"{summary.error_count:,}", "error" if summary.error_count == 1 else "errors"
 
 
 class _Waterfall:

@@ -31,11 +31,10 @@ from otelsync.views.process_now import (
     text,
 )
 from otelsync.views.run_now import RUNNING, STUCK, WAITING, Place, Remaining, RunNow, StageNow, Wait
+from otelsync.vocabulary import NAMED_REPO, SYNC_RATE_LIMIT_WAIT
 
 STUCK_AFTER: Final = 300.0
 """Seconds without a record after which a run whose process lives counts as stuck."""
-REPO: Final = vocabulary.NAMED_REPO
-WAIT: Final = vocabulary.SYNC_RATE_LIMIT_WAIT
 _SECOND: Final = 1_000_000_000
 _FORGOTTEN: Final = 24 * 3600 * _SECOND
 """A dispatched run of which nothing was heard for so long is not listed any more. Nanoseconds."""
@@ -111,12 +110,12 @@ class InFlight:
             return None
 
     def _run(self, root: _Root, processes: list[ProcessNow], now_ns: int) -> RunNow:
-        parts = [process for process in processes if process.alive and _spans_of(process, root.sync_id)]
         told = [process for process in processes if root.trace_id in process.life]
         for process in processes:
             self._remember(root, process)
         progress = self._progress.get(root.sync_id, {})
-        places = tuple(place for process in parts for place in _places(process, root, now_ns, self._stuck_after))
+        alive = (process for process in processes if process.alive)
+        places = tuple(place for process in alive for place in _places(process, root, now_ns, self._stuck_after))
         last = max([root.last_ns, *(process.life[root.trace_id] for process in told)])
         states = {place.state for place in places} or {_state(None, last, now_ns, self._stuck_after)}
         state = states.pop() if len(states) == 1 else RUNNING
@@ -231,13 +230,10 @@ def _stored_end(store: sqlite3.Connection, sync_id: str, condition: str, wanted:
 # What a process is at
 
 
-def _spans_of(process: ProcessNow, sync_id: str) -> dict[str, OpenSpan]:
-    return {key: span for key, span in process.open.items() if span.sync_id == sync_id}
-
-
 def _places(process: ProcessNow, root: _Root, now_ns: int, stuck_after: int) -> list[Place]:
     """One for each repository, task or other stage that is open directly below the pipeline in this process."""
-    spans = {key: span for key, span in _spans_of(process, root.sync_id).items() if not span.name.startswith(PIPELINE)}
+    of_run = [span for span in process.open.values() if span.sync_id == root.sync_id]
+    spans = {span.span_id: span for span in of_run if not span.name.startswith(PIPELINE)}
     parents = {span.parent_id for span in spans.values()}
     by_top: dict[str, list[list[OpenSpan]]] = {}
     for span in spans.values():
@@ -257,10 +253,10 @@ def _chain(span: OpenSpan, spans: Mapping[str, OpenSpan]) -> list[OpenSpan]:
 
 def _place(process: ProcessNow, root: _Root, chains: list[list[OpenSpan]], now_ns: int, stuck_after: int) -> Place:
     # What works says more than what waits, and what began last more than what hangs around it.
-    chain = max(chains, key=lambda chain: (chain[-1].name != WAIT, chain[-1].start_ns))
+    chain = max(chains, key=lambda chain: (chain[-1].name != SYNC_RATE_LIMIT_WAIT, chain[-1].start_ns))
     wait = _wait(chain[-1])
-    stages = tuple(_stage(span, process, wait, now_ns) for span in chain if span.name != WAIT)
-    repo = next((span.name.removeprefix(REPO) for span in chain if span.name.startswith(REPO)), "")
+    stages = tuple(_stage(span, process, wait, now_ns) for span in chain if span.name != SYNC_RATE_LIMIT_WAIT)
+    repo = next((span.name.removeprefix(NAMED_REPO) for span in chain if span.name.startswith(NAMED_REPO)), "")
     task = next((span.name.removeprefix(RUN) for span in reversed(chain) if span.name.startswith(RUN)), "")
     last_item = process.last_items.get(root.trace_id)
     last_record = max(process.life.get(root.trace_id, 0), *(span.start_ns for span in chain))
@@ -285,7 +281,7 @@ def _stage(span: OpenSpan, process: ProcessNow, wait: Wait | None, now_ns: int) 
 
 
 def _wait(span: OpenSpan) -> Wait | None:
-    if span.name != WAIT:
+    if span.name != SYNC_RATE_LIMIT_WAIT:
         return None
     planned = span.attributes.get(vocabulary.SYNC_RATE_LIMIT_PLANNED_SECONDS)
     seconds = min(max(float(planned), 0.0), 1e9) if isinstance(planned, int | float) else 0.0
@@ -326,7 +322,7 @@ def _summed(parts: Iterable[Progress]) -> Progress | None:
     """The progress of all repositories together, each as it was told last; None if there is but one."""
     latest: dict[str, Progress] = {}
     for part in parts:
-        if part.kind == REPO.strip() and part.time_ns >= latest.get(part.repo, part).time_ns:
+        if part.kind == NAMED_REPO.strip() and part.time_ns >= latest.get(part.repo, part).time_ns:
             latest[part.repo] = part
     if len(latest) < 2:
         return None
