@@ -38,12 +38,10 @@ def group_markdown(summary: Summary, group: Group) -> str:
     return _rendered("group.md.jinja", summary=summary, group=group)
 
 
-def text(value: object, width: int | None = 200) -> str:
+def text(value: object, width: int = 200) -> str:
     """`value` in one line of Markdown, not at its beginning: in a cell, a heading, or behind other text.
 
-    Args:
-        value: Anything; what is not a string is shown as ``str`` does.
-        width: The most terminal cells, before what must be escaped is. None: no bound.
+    `width` is the most terminal cells, before what must be escaped is.
     """
     return _MARKUP.sub(r"\\\g<0>", printable(value, width)).strip()
 

@@ -249,10 +249,8 @@ class ProcessNow:
 
     def _name_service(self, resource: bytes) -> None:
         if not self.service and resource:
-            try:
+            with suppress(DecodeError, ValueError):
                 self.service = text(resource_attributes(resource).get(vocabulary.SERVICE_NAME))
-            except (DecodeError, ValueError):
-                self.service = ""
 
 
 def read_progress(trace_id: str, span: str, event: str, told: Mapping[str, object], time_ns: int) -> Progress:
