@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs_to_report import HOSTILE
 
-from otelsync.reports.paths import LONGEST, file_names, folder_name
+from otelsync.reports.folder import LONGEST, file_names, folder_name
 
 names = st.text(max_size=400) | st.sampled_from(HOSTILE) | st.from_regex(r"[A-Za-z]{1,3}[/.\-_ ][A-Za-z]{1,3}")
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from runs_to_report import HOSTILE
 
+from otelsync.reports.markdown import text
 from otelsync.reports.page import templates
-from otelsync.text import markdown as markdown_text
 from otelsync.text.printable import printable
 
 marked = st.text("\\`*_{}[]()<>#+-.!|~&$@:/\n\r\t\x1b wéb1", max_size=40)
@@ -37,7 +37,7 @@ class _Elements(HTMLParser):
 @given(texts)
 def test_markdown_text_reads_as_it_stands(value: str) -> None:
     """In a heading, a paragraph and a list it is text, to the letter, and nothing else."""
-    escaped = markdown_text.text(value)
+    escaped = text(value)
     for before, tags in (("# x ", ["h1"]), ("x ", ["p"]), ("- x ", ["ul", "li"])):
         rendered = _Elements(markdown.render(f"{before}{escaped} x"))
         assert rendered.tags == tags
@@ -47,8 +47,9 @@ def test_markdown_text_reads_as_it_stands(value: str) -> None:
 @given(st.lists(texts, min_size=2, max_size=4))
 def test_markdown_text_stays_in_its_cell(values: list[str]) -> None:
     """A table keeps its columns, whatever its cells hold."""
-    cells = [markdown_text.text(value) for value in values]
-    rendered = markdown.render("\n".join(markdown_text.table(["a"] * len(cells), [cells])))
+    cells = [text(value) for value in values]
+    table = (["a"] * len(cells), ["---"] * len(cells), cells)
+    rendered = markdown.render("\n".join(f"| {' | '.join(row)} |" for row in table))
     row = rendered.split("<tbody>")[1]
     assert row.count("<td>") == len(cells)
     assert _Elements(rendered).tags.count("tr") == 2
@@ -59,7 +60,7 @@ def test_markdown_text_stays_in_its_cell(values: list[str]) -> None:
 @given(texts)
 def test_markdown_text_is_no_link(value: str) -> None:
     """Neither a web address nor a mention is left as GitHub would find it."""
-    escaped = markdown_text.text(f"http://a.example www.b.example {value}")
+    escaped = text(f"http://a.example www.b.example {value}")
     assert "://" not in escaped.replace("\\://", "")
     assert "www." not in escaped.lower().replace("www\\.", "")
 
@@ -79,5 +80,5 @@ def test_html_text_reads_as_it_stands(value: str) -> None:
 
 def test_text_is_bounded() -> None:
     """A megabyte becomes as much as a line holds."""
-    assert len(markdown_text.text("*" * 1_000_000)) <= 400
+    assert len(text("*" * 1_000_000)) <= 400
     assert len(as_html("<" * 1_000_000)) <= 800

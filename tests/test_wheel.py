@@ -62,6 +62,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     extension = {name for name in names if re.fullmatch(r"otelsync/journal/_native\.[\w.-]+\.so", name)}
     assert len(extension) <= 1
     templates = {f"{name}.html.jinja" for name in ("page", "summary", "tables", "waterfall")} | {"page.css", "page.js"}
+    templates |= {f"{name}.md.jinja" for name in ("group", "sections", "summary")}
     others = {"py.typed", "journal/_native.pyi", *(f"reports/templates/{name}" for name in templates)}
     assert names - extension == modules | {"pytest_otelsync.py"} | info | {f"otelsync/{name}" for name in others}
     assert metadata["License-Expression"] == "Apache-2.0"

@@ -116,30 +116,19 @@ class RunReports:
 
     def _go_on(self, *, at_once: bool = False) -> None:
         with self._lock:
-            failure = self._collect()
-            names = self._take(at_once) if self._process is None else []
-            if names:
-                failure = self._start(names) or failure
+            failure = None if self._process is None else self._process.failure()
+            if failure is not None:
+                self._process = None
+            now = time.monotonic()
+            ripe = [sync_id for sync_id, due in self._due.items() if at_once or due.is_settled(now)]
+            if ripe and self._process is None:
+                failure = self._start([self._due.pop(sync_id).name for sync_id in ripe]) or failure
         if failure and self._is_first("failed"):
             _log.warning(
                 "a report could not be made: %s; `otelsync report` makes it by hand, OTELSYNC_REPORTS_DIR names another"
                 " place for all of them, and with OTELSYNC_REPORTS=off there are none",
                 failure,
             )
-
-    def _collect(self) -> str:
-        """See whether the process has ended. Returns why it failed; empty if it did not."""
-        failure = None if self._process is None else self._process.failure()
-        if failure is None:
-            return ""
-        self._process = None
-        return failure
-
-    def _take(self, at_once: bool) -> list[str]:
-        """The runs whose turn it is."""
-        now = time.monotonic()
-        ripe = [sync_id for sync_id, due in self._due.items() if at_once or due.is_settled(now)]
-        return [self._due.pop(sync_id).name for sync_id in ripe]
 
     def _start(self, names: list[str]) -> str:
         """Begin their reports. Returns why that cannot be; empty if it can."""

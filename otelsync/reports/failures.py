@@ -31,9 +31,9 @@ class Failures:
         self.count = 0
         self.recovered = 0
         """Requests that failed, in a stage that did not."""
-        self._counts: Counter[str] = Counter()
         self._messages: dict[str, str] = {}
         self._stages: dict[str, Counter[str]] = {}
+        """Errors by type, and by the span in which they arose."""
         self._occurrences: dict[str, list[Occurrence]] = {}
 
     def add(self, step: Step) -> None:
@@ -45,9 +45,8 @@ class Failures:
             return
         self.count += 1
         kind = error_type(step)
-        if kind not in self._counts and len(self._counts) >= MOST_TYPES:
+        if kind not in self._stages and len(self._stages) >= MOST_TYPES:
             kind = OTHER
-        self._counts[kind] += 1
         self._messages.setdefault(kind, bounded(step.status_message))
         stages = self._stages.setdefault(kind, Counter())
         name = bounded(step.name, 100)
@@ -63,12 +62,12 @@ class Failures:
         return tuple(
             ErrorType(
                 type=kind,
-                count=count,
+                count=stages.total(),
                 message=self._messages[kind],
-                stages=dict(self._stages[kind].most_common()),
+                stages=dict(stages.most_common()),
                 occurrences=tuple(logged.get(at.span_id, at) for at in self._occurrences[kind]),
             )
-            for kind, count in sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
+            for kind, stages in sorted(self._stages.items(), key=lambda item: (-item[1].total(), item[0]))
         )
 
 
@@ -130,15 +129,8 @@ def _merged(events: Iterable[LoggedEvent]) -> list[LoggedEvent]:
     merged: dict[tuple[str, str, str], LoggedEvent] = {}
     for event in events:
         key = event.id, event.event, event.level
-        known = merged.get(key)
-        merged[key] = (
-            event
-            if known is None
-            else replace(
-                known,
-                count=known.count + event.count,
-                first_at_ns=min(known.first_at_ns, event.first_at_ns),
-                last_at_ns=max(known.last_at_ns, event.last_at_ns),
-            )
-        )
+        known = merged.setdefault(key, event)
+        if known is not event:
+            first, last = min(known.first_at_ns, event.first_at_ns), max(known.last_at_ns, event.last_at_ns)
+            merged[key] = replace(known, count=known.count + event.count, first_at_ns=first, last_at_ns=last)
     return [*merged.values()]

@@ -7,15 +7,15 @@ nothing but its own style and script, by their hashes. So there are no ``style``
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from otelsync.reports.comparison import differences
-from otelsync.reports.figures import Group, Occurrence, Summary, took
+from otelsync.reports.figures import Summary, took
 from otelsync.reports.selection import Node
-from otelsync.reports.time_spent import CATEGORIES, TITLES, WAITS
+from otelsync.reports.time_spent import TITLES, WAITS
 from otelsync.store.spans import StoredSpan
 from otelsync.text.printable import printable
 from otelsync.text.quantities import counted, day_and_time, duration, timestamp
@@ -36,12 +36,7 @@ _TICKS: Final = 4
 
 
 def page(summary: Summary, nodes: Sequence[Node]) -> Iterator[str]:
-    """Return ``waterfall.html`` in pieces.
-
-    Args:
-        summary: The figures.
-        nodes: What the waterfall shows; see `otelsync.reports.selection`.
-    """
+    """Return ``waterfall.html`` in pieces. `nodes`: the lines of the waterfall; see `otelsync.reports.selection`."""
     environment = templates()
     style, script = (environment.loader.get_source(environment, name)[0] for name in ("page.css", "page.js"))  # type: ignore[union-attr]
     shown = {node.span.span_id for node in _walk(nodes) if node.span is not None}
@@ -51,8 +46,9 @@ def page(summary: Summary, nodes: Sequence[Node]) -> Iterator[str]:
         style=style,
         script=script,
         waterfall=_Waterfall(summary, nodes),
-        differences=[] if summary.previous is None else differences(summary, summary.previous),
-        **_tables(summary, shown),
+        most_groups=_MOST_GROUPS,
+        occurrences=[(error.type, at) for error in summary.errors for at in error.occurrences][:_MOST_OCCURRENCES],
+        shown=shown,
     )
 
 
@@ -71,12 +67,21 @@ def templates() -> Environment:
     environment.filters |= {
         "counted": counted,
         "day_and_time": day_and_time,
+        "differences": differences,
         "duration": duration,
         "inline_hash": _inline_hash,
         "number": "{:,}".format,
         "text": _text,
+        "timestamp": timestamp,
+        "took": took,
     }
-    environment.globals |= {"outcomes": OUTCOMES, "wait_names": WAITS}
+    environment.globals |= {
+        "actions": ACTIONS,
+        "counts": ("fetched", *ACTIONS),
+        "outcomes": OUTCOMES,
+        "titles": TITLES,
+        "wait_names": WAITS,
+    }
     return environment
 
 
@@ -90,114 +95,6 @@ def _inline_hash(content: str) -> str:
     from markupsafe import Markup
 
     return Markup(f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'")  # base64
-
-
-class _Time(NamedTuple):
-    """A kind of work in the bar of times; `left` and `width` are in thousandths of the whole."""
-
-    kind: str
-    title: str
-    nanoseconds: int
-    left: float
-    width: float
-
-
-def _times(summary: Summary) -> Iterator[_Time]:
-    total = sum(summary.time_ns.values())
-    left = 0.0
-    for kind in CATEGORIES:
-        if summary.time_ns[kind]:
-            width = summary.time_ns[kind] * 1000 / total
-            yield _Time(kind, TITLES[kind], summary.time_ns[kind], left, width)
-            left += width
-
-
-def _tables(summary: Summary, shown: Collection[str]) -> dict[str, Any]:
-    """Return the rows of the summary's tables. `shown`: ids of the spans that can be linked to."""
-    occurrences = [(error.type, at) for error in summary.errors for at in error.occurrences]
-    return {
-        "cards": [*_cards(summary)],
-        "times": [*_times(summary)],
-        "discrepancies": [(_text(one.what), f"{one.expected:,}", f"{one.found:,}") for one in summary.discrepancies],
-        "group_head": (
-            _text(summary.group_by, 60),
-            "status",
-            "fetched#",
-            *(f"{action}#" for action in ACTIONS),
-            *("API calls#", "time#", "waited#"),
-        ),
-        "groups": [*_groups(summary)],
-        "errors": [
-            (
-                _text(error.type, 80),
-                f"{error.count:,}",
-                ", ".join(f"{_text(name, 60)} ({count:,})" for name, count in [*error.stages.items()][:3]),
-                _text(error.message),
-            )
-            for error in summary.errors
-        ],
-        "occurrences": [_occurrence(kind, at, shown) for kind, at in occurrences[:_MOST_OCCURRENCES]],
-        "rate_limits": [
-            (
-                _text(limit.resource or "all requests", 80),
-                *("" if value is None else f"{value:,}" for value in (limit.limit, limit.remaining, limit.lowest)),
-                "" if limit.reset_at_ns is None else day_and_time(limit.reset_at_ns),
-            )
-            for limit in summary.rate_limits
-        ],
-        "waits": [
-            (
-                _text(wait.kind, 60),
-                f"{wait.count:,}",
-                *(duration(value) for value in (wait.planned_ns, wait.actual_ns, wait.longest_ns)),
-            )
-            for wait in summary.waits
-        ],
-    }
-
-
-def _cards(summary: Summary) -> Iterator[tuple[str, str]]:
-    items = summary.items
-    yield duration(summary.duration_ns), "took"
-    yield f"{items.fetched:,}", "fetched"
-    yield from ((f"{getattr(items, action):,}", action) for action in ACTIONS if getattr(items, action))
-    yield f"{summary.api_calls:,}", "API calls"
-    yield f"{summary.retries.resent:,}", "requests sent again"
-    yield took(summary.waited_ns), "waited"
-    yield f"{summary.error_count:,}", "error" if summary.error_count == 1 else "errors"
-
-
-def _groups(summary: Summary) -> Iterator[Sequence[object]]:
-    from markupsafe import Markup
-
-    for group in summary.groups[:_MOST_GROUPS]:
-        yield _group(Markup('<a href="{}">{}</a>').format(_text(group.file), _text(group.name, 80)), group)
-    if len(summary.groups) > _MOST_GROUPS:
-        yield [f"and {len(summary.groups) - _MOST_GROUPS:,} more", *[""] * 10]
-    yield _group("all", summary)
-
-
-def _group(name: str, figures: Group | Summary) -> Sequence[object]:
-    badge = templates().get_template("tables.html.jinja").module.badge  # type: ignore[attr-defined]
-    counts = (figures.items.fetched, *(getattr(figures.items, action) for action in ACTIONS), figures.api_calls)
-    times = (took(figures.duration_ns), took(figures.waited_ns))
-    return [name, badge(figures.outcome), *(f"{number:,}" for number in counts), *times]
-
-
-def _occurrence(kind: str, at: Occurrence, shown: Collection[str]) -> Sequence[object]:
-    from markupsafe import Markup
-
-    mono = Markup('<span class="mono">{}</span>').format
-    span = mono(_text(at.span_id))
-    return (
-        _text(kind, 80),
-        _text(" #".join(part for part in (at.repo, at.change) if part), 100),
-        Markup('{} <span class="soft">{}</span>').format(_text(at.log, 100), timestamp(at.logged_at_ns))
-        if at.log
-        else "",
-        Markup('<a href="#s-{}">{}</a>').format(_text(at.span_id), span) if at.span_id in shown else span,
-        mono(_text(at.trace_id)),
-    )
 
 
 class _Waterfall:

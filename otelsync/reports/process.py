@@ -45,15 +45,10 @@ def environment_of_report(settings: Settings, environment: Mapping[str, str]) ->
     return {**others, **ours}
 
 
-class ReportProcess:
+class ReportProcess(subprocess.Popen[bytes]):
     """An ``otelsync report`` of low priority that says nothing unless it fails.
 
     It is in a session of its own, so no signal for the program's group or terminal ends it.
-
-    Args:
-        names: What names each run.
-        directory: Where the folders go.
-        environment: All of its environment.
 
     Raises:
         OSError: It cannot be started.
@@ -63,7 +58,7 @@ class ReportProcess:
     def __init__(self, names: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
         # -P: no module is taken from wherever the program happens to be
         command = [_python(), "-P", "-m", "otelsync.cli", "report", f"--output={directory}"]
-        self._process = _Child(
+        super().__init__(
             [*command, *(f"--in-background={name}" for name in names)],
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -72,14 +67,12 @@ class ReportProcess:
             start_new_session=True,
         )
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
+    def __del__(self) -> None:
+        """Outlive us without a warning, on purpose."""
 
     def failure(self) -> str | None:
         """Return the reason for a failure; empty if there is none, and None while the process goes on."""
-        code = self._process.poll()
+        code = self.poll()
         if code is None:
             return None
         lines = self._said().strip().splitlines()
@@ -94,12 +87,12 @@ class ReportProcess:
         """Let it go on by itself. It is only waited for so that nothing of it stays in the table of processes."""
         self._close()
         with suppress(RuntimeError):  # no thread to be had, such as at the end of the interpreter
-            threading.Thread(target=self._process.wait, name="otelsync-report", daemon=True).start()
+            threading.Thread(target=self.wait, name="otelsync-report", daemon=True).start()
 
     def _said(self) -> str:
         """Read what there is: another child of the program may hold the pipe open, so there may be no end."""
-        assert self._process.stderr is not None
-        number = self._process.stderr.fileno()
+        assert self.stderr is not None
+        number = self.stderr.fileno()
         try:
             os.set_blocking(number, False)
             return os.read(number, _MOST_SAID).decode("utf-8", "replace")
@@ -107,13 +100,8 @@ class ReportProcess:
             return ""
 
     def _close(self) -> None:
-        if self._process.stderr is not None:
-            self._process.stderr.close()
-
-
-class _Child(subprocess.Popen[bytes]):
-    def __del__(self) -> None:
-        """Outlive us without a warning, on purpose."""
+        if self.stderr is not None:
+            self.stderr.close()
 
 
 def _python() -> str:

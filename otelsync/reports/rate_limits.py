@@ -10,9 +10,8 @@ from otelsync import vocabulary
 from otelsync.reports.figures import RateLimit, Wait
 from otelsync.reports.sweep import Step
 from otelsync.reports.tally import OTHER, bounded, whole
-from otelsync.reports.time_spent import WAITS
+from otelsync.reports.time_spent import WAITS, nanoseconds
 
-_SEEN: Final = vocabulary.SYNC_RATE_LIMIT_REMAINING
 _MOST: Final = 50
 _EPOCH_LIMIT: Final = 1 << 33
 """Seconds: the year 2242. A reset beyond is no time."""
@@ -29,7 +28,7 @@ class RateLimits:
         """Take in a span."""
         if step.name in WAITS:
             self._wait(step)
-        elif _SEEN in step.attributes:
+        elif vocabulary.SYNC_RATE_LIMIT_REMAINING in step.attributes:
             self._observe(step)
 
     def limits(self) -> tuple[RateLimit, ...]:
@@ -42,11 +41,8 @@ class RateLimits:
 
     def _observe(self, step: Step) -> None:
         attributes = step.attributes
-        resource = " ".join(
-            bounded(attributes[key], 60)
-            for key in (vocabulary.SYNC_RATE_LIMIT_RESOURCE, vocabulary.SYNC_RATE_LIMIT_TOKEN)
-            if attributes.get(key)
-        )
+        names = map(attributes.get, (vocabulary.SYNC_RATE_LIMIT_RESOURCE, vocabulary.SYNC_RATE_LIMIT_TOKEN))
+        resource = " ".join(bounded(name, 60) for name in names if name)
         key = resource if resource in self._seen or len(self._seen) < _MOST else OTHER
         remaining = _count(attributes, vocabulary.SYNC_RATE_LIMIT_REMAINING)
         known = self._seen.get(key)
@@ -64,10 +60,10 @@ class RateLimits:
         attributes = step.attributes
         if step.name == vocabulary.SYNC_RETRY_WAIT:
             kind = f"retry ({bounded(attributes.get(vocabulary.SYNC_RETRY_REASON, 'unknown'), 40)})"
-            planned = _nanoseconds(attributes.get(vocabulary.SYNC_RETRY_PLANNED_SECONDS))
+            planned = nanoseconds(attributes.get(vocabulary.SYNC_RETRY_PLANNED_SECONDS))
         else:
             kind = bounded(attributes.get(vocabulary.SYNC_RATE_LIMIT_KIND, "unknown"), 40)
-            planned = _nanoseconds(attributes.get(vocabulary.SYNC_RATE_LIMIT_PLANNED_SECONDS))
+            planned = nanoseconds(attributes.get(vocabulary.SYNC_RATE_LIMIT_PLANNED_SECONDS))
         kind = kind if kind in self._waits or len(self._waits) < _MOST else OTHER
         took = step.duration_ns
         known = self._waits.get(kind, Wait(kind, 0, 0, 0, 0))
@@ -78,12 +74,6 @@ class RateLimits:
 
 def _count(attributes: Mapping[str, Any], key: str) -> int | None:
     return whole(attributes[key]) if key in attributes else None
-
-
-def _nanoseconds(seconds: object) -> int:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
-        return 0
-    return int(seconds * 1e9)
 
 
 def _instant(reset: object) -> int | None:

@@ -6,45 +6,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Final
 
-from otelsync.reports.figures import Discrepancy, Group, Items, Journal, Rows
-
-MOST: Final = 50
-"""Discrepancies that are named."""
-
-
-def discrepancies(
-    items: Items,
-    groups: Sequence[Group],
-    outside: Group,
-    rows: Rows,
-    journals: Iterable[Journal],
-    *,
-    of_stages: bool,
-    group_by: str,
-) -> tuple[Discrepancy, ...]:
-    """The figures that ought to be the same and are not.
-
-    Args:
-        items: Of the pipeline.
-        groups: Its parts.
-        outside: What is in none of them.
-        rows: Of the store.
-        journals: What was recorded, and what of it is not in the store.
-        of_stages: Whether `items` is a total of the pipeline's own, and no sum.
-        group_by: What the parts are.
-    """
-    found: list[Discrepancy] = []
-    if items.missing:
-        found.append(Discrepancy(f"pipeline: fetched {_PARTS}", items.fetched, items.accounted_for))
-    for group in groups:
-        found += _of_group(group)
-    if of_stages and groups:
-        found += _of_sum(items, [*groups, outside], group_by)
-    found += _of_store(rows, journals)
-    return tuple(found[:MOST])
-
+from otelsync.reports.figures import Discrepancy, Group, Items, Journal, Rows, Summary
 
 _PARTS: Final = "= created + updated + unchanged + skipped + failed"
+
+
+def discrepancies(summary: Summary, group_by: str) -> Iterator[Discrepancy]:
+    """The figures that ought to be the same and are not. `group_by`: what its groups are, however long that is."""
+    items = summary.items
+    if items.missing:
+        yield Discrepancy(f"pipeline: fetched {_PARTS}", items.fetched, items.accounted_for)
+    for group in summary.groups:
+        yield from _of_group(group)
+    if summary.items_from == "stages" and summary.groups:  # a total of the pipeline's own, and no sum
+        yield from _of_sum(items, [*summary.groups, summary.outside], group_by)
+    yield from _of_store(summary.rows, summary.journals)
 
 
 def _of_group(group: Group) -> Iterator[Discrepancy]:

@@ -15,7 +15,6 @@ from typing import Final
 from otelsync.store.runs import Run
 from otelsync.store.spans import StoredSpan, read
 from otelsync.store.tree import DEEPEST, RunTree
-from otelsync.vocabulary import SYNC_REPO
 
 BUDGET: Final = 5_000
 """Lines of the page, together with those that sum up."""
@@ -28,14 +27,13 @@ MOST_FAILED: Final = 1_000
 
 _MOST_NAMES: Final = 100
 """Names under one parent that are told apart."""
-_REPOS: Final = SYNC_REPO
-"""Repos are siblings of one kind, though each has a name of its own."""
 _KIND: Final = "iif(name GLOB 'sync.repo *', 'sync.repo', name)"
+"""Repos are siblings of one kind, though each has a name of its own."""
 _TOOK: Final = "max(coalesce(end_ns, start_ns) - start_ns, 0)"
 _PLACE: Final = "FROM spans INDEXED BY spans_by_parent WHERE parent_span_id = ? AND trace_id = ?"
 _SUMS: Final = (
-    f"SELECT {_KIND}, count(*), sum(status = 2), sum(end_ns IS NULL), min(start_ns),"
-    f" max(coalesce(end_ns, start_ns)), total({_TOOK}) {_PLACE} GROUP BY 1 ORDER BY 5"
+    f"SELECT {_KIND}, count(*), sum(status = 2), min(start_ns),"
+    f" max(coalesce(end_ns, start_ns)), total({_TOOK}) {_PLACE} GROUP BY 1 ORDER BY 4"
 )
 _MEMBERS: Final = (
     f"INDEXED BY spans_by_parent WHERE parent_span_id = ? AND trace_id = ? AND {_KIND} = ? ORDER BY status = 2 DESC,"
@@ -48,25 +46,11 @@ Place = tuple["Node | None", str, str]
 
 @dataclass(slots=True)
 class Sum:
-    """Siblings of one name that are not shown one by one."""
+    """Siblings of one kind: all of them, or those that are not shown one by one."""
 
     name: str
     count: int
     failed: int
-    start_ns: int
-    end_ns: int
-    total_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """All siblings of one kind under one parent."""
-
-    place: Place
-    name: str
-    count: int
-    failed: int
-    running: int
     start_ns: int
     end_ns: int
     total_ns: float
@@ -131,33 +115,33 @@ class _Selection:
 
     def descend(self, places: list[Place]) -> list[Place]:
         """Add what is shown below these places; returns the places below that."""
-        families = [family for place in places for family in self._families(place)]
+        families = [(place, family) for place in places for family in self._families(place)]
         allowance = self._left // 2
-        if sum(family.count for family in families) <= allowance:
+        if sum(family.count for _, family in families) <= allowance:
             share = self._left
         else:
-            families.sort(key=lambda family: (-family.failed, -family.total_ns))
+            families.sort(key=lambda found: (-found[1].failed, -found[1].total_ns))
             dropped, families = families[max(allowance, 1) :], families[: max(allowance, 1)]
-            for family in dropped:
-                if family.place[0] is not None:
-                    family.place[0].is_cut = True
+            for (node, _, _), _ in dropped:
+                if node is not None:
+                    node.is_cut = True
             share = min((allowance - len(families)) // len(families), SLOWEST)
         below: list[Place] = []
-        for family in families:
-            below += self._add(family, max(share, 0))
+        for place, family in families:
+            below += self._add(place, family, max(share, 0))
         return below
 
-    def _families(self, place: Place) -> Iterator[_Family]:
-        _, parent, trace_id = place
+    def _families(self, place: Place) -> Iterator[Sum]:
+        node, parent, trace_id = place
         for number, row in enumerate(self._store.execute(_SUMS, (parent, trace_id))):
             if number >= _MOST_NAMES:
-                if place[0] is not None:
-                    place[0].is_cut = True
+                if node is not None:
+                    node.is_cut = True
                 return
-            yield _Family(place, *row)
+            yield Sum(*row)
 
-    def _add(self, family: _Family, share: int) -> list[Place]:
-        node, parent, trace_id = family.place
+    def _add(self, place: Place, family: Sum, share: int) -> list[Place]:
+        node, parent, trace_id = place
         must = self._on_the_way.get(parent, set())
         failed = min(family.failed, max(self._for_failures * family.failed // max(self._failures, 1), 1))
         most = min(share + failed + len(must), family.count)
@@ -186,13 +170,11 @@ class _Selection:
             span_id = row[0]
 
 
-def _rest(family: _Family, shown: list[StoredSpan]) -> Sum:
+def _rest(family: Sum, shown: list[StoredSpan]) -> Sum:
     """Return what is left of a family."""
-    return Sum(
-        name=family.name,
+    return replace(
+        family,
         count=family.count - len(shown),
         failed=family.failed - sum(span.failed for span in shown),
-        start_ns=family.start_ns,
-        end_ns=family.end_ns,
         total_ns=max(int(family.total_ns) - sum(span.duration_ns(span.start_ns) for span in shown), 0),
     )

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final
 
 import orjson
 
 from otelsync.reports.failures import logged_events
 from otelsync.reports.figures import Group, Items, Journal, Retries, Rows, Summary
-from otelsync.reports.paths import file_names
+from otelsync.reports.folder import file_names
 from otelsync.reports.reading import MOST_GROUPS, Reading, group_name
 from otelsync.reports.reconciliation import discrepancies
 from otelsync.reports.sweep import steps
@@ -26,6 +27,7 @@ from otelsync.vocabulary import NAMED_PIPELINE, NAMED_REPO, SYNC_PHASE, SYNC_REP
 REPO: Final = "repo"
 """The attribute to group by unless told otherwise: ``sync.repo``."""
 MOST_ATTRIBUTES: Final = 30
+MOST_DISCREPANCIES: Final = 50
 MOST_TRACES: Final = 1_000
 """Traces that are named, and of which the page shows spans; all are counted."""
 
@@ -74,12 +76,10 @@ class _Summing:
 
     def summary(self) -> Summary:
         run, reading = self.run, self.reading
-        groups, outside = self._groups(), reading.outside.group("", None)
-        items, items_from = self._items(groups, outside)
-        rows = self._rows(groups, outside)
-        journals = tuple(_journal(name, ledger) for name, ledger in self.ledgers.items())
+        groups, outside = self._groups(), reading.outside.group("")
         everything = [*groups, outside]
-        return Summary(
+        items, items_from = self._items(everything)
+        summary = Summary(
             sync_id=bounded(run.sync_id or "", 60),
             trace_id=run.trace_id,
             pipeline=bounded(run.pipeline or (run.root_name or "").removeprefix(NAMED_PIPELINE)),
@@ -107,13 +107,12 @@ class _Summing:
             retries=self._retries(everything),
             waits=reading.rate_limits.waits(),
             rate_limits=reading.rate_limits.limits(),
-            rows=rows,
-            journals=journals,
-            discrepancies=discrepancies(
-                items, groups, outside, rows, journals, of_stages=items_from == "stages", group_by=self.group_by
-            ),
+            rows=self._rows(everything),
+            journals=tuple(_journal(name, ledger) for name, ledger in self.ledgers.items()),
+            discrepancies=(),
             traces=tuple(self.traces[:MOST_TRACES]),
         )
+        return replace(summary, discrepancies=tuple(islice(discrepancies(summary, self.group_by), MOST_DISCREPANCIES)))
 
     def _groups(self) -> tuple[Group, ...]:
         tallies = self.reading.tallies
@@ -123,13 +122,12 @@ class _Summing:
             replace(tally.group(name, progress.get(name)), file=files[name]) for name, tally in sorted(tallies.items())
         )
 
-    def _items(self, groups: tuple[Group, ...], outside: Group) -> tuple[Items, str]:
+    def _items(self, groups: Sequence[Group]) -> tuple[Items, str]:
         """Return the pipeline's counts, where it came to its end; else the sum over the groups."""
         said = items_of(self.reading.pipeline)
         if said and self.run.outcome != "interrupted" and not self.run.running:
             return said, "stages"
-        parts = [*groups, outside]
-        return sum((group.items for group in parts), Items()), "groups"
+        return sum((group.items for group in groups), Items()), "groups"
 
     def _progress(self) -> dict[str, Items]:
         """The counts of the last record of progress of each group's repos."""
@@ -152,7 +150,7 @@ class _Summing:
                 groups[group] = groups.get(group, Items()) + items
         return groups
 
-    def _rows(self, groups: tuple[Group, ...], outside: Group) -> Rows:
+    def _rows(self, groups: Sequence[Group]) -> Rows:
         among, traces = "trace_id IN (SELECT value FROM json_each(?))", (json.dumps(self.traces),)
         counted = self.store.execute(f"SELECT total(spans), total(logs) FROM runs WHERE {among}", traces).fetchone()
         (logs,) = self.store.execute(
@@ -164,11 +162,11 @@ class _Summing:
             running=self.reading.running,
             logs=logs,
             logs_counted=int(counted[1]),
-            pull_requests=sum(group.pull_requests for group in [*groups, outside]),
+            pull_requests=sum(group.pull_requests for group in groups),
             traces=len(self.traces),
         )
 
-    def _retries(self, groups: Iterable[Group]) -> Retries:
+    def _retries(self, groups: Sequence[Group]) -> Retries:
         reasons: Counter[str] = Counter()
         for trace_id in self.traces:
             for reason, count in self.store.execute(

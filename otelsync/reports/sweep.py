@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -159,21 +161,16 @@ def _close(step: Step, around: dict[str, Step]) -> Step:
 
 def _parents_first(rows: Iterable[Row]) -> Iterator[tuple[Row, int]]:
     """The same rows, each with the start of the next; of those that began together parents before children."""
-    together: list[Row] = []
-    last: Row | None = None
-    for row in rows:
-        if last is not None:
-            if last[4] == row[4] or together:
-                together.append(last)
-            if last[4] != row[4]:
-                if together:
-                    yield from ((one, last[4]) for one in _by_depth(together))
-                    together = []
-                else:
-                    yield last, row[4]
-        last = row
-    if last is not None:
-        yield from ((one, last[4]) for one in _by_depth([*together, last]))
+    alone: Row | None = None
+    for start, together in groupby(rows, itemgetter(4)):
+        if alone is not None:
+            yield alone, start
+        alone, *others = together
+        if others:
+            yield from ((row, start) for row in _by_depth([alone, *others]))
+            alone = None
+    if alone is not None:
+        yield alone, alone[4]
 
 
 def _by_depth(rows: list[Row]) -> list[Row]:

@@ -7,10 +7,10 @@ from heapq import heappush, heappushpop
 from typing import Any, Final
 
 from otelsync import vocabulary
-from otelsync.reports.figures import NOTHING, Group, Item, Items, Operation
+from otelsync.reports.figures import Group, Item, Items, Operation
 from otelsync.reports.sweep import CLIENT, STATUS_ERROR, Step
-from otelsync.reports.time_spent import CATEGORIES, WAITS, category, queued_ns
-from otelsync.vocabulary import ACTIONS
+from otelsync.reports.time_spent import CATEGORIES, WAITS, category, nanoseconds
+from otelsync.vocabulary import ACTIONS, NAMED_API, NAMED_REPO, SYNC_PR
 
 MOST_FAILED: Final = 100
 """Failed pull requests that are named, of each group."""
@@ -20,9 +20,6 @@ MOST_NAMES: Final = 100
 MOST_REPOS: Final = 50
 OTHER: Final = "(other)"
 
-PR: Final = vocabulary.SYNC_PR
-REPO: Final = vocabulary.NAMED_REPO
-API: Final = vocabulary.NAMED_API
 _WORST_FIRST: Final = ("interrupted", "running", "failure", "cancelled", "partial", "success")
 
 
@@ -58,21 +55,22 @@ class Tally:
         if step.end_ns > self._last_ns:
             self._last_ns = step.end_ns
         name = step.name
-        if name == PR:
+        if name == SYNC_PR:
             self._pull_request(step, took)
         elif name in WAITS:
             self.waited_ns += took
-        elif name.startswith(API):
+        elif name.startswith(NAMED_API):
             self.resent += max(whole(step.attributes.get(vocabulary.SYNC_API_ATTEMPTS)) - 1, 0)
-        elif name.startswith(REPO):
+        elif name.startswith(NAMED_REPO):
             self._repo(step, took)
         else:
-            self._time["queue"] += queued_ns(step.attributes)
+            # Before a task began; no span covers it.
+            self._time["queue"] += nanoseconds(step.attributes.get(vocabulary.SYNC_QUEUE_WAIT_SECONDS))
             self.resent += _was_sent_again(step)
 
     def group(self, name: str, recorded: Items | None = None) -> Group:
         """The figures. `recorded`: what the last record of progress says."""
-        calls = [figures for called, figures in self.names.items() if called.startswith(API)]
+        calls = [figures for called, figures in self.names.items() if called.startswith(NAMED_API)]
         items, source = self._items(recorded or Items())
         return Group(
             name=name,
@@ -97,7 +95,7 @@ class Tally:
         name = step.name
         figures = self.names.get(name)
         if figures is None:
-            name = name if len(self.names) < MOST_NAMES else API + OTHER if name.startswith(API) else OTHER
+            name = name if len(self.names) < MOST_NAMES else NAMED_API + OTHER if name.startswith(NAMED_API) else OTHER
             figures = self.names.setdefault(name, [0, 0, 0, 0, 0])
         figures[0] += 1
         figures[1] += step.status == STATUS_ERROR
@@ -118,7 +116,7 @@ class Tally:
             heappushpop(self._slowest, (took, -self._seen, item_of(step)))
 
     def _repo(self, step: Step, took: int) -> None:
-        name = bounded(step.name.removeprefix(REPO))
+        name = bounded(step.name.removeprefix(NAMED_REPO))
         outcome = "running" if step.running else bounded(step.outcome, 20)
         if outcome in ("running", "interrupted"):
             self.is_whole = False
@@ -159,8 +157,6 @@ def _was_sent_again(step: Step) -> bool:
 
 def own_items(step: Step) -> Items:
     """Return what a stage has counted beyond the stages below it, so that the sum over all counts everything once."""
-    if not step.has_counts:
-        return NOTHING
     items = items_of(step.attributes)
     outer = step.parent
     while outer is not None and not outer.has_counts:

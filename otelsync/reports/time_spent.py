@@ -15,8 +15,7 @@ before any of these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from otelsync import vocabulary
 from otelsync.reports.sweep import CLIENT, Step
@@ -82,9 +81,8 @@ def _by_convention(step: Step) -> str:
     return "api" if step.kind == CLIENT else "own"
 
 
-def queued_ns(attributes: Mapping[str, Any]) -> int:
-    """Nanoseconds that a task stood in its queue before it began: no span covers them."""
-    seconds = attributes.get(vocabulary.SYNC_QUEUE_WAIT_SECONDS)
+def nanoseconds(seconds: object) -> int:
+    """Return a span of time from outside; what cannot be one is none."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
         return 0
     return int(seconds * 1e9)

@@ -10,12 +10,10 @@ from typing import Any, Final
 
 from otelsync import settings
 from otelsync.reports.comparison import compare, previous_run
-from otelsync.reports.earlier import PAGE, SUMMARY, TEXT, files_of_earlier, remove_oldest
 from otelsync.reports.figures import Summary
-from otelsync.reports.folder import ReportError, write_folder
+from otelsync.reports.folder import PAGE, SUMMARY, TEXT, ReportError, folder_name, remove_oldest, write_folder
 from otelsync.reports.markdown import group_markdown, summary_markdown
 from otelsync.reports.page import page
-from otelsync.reports.paths import folder_name
 from otelsync.reports.selection import select
 from otelsync.reports.summary import REPO, summarize
 from otelsync.shipping.ledger import Ledger
@@ -23,20 +21,8 @@ from otelsync.store.runs import find_run, open_store
 from otelsync.text.quantities import timestamp
 from otelsync.version import __version__
 
-__all__ = [
-    "DIRECTORY",
-    "REPO",
-    "Report",
-    "ReportError",
-    "Summary",
-    "make_report",
-    "remove_oldest",
-    "summary_json",
-    "write_report",
-]
+__all__ = ["Report", "ReportError", "Summary", "make_report", "remove_oldest", "summary_json", "write_report"]
 
-DIRECTORY: Final = settings.REPORTS
-"""Directory for reports, below the current directory, unless told otherwise."""
 FORMAT: Final = 1
 """Of `summary.json`: a change that readers would stumble over needs another number."""
 
@@ -52,7 +38,7 @@ class Report:
 def write_report(
     store_path: Path | str,
     sync_id: str | None = None,
-    directory: Path | str = DIRECTORY,
+    directory: Path | str = settings.REPORTS,
     *,
     group_by: str = REPO,
     ledgers: Mapping[str, Ledger] | None = None,
@@ -99,38 +85,35 @@ def make_report(
     texts[PAGE] = page(summary, nodes)
     texts[TEXT] = [summary_markdown(summary)]
     texts[SUMMARY] = [json.dumps(summary_json(summary), indent=2).replace("\x7f", "\\u007f"), "\n"]
-    write_folder(folder, texts, stale=files_of_earlier(folder))
+    write_folder(folder, texts)
     return Report(folder, summary)
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
     """Return the contents of ``summary.json``: durations in seconds (``_seconds``), instants as RFC 3339 (``_at``)."""
-    figures: dict[str, Any] = {"format": FORMAT, "otelsync": __version__, "reconciles": summary.reconciles}
-    figures.update(_plain(asdict(summary)))
-    return figures
+    return {
+        "format": FORMAT,
+        "otelsync": __version__,
+        "reconciles": summary.reconciles,
+        **_plain(asdict(summary)),
+    }
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        fields: dict[str, Any] = {}
-        for key, held in value.items():
-            name, plain = _field(key, held)
-            fields[name] = plain
-        return fields
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+        return dict(_field(key, held) for key, held in value.items())
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _field(key: str, value: Any) -> tuple[str, Any]:
     if key.endswith("_at_ns"):
         return key.removesuffix("_ns"), None if value is None else timestamp(value)
-    if key.endswith("_ns") and isinstance(value, Mapping):
-        return key.removesuffix("_ns") + "_seconds", {kind: _seconds(held) for kind, held in value.items()}
     if key.endswith("_ns"):
-        return key.removesuffix("_ns") + "_seconds", None if value is None else _seconds(value)
+        return f"{key.removesuffix('_ns')}_seconds", _seconds(value)
     return key, _plain(value)
 
 
-def _seconds(nanoseconds: int) -> float:
-    return round(nanoseconds / 1e9, 6)
+def _seconds(nanoseconds: Any) -> Any:
+    if isinstance(nanoseconds, Mapping):
+        return {kind: _seconds(held) for kind, held in nanoseconds.items()}
+    return None if nanoseconds is None else round(nanoseconds / 1e9, 6)

@@ -1,1 +1,1 @@
-"""Text for people: what is harmless to print, quantities, colours, Markdown."""
+"""Text for people: what is harmless to print, quantities, colours."""

@@ -27,25 +27,15 @@ Painter = Callable[[Line], None]
 def painter(*, width: int, color: bool, file: IO[str] | None = None) -> Painter:
     """A function that draws one line of at most `width` cells to `file` (standard output)."""
     file = sys.stdout if file is None else file
-    return _colored(width, file) if color else _plain(width, file)
-
-
-def _plain(width: int, file: IO[str]) -> Painter:
+    if color:
+        console = console_on(file, width)
+        return lambda line: console.print(styled(line, width), soft_wrap=True)
     encoding = getattr(file, "encoding", None) or "utf-8"
 
     def draw(line: Line) -> None:
         text = cut("".join(piece.text for piece in line).rstrip(), width)
         # A terminal or file that is not UTF-8 shows the code of what it does not have.
         file.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-
-    return draw
-
-
-def _colored(width: int, file: IO[str]) -> Painter:
-    console = console_on(file, width)
-
-    def draw(line: Line) -> None:
-        console.print(styled(line, width), soft_wrap=True)
 
     return draw
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from otelsync.logs import own_events
 from otelsync.logs.events import Catalogue, Event, catalogues
@@ -34,7 +35,7 @@ def own() -> list[Catalogue]:
 
 def lines(shown: Iterable[Catalogue]) -> Iterator[Line]:
     """One an event, in columns: id, level, name, fields, what it says. Messages come last."""
-    for event in sorted(_events(shown), key=lambda event: event.is_message):
+    for event in sorted(chain.from_iterable(shown), key=lambda event: event.is_message):
         name = printable(event)
         yield [
             Piece(f"{event.id}  ", "bold"),
@@ -57,15 +58,16 @@ def as_json(shown: Iterable[Catalogue]) -> str:
             "says": event.says,
             "source": event.source,
         }
-        for event in _events(shown)
+        for event in chain.from_iterable(shown)
     ]
     return json.dumps(described, indent=2)
 
 
 def markdown(shown: Sequence[Catalogue] | None = None) -> str:
     """A page: a table of the events, and one of the messages; of otelsync's own by default."""
-    named = [event for event in _events(own() if shown is None else shown) if not event.is_message]
-    messages = [event for event in _events(own() if shown is None else shown) if event.is_message]
+    events = [*chain.from_iterable(own() if shown is None else shown)]
+    named = [event for event in events if not event.is_message]
+    messages = [event for event in events if event.is_message]
     parts = [_ABOUT if shown is None else "# Log events\n", *_table(("id", "event", "level", "fields", ""), named)]
     if messages:
         parts += ["", _MESSAGES, *_table(("id", "message", "level", ""), messages)]
@@ -88,8 +90,3 @@ def _cell(text: str) -> str:
 
 def _fields(event: Event) -> str:
     return ", ".join([*event.fields, *(["..."] if event.is_open else [])])
-
-
-def _events(shown: Iterable[Catalogue]) -> Iterator[Event]:
-    for catalogue in shown:
-        yield from catalogue

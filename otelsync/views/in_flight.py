@@ -9,8 +9,9 @@ import json
 import math
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -30,11 +31,10 @@ from otelsync.views.process_now import (
     text,
 )
 from otelsync.views.run_now import RUNNING, STUCK, WAITING, Place, Remaining, RunNow, StageNow, Wait
+from otelsync.vocabulary import NAMED_REPO, SYNC_RATE_LIMIT_WAIT
 
 STUCK_AFTER: Final = 300.0
 """Seconds without a record after which a run whose process lives counts as stuck."""
-REPO: Final = vocabulary.NAMED_REPO
-WAIT: Final = vocabulary.SYNC_RATE_LIMIT_WAIT
 _SECOND: Final = 1_000_000_000
 _FORGOTTEN: Final = 24 * 3600 * _SECOND
 """A dispatched run of which nothing was heard for so long is not listed any more. Nanoseconds."""
@@ -44,16 +44,18 @@ _MOST_EVENTS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
-    """The store's knowledge of a run."""
+class _Root:
+    """A pipeline that has not ended."""
 
     sync_id: str
     pipeline: str
     service: str
     trace_id: str
-    root_span_id: str
-    start_ns: int
+    span_id: str
+    started_ns: int
     last_ns: int
+    dispatched: bool = True
+    pid: int | None = None
 
 
 class InFlight:
@@ -89,41 +91,34 @@ class InFlight:
         for span_id in {span_id for process in processes for span_id in process.ended}:
             roots.pop(span_id, None)
         runs = [self._run(root, processes, now_ns) for root in _one_a_run(roots.values())]
-        self._forget_others({run.sync_id for run in runs})
-        return sorted((run for run in runs if not self._is_forgotten(run, now_ns)), key=lambda run: run.started_ns)
-
-    def how_ended(self, sync_id: str) -> EndedRun | None:
-        """Return how a run ended that was in flight; None if that is not known, at least not yet."""
-        return self._ended.get(sync_id) or self._stored_end(sync_id)
-
-    def _stored_end(self, sync_id: str) -> EndedRun | None:
-        try:
-            with open_store(self._store) as store:
-                row = store.execute(
-                    "SELECT outcome, end_ns FROM runs WHERE sync_id = ? AND end_ns IS NOT NULL", (sync_id,)
-                ).fetchone()
-        except (OtelsyncError, OSError):
-            return None
-        return EndedRun(sync_id, text(row[0]), row[1]) if row is not None else None
-
-    def _forget_others(self, sync_ids: set[str]) -> None:
-        for sync_id in self._progress.keys() - sync_ids:
+        for sync_id in self._progress.keys() - {run.sync_id for run in runs}:
             del self._progress[sync_id]
         while len(self._ended) > _MOST_RUNS:
             del self._ended[next(iter(self._ended))]
+        since = now_ns - _FORGOTTEN
+        heard_of = [run for run in runs if not run.dispatched or run.places or run.last_record_ns >= since]
+        return sorted(heard_of, key=lambda run: run.started_ns)
 
-    def _is_forgotten(self, run: RunNow, now_ns: int) -> bool:
-        return run.dispatched and not run.places and now_ns - run.last_record_ns > _FORGOTTEN
+    def how_ended(self, sync_id: str) -> EndedRun | None:
+        """Return how a run ended that was in flight; None if that is not known, at least not yet."""
+        if sync_id in self._ended:
+            return self._ended[sync_id]
+        try:
+            with open_store(self._store) as store:
+                return _stored_end(store, sync_id, "sync_id = ?", sync_id)
+        except (OtelsyncError, OSError):
+            return None
 
     def _run(self, root: _Root, processes: list[ProcessNow], now_ns: int) -> RunNow:
-        parts = [process for process in processes if process.alive and _spans_of(process, root.sync_id)]
         told = [process for process in processes if root.trace_id in process.life]
         for process in processes:
             self._remember(root, process)
         progress = self._progress.get(root.sync_id, {})
-        places = tuple(place for process in parts for place in _places(process, root, now_ns, self._stuck_after))
+        alive = (process for process in processes if process.alive)
+        places = tuple(place for process in alive for place in _places(process, root, now_ns, self._stuck_after))
         last = max([root.last_ns, *(process.life[root.trace_id] for process in told)])
-        state = _state(places, last, now_ns, self._stuck_after)
+        states = {place.state for place in places} or {_state(None, last, now_ns, self._stuck_after)}
+        state = states.pop() if len(states) == 1 else RUNNING
         whole = progress.get(root.span_id) or _summed(progress.values())
         wait = next((place.wait for place in places if place.wait), None) if state == WAITING else None
         is_own = whole is not None and whole.span_id == root.span_id
@@ -154,16 +149,15 @@ class InFlight:
 
     # The store
 
-    def _look_into_store(self, processes: list[ProcessNow], now_ns: int) -> list[_Stored]:
+    def _look_into_store(self, processes: list[ProcessNow], now_ns: int) -> list[_Root]:
         """The runs that go on for all that the store knows; and the progress of those that are dispatched."""
         try:
             with open_store(self._store) as store:
                 self._note_ends(store, processes)
-                found = _running(store, now_ns)
                 held = {span_id for process in processes for span_id in process.open}
-                elsewhere = [run for run in found if run.root_span_id not in held]
-                for run in elsewhere:
-                    self._read_progress(store, run)
+                elsewhere = [root for root in _running(store, now_ns) if root.span_id not in held]
+                for root in elsewhere:
+                    self._read_progress(store, root)
                 return elsewhere
         except (OtelsyncError, OSError):
             return []  # there is none, or it is for others to say what is wrong with it
@@ -171,80 +165,40 @@ class InFlight:
     def _note_ends(self, store: sqlite3.Connection, processes: list[ProcessNow]) -> None:
         for process in processes:
             for span_id, span in list(process.released.items()):
-                row = store.execute(
-                    "SELECT outcome, end_ns FROM runs WHERE trace_id = ? AND end_ns IS NOT NULL", (span.trace_id,)
-                ).fetchone()
-                if row is not None:
-                    process.ended[span_id] = EndedRun(span.sync_id, text(row[0]), int(row[1]))
+                ended = _stored_end(store, span.sync_id, "trace_id = ?", span.trace_id)
+                if ended is not None:
+                    process.ended[span_id] = ended
 
-    def _read_progress(self, store: sqlite3.Connection, run: _Stored) -> None:
-        known = self._progress.setdefault(run.sync_id, {})
+    def _read_progress(self, store: sqlite3.Connection, root: _Root) -> None:
+        known = self._progress.setdefault(root.sync_id, {})
         since = max((progress.time_ns for progress in known.values()), default=0)
         rows = store.execute(
             "SELECT span_id, event, time_ns, attributes FROM (SELECT * FROM logs WHERE trace_id = ? AND time_ns > ?"
             " ORDER BY time_ns DESC LIMIT ?) WHERE event LIKE 'sync.%.progress' ORDER BY time_ns",
-            (run.trace_id, since, _MOST_EVENTS),
+            (root.trace_id, since, _MOST_EVENTS),
         )
         for span_id, event, time_ns, attributes in rows:
-            told = json.loads(attributes)
-            known[span_id] = read_progress(run.trace_id, span_id, event, told, time_ns)
+            known[span_id] = read_progress(root.trace_id, span_id, event, json.loads(attributes), time_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class _Root:
-    """A pipeline that has not ended."""
-
-    sync_id: str
-    span_id: str
-    trace_id: str
-    pipeline: str
-    service: str
-    started_ns: int
-    last_ns: int
-    dispatched: bool
-    pid: int | None
-
-
-def _roots(processes: list[ProcessNow], stored: Iterable[_Stored]) -> dict[str, _Root]:
+def _roots(processes: list[ProcessNow], stored: Iterable[_Root]) -> dict[str, _Root]:
     """By span id: the pipelines of the living, those that were handed over, and those that only the store knows."""
     dead = {span_id for process in processes if not process.alive for span_id in process.open}
-    roots = {
-        run.root_span_id: _Root(
-            sync_id=run.sync_id,
-            span_id=run.root_span_id,
-            trace_id=run.trace_id,
-            pipeline=run.pipeline,
-            service=run.service,
-            started_ns=run.start_ns,
-            last_ns=run.last_ns,
-            dispatched=True,
-            pid=None,
-        )
-        for run in stored
-        if run.root_span_id not in dead
-    }
+    roots = {root.span_id: root for root in stored if root.span_id not in dead}
     for process in processes:
         for span in process.released.values():
-            roots[span.span_id] = _root(process, span, dispatched=True)
+            roots[span.span_id] = _root(process, span)
         if process.alive:
             for span in process.open.values():
                 if span.name.startswith(PIPELINE) and span.sync_id:
-                    roots[span.span_id] = _root(process, span, dispatched=False)
+                    roots[span.span_id] = replace(_root(process, span), dispatched=False, pid=process.pid)
     return roots
 
 
-def _root(process: ProcessNow, span: OpenSpan, *, dispatched: bool) -> _Root:
-    return _Root(
-        sync_id=span.sync_id,
-        span_id=span.span_id,
-        trace_id=span.trace_id,
-        pipeline=text(span.attributes.get(vocabulary.SYNC_PIPELINE)) or span.name.removeprefix(PIPELINE),
-        service=process.service,
-        started_ns=span.start_ns,
-        last_ns=span.start_ns,
-        dispatched=dispatched,
-        pid=None if dispatched else process.pid,
-    )
+def _root(process: ProcessNow, span: OpenSpan) -> _Root:
+    pipeline = text(span.attributes.get(vocabulary.SYNC_PIPELINE)) or span.name.removeprefix(PIPELINE)
+    begun = span.start_ns
+    return _Root(span.sync_id, pipeline, process.service, span.trace_id, span.span_id, begun, last_ns=begun)
 
 
 def _one_a_run(roots: Iterable[_Root]) -> list[_Root]:
@@ -255,7 +209,7 @@ def _one_a_run(roots: Iterable[_Root]) -> list[_Root]:
     return list(first.values())
 
 
-def _running(store: sqlite3.Connection, now_ns: int) -> list[_Stored]:
+def _running(store: sqlite3.Connection, now_ns: int) -> list[_Root]:
     rows = store.execute(
         "SELECT sync_id, pipeline, service, trace_id, root_span_id, start_ns, last_ns FROM runs"
         " WHERE sync_id IS NOT NULL AND end_ns IS NULL AND root_span_id IS NOT NULL AND last_ns > ?"
@@ -263,21 +217,23 @@ def _running(store: sqlite3.Connection, now_ns: int) -> list[_Stored]:
         (now_ns - _FORGOTTEN, _MOST_RUNS),
     )
     return [
-        _Stored(text(sync_id), text(pipeline), text(service), trace_id, root_span_id, start_ns, last_ns)
-        for sync_id, pipeline, service, trace_id, root_span_id, start_ns, last_ns in rows
+        _Root(text(sync_id), text(pipeline), text(service), *others) for sync_id, pipeline, service, *others in rows
     ]
+
+
+def _stored_end(store: sqlite3.Connection, sync_id: str, condition: str, wanted: str) -> EndedRun | None:
+    query = f"SELECT outcome, end_ns FROM runs WHERE {condition} AND end_ns IS NOT NULL"
+    row = store.execute(query, (wanted,)).fetchone()
+    return None if row is None else EndedRun(sync_id, text(row[0]), row[1])
 
 
 # What a process is at
 
 
-def _spans_of(process: ProcessNow, sync_id: str) -> dict[str, OpenSpan]:
-    return {key: span for key, span in process.open.items() if span.sync_id == sync_id}
-
-
 def _places(process: ProcessNow, root: _Root, now_ns: int, stuck_after: int) -> list[Place]:
     """One for each repository, task or other stage that is open directly below the pipeline in this process."""
-    spans = {key: span for key, span in _spans_of(process, root.sync_id).items() if not span.name.startswith(PIPELINE)}
+    of_run = [span for span in process.open.values() if span.sync_id == root.sync_id]
+    spans = {span.span_id: span for span in of_run if not span.name.startswith(PIPELINE)}
     parents = {span.parent_id for span in spans.values()}
     by_top: dict[str, list[list[OpenSpan]]] = {}
     for span in spans.values():
@@ -297,10 +253,10 @@ def _chain(span: OpenSpan, spans: Mapping[str, OpenSpan]) -> list[OpenSpan]:
 
 def _place(process: ProcessNow, root: _Root, chains: list[list[OpenSpan]], now_ns: int, stuck_after: int) -> Place:
     # What works says more than what waits, and what began last more than what hangs around it.
-    chain = max(chains, key=lambda chain: (chain[-1].name != WAIT, chain[-1].start_ns))
+    chain = max(chains, key=lambda chain: (chain[-1].name != SYNC_RATE_LIMIT_WAIT, chain[-1].start_ns))
     wait = _wait(chain[-1])
-    stages = tuple(_stage(span, process, wait, now_ns) for span in chain if span.name != WAIT)
-    repo = next((span.name.removeprefix(REPO) for span in chain if span.name.startswith(REPO)), "")
+    stages = tuple(_stage(span, process, wait, now_ns) for span in chain if span.name != SYNC_RATE_LIMIT_WAIT)
+    repo = next((span.name.removeprefix(NAMED_REPO) for span in chain if span.name.startswith(NAMED_REPO)), "")
     task = next((span.name.removeprefix(RUN) for span in reversed(chain) if span.name.startswith(RUN)), "")
     last_item = process.last_items.get(root.trace_id)
     last_record = max(process.life.get(root.trace_id, 0), *(span.start_ns for span in chain))
@@ -313,7 +269,7 @@ def _place(process: ProcessNow, root: _Root, chains: list[list[OpenSpan]], now_n
         wait=wait,
         parallel=len(chains),
         last_record_ns=last_record,
-        state=_state_of(wait, last_record, now_ns, stuck_after),
+        state=_state(wait, last_record, now_ns, stuck_after),
     )
 
 
@@ -325,7 +281,7 @@ def _stage(span: OpenSpan, process: ProcessNow, wait: Wait | None, now_ns: int) 
 
 
 def _wait(span: OpenSpan) -> Wait | None:
-    if span.name != WAIT:
+    if span.name != SYNC_RATE_LIMIT_WAIT:
         return None
     planned = span.attributes.get(vocabulary.SYNC_RATE_LIMIT_PLANNED_SECONDS)
     seconds = min(max(float(planned), 0.0), 1e9) if isinstance(planned, int | float) else 0.0
@@ -333,15 +289,7 @@ def _wait(span: OpenSpan) -> Wait | None:
     return Wait(kind, span.start_ns, span.start_ns + int(seconds * _SECOND))
 
 
-def _state(places: Sequence[Place], last_ns: int, now_ns: int, stuck_after: int) -> str:
-    if places and all(place.state == WAITING for place in places):
-        return WAITING
-    if places and all(place.state == STUCK for place in places):
-        return STUCK
-    return STUCK if not places and now_ns - last_ns >= stuck_after else RUNNING
-
-
-def _state_of(wait: Wait | None, last_ns: int, now_ns: int, stuck_after: int) -> str:
+def _state(wait: Wait | None, last_ns: int, now_ns: int, stuck_after: int) -> str:
     """A wait is stuck when it is over for as long as anything else may be silent."""
     if wait is not None:
         return WAITING if now_ns < wait.until_ns + stuck_after else STUCK
@@ -374,14 +322,13 @@ def _summed(parts: Iterable[Progress]) -> Progress | None:
     """The progress of all repositories together, each as it was told last; None if there is but one."""
     latest: dict[str, Progress] = {}
     for part in parts:
-        if part.kind == REPO.strip() and part.time_ns >= latest.get(part.repo, part).time_ns:
+        if part.kind == NAMED_REPO.strip() and part.time_ns >= latest.get(part.repo, part).time_ns:
             latest[part.repo] = part
     if len(latest) < 2:
         return None
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for part in latest.values():
-        for name, count in part.counts.items():
-            counts[name] = counts.get(name, 0) + count
+        counts.update(part.counts)
     totals = [part.total for part in latest.values()]
     total = None if None in totals else sum(total or 0 for total in totals)
     done = sum(part.done for part in latest.values())

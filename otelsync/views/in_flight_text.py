@@ -48,12 +48,14 @@ def _head(run: RunNow, now_ns: int) -> Line:
 
 def _lines_of_place(place: Place, run: RunNow, now_ns: int) -> Iterator[Line]:
     for depth, stage in enumerate(place.stages):
-        last = _last(place) if depth == 0 else ""
+        last = f"last #{printable(place.last_item.number, 16)}" if depth == 0 and place.last_item is not None else ""
         pid = f"  pid {place.pid}" if depth == 0 and place.pid != run.pid else ""
-        told = "  ".join(
-            filter(None, (_since(stage.since_ns, now_ns), _progress(stage.progress, stage.remaining), last))
-        )
-        yield [Piece("  " * (depth + 1)), Piece(_name(stage), "" if depth else "bold"), Piece(f"  {told}{pid}")]
+        told = (_since(stage.since_ns, now_ns), _progress(stage.progress, stage.remaining), last)
+        yield [
+            Piece("  " * (depth + 1)),
+            Piece(_name(stage), "" if depth else "bold"),
+            Piece(f"  {'  '.join(filter(None, told))}{pid}"),
+        ]
     indent = "  " * (len(place.stages) + 1)
     if place.parallel > 1:
         yield [Piece(f"{indent}and {counted(place.parallel - 1, 'stage')} more at the same time", "dim")]
@@ -68,10 +70,6 @@ def _name(stage: StageNow) -> str:
     for prefix in _KNOWN:
         name = name.removeprefix(prefix)
     return printable(name, _LONGEST_NAME)
-
-
-def _last(place: Place) -> str:
-    return f"last #{printable(place.last_item.number, 16)}" if place.last_item is not None else ""
 
 
 def wait_text(wait: Wait, now_ns: int) -> str:
@@ -95,21 +93,12 @@ def _progress(progress: Progress | None, remaining: Remaining | None) -> str:
     if progress is None:
         return ""
     of = f" of {progress.total:,}" if progress.total is not None else " done"
-    percent = f"  {progress.percent:.1f}%" if progress.percent is not None else ""
-    return f"{progress.done:,}{of}{percent}{_left(remaining)}{_counts(progress)}"
-
-
-def _left(remaining: Remaining | None) -> str:
-    if remaining is None:
-        return ""
-    low, high = _words(remaining.low), _words(remaining.high)
-    return f"  {low} left" if low == high else f"  {low} to {high} left"
-
-
-def _counts(progress: Progress) -> str:
+    percent = f"{progress.percent:.1f}%" if progress.percent is not None else ""
+    ends = dict.fromkeys((_words(remaining.low), _words(remaining.high))) if remaining is not None else {}
+    left = f"{' to '.join(ends)} left" if ends else ""
     told = [(name, count) for name, count in progress.counts.items() if name != "fetched" and count]
-    text = ", ".join(f"{printable(name, 16)} {count:,}" for name, count in told[:_MOST_COUNTS])
-    return f"  {text}" if text else ""
+    counts = ", ".join(f"{printable(name, 16)} {count:,}" for name, count in told[:_MOST_COUNTS])
+    return "  ".join(filter(None, (f"{progress.done:,}{of}", percent, left, counts)))
 
 
 def _words(seconds: float) -> str:

@@ -7,7 +7,9 @@ left out.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Container, Sequence
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +37,6 @@ class _Series:
         self._cursor = 0
         self._sequence = -1
         """Of the last file that was read."""
-        self.over = False
-        """True if nothing can come any more."""
 
     def close(self) -> None:
         """Close its file."""
@@ -53,8 +53,8 @@ class _Series:
 
     def look(self, segments: list[SegmentName]) -> bool:
         """Read what has come since; False if some of it was shipped and deleted before it was read."""
-        if self.over:
-            return True
+        if not self.now.alive:
+            return True  # nothing can come any more
         self._read()
         for segment in segments:
             if segment.sequence <= self._sequence:
@@ -94,21 +94,15 @@ class _Series:
             alive = process_alive(reader.header)
         self.now.alive = alive
         if not alive:
-            self.over = True
             self.close()
 
 
 class LivingJournals:
-    """The processes that record into some directories.
-
-    Args:
-        directories: Which journal directories there are at each moment.
-    """
+    """The processes that record into some directories: those that there are at each moment."""
 
     def __init__(self, directories: Callable[[], Sequence[Path]]) -> None:
         self._directories = directories
         self._series: dict[tuple[Path, str], _Series] = {}
-        self._gone: list[tuple[Path, str]] = []
 
     def close(self) -> None:
         """Close all files."""
@@ -118,25 +112,23 @@ class LivingJournals:
 
     def look(self) -> list[ProcessNow]:
         """Return what the processes are doing at this moment, the living and those whose journals are still there."""
+        gone: list[tuple[Path, str]] = []
         for directory in self._directories():
             listed = list_segments(directory)
-            latest = heapq.nlargest(MOST_PROCESSES, listed, key=lambda name: _changed(directory, listed[name][-1]))
-            known = [name for place, name in self._series if place == directory and name in listed]
+            # By when each began a file last; a mapped file's own time of change tells no more.
+            begun = {name: _status(directory, segments[-1]).st_mtime for name, segments in listed.items()}
+            latest = heapq.nlargest(MOST_PROCESSES, listed, key=begun.__getitem__)
+            known = [name for place, name in self._series if place == directory]
             for name in dict.fromkeys([*latest, *known]):
-                self._look_at(directory, name, listed[name])
-            self._read_gone(directory, listed)
+                if name in listed:
+                    self._look_at(directory, name, listed[name])
+                else:  # all its files have been shipped and deleted: it is read to its end, for the last time
+                    self._series[directory, name].look([])
+                    gone.append((directory, name))
         seen = [series.now for series in self._series.values()]
-        for key in self._gone:
+        for key in gone:
             self._series.pop(key).close()
-        self._gone.clear()
         return seen
-
-    def _read_gone(self, directory: Path, listed: Container[str]) -> None:
-        """Read to their end those whose files have all been shipped and deleted; it is the last time."""
-        for key, series in self._series.items():
-            if key[0] == directory and key[1] not in listed:
-                series.look([])
-                self._gone.append(key)
 
     def _look_at(self, directory: Path, name: str, segments: list[SegmentName]) -> None:
         series = self._series.get((directory, name))
@@ -146,7 +138,9 @@ class LivingJournals:
             series.close()
         for _ in range(_TRIES):
             # The checkpoint first: of a file that is deleted before it is read, it is too old, and so tried again.
-            checkpoint = _checkpoint(directory)
+            checkpoint = None
+            with suppress(CheckpointError):
+                checkpoint = checkpoints.load(directory)
             segments = list_segments(directory).get(name, [])
             self._series.pop((directory, name), None)
             if not segments:
@@ -163,32 +157,18 @@ class LivingJournals:
 def _worth_reading(directory: Path, segments: list[SegmentName]) -> list[SegmentName]:
     """The last files within the bound, and before them the first, where the run began."""
     last = [segments[-1]]
-    read = _size(directory, segments[-1]) + _size(directory, segments[0])
+    read = sum(_status(directory, segment).st_size for segment in (segments[0], segments[-1]))
     for segment in reversed(segments[1:-1]):
-        read += _size(directory, segment)
+        read += _status(directory, segment).st_size
         if read > MOST_BYTES:
             break
         last.insert(0, segment)
     return last if segments[0] in last else [segments[0], *last]
 
 
-def _size(directory: Path, segment: SegmentName) -> int:
+def _status(directory: Path, segment: SegmentName) -> os.stat_result:
+    """Return size and time of a file; of one that has vanished, zeros."""
     try:
-        return (directory / segment.name).stat().st_size
+        return (directory / segment.name).stat()
     except OSError:
-        return 0
-
-
-def _changed(directory: Path, segment: SegmentName) -> float:
-    """Return when its process began a file last; a mapped file's own time of change tells no more."""
-    try:
-        return (directory / segment.name).stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _checkpoint(directory: Path) -> Checkpoint | None:
-    try:
-        return checkpoints.load(directory)
-    except CheckpointError:
-        return None
+        return os.stat_result((0,) * 10)

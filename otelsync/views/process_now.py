@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Final, TypeVar
+from typing import Final, TypeGuard, TypeVar
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -48,6 +49,7 @@ _REMAINING: Final = vocabulary.SYNC_RATE_LIMIT_REMAINING.encode()
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+Record = TypeVar("Record", Span, LogRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +142,8 @@ class ProcessNow:
 
     def begin_with(self, series: OpenSeries) -> None:
         """Take over what a shipper has put down as open."""
-        for body, resource, _ in series.stages.values():
-            self._begin(decode(body))
+        self._begin(decode(body) for body, _, _ in series.stages.values())
+        for _, resource, _ in series.stages.values():
             self._name_service(decode(resource))
 
     def take(self, batch: Batch) -> None:
@@ -155,53 +157,43 @@ class ProcessNow:
 
     def _note_beginnings(self, group: Group) -> None:
         over = {span_id(body) for body in group.ended}
-        for body in group.started:
-            if span_id(body) not in over:
-                self._begin(body)
+        self._begin(body for body in group.started if span_id(body) not in over)
 
     def _note_ends(self, group: Group) -> None:
-        for body in group.spans:
-            if _PIPELINE in body:
-                self._end_pipeline(body)
+        for span in _decoded(Span, (body for body in group.spans if _PIPELINE in body)):
+            if span.name.startswith(PIPELINE):
+                told = _told(span.attributes)
+                sync_id, outcome = text(told.get(vocabulary.SYNC_ID)), text(told.get(vocabulary.SYNC_OUTCOME))
+                _keep(self.ended, span.span_id.hex(), EndedRun(sync_id, outcome, span.end_time_unix_nano))
         for body in group.ended:
             self.open.pop(span_id(body) or "", None)
-        for body in group.released:
-            self._release(span_id(body) or "")
+        for key in map(span_id, group.released):
+            released = self.open.pop(key or "", None)
+            if released is not None and released.name.startswith(PIPELINE):
+                _keep(self.released, released.span_id, released)
 
-    def _begin(self, body: bytes) -> None:
-        span = _span(body)
-        if span is not None and len(self.open) < _MOST:
-            self.open[span.span_id.hex()] = _open_span(span)
-
-    def _release(self, key: str) -> None:
-        span = self.open.pop(key, None)
-        if span is not None and span.name.startswith(PIPELINE):
-            _keep(self.released, key, span)
-
-    def _end_pipeline(self, body: bytes) -> None:
-        span = _span(body)
-        if span is not None and span.name.startswith(PIPELINE):
-            told = _told(span.attributes)
-            ended = EndedRun(
-                text(told.get(vocabulary.SYNC_ID)), text(told.get(vocabulary.SYNC_OUTCOME)), span.end_time_unix_nano
+    def _begin(self, bodies: Iterable[bytes]) -> None:
+        for span in _decoded(Span, bodies):
+            if len(self.open) >= _MOST:
+                break
+            self.open[span.span_id.hex()] = OpenSpan(
+                span.span_id.hex(),
+                span.parent_span_id.hex(),
+                span.trace_id.hex(),
+                text(span.name),
+                span.start_time_unix_nano,
+                _told(span.attributes),
             )
-            _keep(self.ended, span.span_id.hex(), ended)
 
     def _note_events(self, logs: Iterable[bytes]) -> None:
-        for body in logs:
-            if _PROGRESS in body or _PHASE_CHANGED in body:
-                record = _record(body)
-                if record is not None:
-                    self._note_event(record)
-
-    def _note_event(self, record: LogRecord) -> None:
-        name, told = record.event_name, _told(record.attributes)
-        trace_id = record.trace_id.hex()
-        if name == _PHASE:
-            _keep(self.phases, trace_id, text(told.get("phase")))
-        elif name.startswith("sync.") and name.endswith(PROGRESS) and _is_number(told.get("done")):
-            progress = read_progress(trace_id, record.span_id.hex(), name, told, record.time_unix_nano)
-            _keep(self.progress, progress.span_id, progress)
+        for record in _decoded(LogRecord, (body for body in logs if _PROGRESS in body or _PHASE_CHANGED in body)):
+            name, told = record.event_name, _told(record.attributes)
+            trace_id = record.trace_id.hex()
+            if name == _PHASE:
+                _keep(self.phases, trace_id, text(told.get("phase")))
+            elif name.startswith("sync.") and name.endswith(PROGRESS) and _is_number(told.get("done")):
+                progress = read_progress(trace_id, record.span_id.hex(), name, told, record.time_unix_nano)
+                _keep(self.progress, progress.span_id, progress)
 
     def _note_last_records(self, group: Group) -> None:
         """The last record of each run; of its pull requests; of those that say what is left of a limit."""
@@ -216,15 +208,15 @@ class ProcessNow:
                     pulls[trace_id] = body
                 elif _REMAINING in body:
                     limits[trace_id] = body
-        for span in _spans(spans.values()):
+        for span in _decoded(Span, spans.values()):
             self._live(span.trace_id.hex(), max(span.start_time_unix_nano, span.end_time_unix_nano))
-        for span in _spans(pulls.values()):
+        for span in _decoded(Span, pulls.values()):
             told = _told(span.attributes)
             item = LastItem(
                 text(told.get(vocabulary.VCS_CHANGE_ID)), text(told.get(vocabulary.SYNC_REPO)), span.end_time_unix_nano
             )
             _keep(self.last_items, span.trace_id.hex(), item)
-        for span in _spans(limits.values()):
+        for span in _decoded(Span, limits.values()):
             self._note_limit(span)
         self._note_last_logs(group.logs)
 
@@ -232,10 +224,9 @@ class ProcessNow:
         open_runs = dict.fromkeys(span.trace_id for span in self.open.values() if span.sync_id)
         for trace_id in islice(open_runs, _MOST_SEARCHED):
             raw = bytes.fromhex(trace_id)
-            last = next((body for body in reversed(logs) if raw in body), None)
-            record = _record(last) if last is not None else None
-            if record is not None and record.trace_id == raw:
-                self._live(trace_id, record.time_unix_nano)
+            for record in _decoded(LogRecord, islice((body for body in reversed(logs) if raw in body), 1)):
+                if record.trace_id == raw:
+                    self._live(trace_id, record.time_unix_nano)
 
     def _live(self, trace_id: str, time_ns: int) -> None:
         self.life[trace_id] = max(self.life.pop(trace_id, 0), time_ns)
@@ -258,10 +249,8 @@ class ProcessNow:
 
     def _name_service(self, resource: bytes) -> None:
         if not self.service and resource:
-            try:
+            with suppress(DecodeError, ValueError):
                 self.service = text(resource_attributes(resource).get(vocabulary.SERVICE_NAME))
-            except (DecodeError, ValueError):
-                self.service = ""
 
 
 def read_progress(trace_id: str, span: str, event: str, told: Mapping[str, object], time_ns: int) -> Progress:
@@ -279,7 +268,7 @@ def read_progress(trace_id: str, span: str, event: str, told: Mapping[str, objec
         repo=text(told.get(vocabulary.SYNC_REPO)),
         done=_whole(told.get("done")) or 0,
         total=_whole(total),
-        percent=min(100.0, max(0.0, float(percent))) if _is_number(percent) else None,  # type: ignore[arg-type]
+        percent=min(100.0, max(0.0, float(percent))) if _is_number(percent) else None,
         eta_low=_seconds(told.get("eta_low_seconds")),
         eta_high=_seconds(told.get("eta_high_seconds")),
         waits_ahead=_seconds(told.get("waits_ahead_seconds")) or 0.0,
@@ -293,7 +282,7 @@ def text(value: object) -> str:
     return value[:_LONGEST] if isinstance(value, str) else ""
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
@@ -303,7 +292,7 @@ def _whole(value: object) -> int | None:
 
 def _seconds(value: object) -> float | None:
     """A span of time that can be; None for anything else."""
-    return float(value) if _is_number(value) and 0 <= value < 1e12 else None  # type: ignore[operator, arg-type]
+    return float(value) if _is_number(value) and 0 <= value < 1e12 else None
 
 
 def _keep(kept: dict[Key, Value], key: Key, value: Value) -> None:
@@ -324,36 +313,14 @@ def _told(pairs: Iterable[KeyValue]) -> dict[str, object]:
     return told
 
 
-def _open_span(span: Span) -> OpenSpan:
-    return OpenSpan(
-        span.span_id.hex(),
-        span.parent_span_id.hex(),
-        span.trace_id.hex(),
-        text(span.name),
-        span.start_time_unix_nano,
-        _told(span.attributes),
-    )
-
-
 def _trace_id(body: bytes) -> bytes:
     """The 16 bytes of a span's trace id, with which our spans begin: behind tag and length, and their own."""
     at = 4 if body[1] < 0x80 else 5 if body[2] < 0x80 else 6
     return body[at : at + 16]
 
 
-def _spans(bodies: Iterable[bytes]) -> Iterator[Span]:
-    return filter(None, map(_span, bodies))
-
-
-def _span(body: bytes) -> Span | None:
-    try:
-        return Span.FromString(untagged(body))
-    except DecodeError:
-        return None
-
-
-def _record(body: bytes) -> LogRecord | None:
-    try:
-        return LogRecord.FromString(untagged(body))
-    except DecodeError:
-        return None
+def _decoded(kind: type[Record], bodies: Iterable[bytes]) -> Iterator[Record]:
+    """The records that can be decoded; the others are left out."""
+    for body in bodies:
+        with suppress(DecodeError):
+            yield kind.FromString(untagged(body))

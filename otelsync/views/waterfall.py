@@ -58,18 +58,13 @@ def render_run(
     """
     draw = painter(width=width, color=color, file=file)
     with open_store(store_path) as store:
-        run = find_run(store, sync_id)
-        tree = RunTree(store, run)
-        for line in waterfall(tree, width=width, blocks=color, every_span=every_span, hints=hints):
+        tree = RunTree(store, find_run(store, sync_id))
+        for line in _waterfall(tree, _Chart(tree.run, width, blocks=color), every_span=every_span, hints=hints):
             draw(line)
 
 
-def waterfall(
-    tree: RunTree, *, width: int, blocks: bool = False, every_span: bool = False, hints: bool = True
-) -> Iterator[Line]:
-    """The lines of a waterfall, `width` cells wide; `blocks`: whether bars are drawn with block elements."""
+def _waterfall(tree: RunTree, chart: _Chart, *, every_span: bool, hints: bool) -> Iterator[Line]:
     yield from _heading(tree.run)
-    chart = _Chart(tree.run, width, blocks)
     failures: list[StoredSpan] = []
     for entry in unrolled(tree) if every_span else outline(tree):
         yield from chart.lines(entry)
@@ -84,14 +79,14 @@ def waterfall(
 
 
 class _Chart:
-    """Columns of a line: the tree, the bar, the figures."""
+    """Columns of a line, `width` cells wide: the tree, the bar (of block elements, if `blocks`), the figures."""
 
-    def __init__(self, run: Run, width: int, blocks: bool) -> None:
+    def __init__(self, run: Run, width: int, *, blocks: bool) -> None:
         self._first = run.first_ns
         self._last = max(run.last_ns, run.first_ns + 1)
         self._bar_cells = max(width // 6, 8)
         self._tree_cells = max(width * 11 // 30, 20)
-        self._glyphs = {"span": "█", "family": "▒", "running": "▶"} if blocks else _ASCII
+        self._one, self._many, self._running = ("█", "▒", "▶") if blocks else ("#", "=", ">")
 
     def lines(self, entry: Entry) -> Iterator[Line]:
         indent = "  " * entry.depth
@@ -109,10 +104,9 @@ class _Chart:
         style = _STYLES.get(outcome, "red" if span.failed else "")
         title = " ".join(part for part in (printable(span.name, 200), span.detail) if part)
         took = duration(span.duration_ns(self._last))
-        glyph = "running" if span.running else "span"
         return [
             Piece(pad(indent + title, self._tree_cells), "bold" if not indent else ""),
-            *self._bar(span.start_ns, span.end_ns, glyph, style or "blue"),
+            *self._bar(span.start_ns, span.end_ns, self._one, style or "blue"),
             Piece(f"{took:>7}  "),
             Piece(outcome, style),
             Piece(f"  {attempt}" if (attempt := span.attempt) else "", "dim"),
@@ -123,24 +117,18 @@ class _Chart:
         name = printable(family.name, max(self._tree_cells - len(indent) - len(counts) - 1, 8))
         title = Piece(pad(f"{indent}{name} {counts}", self._tree_cells))
         end = None if family.running else family.end_ns
-        bar = self._bar(family.start_ns, end, "family", "red" if family.failed else "blue")
+        bar = self._bar(family.start_ns, end, self._many, "red" if family.failed else "blue")
         if not family.count or slowest is None:
             return [title, *bar]
         p50, p95 = (duration(value) for value in family.percentiles(0.5, 0.95))
-        return [
-            title,
-            *bar,
-            Piece(f"{p50:>7} p50 {p95:>7} p95 {duration(family.slowest_ns):>7} max"),
-            Piece(f" {slowest.mark}", "dim"),
-        ]
+        figures = f"{p50:>7} p50 {p95:>7} p95 {duration(family.slowest_ns):>7} max"
+        return [title, *bar, Piece(figures), Piece(f" {slowest.mark}", "dim")]
 
     def _bar(self, start_ns: int, end_ns: int | None, glyph: str, style: str) -> list[Piece]:
         first = min(int(self._at(start_ns)), self._bar_cells - 1)
         last = self._bar_cells if end_ns is None else ceil(self._at(end_ns) - 1e-9)
         length = max(last - first, 1)
-        bar = self._glyphs["span" if glyph == "running" else glyph] * length
-        if end_ns is None:
-            bar = bar[:-1] + self._glyphs["running"]
+        bar = glyph * length if end_ns is not None else glyph * (length - 1) + self._running
         rest = " " * (self._bar_cells - first - length)
         return [Piece(" |", "dim"), Piece(" " * first + bar + rest, style), Piece("| ", "dim")]
 
@@ -148,9 +136,6 @@ class _Chart:
         """Return the cell of the bar that an instant falls into."""
         share = (min(max(instant, self._first), self._last) - self._first) / (self._last - self._first)
         return share * self._bar_cells
-
-
-_ASCII: Final = {"span": "#", "family": "=", "running": ">"}
 
 
 def _counted(family: Family) -> str:
@@ -180,12 +165,7 @@ def _kinds(tree: RunTree) -> Iterator[Line]:
     """List where the time went. Time of parallel spans, and of one within another, counts for each of them."""
     kinds = tree.kinds()
     yield []
-    yield [
-        Piece(
-            f"{'where the time went':<36}{'count':>11}{'failed':>8}{'total':>9}{'mean':>9}{'slowest':>9}",
-            "bold",
-        )
-    ]
+    yield [Piece(f"{'where the time went':<36}{'count':>11}{'failed':>8}{'total':>9}{'mean':>9}{'slowest':>9}", "bold")]
     for kind in kinds[:MOST_KINDS]:
         slowest = tree.slowest(kind)
         figures = [duration(value) for value in (kind.total_ns, kind.total_ns // kind.count, kind.slowest_ns)]
@@ -247,8 +227,6 @@ def _commands(run: Run, every_span: bool) -> Iterator[Line]:
     if not every_span:
         yield [Piece(f"  otelsync show {run.name} --all"), Piece("     every span", "dim")]
     if run.logs:
-        yield [
-            Piece(f"  otelsync logs {run.name}"),
-            Piece("           its log records; --span ID, --level ERROR", "dim"),
-        ]
+        hint = "           its log records; --span ID, --level ERROR"
+        yield [Piece(f"  otelsync logs {run.name}"), Piece(hint, "dim")]
     yield [Piece(f"  otelsync show {run.name} --json"), Piece("    for other programs", "dim")]
