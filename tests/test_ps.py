@@ -395,6 +395,19 @@ class TestDamage:
             looking.look()
             looking.close()
 
+    @pytest.mark.parametrize("planned", [float("inf"), float("nan"), -float("inf"), 2**62])
+    def test_a_wait_of_any_length(self, tmp_path: Path, planned: float) -> None:
+        """A figure that is none is no reason to show nothing."""
+        journal = JournalFile(tmp_path)
+        wait: dict[str, Any] = {"sync__id": "s", "sync__rate_limit__planned_seconds": planned}
+        journal.add(SPAN_START, 0, _start(8, "sync.pipeline p", sync__id="s"))
+        journal.add(SPAN_START, 0, _start(9, "sync.rate_limit.wait", parent=8, **wait))
+        journal.write()
+        looking = InFlight(lambda: [tmp_path], tmp_path / "none")
+        (run,) = looking.look()
+        looking.close()
+        assert "waiting for the rate limit" in text([run])
+
     def test_attributes_of_any_kind(self, tmp_path: Path) -> None:
         """What should be a text and is a number, a list or nothing is left out."""
         journal = JournalFile(tmp_path)

@@ -464,6 +464,15 @@ def test_a_hostile_sync_id_is_no_path(path: Path) -> None:
     assert folder.name.startswith("tmp-x-")
 
 
+def test_names_of_others_are_no_fields_of_ours(path: Path) -> None:
+    """Attributes and spans may be named as the figures are: `_ns` and `_at_ns` there mean nothing to us."""
+    failed = span("load_ns", 2, 1, 0, 5, error="no", sync__outcome="failure")
+    given: dict[str, Any] = {"wait_ns": "soon", "read_at_ns": 7, "done_seconds": True}
+    found = figures(store(path, batch(failed, span(PIPELINE, 1, 0, 0, 10, sync__outcome="partial", **given))))
+    assert given.keys() <= found["attributes"].keys()
+    assert [error["stages"] for error in found["errors"]] == [{"load_ns": 1}]
+
+
 def test_hostile_content_is_bounded_and_printable(path: Path) -> None:
     """No file holds a control character or a megabyte of somebody's text."""
     for file in report(hostile(path)).iterdir():

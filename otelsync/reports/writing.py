@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,13 +95,15 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "format": FORMAT,
         "otelsync": __version__,
         "reconciles": summary.reconciles,
-        **_plain(asdict(summary)),
+        **_plain(summary),
     }
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(_field(key, held) for key, held in value.items())
+    if is_dataclass(value):
+        return dict(_field(field.name, getattr(value, field.name)) for field in fields(value))
+    if isinstance(value, Mapping):  # its keys are somebody else's names
+        return {key: _plain(held) for key, held in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 

@@ -284,7 +284,7 @@ def _wait(span: OpenSpan) -> Wait | None:
     if span.name != SYNC_RATE_LIMIT_WAIT:
         return None
     planned = span.attributes.get(vocabulary.SYNC_RATE_LIMIT_PLANNED_SECONDS)
-    seconds = min(max(float(planned), 0.0), 1e9) if isinstance(planned, int | float) else 0.0
+    seconds = min(max(0.0, float(planned)), 1e9) if isinstance(planned, int | float) else 0.0
     kind = text(span.attributes.get(vocabulary.SYNC_RATE_LIMIT_KIND))
     return Wait(kind, span.start_ns, span.start_ns + int(seconds * _SECOND))
 

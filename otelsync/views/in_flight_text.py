@@ -112,7 +112,8 @@ def _since(then_ns: int, now_ns: int) -> str:
 
 
 def _nanoseconds(seconds: float) -> int:
-    return int(min(max(seconds, 0.0), 1e12) * _SECOND)
+    """Nanoseconds within what an instant can be; 0 for NaN, of which `max` gives the first argument."""
+    return int(min(max(0.0, seconds), 1e12) * _SECOND)
 
 
 # One line, for those who read no terminal
