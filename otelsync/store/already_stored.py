@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
-from otelsync.store.kinship import PIPELINE, Known, SpanId
-from otelsync.store.rows import Detailed, Log, Plain
-
-
-@dataclass(slots=True)
-class Records:
-    """A batch, decoded."""
-
-    plain: list[Plain] = field(default_factory=list)
-    detailed: list[Detailed] = field(default_factory=list)
-    started: list[Detailed] = field(default_factory=list)
-    logs: list[Log] = field(default_factory=list)
+from otelsync.store.kinship import Known, SpanId
+from otelsync.store.rows import Detailed, Plain, Records
+from otelsync.vocabulary import NAMED_PIPELINE
 
 
 def known_of(connection: sqlite3.Connection, traces: Iterable[str]) -> Known:
@@ -42,7 +32,8 @@ def known_of(connection: sqlite3.Connection, traces: Iterable[str]) -> Known:
 
 def ended_pipelines(records: Records) -> set[str]:
     """Return the traces in which a pipeline has ended."""
-    return {span[0] for spans in (records.plain, records.detailed) for span in spans if span[3].startswith(PIPELINE)}
+    finished = (span for spans in (records.plain, records.detailed) for span in spans)
+    return {span[0] for span in finished if span[3].startswith(NAMED_PIPELINE)}
 
 
 def ended_runs(connection: sqlite3.Connection, traces: Iterable[str]) -> list[tuple[str, str]]:
@@ -52,7 +43,7 @@ def ended_runs(connection: sqlite3.Connection, traces: Iterable[str]) -> list[tu
         found += connection.execute(
             "SELECT sync_id, trace_id FROM runs WHERE trace_id = ? AND sync_id IS NOT NULL AND end_ns IS NOT NULL"
             " AND substr(root_name, 1, ?) = ?",
-            (trace_id, len(PIPELINE), PIPELINE),
+            (trace_id, len(NAMED_PIPELINE), NAMED_PIPELINE),
         )
     return found
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from otelsync.errors import StoreError
 from otelsync.store import schema
-from otelsync.store.sums import merge_histograms
+from otelsync.store.histogram import merge_histograms
 
 PATIENCE: Final = 5.0
 """Seconds to wait for another process that is writing."""

@@ -11,16 +11,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from otelsync.store.paths import path
-from otelsync.store.rows import STATUS_ERROR, Detailed, Plain
+from otelsync.store.rows import Detailed, Plain, Records
+from otelsync.store.schema import STATUS_ERROR, path
 from otelsync.vocabulary import NAMED_PIPELINE
 
 SMALL = 64
 """Up to so many spans below it, a span can be small. Viewers read them one by one when they show it alone."""
 PRODUCER = 4
 """OTLP's kind of a span whose children come later, from elsewhere."""
-PIPELINE = NAMED_PIPELINE
-"""The beginning of the names of pipelines' spans."""
 
 SpanId = tuple[str, str]
 """Trace id and span id."""
@@ -42,33 +40,26 @@ class Known:
 
 
 class Kinship:
-    """The finished spans of a batch and who is whose parent.
+    """The finished spans of a batch and who is whose parent."""
 
-    Args:
-        plain: Spans that did not fail.
-        detailed: Spans that may have.
-        started: Spans that have begun, and may have ended.
-        known: What was there before.
-    """
-
-    def __init__(
-        self, plain: Sequence[Plain], detailed: Sequence[Detailed], started: Iterable[Detailed], known: Known
-    ) -> None:
+    def __init__(self, records: Records, known: Known) -> None:
         self.families: dict[FamilyKey, list[Plain | Detailed]] = {}
-        self._add(plain)
-        self._add(detailed)
-        self._failed = Counter((s.trace_id, s.parent_span_id, s.name) for s in detailed if s.status == STATUS_ERROR)
+        self._add(records.plain)
+        self._add(records.detailed)
+        failed = (span for span in records.detailed if span.status == STATUS_ERROR)
+        self._failed = Counter((span.trace_id, span.parent_span_id, span.name) for span in failed)
         self._below: dict[SpanId, list[FamilyKey]] = {}
         for key in self.families:
             self._below.setdefault((key[0], key[1]), []).append(key)
         running = dict(known.running)
-        running |= {(begun.trace_id, begun.span_id): begun.parent_span_id for begun in started}
+        running |= {(begun.trace_id, begun.span_id): begun.parent_span_id for begun in records.started}
         self._begun = frozenset(running)
         expected = self._begun | known.awaited
         self.parents: dict[SpanId, Plain | Detailed] = {}
         """The spans of the batch that have something below them, here or in the store, or will have."""
         for (_, _, name), spans in self.families.items():
-            is_pipeline = name.startswith(PIPELINE)  # told apart by its id alone, as two may claim to have ended it
+            # Told apart by its id alone, as two may claim to have ended it.
+            is_pipeline = name.startswith(NAMED_PIPELINE)
             for span in spans:
                 own = (span[0], span[1])
                 if own in self._below or own in expected or is_pipeline or span[4] == PRODUCER:
@@ -135,7 +126,7 @@ class Kinship:
                 if below in self._below:
                     size += self._size(below, sizes, depth + 1)
         span = self.parents[key]
-        if span[4] == PRODUCER or span[3].startswith(PIPELINE):
+        if span[4] == PRODUCER or span[3].startswith(NAMED_PIPELINE):
             return SMALL + 1
         sizes[key] = size
         return size

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from otelsync.store.histogram import buckets, percentile
-from otelsync.store.paths import path
+from otelsync.store.histogram import added, percentile, sum_up
 from otelsync.store.runs import Run
+from otelsync.store.schema import path
 from otelsync.store.spans import COLUMNS, StoredSpan, read
 from otelsync.store.task_traces import is_task
 
@@ -78,7 +78,7 @@ class Family:
 
     def percentiles(self, *fractions: float) -> list[int]:
         """For each fraction the nanoseconds that so many did not exceed, within the histogram's precision."""
-        counts = _added(self.histograms)
+        counts = {int(bucket): count for bucket, count in added(self.histograms).items()}
         return [percentile(counts, fraction, longest=max(self.slowest_ns, 0)) for fraction in fractions]
 
     def add(self, place: Place, row: Sequence[Any]) -> None:
@@ -126,11 +126,12 @@ class RunTree:
         """The sums below small spans that are shown one by one."""
         self._with_children: dict[tuple[str, str], list[str]] = {}
         """By parent and name, the spans under which `siblings` has something, or this object has read something."""
-        self._roots = ["", *self._find_parents()]
+        self.root_ids = ["", *self._find_parents()]
+        """The parent ids of the topmost spans: nothing, or an id that has not been recorded."""
 
     def roots(self) -> list[Family]:
         """Spans without a parent, and those whose parent has not been recorded."""
-        return self.families((parent, "") for parent in self._roots)
+        return self.families((parent, "") for parent in self.root_ids)
 
     def under(self, span: StoredSpan) -> list[Family]:
         """The children of one span."""
@@ -215,11 +216,6 @@ class RunTree:
             ):
                 yield StoredSpan(*row), bool(has_children)
 
-    @property
-    def root_ids(self) -> list[str]:
-        """Return the parent ids of the topmost spans: nothing, or an id that has not been recorded."""
-        return self._roots
-
     def _places_below(self, family: Family) -> Iterator[Place]:
         for (parent, under), name in family.places:
             yield parent, path(under, name)
@@ -278,15 +274,10 @@ class RunTree:
 
 
 def _summed(name: str, spans: Sequence[StoredSpan]) -> Sequence[Any]:
-    """A row like those of `siblings`."""
-    durations = [span.duration_ns(span.start_ns) for span in spans]
-    slowest = durations.index(max(durations))
-    ends = [span.start_ns if span.end_ns is None else span.end_ns for span in spans]
+    """A row like those of `siblings`, of spans that have ended."""
+    ends = [span.end_ns or 0 for span in spans]
     failed = sum(span.failed for span in spans)
-    first = min(span.start_ns for span in spans)
-    of_slowest = durations[slowest], spans[slowest].span_id, spans[slowest].start_ns
-    histogram = json.dumps(Counter(buckets(durations)))
-    return name, len(spans), failed, first, max(ends), sum(durations), *of_slowest, histogram
+    return name, *sum_up([span.start_ns for span in spans], ends, [span.span_id for span in spans], failed)
 
 
 def _by_time(span: StoredSpan) -> tuple[int, str]:
@@ -296,12 +287,15 @@ def _by_time(span: StoredSpan) -> tuple[int, str]:
 def by_kind(families: Iterable[Family], most: int = MOST_NAMES) -> list[Family]:
     """Families put together by the first word of their name where there are more than `most` of it."""
     families = list(families)
-    words = Counter(_first_word(family.name) for family in families)
-    if len(words) > MOST_NAMES:
+    by_word: dict[str, list[Family]] = defaultdict(list)
+    for family in families:
+        by_word[family.name.split(" ", 1)[0]].append(family)
+    if len(by_word) > MOST_NAMES:
         return [merged("*", families)]
-    many = [word for word, count in words.items() if count > most]
-    kept = [family for family in families if _first_word(family.name) not in many]
-    return kept + [merged(f"{word} *", [f for f in families if _first_word(f.name) == word]) for word in many]
+    kinds: list[Family] = []
+    for word, alike in by_word.items():
+        kinds += alike if len(alike) <= most else [merged(f"{word} *", alike)]
+    return kinds
 
 
 def merged(name: str, families: Iterable[Family]) -> Family:
@@ -321,17 +315,3 @@ def merged(name: str, families: Iterable[Family]) -> Family:
             whole.slowest_ns, whole.slowest = family.slowest_ns, family.slowest
         whole.histograms += family.histograms
     return whole
-
-
-def _first_word(name: str) -> str:
-    return name.split(" ", 1)[0]
-
-
-def _added(histograms: Sequence[str]) -> dict[int, int]:
-    """The sum of histograms in JSON. All are parsed at once, without making a dict of each: there may be 10,000."""
-    pairs: list[tuple[str, int]] = []
-    json.loads(f"[{','.join(histograms)}]", object_pairs_hook=pairs.extend)
-    total: dict[str, int] = defaultdict(int)
-    for bucket, count in pairs:
-        total[bucket] += count
-    return {int(bucket): count for bucket, count in total.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -13,9 +13,8 @@ from otelsync.errors import StoreError
 from otelsync.journal.batch import Batch
 from otelsync.journal.segment import make_private
 from otelsync.otlp.decoding import resource_attributes, scope_name
-from otelsync.store import statements
+from otelsync.store import schema
 from otelsync.store.already_stored import (
-    Records,
     ended_pipelines,
     ended_runs,
     forget_known_logs,
@@ -23,11 +22,11 @@ from otelsync.store.already_stored import (
     known_of,
 )
 from otelsync.store.connection import ELSEWHERE, DamagedError, connect, transaction, translated
-from otelsync.store.kinship import Kinship
+from otelsync.store.histogram import sum_up
+from otelsync.store.kinship import Kinship, Spans
 from otelsync.store.retention import delete_run, outdated
-from otelsync.store.rows import Decoder, Detailed, to_json
+from otelsync.store.rows import Decoder, Detailed, Records, to_json
 from otelsync.store.run_summary import RunSummary, summarize
-from otelsync.store.sums import sum_up
 from otelsync.vocabulary import SERVICE_NAME
 
 _log = logging.getLogger("otelsync.store")
@@ -135,11 +134,14 @@ class StoreSink:
             if batch.start < position or not self._store_spans(connection, records):
                 forget_known_spans(connection, records)
                 self._store_spans(connection, records, expect_new=False)
-            connection.executemany(statements.INSERT_OPEN, records.started)
-            connection.executemany(statements.INSERT_LOG, records.logs)
+            connection.executemany(schema.INSERT_OPEN, records.started)
+            connection.executemany(schema.INSERT_LOG, records.logs)
             connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (batch.journal, batch.end))
             ended = ended_runs(connection, pipelines)
-        self._tell(ended)
+        if self._watch is not None:
+            self._watch.recorded(self._recorded)
+            for run in ended:
+                self._watch.ended(*run)
         if self._decoder.undecodable:
             _log.warning("%s records of %s could not be decoded", self._decoder.undecodable, batch.journal)
             self._decoder.undecodable = 0
@@ -163,12 +165,12 @@ class StoreSink:
     def _store_spans(self, connection: sqlite3.Connection, records: Records, *, expect_new: bool = True) -> bool:
         """Store the finished spans and their sums; False, and nothing stored, if they are not all new as expected."""
         known = known_of(connection, {span[0] for spans in (records.plain, records.detailed) for span in spans})
-        kinship = Kinship(records.plain, records.detailed, records.started, known)
+        kinship = Kinship(records, known)
         sums = kinship.sums()
         connection.execute("SAVEPOINT spans")
         connection.executemany(
-            statements.UPSERT_SIBLINGS,
-            [(*sum_up(key, *spans), 0 if kinship.is_here((key[0], key[1])) else 1) for key, spans in sums.items()],
+            schema.UPSERT_SIBLINGS,
+            [(*key, *_summed(*spans), not kinship.is_here((key[0], key[1]))) for key, spans in sums.items()],
         )
         connection.executemany(
             "UPDATE siblings SET awaiting = 0 WHERE trace_id = ? AND parent_span_id = ?",
@@ -177,8 +179,8 @@ class StoreSink:
         before = connection.total_changes
         stems = kinship.stems()
         for insert, spans in (
-            (statements.INSERT_PLAIN, records.plain),
-            (statements.INSERT_DETAILED, records.detailed),
+            (schema.INSERT_PLAIN, records.plain),
+            (schema.INSERT_DETAILED, records.detailed),
         ):
             connection.executemany(insert[0], [span for span in spans if (span[0], span[1]) in stems])
             connection.executemany(insert[1], [span for span in spans if (span[0], span[1]) not in stems])
@@ -201,18 +203,11 @@ class StoreSink:
                 self._recorded.add(summary.sync_id)
         connection.executemany(f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * 14)})", merged)
 
-    def _tell(self, ended: Sequence[tuple[str, str]]) -> None:
-        if self._watch is not None:
-            self._watch.recorded(self._recorded)
-            for sync_id, trace_id in ended:
-                self._watch.ended(sync_id, trace_id)
-
     def _resource(self, connection: sqlite3.Connection, body: bytes) -> int:
         number = self._resources.get(body)
         if number is None:
             attributes = resource_attributes(body)
-            text = to_json(attributes)
-            number = _number(connection, "resources", ("attributes",), (text,))
+            number = _number(connection, "resources", attributes=to_json(attributes))
             if len(self._resources) >= _MOST_NUMBERS:
                 self._forget_numbers()
             self._resources[body] = number
@@ -222,7 +217,8 @@ class StoreSink:
     def _scope(self, connection: sqlite3.Connection, body: bytes) -> int:
         number = self._scopes.get(body)
         if number is None:
-            number = _number(connection, "scopes", ("name", "version"), scope_name(body))
+            name, version = scope_name(body)
+            number = _number(connection, "scopes", name=name, version=version)
             if len(self._scopes) >= _MOST_NUMBERS:
                 self._scopes.clear()
             self._scopes[body] = number
@@ -299,13 +295,17 @@ def _position(connection: sqlite3.Connection, journal: str) -> int:
     return 0 if row is None else int(row[0])
 
 
-def _number(connection: sqlite3.Connection, table: str, columns: Sequence[str], values: Sequence[str]) -> int:
+def _number(connection: sqlite3.Connection, table: str, **columns: str) -> int:
     """The number under which something is stored once."""
-    marks = ", ".join("?" * len(columns))
-    connection.execute(f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})", values)
-    same = " AND ".join(f"{column} = ?" for column in columns)
-    (number,) = connection.execute(f"SELECT id FROM {table} WHERE {same}", values).fetchone()
+    named = ", ".join(columns)
+    marks = ", ".join(f":{column}" for column in columns)
+    connection.execute(f"INSERT OR IGNORE INTO {table} ({named}) VALUES ({marks})", columns)
+    (number,) = connection.execute(f"SELECT id FROM {table} WHERE ({named}) = ({marks})", columns).fetchone()
     return int(number)
+
+
+def _summed(spans: Spans, failed: int) -> tuple[object, ...]:
+    return sum_up([span[5] for span in spans], [span[6] for span in spans], [span[1] for span in spans], failed)
 
 
 def _inode(path: Path) -> tuple[int, int]:
