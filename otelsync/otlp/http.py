@@ -50,7 +50,10 @@ class HttpTransport:
         self._connection = _Connection(parts.hostname or "", parts.port, context)
 
     def post(self, request: bytes, timeout: float) -> Reply:
-        """Send one request; at most `timeout` seconds, except that resolving the host name may take longer."""
+        """Send one request; at most `timeout` seconds, except that resolving the host name may take longer.
+
+        Network errors are replies, not exceptions.
+        """
         # Level 1: on spans within 1 % of the default level's size (measured), at 60 % of its CPU time.
         body = gzip.compress(request, compresslevel=1, mtime=0) if self._gzip else request
         self._connection.deadline = time.monotonic() + timeout

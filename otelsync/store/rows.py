@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
-from otelsync.otlp.decoding import LeanLogs, LeanSpans, parsed, value_of
+from otelsync.otlp.decoding import LeanLogs, LeanSpans, parsed, value_of, values_of
 from otelsync.store.schema import LARGEST
 from otelsync.vocabulary import SYNC_ID
 
@@ -215,7 +215,7 @@ class Decoder:
                 min(span.start_time_unix_nano, LARGEST),
                 min(span.end_time_unix_nano, LARGEST),
                 span.flags,
-                to_json({pair.key: value_of(pair.value) for pair in span.attributes}),
+                to_json(values_of(span.attributes)),
                 resource,
                 scope,
                 span.status.code,
@@ -236,7 +236,7 @@ def _fragment(encoded: bytes) -> str:
         pair = KeyValue.FromString(encoded)
     except DecodeError:
         return to_json({"otelsync.undecodable": base64.b64encode(encoded).decode()})[1:-1]
-    return to_json({pair.key: value_of(pair.value)})[1:-1]
+    return to_json(values_of([pair]))[1:-1]
 
 
 _STRING_HEADS: Final = [bytes((0x12, n + 2, 0x0A, n)) for n in range(126)] + [b"?"] * 2
@@ -257,7 +257,7 @@ def _events(span: Span) -> str:
         {
             "timeUnixNano": str(event.time_unix_nano),
             "name": event.name,
-            "attributes": {pair.key: value_of(pair.value) for pair in event.attributes},
+            "attributes": values_of(event.attributes),
         }
         for event in span.events
     ]
@@ -270,7 +270,7 @@ def _links(span: Span) -> str:
             "traceId": link.trace_id.hex(),
             "spanId": link.span_id.hex(),
             "traceState": link.trace_state,
-            "attributes": {pair.key: value_of(pair.value) for pair in link.attributes},
+            "attributes": values_of(link.attributes),
         }
         for link in span.links
     ]
