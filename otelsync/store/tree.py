@@ -61,8 +61,6 @@ class Family:
     failed: int = 0
     failed_under: list[tuple[str, str]] = field(default_factory=list)
     """Parent and name of those that failed."""
-    distant: bool = False
-    """True if only the ancestors of some of them are known, so that they cannot be listed."""
     start_ns: int = 2**63 - 1
     end_ns: int = 0
     total_ns: int = 0
@@ -85,7 +83,6 @@ class Family:
         """Take in the sums of spans in one place."""
         name, count, failed, start_ns, end_ns, total_ns, slowest_ns, slowest_id, slowest_start_ns, histogram = row
         self.places[place, name] = None
-        self.distant |= place[1] != ""
         self.count += count
         if failed:
             self.failed += failed
@@ -105,8 +102,9 @@ class Family:
 
     @property
     def can_be_listed(self) -> bool:
-        """True if these are a few spans, to be shown one by one."""
-        return not self.distant and self.size <= (FEW_TASKS if is_task(self.name) else FEW)
+        """True if these are a few spans, to be shown one by one, and the parents of all of them are known."""
+        is_few = self.size <= (FEW_TASKS if is_task(self.name) else FEW)
+        return is_few and not any(under for (_, under), _ in self.places)
 
 
 class RunTree:
@@ -193,16 +191,8 @@ class RunTree:
 
     def slowest(self, family: Family) -> StoredSpan | None:
         """The slowest span of a family; None if none has ended."""
-        if not family.count:
-            return None
-        return next(
-            read(
-                self._store,
-                "INDEXED BY spans_by_time WHERE trace_id = ? AND start_ns = ? AND span_id = ? LIMIT 1",
-                (self.run.trace_id, *family.slowest),
-            ),
-            None,
-        )
+        this_one = "INDEXED BY spans_by_time WHERE trace_id = ? AND start_ns = ? AND span_id = ? LIMIT 1"
+        return next(read(self._store, this_one, (self.run.trace_id, *family.slowest)), None)
 
     def children(self, parents: Iterable[str]) -> Iterator[tuple[StoredSpan, bool]]:
         """The spans under `parents` one by one, earliest first, each with whether it has children."""
@@ -303,7 +293,6 @@ def merged(name: str, families: Iterable[Family]) -> Family:
     whole = Family(name)
     for family in families:
         whole.places |= family.places
-        whole.distant |= family.distant
         whole.count += family.count
         whole.running += family.running
         whole.failed += family.failed
