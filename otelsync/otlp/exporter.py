@@ -117,7 +117,7 @@ class OtlpSink:
 
     def _count(self, reply: Reply, records: int, outcome: Outcome) -> None:
         if reply.status == "ok":
-            partial, reason = parse_partial_success(reply.content, self.name)
+            partial, reason = _parse_partial_success(reply.content)
             partial = min(max(partial, 0), records)
             outcome.partial += partial
             outcome.accepted += records - partial
@@ -163,20 +163,19 @@ def _split(runs: Iterable[Run], bound: int) -> list[list[Run]]:
     return pieces
 
 
-def parse_partial_success(content: bytes, signal: Signal) -> tuple[int, str]:
-    """Return how many records a successful answer rejects, and why. One that cannot be read rejects none."""
+def _parse_partial_success(content: bytes) -> tuple[int, str]:
+    """Return how many records a successful answer rejects, and why. One that cannot be read rejects none.
+
+    As in requests, the answers of both signals have the same field numbers.
+    """
     if not content:
         return 0, ""
     from google.protobuf.message import DecodeError
-    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
     try:
-        if signal == "traces":
-            spans = ExportTraceServiceResponse.FromString(content).partial_success
-            return spans.rejected_spans, printable(spans.error_message)
-        logs = ExportLogsServiceResponse.FromString(content).partial_success
-        return logs.rejected_log_records, printable(logs.error_message)
+        said = ExportTraceServiceResponse.FromString(content).partial_success
+        return said.rejected_spans, printable(said.error_message)
     except DecodeError:
         return 0, ""
 
