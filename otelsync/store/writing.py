@@ -14,20 +14,13 @@ from otelsync.journal.batch import Batch
 from otelsync.journal.segment import make_private
 from otelsync.otlp.decoding import resource_attributes, scope_name
 from otelsync.store import schema
-from otelsync.store.already_stored import (
-    ended_pipelines,
-    ended_runs,
-    forget_known_logs,
-    forget_known_spans,
-    known_of,
-)
 from otelsync.store.connection import ELSEWHERE, DamagedError, connect, transaction, translated
 from otelsync.store.histogram import sum_up
-from otelsync.store.kinship import Kinship, Spans
+from otelsync.store.kinship import Kinship, Spans, known_of
 from otelsync.store.retention import delete_run, outdated
-from otelsync.store.rows import Decoder, Detailed, Records, to_json
+from otelsync.store.rows import Decoder, Detailed, Plain, Records, to_json
 from otelsync.store.run_summary import RunSummary, summarize
-from otelsync.vocabulary import SERVICE_NAME
+from otelsync.vocabulary import NAMED_PIPELINE, SERVICE_NAME
 
 _log = logging.getLogger("otelsync.store")
 
@@ -128,16 +121,16 @@ class StoreSink:
             if batch.end <= position:
                 return
             records = self._decode(connection, batch)
-            pipelines = set() if self._watch is None else ended_pipelines(records)
+            pipelines = set() if self._watch is None else _ended_pipelines(records)
             if batch.start < position:
-                forget_known_logs(connection, records)
+                _forget_known_logs(connection, records)
             if batch.start < position or not self._store_spans(connection, records):
-                forget_known_spans(connection, records)
+                _forget_known_spans(connection, records)
                 self._store_spans(connection, records, expect_new=False)
             connection.executemany(schema.INSERT_OPEN, records.started)
             connection.executemany(schema.INSERT_LOG, records.logs)
             connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (batch.journal, batch.end))
-            ended = ended_runs(connection, pipelines)
+            ended = _ended_runs(connection, pipelines)
         if self._watch is not None:
             self._watch.recorded(self._recorded)
             for run in ended:
@@ -306,6 +299,60 @@ def _number(connection: sqlite3.Connection, table: str, **columns: str) -> int:
 
 def _summed(spans: Spans, failed: int) -> tuple[object, ...]:
     return sum_up([span[5] for span in spans], [span[6] for span in spans], [span[1] for span in spans], failed)
+
+
+def _ended_pipelines(records: Records) -> set[str]:
+    """Return the traces in which a pipeline has ended."""
+    finished = (span for spans in (records.plain, records.detailed) for span in spans)
+    return {span[0] for span in finished if span[3].startswith(NAMED_PIPELINE)}
+
+
+def _ended_runs(connection: sqlite3.Connection, traces: Iterable[str]) -> list[tuple[str, str]]:
+    """Return those of the traces that are runs whose pipeline has ended: sync id and trace id of each."""
+    found: list[tuple[str, str]] = []
+    for trace_id in traces:
+        found += connection.execute(
+            "SELECT sync_id, trace_id FROM runs WHERE trace_id = ? AND sync_id IS NOT NULL AND end_ns IS NOT NULL"
+            " AND substr(root_name, 1, ?) = ?",
+            (trace_id, len(NAMED_PIPELINE), NAMED_PIPELINE),
+        )
+    return found
+
+
+def _forget_known_spans(connection: sqlite3.Connection, records: Records) -> None:
+    """Leave out the finished spans that are stored already, and all but the first of those that come twice."""
+    seen: set[tuple[str, str]] = set()
+
+    def is_new(span: Plain | Detailed) -> bool:
+        key = (span[0], span[1])
+        known = connection.execute(
+            "SELECT 1 FROM spans WHERE trace_id = ?1 AND span_id = ?2 AND (start_ns = ?3 OR leaf = 0)"
+            " AND end_ns IS NOT NULL",
+            (*key, span[5]),
+        )
+        if key in seen or known.fetchone() is not None:
+            return False
+        seen.add(key)
+        return True
+
+    records.plain = [span for span in records.plain if is_new(span)]
+    records.detailed = [span for span in records.detailed if is_new(span)]
+
+
+def _forget_known_logs(connection: sqlite3.Connection, records: Records) -> None:
+    """Leave out the log records that are stored already. Two that are the same to the nanosecond are one."""
+    known = (
+        "SELECT 1 FROM logs WHERE trace_id = ? AND time_ns = ? AND span_id = ? AND logger = ? AND event = ?"
+        " AND attributes = ?"
+    )
+    records.logs = [
+        log
+        for log in records.logs
+        if connection.execute(
+            known, (log.trace_id, log.time_ns, log.span_id, log.logger, log.event, log.attributes)
+        ).fetchone()
+        is None
+    ]
 
 
 def _inode(path: Path) -> tuple[int, int]:
