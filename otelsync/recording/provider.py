@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,10 +22,9 @@ from opentelemetry.util import types
 from otelsync.journal.format import SPAN_VERDICT
 from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
-from otelsync.recording.encoders import Encoders
 from otelsync.recording.ids import IdGenerator
 from otelsync.recording.span_bytes import encode_verdict
-from otelsync.recording.tracer import Tracer
+from otelsync.recording.tracer import Encoders, Tracer
 from otelsync.version import __version__
 from otelsync.vocabulary import ERROR_TYPE, SERVICE_INSTANCE_ID, SERVICE_NAME, SYNC_OUTCOME
 
@@ -63,7 +62,7 @@ class TracerProvider(sdk.TracerProvider):
     ) -> None:
         self.journal = journal
         self.has_processors = active_span_processor is not None
-        self._use(Encoders(journal, redactor))
+        self.encoders = Encoders(journal, redactor)
         self._resource_numbers: list[tuple[Resource, int]] = []
         super().__init__(
             sampler=sampler,
@@ -75,9 +74,6 @@ class TracerProvider(sdk.TracerProvider):
             meter_provider=meter_provider,
         )
 
-    def _use(self, encoders: Encoders) -> None:
-        self.encoders = encoders
-
     @property
     def meters(self) -> Any:
         """The meter provider in which the SDK's tracers count their spans."""
@@ -86,10 +82,9 @@ class TracerProvider(sdk.TracerProvider):
     def redact_with(self, redactor: Redactor) -> None:
         """Let `redactor` take secrets out of everything that is recorded from now on."""
         with self._tracers_lock:
-            self._use(Encoders(self.journal, redactor))
-            for tracer in self._tracers.values():
-                if isinstance(tracer, Tracer):
-                    tracer.take_encoders()
+            self.encoders = Encoders(self.journal, redactor)
+            for tracer in self._own_tracers():
+                tracer.take_encoders()
 
     def rename_service(self, name: str) -> None:
         """Let everything that is recorded from now on have another ``service.name``."""
@@ -125,7 +120,7 @@ class TracerProvider(sdk.TracerProvider):
     def adopt_tracers(self, other: TracerProvider) -> None:
         """Let the tracers that `other` has given out record here from now on: modules and libraries hold on to them."""
         with other._tracers_lock:
-            theirs = [tracer for tracer in other._tracers.values() if isinstance(tracer, Tracer)]
+            theirs = list(other._own_tracers())
         for tracer in theirs:
             scope = tracer.instrumentation_scope
             with self._tracers_lock:
@@ -162,28 +157,26 @@ class TracerProvider(sdk.TracerProvider):
         if error_type is not None:
             found[ERROR_TYPE] = error_type
         ends = time_ns()
+        status = None
         try:
-            body = encode_verdict(
-                span_context, ends, self.encoders.span.encode(found), self._error(error_type, message)
-            )
+            if error_type is not None:
+                status = Status(StatusCode.ERROR, self.encoders.redact(message or error_type))
+            body = encode_verdict(span_context, ends, self.encoders.span.encode(found), status)
             tracer = self.get_tracer("otelsync", __version__)
             self.journal.append(SPAN_VERDICT, tracer.ref if isinstance(tracer, Tracer) else 0, body, ends)
         except Exception as error:
             _log.debug("the verdict on span %016x could not be journalled: %s", span_context.span_id, error)
-
-    def _error(self, error_type: str | None, message: str | None) -> Status | None:
-        if error_type is None:
-            return None
-        return Status(StatusCode.ERROR, self.encoders.redact(message or error_type))
 
     def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:
         """Let `span_processor` see the start and the end of every span."""
         super().add_span_processor(span_processor)
         self.has_processors = True
         with self._tracers_lock:
-            for tracer in self._tracers.values():
-                if isinstance(tracer, Tracer):
-                    tracer.reconsider()
+            for tracer in self._own_tracers():
+                tracer.reconsider()
+
+    def _own_tracers(self) -> Iterator[Tracer]:
+        return (tracer for tracer in self._tracers.values() if isinstance(tracer, Tracer))
 
     def _handle_fork(self) -> None:
         """A forked child is an instance of its own.

@@ -26,22 +26,38 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util import types
 
+from otelsync.journal.native import native
 from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
 from otelsync.recording import ids
-from otelsync.recording.encoders import Encoders
 from otelsync.recording.ids import IdGenerator
 from otelsync.recording.runtime_context import CURRENT, scope_in
-from otelsync.recording.scope import SyncScope
+from otelsync.recording.scope import SPAN_TAG, SyncScope
 from otelsync.recording.span import RecordedSpan, is_valid_link
 from otelsync.recording.span_blocks import CurrentSpan, SpanBlock
 from otelsync.recording.span_bytes import Trace, flags_field
+from otelsync.redaction import Redactor
 
 _NO_STATE: Final = TraceState()
 _ANY: Final = 1 << 62
 _LOCAL_FLAGS: Final = flags_field(is_remote=False)
 _REMOTE_FLAGS: Final = flags_field(is_remote=True)
 _EMPTY_STATUS: Final = b"\x7a\x00"
+_EVENT_TAG, _LINK_TAG = 0x1A, 0x22
+
+
+class Encoders:
+    """Encoders of what spans hold, for one journal and one redactor; without a redactor everything stays as it is."""
+
+    def __init__(self, journal: Journal, redactor: Redactor | None) -> None:
+        self.redactor: Final = redactor
+        self.redact: Final[Callable[[str], str]] = redactor.redact if redactor else lambda text: text
+        self.span: Final = otlp.AttributeEncoder(SPAN_TAG, redactor)
+        self.inner: Final = (otlp.AttributeEncoder(_EVENT_TAG, redactor), otlp.AttributeEncoder(_LINK_TAG, redactor))
+        """Encoders of events and of links."""
+        self.append_span: Callable[..., bool] | None = None
+        if native and type(journal).append is Journal.append and (redactor is None or redactor.is_standard):
+            self.append_span = native.append_span
 
 
 class Owner(Protocol):
@@ -175,7 +191,7 @@ class Tracer(sdk.Tracer):
         ):
             return CurrentSpan(self, name, kind, attributes)
         arguments = (name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception)
-        return SpanBlock(self, arguments, record_exception, set_status_on_exception, end_on_exit)
+        return SpanBlock(self, arguments, end_on_exit)
 
     def start_span(
         self,
@@ -239,27 +255,10 @@ class Tracer(sdk.Tracer):
         """
         flags = own.trace_flags if self._is_enabled() else TraceFlags(own.trace_flags & ~TraceFlags.SAMPLED)
         trace = Trace(own.trace_id, flags, own.trace_state)
-        span = RecordedSpan(
-            self,
-            name,
-            kind,
-            trace,
-            own.span_id.to_bytes(8, "big"),
-            trace.head + (b"\x22\x08" + parent.span_id.to_bytes(8, "big") if parent else b""),
-            parent,
-            scope,
-            context_api.get_current() if context is None else context,
-            time_ns() if start_time is None else start_time,
-        )
+        base = context_api.get_current() if context is None else context
+        span = self._make(name, kind, trace, own.span_id, parent, scope, base, attributes, links, start_time)
         if flags is own.trace_flags and not own.is_remote:
             span.known_context = own
-        if parent and parent.is_remote:
-            span.is_below_remote = True
-        if attributes:
-            span.put_attributes(attributes)
-        for link in links or ():
-            if link and is_valid_link(link.context, link.attributes):
-                span.append_link(link.context, link.attributes)
         if self.has_processors:
             self.span_processor.on_start(span)  # type: ignore[arg-type]  # as good as the SDK's
         return span
@@ -318,7 +317,7 @@ class Tracer(sdk.Tracer):
         if not self._is_enabled():
             return NonRecordingSpan(parent or INVALID_SPAN_CONTEXT)
         if parent is None or not parent.is_valid:
-            parent_span = None
+            parent_span = parent = None
             trace_id = self.id_generator.generate_trace_id()
             is_random = self.id_generator.is_trace_id_random()
         else:
@@ -331,12 +330,13 @@ class Tracer(sdk.Tracer):
         if result.decision is sampling.Decision.DROP:
             dropped = SpanContext(trace_id, span_id, False, flags, result.trace_state)
             return UnsampledSpan(dropped, kind, attributes or {})
-        span = self._make(name, kind, trace_id, flags, result.trace_state, span_id, parent_span, context, start_time)
-        if result.attributes:
-            span.put_attributes(result.attributes)
-        for link in links:
-            if link and is_valid_link(link.context, link.attributes):
-                span.append_link(link.context, link.attributes)
+        state = _NO_STATE if result.trace_state is None else result.trace_state
+        above = parent_span if isinstance(parent_span, RecordedSpan) else None
+        trace = above.trace if above and above.trace.is_like(flags, state) else Trace(trace_id, flags, state)
+        base = context_api.get_current() if context is None else context
+        span = self._make(
+            name, kind, trace, span_id, above or parent, scope_in(base), base, result.attributes, links, start_time
+        )
         span.records_exceptions = record_exception
         span.sets_status = set_status_on_exception
         if self.has_processors:
@@ -347,35 +347,27 @@ class Tracer(sdk.Tracer):
         self,
         name: str,
         kind: SpanKind,
-        trace_id: int,
-        flags: TraceFlags,
-        state: TraceState | None,
+        trace: Trace,
         span_id: int,
-        parent_span: Span | None,
-        context: Context | None,
+        parent: RecordedSpan | SpanContext | None,
+        scope: SyncScope | None,
+        base: Context,
+        attributes: types.Attributes,
+        links: Sequence[Link] | None,
         start_time: int | None,
     ) -> RecordedSpan:
-        parent = parent_span.get_span_context() if parent_span else None
-        state = state if state is not None else _NO_STATE
-        if isinstance(parent_span, RecordedSpan) and parent_span.trace.is_like(flags, state):
-            trace = parent_span.trace
-        else:
-            trace = Trace(trace_id, flags, state)
-        base = context_api.get_current() if context is None else context
-        span = RecordedSpan(
-            self,
-            name,
-            kind,
-            trace,
-            span_id.to_bytes(8, "big"),
-            trace.head + (b"\x22\x08" + parent.span_id.to_bytes(8, "big") if parent else b""),
-            parent_span if isinstance(parent_span, RecordedSpan) else parent,
-            scope_in(base),
-            base,
-            time_ns() if start_time is None else start_time,
-        )
-        if parent and parent.is_remote:
+        above = parent.get_span_context() if isinstance(parent, RecordedSpan) else parent
+        head = trace.head + (b"\x22\x08" + above.span_id.to_bytes(8, "big") if above else b"")
+        id_bytes = span_id.to_bytes(8, "big")
+        began = time_ns() if start_time is None else start_time
+        span = RecordedSpan(self, name, kind, trace, id_bytes, head, parent, scope, base, began)
+        if above and above.is_remote:
             span.is_below_remote = True
+        if attributes:
+            span.put_attributes(attributes)
+        for link in links or ():
+            if link and is_valid_link(link.context, link.attributes):
+                span.append_link(link.context, link.attributes)
         return span
 
 
