@@ -46,7 +46,11 @@ class HttpTransport:
         self._headers = {"user-agent": user_agent, **own, "content-type": "application/x-protobuf"}
         if self._gzip:
             self._headers["content-encoding"] = "gzip"
-        context = _tls(endpoint) if parts.scheme == "https" else None
+        context: ssl.SSLContext | None = None
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=endpoint.certificate)
+            if endpoint.client_certificate:
+                context.load_cert_chain(endpoint.client_certificate, endpoint.client_key)
         self._connection = _Connection(parts.hostname or "", parts.port, context)
 
     def post(self, request: bytes, timeout: float) -> Reply:
@@ -171,13 +175,6 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
-
-
-def _tls(endpoint: OtlpEndpoint) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=endpoint.certificate)
-    if endpoint.client_certificate:
-        context.load_cert_chain(endpoint.client_certificate, endpoint.client_key)
-    return context
 
 
 def _reply(status: int, content: bytes, retry_after: str | None) -> Reply:

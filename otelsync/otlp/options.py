@@ -135,9 +135,8 @@ def _endpoint(variables: _Variables) -> OtlpEndpoint | None:
     if protocol == "grpc":
         url, insecure = _grpc_url(name, url, insecure)
     else:
-        url = _http_url(name, url)
-        if name == f"{_PREFIX}ENDPOINT":
-            url = _with_path(url, f"v1/{variables.signal}")
+        is_base = name == f"{_PREFIX}ENDPOINT"
+        url = _http_url(name, url, f"/v1/{variables.signal}" if is_base else "")
     certificate, key = _file(variables, "CLIENT_CERTIFICATE"), _file(variables, "CLIENT_KEY")
     if key and not certificate:  # it proves nothing alone; a certificate file may hold the key too, for http/protobuf
         raise ConfigurationError(*variables.get("CLIENT_KEY"), f"set {_PREFIX}CLIENT_CERTIFICATE too")
@@ -171,20 +170,16 @@ def _split(name: str, value: str) -> SplitResult:
     return parts
 
 
-def _http_url(name: str, value: str) -> str:
+def _http_url(name: str, value: str, path: str) -> str:
+    """The URL that is posted to; `path` goes behind that of a base endpoint, whether or not that ends in a slash."""
     if not value.lower().startswith(("http://", "https://")):
         raise ConfigurationError(name, value, "begin it with http:// or https://, or set the protocol to grpc")
     parts = _split(name, value)
     if parts.username is not None:
         fix = f"leave out user and password; set {_PREFIX}HEADERS=authorization=Basic%20..."
         raise ConfigurationError(name, "(a URL with a password)", fix)
-    return urlunsplit((parts.scheme, parts.netloc, parts.path or "/", parts.query, ""))
-
-
-def _with_path(url: str, path: str) -> str:
-    """Append to the base endpoint's path, as the specification says, whether or not it ends in a slash."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/{path}", parts.query, ""))
+    path = parts.path.rstrip("/") + path if path else parts.path or "/"
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
 
 
 def _grpc_url(name: str, value: str, insecure: bool) -> tuple[str, bool]:
