@@ -197,25 +197,21 @@ class StoreSink:
         connection.executemany(f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * 14)})", merged)
 
     def _resource(self, connection: sqlite3.Connection, body: bytes) -> int:
-        number = self._resources.get(body)
-        if number is None:
-            attributes = resource_attributes(body)
-            number = _number(connection, "resources", attributes=to_json(attributes))
+        if body not in self._resources:
             if len(self._resources) >= _MOST_NUMBERS:
                 self._forget_numbers()
-            self._resources[body] = number
+            attributes = resource_attributes(body)
+            number = self._resources[body] = _number(connection, "resources", attributes=to_json(attributes))
             self._services[number] = str(attributes.get(SERVICE_NAME, ""))
-        return number
+        return self._resources[body]
 
     def _scope(self, connection: sqlite3.Connection, body: bytes) -> int:
-        number = self._scopes.get(body)
-        if number is None:
-            name, version = scope_name(body)
-            number = _number(connection, "scopes", name=name, version=version)
+        if body not in self._scopes:
             if len(self._scopes) >= _MOST_NUMBERS:
                 self._scopes.clear()
-            self._scopes[body] = number
-        return number
+            name, version = scope_name(body)
+            self._scopes[body] = _number(connection, "scopes", name=name, version=version)
+        return self._scopes[body]
 
     def _forget_numbers(self) -> None:
         self._resources.clear()
