@@ -24,7 +24,8 @@ from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
 from otelsync.recording.ids import IdGenerator
 from otelsync.recording.span_bytes import encode_verdict
-from otelsync.recording.tracer import Encoders, Tracer
+from otelsync.recording.span_state import Encoders
+from otelsync.recording.tracer import Tracer
 from otelsync.version import __version__
 from otelsync.vocabulary import ERROR_TYPE, SERVICE_INSTANCE_ID, SERVICE_NAME, SYNC_OUTCOME
 
@@ -84,7 +85,7 @@ class TracerProvider(sdk.TracerProvider):
         with self._tracers_lock:
             self.encoders = Encoders(self.journal, redactor)
             for tracer in self._own_tracers():
-                tracer.take_encoders()
+                tracer.take_encoders(self.encoders)
 
     def rename_service(self, name: str) -> None:
         """Let everything that is recorded from now on have another ``service.name``."""

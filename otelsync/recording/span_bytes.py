@@ -34,7 +34,8 @@ class Trace:
         """Fields 8 and 9 of a LogRecord, and how field 10 begins: flags, trace id, and the span id that follows."""
         self.flags = flags
         self.state = state
-        self.tail = state_field(state) if state else b""
+        self.tail = text(0x1A, state.to_header()) if state else b""
+        """Field 3 of a Span."""
 
     def is_like(self, flags: TraceFlags, state: TraceState) -> bool:
         """Return whether a child with these flags and this state shares everything."""
@@ -46,11 +47,6 @@ def encode_verdict(context: SpanContext, end_time: int, attributes: bytes, error
     ids = b"\x0a\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big")
     status = status_field(error.status_code, error.description or "") if error else b""
     return field(0x12, ids + _pack_time(END_TIME, end_time) + attributes + status)
-
-
-def state_field(state: TraceState) -> bytes:
-    """Field 3 of a Span."""
-    return text(0x1A, ",".join(f"{key}={value}" for key, value in state.items()))
 
 
 def flags_field(*, is_remote: bool) -> bytes:

@@ -26,38 +26,18 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util import types
 
-from otelsync.journal.native import native
 from otelsync.journal.writer import Journal
-from otelsync.otlp import encoding as otlp
 from otelsync.recording import ids
 from otelsync.recording.ids import IdGenerator
 from otelsync.recording.runtime_context import CURRENT, scope_in
-from otelsync.recording.scope import SPAN_TAG, SyncScope
+from otelsync.recording.scope import SyncScope
 from otelsync.recording.span import RecordedSpan, is_valid_link
 from otelsync.recording.span_blocks import CurrentSpan, SpanBlock
-from otelsync.recording.span_bytes import Trace, flags_field
-from otelsync.redaction import Redactor
+from otelsync.recording.span_bytes import Trace
+from otelsync.recording.span_state import Encoders, Recorder
 
 _NO_STATE: Final = TraceState()
 _ANY: Final = 1 << 62
-_LOCAL_FLAGS: Final = flags_field(is_remote=False)
-_REMOTE_FLAGS: Final = flags_field(is_remote=True)
-_EMPTY_STATUS: Final = b"\x7a\x00"
-_EVENT_TAG, _LINK_TAG = 0x1A, 0x22
-
-
-class Encoders:
-    """Encoders of what spans hold, for one journal and one redactor; without a redactor everything stays as it is."""
-
-    def __init__(self, journal: Journal, redactor: Redactor | None) -> None:
-        self.redactor: Final = redactor
-        self.redact: Final[Callable[[str], str]] = redactor.redact if redactor else lambda text: text
-        self.span: Final = otlp.AttributeEncoder(SPAN_TAG, redactor)
-        self.inner: Final = (otlp.AttributeEncoder(_EVENT_TAG, redactor), otlp.AttributeEncoder(_LINK_TAG, redactor))
-        """Encoders of events and of links."""
-        self.append_span: Callable[..., bool] | None = None
-        if native and type(journal).append is Journal.append and (redactor is None or redactor.is_standard):
-            self.append_span = native.append_span
 
 
 class Owner(Protocol):
@@ -86,12 +66,8 @@ class Owner(Protocol):
         """Record what ends another process's span."""
 
 
-class Tracer(sdk.Tracer):
+class Tracer(Recorder):
     """Starts spans that go to the journal. Made by :meth:`TracerProvider.get_tracer`."""
-
-    journal: Journal
-    ref: int
-    """The number of this tracer's scope in the journal."""
 
     def __init__(self, like: sdk.Tracer, provider: Owner) -> None:
         self.belong_to(provider, like)
@@ -115,29 +91,11 @@ class Tracer(sdk.Tracer):
         self.instrumentation_scope: InstrumentationScope = like._instrumentation_scope
         most = self.limits.max_span_attributes
         self.room = _ANY if most is None else most
-        """Number of attributes that a span may take without a look at its limits."""
         if self.limits.max_span_attribute_length is not None:
             self.room = -1
-        self.take_encoders()
-        self.has_processors = provider.has_processors
-        self.is_simple = False
-        """True if every child of a sampled span is recorded under a random id, and nobody looks on."""
+        self.take_encoders(provider.encoders)
         self.reconsider()
         self.ref = provider.define_scope(self.resource, self.instrumentation_scope)
-
-    def take_encoders(self) -> None:
-        """Encode, and take secrets out, as the provider says now."""
-        encoders = self.provider.encoders
-        self.encoder = encoders.span
-        self.known = self.encoder.known
-        self.is_guarded = encoders.redactor is not None
-        self.append_span = encoders.append_span
-        self.inner_encoders = encoders.inner
-        self.redact = encoders.redact
-        # By the value of the kind: an Enum's own hash is written in Python.
-        self.names: dict[int, dict[str, bytes]] = {kind.value: {} for kind in SpanKind}
-        self.internal_names = self.names[SpanKind.INTERNAL.value]
-        self.remote_names: dict[int, dict[str, bytes]] = {kind.value: {} for kind in SpanKind}
 
     def reconsider(self) -> None:
         """Find out anew which ways are open, after something was added or switched off."""
@@ -156,17 +114,6 @@ class Tracer(sdk.Tracer):
     def _set_resource(self, resource: Resource) -> None:
         super()._set_resource(resource)
         self.ref = self.provider.define_scope(resource, self.instrumentation_scope)
-
-    def new_name(self, kind: SpanKind, name: str, is_below_remote: bool = False) -> bytes:
-        """Encode what follows the span's id: name, kind, flags of a local or remote parent, the unset status."""
-        clean = self.redact(name)
-        body = (otlp.text(0x2A, clean) if clean else b"") + bytes((0x30, kind.value + 1))
-        body += (_REMOTE_FLAGS if is_below_remote else _LOCAL_FLAGS) + _EMPTY_STATUS
-        names = (self.remote_names if is_below_remote else self.names)[kind.value]
-        if len(names) >= 1024:
-            names.clear()
-        names[name] = body
-        return body
 
     def start_as_current_span(
         self,
@@ -260,7 +207,7 @@ class Tracer(sdk.Tracer):
         if flags is own.trace_flags and not own.is_remote:
             span.known_context = own
         if self.has_processors:
-            self.span_processor.on_start(span)  # type: ignore[arg-type]  # as good as the SDK's
+            self.span_processor.on_start(span)
         return span
 
     def start_remote_child(
@@ -340,7 +287,7 @@ class Tracer(sdk.Tracer):
         span.records_exceptions = record_exception
         span.sets_status = set_status_on_exception
         if self.has_processors:
-            self.span_processor.on_start(span, parent_context=context)  # type: ignore[arg-type]  # as good as the SDK's
+            self.span_processor.on_start(span, parent_context=context)
         return span
 
     def _make(
