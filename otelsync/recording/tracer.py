@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import opentelemetry.context as context_api
 from opentelemetry.context.context import Context
@@ -20,39 +21,53 @@ from opentelemetry.trace import (
     Span,
     SpanContext,
     SpanKind,
+    Status,
+    StatusCode,
     TraceFlags,
     TraceState,
     get_current_span,
 )
 from opentelemetry.util import types
 
+from otelsync.journal.format import SPAN_VERDICT
 from otelsync.journal.writer import Journal
+from otelsync.otlp import encoding as otlp
 from otelsync.recording import ids
 from otelsync.recording.ids import IdGenerator
 from otelsync.recording.runtime_context import CURRENT, scope_in
 from otelsync.recording.scope import SyncScope
 from otelsync.recording.span import RecordedSpan, is_valid_link
 from otelsync.recording.span_blocks import CurrentSpan, SpanBlock
-from otelsync.recording.span_bytes import Trace
+from otelsync.recording.span_bytes import Trace, encode_verdict
 from otelsync.recording.span_state import Encoders, Recorder
+from otelsync.version import __version__
+from otelsync.vocabulary import ERROR_TYPE, SYNC_OUTCOME
 
 _NO_STATE: Final = TraceState()
 _ANY: Final = 1 << 62
+_log: Final = logging.getLogger("otelsync")
 
 
-class Owner(Protocol):
-    """The part of a provider that its tracers need."""
+class Owner(sdk.TracerProvider):
+    """The part of a provider that its tracers need, and those who hold one of them."""
 
     journal: Journal
     encoders: Encoders
     has_processors: bool
+    _resource_numbers: list[tuple[Resource, int]]
 
     @property
     def meters(self) -> Any:
-        """The meter provider in which the SDK's tracer counts its spans."""
+        """The meter provider in which the SDK's tracers count their spans."""
+        return self._meter_provider
 
     def define_scope(self, resource: Resource, scope: InstrumentationScope) -> int:
-        """Return the journal's number for an instrumentation scope under a resource."""
+        """The journal's number for an instrumentation scope under a resource."""
+        number = next((n for known, n in self._resource_numbers if known is resource), None)
+        if number is None:
+            number = self.journal.resource(otlp.resource(resource.attributes, self.encoders.redactor))
+            self._resource_numbers.append((resource, number))
+        return self.journal.scope(number, otlp.scope(scope.name, scope.version, scope.attributes, scope.schema_url))
 
     def give_verdict(
         self,
@@ -63,7 +78,32 @@ class Owner(Protocol):
         message: str | None = None,
         attributes: Mapping[str, object] | None = None,
     ) -> None:
-        """Record what ends another process's span."""
+        """Say what ends another process's span: for whoever kills that process, before the kill. Never raises.
+
+        It counts if that process has announced the span and dies without ending it.
+
+        Args:
+            span_context: Which span.
+            outcome: Its ``sync.outcome``.
+            error_type: Its ``error.type``; with one the span's status is ERROR.
+            message: The description of that status.
+            attributes: Further attributes. All of them replace what the span began with.
+        """
+        if not span_context.trace_flags & TraceFlags.SAMPLED:
+            return
+        found: dict[str, object] = {**(attributes or {}), SYNC_OUTCOME: outcome}
+        if error_type is not None:
+            found[ERROR_TYPE] = error_type
+        ends = time_ns()
+        status = None
+        try:
+            if error_type is not None:
+                status = Status(StatusCode.ERROR, self.encoders.redact(message or error_type))
+            body = encode_verdict(span_context, ends, self.encoders.span.encode(found), status)
+            tracer = self.get_tracer("otelsync", __version__)
+            self.journal.append(SPAN_VERDICT, tracer.ref if isinstance(tracer, Tracer) else 0, body, ends)
+        except Exception as error:
+            _log.debug("the verdict on span %016x could not be journalled: %s", span_context.span_id, error)
 
 
 class Tracer(Recorder):
