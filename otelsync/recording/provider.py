@@ -6,8 +6,8 @@ import os
 import threading
 import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import sampling
@@ -19,12 +19,8 @@ from otelsync.journal.writer import Journal
 from otelsync.recording.ids import IdGenerator
 from otelsync.recording.span_state import Encoders
 from otelsync.recording.tracer import Owner, Tracer
+from otelsync.redaction import Redactor
 from otelsync.vocabulary import SERVICE_INSTANCE_ID, SERVICE_NAME
-
-if TYPE_CHECKING:
-    from opentelemetry.metrics import MeterProvider
-
-    from otelsync.redaction import Redactor
 
 
 class TracerProvider(Owner):

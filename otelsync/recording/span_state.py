@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from opentelemetry.context.context import Context
 from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, SpanLimits
 from opentelemetry.sdk.util import BoundedList
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.util import types
@@ -19,10 +21,6 @@ from otelsync.otlp import encoding as otlp
 from otelsync.recording.scope import SCOPE_KEY, SPAN_TAG, SyncScope
 from otelsync.recording.span_bytes import Trace, flags_field
 from otelsync.redaction import Redactor
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 UNSET: Final = Status(StatusCode.UNSET)
 _LOCAL_FLAGS: Final = flags_field(is_remote=False)
