@@ -38,10 +38,6 @@ MOST_KINDS = 8
 
 _MOST_READ = 20_000
 """Small spans whose children are read one by one. There are only as many as are shown."""
-_SUMS = (
-    "parent_span_id, under, name, count, failed, start_ns, end_ns, total_ns, slowest_ns, slowest_span_id,"
-    " slowest_start_ns, durations"
-)
 _PARENTS = "SELECT span_id, parent_span_id, name FROM spans"
 
 Place = tuple[str, str]
@@ -114,7 +110,7 @@ class RunTree:
         self.run = run
         self._store = store
         self._sums: dict[Place, list[Sequence[Any]]] = {}
-        for parent, under, *row in store.execute(f"SELECT {_SUMS} FROM siblings WHERE trace_id = ?", (run.trace_id,)):
+        for _, parent, under, *row, _ in store.execute("SELECT * FROM siblings WHERE trace_id = ?", (run.trace_id,)):
             self._sums.setdefault((parent, under), []).append(row)
         self._running: dict[str, list[StoredSpan]] = {}
         is_open = "INDEXED BY spans_open WHERE trace_id = ? AND end_ns IS NULL ORDER BY start_ns"
