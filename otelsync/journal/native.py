@@ -32,4 +32,4 @@ native = _found()
 if TYPE_CHECKING:
     Place = _native.Place
 else:
-    Place = native.Place if native else object
+    Place = native.Place if native else object  # the base of a journal: without the extension there is nothing to add
