@@ -63,7 +63,7 @@ class RunSummary(Run):
         if other.root_span_id == self.root_span_id:
             if other.end_ns is None or self.end_ns is not None:
                 return
-        elif self.root_span_id is not None and not other._ranks_before(self):
+        elif self.root_span_id is not None and other._rank() >= self._rank():
             return
         self.root_span_id, self.root_name = other.root_span_id, other.root_name
         self.start_ns, self.end_ns, self.outcome = other.start_ns, other.end_ns, other.outcome
@@ -71,11 +71,8 @@ class RunSummary(Run):
         self.pipeline = other.pipeline or self.pipeline
         self.service = other.service or self.service
 
-    def _ranks_before(self, other: RunSummary) -> bool:
-        return (not self._is_pipeline(), self.start_ns) < (not other._is_pipeline(), other.start_ns)
-
-    def _is_pipeline(self) -> bool:
-        return self.root_name is not None and self.root_name.startswith(NAMED_PIPELINE)
+    def _rank(self) -> tuple[bool, int]:
+        return not (self.root_name or "").startswith(NAMED_PIPELINE), self.start_ns
 
     def _take_names(self, attributes: str) -> None:
         if '"sync.' in attributes:  # else there is nothing to be parsed for
