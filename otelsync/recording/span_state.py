@@ -19,12 +19,10 @@ from otelsync.journal.native import native
 from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
 from otelsync.recording.scope import SCOPE_KEY, SPAN_TAG, SyncScope
-from otelsync.recording.span_bytes import Trace, flags_field
+from otelsync.recording.span_bytes import LOCAL_FLAGS, REMOTE_FLAGS, Trace
 from otelsync.redaction import Redactor
 
 UNSET: Final = Status(StatusCode.UNSET)
-_LOCAL_FLAGS: Final = flags_field(is_remote=False)
-_REMOTE_FLAGS: Final = flags_field(is_remote=True)
 _EMPTY_STATUS: Final = b"\x7a\x00"
 _EVENT_TAG, _LINK_TAG = 0x1A, 0x22
 
@@ -75,7 +73,7 @@ class Recorder(sdk.Tracer):
         """Encode what follows the span's id: name, kind, flags of a local or remote parent, the unset status."""
         clean = self.redact(name)
         body = (otlp.text(0x2A, clean) if clean else b"") + bytes((0x30, kind.value + 1))
-        body += (_REMOTE_FLAGS if is_below_remote else _LOCAL_FLAGS) + _EMPTY_STATUS
+        body += (REMOTE_FLAGS if is_below_remote else LOCAL_FLAGS) + _EMPTY_STATUS
         names = (self.remote_names if is_below_remote else self.names)[kind.value]
         if len(names) >= 1024:
             names.clear()
