@@ -26,14 +26,10 @@ def _found() -> ModuleType | None:
     return _native
 
 
-class _NoPlace:
-    """The base of a journal where there is no extension: it adds nothing."""
-
-
 native = _found()
 """The extension, or None."""
 
 if TYPE_CHECKING:
     Place = _native.Place
 else:
-    Place = native.Place if native else _NoPlace
+    Place = native.Place if native else object  # the base of a journal: without the extension there is nothing to add

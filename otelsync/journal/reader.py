@@ -123,11 +123,9 @@ class JournalReader:
 
     def _learn(self, start: int) -> None:
         """Collect the definitions before `start`."""
-        while self._learned < min(start, self.header.committed):
-            end = min(start, self.header.committed)
-            batch = self._parse(self._learned, end, 1024 * 1024, 65536, patient=False)
-            if batch is None:
-                return
+        end = min(start, self.header.committed)
+        while self._learned < end:
+            self._parse(self._learned, end, 1024 * 1024, 65536, patient=False)
 
     def _parse(self, start: int, end: int, max_bytes: int, max_records: int, *, patient: bool = True) -> Batch | None:
         chunk = os.pread(self._fd, min(max_bytes, end - start), start)

@@ -98,7 +98,8 @@ class Journal(Place):
         self._said: set[str] = set()
         self._dropped = [0] * 16
         self._homeless = [0] * 16
-        self._series = ""
+        self.series = ""
+        """The part of the file names that this process's files share; empty before the first record."""
         self._sequence = 0
         self._retry_at = 0
         self._use(None)
@@ -117,11 +118,6 @@ class Journal(Place):
         self._records = [0] * (SPAN_RELEASED + 1)
         self._defined = 0
         self._next_look = 0
-
-    @property
-    def series(self) -> str:
-        """The part of the file names that this process's files share; empty before the first record."""
-        return self._series
 
     @property
     def path(self) -> Path | None:
@@ -344,8 +340,8 @@ class Journal(Place):
             )
             return False
         make_private(self.directory)
-        if not self._series:
-            self._series = f"{os.getpid()}-{start_ticks(os.getpid())}-{secrets.token_hex(4)}"
+        if not self.series:
+            self.series = f"{os.getpid()}-{start_ticks(os.getpid())}-{secrets.token_hex(4)}"
         segment = self._largest_possible(size, smallest)
         self._sequence += 1
         self._said -= {"full", "disk"}
@@ -363,7 +359,7 @@ class Journal(Place):
 
     def _largest_possible(self, size: int, smallest: int) -> Segment:
         """A new file of `size` bytes, or of less on a disk that is nearly full. Raises OSError."""
-        path = self.directory / f"{self._series}-{self._sequence:06d}{SUFFIX}"
+        path = self.directory / f"{self.series}-{self._sequence:06d}{SUFFIX}"
         while True:
             try:
                 return Segment(path, self._sequence, size)
@@ -381,7 +377,7 @@ class Journal(Place):
                     if entry.name.endswith(SUFFIX):
                         size = _size(entry)
                         everything += size
-                        own += size if self._series and entry.name.startswith(self._series) else 0
+                        own += size if self.series and entry.name.startswith(self.series) else 0
         except FileNotFoundError:
             pass
         return min(self._max_bytes - own, self._max_directory_bytes - everything)

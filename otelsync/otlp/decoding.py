@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
@@ -66,26 +66,18 @@ class LeanLog(Protocol):
 
 def lean_spans(bodies: Sequence[bytes]) -> list[LeanSpan | None]:
     """Return the spans in `bodies`; None for one that cannot be read."""
-    return _lean(LeanSpans, bodies)
+    return [span for _, span in parsed(LeanSpans, bodies)]
 
 
 def lean_logs(bodies: Sequence[bytes]) -> list[LeanLog | None]:
     """Return the log records in `bodies`; None for one that cannot be read."""
-    return _lean(LeanLogs, bodies)
-
-
-def _lean(kind: Any, bodies: Sequence[bytes]) -> list[Any]:
-    return [record for _, record in parsed(kind, bodies)]
+    return [log for _, log in parsed(LeanLogs, bodies)]
 
 
 def parsed(kind: Any, bodies: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
-    """Pair each body with its record, or with None where it cannot be read.
+    """Pair each body with its record of `kind`, `LeanSpans` or `LeanLogs`; with None where it cannot be read.
 
     All are read in one go, or one by one where one of them is not what it should be.
-
-    Args:
-        kind: `LeanSpans` or `LeanLogs`.
-        bodies: Records as the journal holds them.
     """
     try:
         records = kind.FromString(b"".join(bodies)).records
@@ -110,7 +102,7 @@ def resource_attributes(body: bytes) -> dict[str, object]:
         resource: Resource = ResourceSpans.FromString(body).resource
     except DecodeError:
         return {}
-    return {pair.key: value_of(pair.value) for pair in resource.attributes}
+    return values_of(resource.attributes)
 
 
 def scope_name(body: bytes) -> tuple[str, str]:
@@ -122,6 +114,11 @@ def scope_name(body: bytes) -> tuple[str, str]:
     return scope.name, scope.version
 
 
+def values_of(pairs: Iterable[KeyValue]) -> dict[str, object]:
+    """Return attributes as JSON can hold them; see `value_of`."""
+    return {pair.key: value_of(pair.value) for pair in pairs}
+
+
 def value_of(value: AnyValue) -> object:
     """Return a value as JSON can hold it: bytes as base64, NaN and infinities as strings, as in OTLP/JSON."""
     kind = value.WhichOneof("value")
@@ -131,7 +128,7 @@ def value_of(value: AnyValue) -> object:
     if kind == "array_value":
         return [value_of(item) for item in held.values]
     if kind == "kvlist_value":
-        return {pair.key: value_of(pair.value) for pair in held.values}
+        return values_of(held.values)
     if kind == "bytes_value":
         return base64.b64encode(held).decode()
     if kind == "double_value" and not math.isfinite(held):
@@ -139,60 +136,53 @@ def value_of(value: AnyValue) -> object:
     return held
 
 
-def _lean_types() -> tuple[Any, Any]:
-    """Messages with the field numbers of ScopeSpans and ScopeLogs that leave everything inside as bytes.
+_FIELD = descriptor_pb2.FieldDescriptorProto
+_BYTES, _NUMBER, _FIXED32, _FIXED64 = _FIELD.TYPE_BYTES, _FIELD.TYPE_INT32, _FIELD.TYPE_FIXED32, _FIELD.TYPE_FIXED64
+# Source of the fields' numbers: opentelemetry-proto 1.x, trace/v1/trace.proto and logs/v1/logs.proto.
+_SPAN = {
+    "trace_id": (1, _BYTES),
+    "span_id": (2, _BYTES),
+    "trace_state": (3, _BYTES),
+    "parent_span_id": (4, _BYTES),
+    "name": (5, _BYTES),
+    "kind": (6, _NUMBER),
+    "start": (7, _FIXED64),
+    "end": (8, _FIXED64),
+    "attributes": (9, _BYTES),
+    "events": (11, _BYTES),  # repeated there, singular here: only whether there is one is asked
+    "links": (13, _BYTES),
+    "status": (15, _BYTES),
+    "flags": (16, _FIXED32),
+}
+_LOG = {
+    "time": (1, _FIXED64),
+    "severity_number": (2, _NUMBER),
+    "severity_text": (3, _BYTES),
+    "body": (5, _BYTES),
+    "attributes": (6, _BYTES),
+    "flags": (8, _FIXED32),
+    "trace_id": (9, _BYTES),
+    "span_id": (10, _BYTES),
+    "observed": (11, _FIXED64),
+}
 
-    Source: opentelemetry-proto 1.x, trace/v1/trace.proto and logs/v1/logs.proto.
+
+def _holder_of(name: str, fields: Mapping[str, tuple[int, Any]]) -> Any:
+    """Return the type of a message with records in field 2, as ScopeSpans and ScopeLogs have them.
+
+    What is inside a record's fields stays bytes.
     """
-    field = descriptor_pb2.FieldDescriptorProto
-    text, number, fixed32, fixed64 = field.TYPE_BYTES, field.TYPE_INT32, field.TYPE_FIXED32, field.TYPE_FIXED64
-    span = {
-        "trace_id": (1, text),
-        "span_id": (2, text),
-        "trace_state": (3, text),
-        "parent_span_id": (4, text),
-        "name": (5, text),
-        "kind": (6, number),
-        "start": (7, fixed64),
-        "end": (8, fixed64),
-        "attributes": (9, text),
-        "events": (11, text),  # repeated there, singular here: only whether there is one is asked
-        "links": (13, text),
-        "status": (15, text),
-        "flags": (16, fixed32),
-    }
-    log = {
-        "time": (1, fixed64),
-        "severity_number": (2, number),
-        "severity_text": (3, text),
-        "body": (5, text),
-        "attributes": (6, text),
-        "flags": (8, fixed32),
-        "trace_id": (9, text),
-        "span_id": (10, text),
-        "observed": (11, fixed64),
-    }
-    return _messages(Span=span, Log=log)
-
-
-def _messages(**kinds: Mapping[str, tuple[int, Any]]) -> tuple[Any, Any]:
-    """Make each kind of message, and return the types that hold many of them in field 2."""
-    field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="otelsync/lean.proto", package="otelsync.lean", syntax="proto3")
-    for name, fields in kinds.items():
-        message = file.message_type.add(name=name)
-        for key, (tag, kind) in fields.items():
-            label = field.LABEL_REPEATED if key == "attributes" else field.LABEL_OPTIONAL
-            message.field.add(name=key, number=tag, type=kind, label=label)
-        group = file.message_type.add(name=f"{name}s")
-        kind = field.TYPE_MESSAGE
-        group.field.add(
-            name="records", number=2, type=kind, type_name=f".otelsync.lean.{name}", label=field.LABEL_REPEATED
-        )
+    file = descriptor_pb2.FileDescriptorProto(name=f"otelsync/{name}.proto", package="otelsync", syntax="proto3")
+    record = file.message_type.add(name=name)
+    for key, (number, kind) in fields.items():
+        label = _FIELD.LABEL_REPEATED if key == "attributes" else _FIELD.LABEL_OPTIONAL
+        record.field.add(name=key, number=number, type=kind, label=label)
+    many, kind = _FIELD.LABEL_REPEATED, _FIELD.TYPE_MESSAGE
+    holder = file.message_type.add(name=f"{name}s")
+    holder.field.add(name="records", number=2, type=kind, type_name=f".otelsync.{name}", label=many)
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    spans, logs = (pool.FindMessageTypeByName(f"otelsync.lean.{name}") for name in ("Spans", "Logs"))
-    return message_factory.GetMessageClass(spans), message_factory.GetMessageClass(logs)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"otelsync.{name}s"))
 
 
-LeanSpans, LeanLogs = _lean_types()
+LeanSpans, LeanLogs = _holder_of("LeanSpan", _SPAN), _holder_of("LeanLog", _LOG)

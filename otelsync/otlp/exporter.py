@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from otelsync.journal.batch import Batch
 from otelsync.otlp.encoding import varint
+from otelsync.otlp.grpc import GrpcTransport
 from otelsync.otlp.http import HttpTransport
 from otelsync.otlp.options import OtlpEndpoint, Signal
-from otelsync.otlp.reply import Reply, Transport, printable
+from otelsync.otlp.reply import Reply, printable
 
 USER_AGENT = "otelsync"
 
@@ -69,10 +70,10 @@ class OtlpSink:
     Raises OSError when the endpoint's certificate files cannot be used.
     """
 
-    def __init__(self, endpoint: OtlpEndpoint, *, user_agent: str = USER_AGENT) -> None:
+    def __init__(self, endpoint: OtlpEndpoint) -> None:
         self.endpoint = endpoint
         self.name: Signal = endpoint.signal
-        self._transport = transport_to(endpoint, user_agent)
+        self._transport = transport_to(endpoint, USER_AGENT)
         self._bound: int | None = None
         self._aborted = False
 
@@ -110,13 +111,13 @@ class OtlpSink:
 
     def _pieces(self, runs: list[Run]) -> list[list[Run]]:
         """The records in as many requests as the endpoint's bound needs, as far as it is known."""
-        if not runs:
-            return []
-        return [runs] if self._bound is None or _size(runs) <= self._bound else _split(runs, self._bound)
+        if self._bound is None or _size(runs) <= self._bound:
+            return [runs] if runs else []
+        return _split(runs, self._bound)
 
     def _count(self, reply: Reply, records: int, outcome: Outcome) -> None:
         if reply.status == "ok":
-            partial, reason = parse_partial_success(reply.content, self.name)
+            partial, reason = _parse_partial_success(reply.content)
             partial = min(max(partial, 0), records)
             outcome.partial += partial
             outcome.accepted += records - partial
@@ -162,28 +163,24 @@ def _split(runs: Iterable[Run], bound: int) -> list[list[Run]]:
     return pieces
 
 
-def parse_partial_success(content: bytes, signal: Signal) -> tuple[int, str]:
-    """Return how many records a successful answer rejects, and why. One that cannot be read rejects none."""
+def _parse_partial_success(content: bytes) -> tuple[int, str]:
+    """Return how many records a successful answer rejects, and why. One that cannot be read rejects none.
+
+    As in requests, the answers of both signals have the same field numbers.
+    """
     if not content:
         return 0, ""
     from google.protobuf.message import DecodeError
-    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
     try:
-        if signal == "traces":
-            spans = ExportTraceServiceResponse.FromString(content).partial_success
-            return spans.rejected_spans, printable(spans.error_message)
-        logs = ExportLogsServiceResponse.FromString(content).partial_success
-        return logs.rejected_log_records, printable(logs.error_message)
+        said = ExportTraceServiceResponse.FromString(content).partial_success
+        return said.rejected_spans, printable(said.error_message)
     except DecodeError:
         return 0, ""
 
 
-def transport_to(endpoint: OtlpEndpoint, user_agent: str) -> Transport:
+def transport_to(endpoint: OtlpEndpoint, user_agent: str) -> HttpTransport | GrpcTransport:
     """Return what sends requests to an endpoint. Raises OSError when its certificate files cannot be used."""
-    if endpoint.protocol == "grpc":
-        from otelsync.otlp.grpc import GrpcTransport
-
-        return GrpcTransport(endpoint, user_agent=user_agent)
-    return HttpTransport(endpoint, user_agent=user_agent)
+    transport = GrpcTransport if endpoint.protocol == "grpc" else HttpTransport
+    return transport(endpoint, user_agent=user_agent)

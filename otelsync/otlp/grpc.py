@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,14 +36,21 @@ class GrpcTransport:
         self._metadata = tuple(
             (name, value.encode() if name.endswith("-bin") else value) for name, value in endpoint.headers.items()
         )
-        self._grpc: ModuleType | None = None
         self._channel: Any = None
         self._call: Any = None
-        self._credentials = None if endpoint.insecure else _read_credentials(endpoint)
+        self._credentials: list[bytes | None] | None = None
+        """Authorities, key and certificate chain."""
+        if not endpoint.insecure:
+            chain = endpoint.client_certificate
+            paths = (endpoint.certificate, endpoint.client_key or chain, chain)
+            self._credentials = [Path(path).read_bytes() if path else None for path in paths]
 
     def post(self, request: bytes, timeout: float) -> Reply:
-        """Send one request; at most `timeout` seconds."""
-        grpc = self._connect()
+        """Send one request; at most `timeout` seconds. Network errors are replies, not exceptions."""
+        grpc: Any = importlib.import_module("grpc")
+        if self._channel is None:
+            self._channel = self._open(grpc)
+            self._export = self._channel.unary_unary(_METHODS[self._endpoint.signal])
         self._call = self._export.future(request, timeout=timeout, metadata=self._metadata)
         try:
             return Reply("ok", content=self._call.result())
@@ -67,13 +73,6 @@ class GrpcTransport:
         if channel is not None:
             channel.close()
 
-    def _connect(self) -> Any:
-        grpc = self._grpc = self._grpc or importlib.import_module("grpc")
-        if self._channel is None:
-            self._channel = self._open(grpc)
-            self._export = self._channel.unary_unary(_METHODS[self._endpoint.signal])
-        return grpc
-
     def _open(self, grpc: Any) -> Any:
         address = urlsplit(self._endpoint.url).netloc
         gzip = self._endpoint.compression == "gzip"
@@ -92,16 +91,6 @@ class GrpcTransport:
         if self._credentials is None:
             return grpc.insecure_channel(address, **kwargs)
         return grpc.secure_channel(address, grpc.ssl_channel_credentials(*self._credentials), **kwargs)
-
-
-def _read_credentials(endpoint: OtlpEndpoint) -> tuple[bytes | None, bytes | None, bytes | None]:
-    """Authorities, key and certificate chain."""
-    key = endpoint.client_key or endpoint.client_certificate
-    return _read(endpoint.certificate), _read(key), _read(endpoint.client_certificate)
-
-
-def _read(path: str | None) -> bytes | None:
-    return Path(path).read_bytes() if path else None
 
 
 def _reply(error: Any) -> Reply:

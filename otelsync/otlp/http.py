@@ -46,11 +46,18 @@ class HttpTransport:
         self._headers = {"user-agent": user_agent, **own, "content-type": "application/x-protobuf"}
         if self._gzip:
             self._headers["content-encoding"] = "gzip"
-        context = _tls(endpoint) if parts.scheme == "https" else None
+        context: ssl.SSLContext | None = None
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=endpoint.certificate)
+            if endpoint.client_certificate:
+                context.load_cert_chain(endpoint.client_certificate, endpoint.client_key)
         self._connection = _Connection(parts.hostname or "", parts.port, context)
 
     def post(self, request: bytes, timeout: float) -> Reply:
-        """Send one request; at most `timeout` seconds, except that resolving the host name may take longer."""
+        """Send one request; at most `timeout` seconds, except that resolving the host name may take longer.
+
+        Network errors are replies, not exceptions.
+        """
         # Level 1: on spans within 1 % of the default level's size (measured), at 60 % of its CPU time.
         body = gzip.compress(request, compresslevel=1, mtime=0) if self._gzip else request
         self._connection.deadline = time.monotonic() + timeout
@@ -168,13 +175,6 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
-
-
-def _tls(endpoint: OtlpEndpoint) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=endpoint.certificate)
-    if endpoint.client_certificate:
-        context.load_cert_chain(endpoint.client_certificate, endpoint.client_key)
-    return context
 
 
 def _reply(status: int, content: bytes, retry_after: str | None) -> Reply:

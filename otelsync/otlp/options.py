@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from otelsync.errors import ConfigurationError
@@ -18,6 +18,7 @@ from otelsync.errors import ConfigurationError
 Signal = Literal["traces", "logs", "metrics"]
 Protocol = Literal["http/protobuf", "grpc"]
 Compression = Literal["none", "gzip"]
+T = TypeVar("T")
 
 DEFAULT_TIMEOUT = 10.0
 DEFAULT_INTERVAL = 60.0
@@ -69,12 +70,9 @@ def endpoints_from_environment(
     Raises:
         ConfigurationError: A variable has a value that cannot work.
     """
-    variables = dict(environment)
-    if endpoint is not None:
-        variables[f"{_PREFIX}ENDPOINT"] = endpoint
     signals: tuple[Signal, Signal] = ("traces", "logs")
-    found = (_endpoint(_Variables(variables, signal)) for signal in signals if _wanted(variables, signal))
-    return tuple(filter(None, found))
+    wanted = [s for s in signals if environment.get(f"OTEL_{s.upper()}_EXPORTER", "").strip().lower() != "none"]
+    return tuple(filter(None, (_endpoint(_Variables(environment, endpoint, signal)) for signal in wanted)))
 
 
 def metrics_from_environment(
@@ -87,14 +85,11 @@ def metrics_from_environment(
     Raises:
         ConfigurationError: A variable has a value that cannot work.
     """
-    variables = dict(environment)
-    if endpoint is not None:
-        variables[f"{_PREFIX}ENDPOINT"] = endpoint
-    exporters = {name.strip().lower() for name in variables.get("OTEL_METRICS_EXPORTER", "").split(",")} - {""}
+    exporters = {name.strip().lower() for name in environment.get("OTEL_METRICS_EXPORTER", "").split(",")} - {""}
     if exporters and "otlp" not in exporters:
         return None
-    found = _endpoint(_Variables(variables, "metrics"))
-    return None if found is None else (found, _interval(variables))
+    found = _endpoint(_Variables(environment, endpoint, "metrics"))
+    return None if found is None else (found, _interval(environment))
 
 
 def _interval(variables: Mapping[str, str]) -> float:
@@ -107,68 +102,57 @@ def _interval(variables: Mapping[str, str]) -> float:
     return int(value) / 1000
 
 
-def _wanted(variables: Mapping[str, str], signal: Signal) -> bool:
-    return variables.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower() != "none"
-
-
 class _Variables:
     """The variables of one signal: its own name first, then the one for all signals. An empty value is no value."""
 
-    def __init__(self, variables: Mapping[str, str], signal: Signal) -> None:
-        self._variables = variables
+    def __init__(self, environment: Mapping[str, str], endpoint: str | None, signal: Signal) -> None:
+        given = {} if endpoint is None else {f"{_PREFIX}ENDPOINT": endpoint}
+        self._variables = {**environment, **given}
         self.signal: Signal = signal
 
-    def own(self, option: str) -> tuple[str, str]:
-        name = f"{_PREFIX}{self.signal.upper()}_{option}"
-        return name, self._variables.get(name, "").strip()
-
-    def general(self, option: str) -> tuple[str, str]:
-        name = f"{_PREFIX}{option}"
-        return name, self._variables.get(name, "").strip()
-
-    def either(self, option: str) -> tuple[str, str]:
+    def get(self, option: str) -> tuple[str, str]:
         """The name that is set, and its value; the general name and "" when neither is."""
-        name, value = self.own(option)
-        return (name, value) if value else self.general(option)
+        own, general = f"{_PREFIX}{self.signal.upper()}_{option}", f"{_PREFIX}{option}"
+        name = own if self._variables.get(own, "").strip() else general
+        return name, self._variables.get(name, "").strip()
+
+    def choice(self, option: str, choices: Mapping[str, T], *, any_case: bool = True) -> T:
+        """The choice that the value stands for; "" stands for one too."""
+        name, value = self.get(option)
+        key = value.lower() if any_case else value
+        if key not in choices:
+            raise ConfigurationError(name, value, f"set it to {' or '.join(filter(None, choices))}")
+        return choices[key]
 
 
 def _endpoint(variables: _Variables) -> OtlpEndpoint | None:
-    protocol = _protocol(variables)
-    name, own = variables.own("ENDPOINT")
-    general_name, general = variables.general("ENDPOINT")
-    if not own and not general:
+    protocols: dict[str, Protocol] = {"": "http/protobuf", "http/protobuf": "http/protobuf", "grpc": "grpc"}
+    protocol = variables.choice("PROTOCOL", protocols, any_case=False)
+    name, url = variables.get("ENDPOINT")
+    if not url:
         return None
-    insecure = _insecure(variables)
+    insecure = variables.choice("INSECURE", {"true": True, "false": False, "": False})
     if protocol == "grpc":
-        url, insecure = _grpc_url(name if own else general_name, own or general, insecure)
-    elif own:
-        url = _http_url(name, own)
+        url, insecure = _grpc_url(name, url, insecure)
     else:
-        url = _with_path(_http_url(general_name, general), f"v1/{variables.signal}")
+        is_base = name == f"{_PREFIX}ENDPOINT"
+        url = _http_url(name, url, f"/v1/{variables.signal}" if is_base else "")
     certificate, key = _file(variables, "CLIENT_CERTIFICATE"), _file(variables, "CLIENT_KEY")
-    _check_pair(variables, certificate, key)
+    if key and not certificate:  # it proves nothing alone; a certificate file may hold the key too, for http/protobuf
+        raise ConfigurationError(*variables.get("CLIENT_KEY"), f"set {_PREFIX}CLIENT_CERTIFICATE too")
+    compressions: dict[str, Compression] = {"gzip": "gzip", "none": "none", "": "none"}
     return OtlpEndpoint(
         signal=variables.signal,
         url=url,
         protocol=protocol,
         headers=_headers(variables),
         timeout=_timeout(variables),
-        compression=_compression(variables),
+        compression=variables.choice("COMPRESSION", compressions),
         certificate=_file(variables, "CERTIFICATE"),
         client_certificate=certificate,
         client_key=key,
         insecure=insecure,
     )
-
-
-def _protocol(variables: _Variables) -> Protocol:
-    name, value = variables.either("PROTOCOL")
-    match value:
-        case "" | "http/protobuf":
-            return "http/protobuf"
-        case "grpc":
-            return "grpc"
-    raise ConfigurationError(name, value, "set it to http/protobuf or grpc")
 
 
 def _split(name: str, value: str) -> SplitResult:
@@ -186,20 +170,16 @@ def _split(name: str, value: str) -> SplitResult:
     return parts
 
 
-def _http_url(name: str, value: str) -> str:
+def _http_url(name: str, value: str, path: str) -> str:
+    """The URL that is posted to; `path` goes behind that of a base endpoint, whether or not that ends in a slash."""
     if not value.lower().startswith(("http://", "https://")):
         raise ConfigurationError(name, value, "begin it with http:// or https://, or set the protocol to grpc")
     parts = _split(name, value)
     if parts.username is not None:
         fix = f"leave out user and password; set {_PREFIX}HEADERS=authorization=Basic%20..."
         raise ConfigurationError(name, "(a URL with a password)", fix)
-    return urlunsplit((parts.scheme, parts.netloc, parts.path or "/", parts.query, ""))
-
-
-def _with_path(url: str, path: str) -> str:
-    """Append to the base endpoint's path, as the specification says, whether or not it ends in a slash."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/{path}", parts.query, ""))
+    path = parts.path.rstrip("/") + path if path else parts.path or "/"
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
 
 
 def _grpc_url(name: str, value: str, insecure: bool) -> tuple[str, bool]:
@@ -215,16 +195,9 @@ def _grpc_url(name: str, value: str, insecure: bool) -> tuple[str, bool]:
     return f"{parts.scheme}://{host}:{parts.port or _GRPC_PORT}", parts.scheme == "http"
 
 
-def _insecure(variables: _Variables) -> bool:
-    name, value = variables.either("INSECURE")
-    if value.lower() in ("", "false", "true"):
-        return value.lower() == "true"
-    raise ConfigurationError(name, value, "set it to true or false")
-
-
 def _headers(variables: _Variables) -> dict[str, str]:
     """``name=value,name=value``; both URL-decoded. The signal's own variable replaces the general one."""
-    name, text = variables.either("HEADERS")
+    name, text = variables.get("HEADERS")
     headers: dict[str, str] = {}
     for number, pair in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
         key, equals, value = pair.partition("=")
@@ -240,7 +213,7 @@ def _headers(variables: _Variables) -> dict[str, str]:
 
 
 def _timeout(variables: _Variables) -> float:
-    name, value = variables.either("TIMEOUT")
+    name, value = variables.get("TIMEOUT")
     if not value:
         return DEFAULT_TIMEOUT
     try:
@@ -252,18 +225,8 @@ def _timeout(variables: _Variables) -> float:
     return seconds
 
 
-def _compression(variables: _Variables) -> Compression:
-    name, value = variables.either("COMPRESSION")
-    match value.lower():
-        case "" | "none":
-            return "none"
-        case "gzip":
-            return "gzip"
-    raise ConfigurationError(name, value, "set it to gzip or none")
-
-
 def _file(variables: _Variables, option: str) -> str | None:
-    name, value = variables.either(option)
+    name, value = variables.get(option)
     if not value:
         return None
     try:
@@ -271,10 +234,3 @@ def _file(variables: _Variables, option: str) -> str | None:
             return value
     except (OSError, ValueError) as error:
         raise ConfigurationError(name, value, f"set it to a readable PEM file ({error})") from error
-
-
-def _check_pair(variables: _Variables, certificate: str | None, key: str | None) -> None:
-    """A key without its certificate proves nothing; a certificate file may hold the key too, for http/protobuf."""
-    if key and not certificate:
-        name, value = variables.either("CLIENT_KEY")
-        raise ConfigurationError(name, value, f"set {_PREFIX}CLIENT_CERTIFICATE too")

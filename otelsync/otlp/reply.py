@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 LONGEST_THROTTLE = 300.0
 """Seconds. A server that asks for a longer pause gets this one: the hint of a broken server must not stop shipping."""
@@ -22,19 +22,6 @@ class Reply:
     """Seconds that the endpoint asked to be left alone."""
     reason: str = ""
     """For people, made safe to print."""
-
-
-class Transport(Protocol):
-    """Sends encoded requests to one endpoint."""
-
-    def post(self, request: bytes, timeout: float) -> Reply:
-        """Send one request; at most `timeout` seconds. Network errors are replies, not exceptions."""
-
-    def abort(self) -> None:
-        """Make a `post` in another thread return soon."""
-
-    def close(self) -> None:
-        """Close the connection. A later `post` opens another."""
 
 
 def throttle(seconds: float) -> float | None:

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import uuid
-from collections.abc import Mapping
-from time import time_ns
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
 
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import sampling
 from opentelemetry.sdk.trace.id_generator import IdGenerator as SdkIdGenerator
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 from opentelemetry.trace import Tracer as TracerApi
 from opentelemetry.util import types
 
-from otelsync.journal.format import SPAN_VERDICT
 from otelsync.journal.writer import Journal
-from otelsync.otlp import encoding as otlp
-from otelsync.recording.encoders import Encoders
 from otelsync.recording.ids import IdGenerator
-from otelsync.recording.span_bytes import encode_verdict
-from otelsync.recording.tracer import Tracer
-from otelsync.version import __version__
-from otelsync.vocabulary import ERROR_TYPE, SERVICE_INSTANCE_ID, SERVICE_NAME, SYNC_OUTCOME
-
-if TYPE_CHECKING:
-    from opentelemetry.metrics import MeterProvider
-
-    from otelsync.redaction import Redactor
-
-_log: Final = logging.getLogger("otelsync")
+from otelsync.recording.span_state import Encoders
+from otelsync.recording.tracer import Owner, Tracer
+from otelsync.redaction import Redactor
+from otelsync.vocabulary import SERVICE_INSTANCE_ID, SERVICE_NAME
 
 
-class TracerProvider(sdk.TracerProvider):
+class TracerProvider(Owner):
     """The SDK's tracer provider, with spans that are journalled when they end.
 
     Args:
@@ -63,7 +49,7 @@ class TracerProvider(sdk.TracerProvider):
     ) -> None:
         self.journal = journal
         self.has_processors = active_span_processor is not None
-        self._use(Encoders(journal, redactor))
+        self.encoders = Encoders(journal, redactor)
         self._resource_numbers: list[tuple[Resource, int]] = []
         super().__init__(
             sampler=sampler,
@@ -75,34 +61,17 @@ class TracerProvider(sdk.TracerProvider):
             meter_provider=meter_provider,
         )
 
-    def _use(self, encoders: Encoders) -> None:
-        self.encoders = encoders
-
-    @property
-    def meters(self) -> Any:
-        """The meter provider in which the SDK's tracers count their spans."""
-        return self._meter_provider
-
     def redact_with(self, redactor: Redactor) -> None:
         """Let `redactor` take secrets out of everything that is recorded from now on."""
         with self._tracers_lock:
-            self._use(Encoders(self.journal, redactor))
-            for tracer in self._tracers.values():
-                if isinstance(tracer, Tracer):
-                    tracer.take_encoders()
+            self.encoders = Encoders(self.journal, redactor)
+            for tracer in self._own_tracers():
+                tracer.take_encoders(self.encoders)
 
     def rename_service(self, name: str) -> None:
         """Let everything that is recorded from now on have another ``service.name``."""
         if self.resource.attributes.get(SERVICE_NAME) != name:
             self._update_resource(Resource({SERVICE_NAME: name}))
-
-    def define_scope(self, resource: Resource, scope: InstrumentationScope) -> int:
-        """The journal's number for an instrumentation scope under a resource."""
-        number = next((n for known, n in self._resource_numbers if known is resource), None)
-        if number is None:
-            number = self.journal.resource(otlp.resource(resource.attributes, self.encoders.redactor))
-            self._resource_numbers.append((resource, number))
-        return self.journal.scope(number, otlp.scope(scope.name, scope.version, scope.attributes, scope.schema_url))
 
     def get_tracer(
         self,
@@ -125,7 +94,7 @@ class TracerProvider(sdk.TracerProvider):
     def adopt_tracers(self, other: TracerProvider) -> None:
         """Let the tracers that `other` has given out record here from now on: modules and libraries hold on to them."""
         with other._tracers_lock:
-            theirs = [tracer for tracer in other._tracers.values() if isinstance(tracer, Tracer)]
+            theirs = list(other._own_tracers())
         for tracer in theirs:
             scope = tracer.instrumentation_scope
             with self._tracers_lock:
@@ -136,54 +105,16 @@ class TracerProvider(sdk.TracerProvider):
                     tracer.belong_to(self, like)
                     self._tracers[scope] = tracer
 
-    def give_verdict(
-        self,
-        span_context: SpanContext,
-        *,
-        outcome: str,
-        error_type: str | None = None,
-        message: str | None = None,
-        attributes: Mapping[str, object] | None = None,
-    ) -> None:
-        """Say what ends another process's span: for whoever kills that process, before the kill. Never raises.
-
-        It counts if that process has announced the span and dies without ending it.
-
-        Args:
-            span_context: Which span.
-            outcome: Its ``sync.outcome``.
-            error_type: Its ``error.type``; with one the span's status is ERROR.
-            message: The description of that status.
-            attributes: Further attributes. All of them replace what the span began with.
-        """
-        if not span_context.trace_flags & TraceFlags.SAMPLED:
-            return
-        found: dict[str, object] = {**(attributes or {}), SYNC_OUTCOME: outcome}
-        if error_type is not None:
-            found[ERROR_TYPE] = error_type
-        ends = time_ns()
-        try:
-            body = encode_verdict(
-                span_context, ends, self.encoders.span.encode(found), self._error(error_type, message)
-            )
-            tracer = self.get_tracer("otelsync", __version__)
-            self.journal.append(SPAN_VERDICT, tracer.ref if isinstance(tracer, Tracer) else 0, body, ends)
-        except Exception as error:
-            _log.debug("the verdict on span %016x could not be journalled: %s", span_context.span_id, error)
-
-    def _error(self, error_type: str | None, message: str | None) -> Status | None:
-        if error_type is None:
-            return None
-        return Status(StatusCode.ERROR, self.encoders.redact(message or error_type))
-
     def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:
         """Let `span_processor` see the start and the end of every span."""
         super().add_span_processor(span_processor)
         self.has_processors = True
         with self._tracers_lock:
-            for tracer in self._tracers.values():
-                if isinstance(tracer, Tracer):
-                    tracer.reconsider()
+            for tracer in self._own_tracers():
+                tracer.reconsider()
+
+    def _own_tracers(self) -> Iterator[Tracer]:
+        return (tracer for tracer in self._tracers.values() if isinstance(tracer, Tracer))
 
     def _handle_fork(self) -> None:
         """A forked child is an instance of its own.

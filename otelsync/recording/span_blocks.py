@@ -32,15 +32,11 @@ class SpanBlock:
     What it was called with is kept, since as a decorator it begins a span a call.
     """
 
-    __slots__ = ("_arguments", "_end_on_exit", "_record_exception", "_set_status", "_span", "_token", "_tracer")
+    __slots__ = ("_arguments", "_end_on_exit", "_span", "_token", "_tracer")
 
-    def __init__(
-        self, tracer: Recorder, arguments: _SpanArguments, record_exception: bool, set_status: bool, end_on_exit: bool
-    ) -> None:
+    def __init__(self, tracer: Recorder, arguments: _SpanArguments, end_on_exit: bool) -> None:
         self._tracer = tracer
         self._arguments = arguments
-        self._record_exception = record_exception
-        self._set_status = set_status
         self._end_on_exit = end_on_exit
 
     def __enter__(self) -> Span:
@@ -63,16 +59,13 @@ class SpanBlock:
             and isinstance(span, RecordedSpan)
             and span.is_recording()
         ):
-            span.note_exception(exc_val, self._record_exception, self._set_status)
+            span.note_exception(exc_val, span.records_exceptions, span.sets_status)
         if self._end_on_exit:
             span.end()
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function or a coroutine function: each call has a span of its own."""
-        return decorated(function, self._again)
-
-    def _again(self) -> SpanBlock:
-        return SpanBlock(self._tracer, self._arguments, self._record_exception, self._set_status, self._end_on_exit)
+        return decorated(function, lambda: SpanBlock(self._tracer, self._arguments, self._end_on_exit))
 
 
 class CurrentSpan(RecordedSpan):
@@ -97,7 +90,7 @@ class CurrentSpan(RecordedSpan):
         trace = getattr(parent, "trace", None)
         if trace is None or not (tracer.is_simple and trace.flags & 1):
             arguments = (self._name, None, self._kind, self._given, (), None, True, True)
-            self._block = SpanBlock(tracer, arguments, True, True, True)
+            self._block = SpanBlock(tracer, arguments, True)
             return self._block.__enter__()
         self.trace = trace
         self.id_bytes = ids.bits(64).to_bytes(8, "big")

@@ -16,6 +16,9 @@ END_TIME: Final = 0x41
 """Tag of ``end_time_unix_nano``, a fixed64."""
 _pack_time: Final = Struct("<BQ").pack
 _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
+LOCAL_FLAGS: Final = b"\x85\x01" + _HAS_IS_REMOTE.to_bytes(4, "little")
+REMOTE_FLAGS: Final = b"\x85\x01" + (_HAS_IS_REMOTE | _IS_REMOTE).to_bytes(4, "little")
+"""Field 16 of a Span, where the parent is not remote, and where it is."""
 
 
 class Trace:
@@ -34,7 +37,8 @@ class Trace:
         """Fields 8 and 9 of a LogRecord, and how field 10 begins: flags, trace id, and the span id that follows."""
         self.flags = flags
         self.state = state
-        self.tail = state_field(state) if state else b""
+        self.tail = text(0x1A, state.to_header()) if state else b""
+        """Field 3 of a Span."""
 
     def is_like(self, flags: TraceFlags, state: TraceState) -> bool:
         """Return whether a child with these flags and this state shares everything."""
@@ -46,17 +50,6 @@ def encode_verdict(context: SpanContext, end_time: int, attributes: bytes, error
     ids = b"\x0a\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big")
     status = status_field(error.status_code, error.description or "") if error else b""
     return field(0x12, ids + _pack_time(END_TIME, end_time) + attributes + status)
-
-
-def state_field(state: TraceState) -> bytes:
-    """Field 3 of a Span."""
-    return text(0x1A, ",".join(f"{key}={value}" for key, value in state.items()))
-
-
-def flags_field(*, is_remote: bool) -> bytes:
-    """Field 16 of a Span: that it is known whether the parent is remote, and whether it is."""
-    flags = _HAS_IS_REMOTE | (_IS_REMOTE if is_remote else 0)
-    return b"\x85\x01" + flags.to_bytes(4, "little")
 
 
 def status_field(code: StatusCode, description: str) -> bytes:

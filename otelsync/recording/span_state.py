@@ -1,56 +1,84 @@
-"""The state of a span of ours, readable as that of the SDK's spans is."""
+"""The state of a span of ours, readable as that of the SDK's spans is, and the part of a tracer that it needs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final
 
 from opentelemetry.context.context import Context
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, SpanLimits
 from opentelemetry.sdk.util import BoundedList
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.util import types
 
+from otelsync.journal.native import native
 from otelsync.journal.writer import Journal
-from otelsync.otlp.encoding import AttributeEncoder
-from otelsync.recording.scope import SCOPE_KEY, SyncScope
-from otelsync.recording.span_bytes import Trace
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from otelsync.otlp import encoding as otlp
+from otelsync.recording.scope import SCOPE_KEY, SPAN_TAG, SyncScope
+from otelsync.recording.span_bytes import LOCAL_FLAGS, REMOTE_FLAGS, Trace
+from otelsync.redaction import Redactor
 
 UNSET: Final = Status(StatusCode.UNSET)
+_EMPTY_STATUS: Final = b"\x7a\x00"
+_EVENT_TAG, _LINK_TAG = 0x1A, 0x22
 
 
-class Recorder(Protocol):
+class Encoders:
+    """Encoders of what spans hold, for one journal and one redactor; without a redactor everything stays as it is."""
+
+    def __init__(self, journal: Journal, redactor: Redactor | None) -> None:
+        self.redactor: Final = redactor
+        self.redact: Final[Callable[[str], str]] = redactor.redact if redactor else lambda text: text
+        self.span: Final = otlp.AttributeEncoder(SPAN_TAG, redactor)
+        self.inner: Final = (otlp.AttributeEncoder(_EVENT_TAG, redactor), otlp.AttributeEncoder(_LINK_TAG, redactor))
+        """Encoders of events and of links."""
+        self.append_span: Callable[..., bool] | None = None
+        if native and type(journal).append is Journal.append and (redactor is None or redactor.is_standard):
+            self.append_span = native.append_span
+
+
+class Recorder(sdk.Tracer):
     """The part of a tracer that its spans need."""
 
     journal: Journal
     ref: int
+    """The number of its scope in the journal."""
     limits: SpanLimits
     room: int
-    encoder: AttributeEncoder
-    inner_encoders: tuple[AttributeEncoder, AttributeEncoder]
-    known: Any
-    is_guarded: bool
+    """Number of attributes that a span may take without a look at its limits."""
     is_simple: bool
-    append_span: Callable[..., bool] | None
+    """True if every child of a sampled span is recorded under a random id, and nobody looks on."""
     has_processors: bool
     span_processor: Any
-    resource: Resource
     instrumentation_scope: InstrumentationScope
-    redact: Callable[[str], str]
-    names: dict[int, dict[str, bytes]]
-    internal_names: dict[str, bytes]
-    remote_names: dict[int, dict[str, bytes]]
 
-    def start_span(self, *arguments: Any, **options: Any) -> Span:
-        """Start a span of ours, or of the SDK where it has to be."""
+    def take_encoders(self, encoders: Encoders) -> None:
+        """Encode, and take secrets out, with these from now on."""
+        self.encoder = encoders.span
+        self.known = self.encoder.known
+        self.is_guarded = encoders.redactor is not None
+        self.append_span = encoders.append_span
+        self.inner_encoders = encoders.inner
+        self.redact = encoders.redact
+        # By the value of the kind: an Enum's own hash is written in Python.
+        self.names: dict[int, dict[str, bytes]] = {kind.value: {} for kind in SpanKind}
+        self.internal_names = self.names[SpanKind.INTERNAL.value]
+        self.remote_names: dict[int, dict[str, bytes]] = {kind.value: {} for kind in SpanKind}
 
     def new_name(self, kind: SpanKind, name: str, is_below_remote: bool = False) -> bytes:
-        """Return what follows the span's id in its bytes, encoded now."""
+        """Encode what follows the span's id: name, kind, flags of a local or remote parent, the unset status."""
+        clean = self.redact(name)
+        body = (otlp.text(0x2A, clean) if clean else b"") + bytes((0x30, kind.value + 1))
+        body += (REMOTE_FLAGS if is_below_remote else LOCAL_FLAGS) + _EMPTY_STATUS
+        names = (self.remote_names if is_below_remote else self.names)[kind.value]
+        if len(names) >= 1024:
+            names.clear()
+        names[name] = body
+        return body
 
 
 class SpanState(Span):

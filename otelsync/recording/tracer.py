@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import opentelemetry.context as context_api
 from opentelemetry.context.context import Context
@@ -20,43 +21,53 @@ from opentelemetry.trace import (
     Span,
     SpanContext,
     SpanKind,
+    Status,
+    StatusCode,
     TraceFlags,
     TraceState,
     get_current_span,
 )
 from opentelemetry.util import types
 
+from otelsync.journal.format import SPAN_VERDICT
 from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
 from otelsync.recording import ids
-from otelsync.recording.encoders import Encoders
 from otelsync.recording.ids import IdGenerator
 from otelsync.recording.runtime_context import CURRENT, scope_in
 from otelsync.recording.scope import SyncScope
 from otelsync.recording.span import RecordedSpan, is_valid_link
 from otelsync.recording.span_blocks import CurrentSpan, SpanBlock
-from otelsync.recording.span_bytes import Trace, flags_field
+from otelsync.recording.span_bytes import Trace, encode_verdict
+from otelsync.recording.span_state import Encoders, Recorder
+from otelsync.version import __version__
+from otelsync.vocabulary import ERROR_TYPE, SYNC_OUTCOME
 
 _NO_STATE: Final = TraceState()
 _ANY: Final = 1 << 62
-_LOCAL_FLAGS: Final = flags_field(is_remote=False)
-_REMOTE_FLAGS: Final = flags_field(is_remote=True)
-_EMPTY_STATUS: Final = b"\x7a\x00"
+_log: Final = logging.getLogger("otelsync")
 
 
-class Owner(Protocol):
-    """The part of a provider that its tracers need."""
+class Owner(sdk.TracerProvider):
+    """The part of a provider that its tracers need, and those who hold one of them."""
 
     journal: Journal
     encoders: Encoders
     has_processors: bool
+    _resource_numbers: list[tuple[Resource, int]]
 
     @property
     def meters(self) -> Any:
-        """The meter provider in which the SDK's tracer counts its spans."""
+        """The meter provider in which the SDK's tracers count their spans."""
+        return self._meter_provider
 
     def define_scope(self, resource: Resource, scope: InstrumentationScope) -> int:
-        """Return the journal's number for an instrumentation scope under a resource."""
+        """The journal's number for an instrumentation scope under a resource."""
+        number = next((n for known, n in self._resource_numbers if known is resource), None)
+        if number is None:
+            number = self.journal.resource(otlp.resource(resource.attributes, self.encoders.redactor))
+            self._resource_numbers.append((resource, number))
+        return self.journal.scope(number, otlp.scope(scope.name, scope.version, scope.attributes, scope.schema_url))
 
     def give_verdict(
         self,
@@ -67,15 +78,36 @@ class Owner(Protocol):
         message: str | None = None,
         attributes: Mapping[str, object] | None = None,
     ) -> None:
-        """Record what ends another process's span."""
+        """Say what ends another process's span: for whoever kills that process, before the kill. Never raises.
+
+        It counts if that process has announced the span and dies without ending it.
+
+        Args:
+            span_context: Which span.
+            outcome: Its ``sync.outcome``.
+            error_type: Its ``error.type``; with one the span's status is ERROR.
+            message: The description of that status.
+            attributes: Further attributes. All of them replace what the span began with.
+        """
+        if not span_context.trace_flags & TraceFlags.SAMPLED:
+            return
+        found: dict[str, object] = {**(attributes or {}), SYNC_OUTCOME: outcome}
+        if error_type is not None:
+            found[ERROR_TYPE] = error_type
+        ends = time_ns()
+        status = None
+        try:
+            if error_type is not None:
+                status = Status(StatusCode.ERROR, self.encoders.redact(message or error_type))
+            body = encode_verdict(span_context, ends, self.encoders.span.encode(found), status)
+            tracer = self.get_tracer("otelsync", __version__)
+            self.journal.append(SPAN_VERDICT, tracer.ref if isinstance(tracer, Tracer) else 0, body, ends)
+        except Exception as error:
+            _log.debug("the verdict on span %016x could not be journalled: %s", span_context.span_id, error)
 
 
-class Tracer(sdk.Tracer):
+class Tracer(Recorder):
     """Starts spans that go to the journal. Made by :meth:`TracerProvider.get_tracer`."""
-
-    journal: Journal
-    ref: int
-    """The number of this tracer's scope in the journal."""
 
     def __init__(self, like: sdk.Tracer, provider: Owner) -> None:
         self.belong_to(provider, like)
@@ -99,29 +131,11 @@ class Tracer(sdk.Tracer):
         self.instrumentation_scope: InstrumentationScope = like._instrumentation_scope
         most = self.limits.max_span_attributes
         self.room = _ANY if most is None else most
-        """Number of attributes that a span may take without a look at its limits."""
         if self.limits.max_span_attribute_length is not None:
             self.room = -1
-        self.take_encoders()
-        self.has_processors = provider.has_processors
-        self.is_simple = False
-        """True if every child of a sampled span is recorded under a random id, and nobody looks on."""
+        self.take_encoders(provider.encoders)
         self.reconsider()
         self.ref = provider.define_scope(self.resource, self.instrumentation_scope)
-
-    def take_encoders(self) -> None:
-        """Encode, and take secrets out, as the provider says now."""
-        encoders = self.provider.encoders
-        self.encoder = encoders.span
-        self.known = self.encoder.known
-        self.is_guarded = encoders.redactor is not None
-        self.append_span = encoders.append_span
-        self.inner_encoders = encoders.inner
-        self.redact = encoders.redact
-        # By the value of the kind: an Enum's own hash is written in Python.
-        self.names: dict[int, dict[str, bytes]] = {kind.value: {} for kind in SpanKind}
-        self.internal_names = self.names[SpanKind.INTERNAL.value]
-        self.remote_names: dict[int, dict[str, bytes]] = {kind.value: {} for kind in SpanKind}
 
     def reconsider(self) -> None:
         """Find out anew which ways are open, after something was added or switched off."""
@@ -140,17 +154,6 @@ class Tracer(sdk.Tracer):
     def _set_resource(self, resource: Resource) -> None:
         super()._set_resource(resource)
         self.ref = self.provider.define_scope(resource, self.instrumentation_scope)
-
-    def new_name(self, kind: SpanKind, name: str, is_below_remote: bool = False) -> bytes:
-        """Encode what follows the span's id: name, kind, flags of a local or remote parent, the unset status."""
-        clean = self.redact(name)
-        body = (otlp.text(0x2A, clean) if clean else b"") + bytes((0x30, kind.value + 1))
-        body += (_REMOTE_FLAGS if is_below_remote else _LOCAL_FLAGS) + _EMPTY_STATUS
-        names = (self.remote_names if is_below_remote else self.names)[kind.value]
-        if len(names) >= 1024:
-            names.clear()
-        names[name] = body
-        return body
 
     def start_as_current_span(
         self,
@@ -175,7 +178,7 @@ class Tracer(sdk.Tracer):
         ):
             return CurrentSpan(self, name, kind, attributes)
         arguments = (name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception)
-        return SpanBlock(self, arguments, record_exception, set_status_on_exception, end_on_exit)
+        return SpanBlock(self, arguments, end_on_exit)
 
     def start_span(
         self,
@@ -239,29 +242,12 @@ class Tracer(sdk.Tracer):
         """
         flags = own.trace_flags if self._is_enabled() else TraceFlags(own.trace_flags & ~TraceFlags.SAMPLED)
         trace = Trace(own.trace_id, flags, own.trace_state)
-        span = RecordedSpan(
-            self,
-            name,
-            kind,
-            trace,
-            own.span_id.to_bytes(8, "big"),
-            trace.head + (b"\x22\x08" + parent.span_id.to_bytes(8, "big") if parent else b""),
-            parent,
-            scope,
-            context_api.get_current() if context is None else context,
-            time_ns() if start_time is None else start_time,
-        )
+        base = context_api.get_current() if context is None else context
+        span = self._make(name, kind, trace, own.span_id, parent, scope, base, attributes, links, start_time)
         if flags is own.trace_flags and not own.is_remote:
             span.known_context = own
-        if parent and parent.is_remote:
-            span.is_below_remote = True
-        if attributes:
-            span.put_attributes(attributes)
-        for link in links or ():
-            if link and is_valid_link(link.context, link.attributes):
-                span.append_link(link.context, link.attributes)
         if self.has_processors:
-            self.span_processor.on_start(span)  # type: ignore[arg-type]  # as good as the SDK's
+            self.span_processor.on_start(span)
         return span
 
     def start_remote_child(
@@ -318,7 +304,7 @@ class Tracer(sdk.Tracer):
         if not self._is_enabled():
             return NonRecordingSpan(parent or INVALID_SPAN_CONTEXT)
         if parent is None or not parent.is_valid:
-            parent_span = None
+            parent_span = parent = None
             trace_id = self.id_generator.generate_trace_id()
             is_random = self.id_generator.is_trace_id_random()
         else:
@@ -331,51 +317,44 @@ class Tracer(sdk.Tracer):
         if result.decision is sampling.Decision.DROP:
             dropped = SpanContext(trace_id, span_id, False, flags, result.trace_state)
             return UnsampledSpan(dropped, kind, attributes or {})
-        span = self._make(name, kind, trace_id, flags, result.trace_state, span_id, parent_span, context, start_time)
-        if result.attributes:
-            span.put_attributes(result.attributes)
-        for link in links:
-            if link and is_valid_link(link.context, link.attributes):
-                span.append_link(link.context, link.attributes)
+        state = _NO_STATE if result.trace_state is None else result.trace_state
+        above = parent_span if isinstance(parent_span, RecordedSpan) else None
+        trace = above.trace if above and above.trace.is_like(flags, state) else Trace(trace_id, flags, state)
+        base = context_api.get_current() if context is None else context
+        span = self._make(
+            name, kind, trace, span_id, above or parent, scope_in(base), base, result.attributes, links, start_time
+        )
         span.records_exceptions = record_exception
         span.sets_status = set_status_on_exception
         if self.has_processors:
-            self.span_processor.on_start(span, parent_context=context)  # type: ignore[arg-type]  # as good as the SDK's
+            self.span_processor.on_start(span, parent_context=context)
         return span
 
     def _make(
         self,
         name: str,
         kind: SpanKind,
-        trace_id: int,
-        flags: TraceFlags,
-        state: TraceState | None,
+        trace: Trace,
         span_id: int,
-        parent_span: Span | None,
-        context: Context | None,
+        parent: RecordedSpan | SpanContext | None,
+        scope: SyncScope | None,
+        base: Context,
+        attributes: types.Attributes,
+        links: Sequence[Link] | None,
         start_time: int | None,
     ) -> RecordedSpan:
-        parent = parent_span.get_span_context() if parent_span else None
-        state = state if state is not None else _NO_STATE
-        if isinstance(parent_span, RecordedSpan) and parent_span.trace.is_like(flags, state):
-            trace = parent_span.trace
-        else:
-            trace = Trace(trace_id, flags, state)
-        base = context_api.get_current() if context is None else context
-        span = RecordedSpan(
-            self,
-            name,
-            kind,
-            trace,
-            span_id.to_bytes(8, "big"),
-            trace.head + (b"\x22\x08" + parent.span_id.to_bytes(8, "big") if parent else b""),
-            parent_span if isinstance(parent_span, RecordedSpan) else parent,
-            scope_in(base),
-            base,
-            time_ns() if start_time is None else start_time,
-        )
-        if parent and parent.is_remote:
+        above = parent.get_span_context() if isinstance(parent, RecordedSpan) else parent
+        head = trace.head + (b"\x22\x08" + above.span_id.to_bytes(8, "big") if above else b"")
+        id_bytes = span_id.to_bytes(8, "big")
+        began = time_ns() if start_time is None else start_time
+        span = RecordedSpan(self, name, kind, trace, id_bytes, head, parent, scope, base, began)
+        if above and above.is_remote:
             span.is_below_remote = True
+        if attributes:
+            span.put_attributes(attributes)
+        for link in links or ():
+            if link and is_valid_link(link.context, link.attributes):
+                span.append_link(link.context, link.attributes)
         return span
 
 

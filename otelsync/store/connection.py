@@ -12,7 +12,7 @@ from typing import Final
 
 from otelsync.errors import StoreError
 from otelsync.store import schema
-from otelsync.store.sums import merge_histograms
+from otelsync.store.histogram import merge_histograms
 
 PATIENCE: Final = 5.0
 """Seconds to wait for another process that is writing."""
@@ -41,7 +41,10 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
         with transaction(connection):
             if not _check(connection, path):
-                _make_tables(connection)
+                for statement in schema.SCHEMA.split(";\n"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+                connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
     except sqlite3.Error as error:
         connection.close()
         raise translated(error, path) from error
@@ -77,13 +80,6 @@ def _check(connection: sqlite3.Connection, path: Path) -> bool:
     if version != schema.VERSION:
         raise StoreError(f"{path} was written by another version of otelsync (its tables: {version}); {ELSEWHERE}")
     return True
-
-
-def _make_tables(connection: sqlite3.Connection) -> None:
-    for statement in schema.SCHEMA.split(";\n"):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {schema.VERSION}")
-    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
 
 
 def translated(error: sqlite3.Error, path: Path) -> StoreError:

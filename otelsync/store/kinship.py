@@ -7,20 +7,20 @@ below it is counted with its siblings' children, under the nearest ancestor that
 
 from __future__ import annotations
 
-from collections import Counter
+import sqlite3
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from otelsync.store.paths import path
-from otelsync.store.rows import STATUS_ERROR, Detailed, Plain
+from otelsync.store.rows import Detailed, Plain, Records
+from otelsync.store.schema import STATUS_ERROR, path
 from otelsync.vocabulary import NAMED_PIPELINE
 
 SMALL = 64
 """Up to so many spans below it, a span can be small. Viewers read them one by one when they show it alone."""
 PRODUCER = 4
 """OTLP's kind of a span whose children come later, from elsewhere."""
-PIPELINE = NAMED_PIPELINE
-"""The beginning of the names of pipelines' spans."""
 
 SpanId = tuple[str, str]
 """Trace id and span id."""
@@ -41,34 +41,48 @@ class Known:
     """Spans that have begun, each with its parent's id."""
 
 
+def known_of(connection: sqlite3.Connection, traces: Iterable[str]) -> Known:
+    """Return what the store knows of these traces."""
+    awaited: set[SpanId] = set()
+    running: dict[SpanId, str] = {}
+    for trace_id in traces:
+        awaited.update(
+            connection.execute(
+                "SELECT trace_id, parent_span_id FROM siblings INDEXED BY siblings_awaiting"
+                " WHERE awaiting = 1 AND trace_id = ?",
+                (trace_id,),
+            )
+        )
+        for span_id, parent in connection.execute(
+            "SELECT span_id, parent_span_id FROM spans INDEXED BY spans_open WHERE end_ns IS NULL AND trace_id = ?",
+            (trace_id,),
+        ):
+            running[trace_id, span_id] = parent
+    return Known(frozenset(awaited), running)
+
+
 class Kinship:
-    """The finished spans of a batch and who is whose parent.
+    """The finished spans of a batch and who is whose parent."""
 
-    Args:
-        plain: Spans that did not fail.
-        detailed: Spans that may have.
-        started: Spans that have begun, and may have ended.
-        known: What was there before.
-    """
-
-    def __init__(
-        self, plain: Sequence[Plain], detailed: Sequence[Detailed], started: Iterable[Detailed], known: Known
-    ) -> None:
-        self.families: dict[FamilyKey, list[Plain | Detailed]] = {}
-        self._add(plain)
-        self._add(detailed)
-        self._failed = Counter((s.trace_id, s.parent_span_id, s.name) for s in detailed if s.status == STATUS_ERROR)
-        self._below: dict[SpanId, list[FamilyKey]] = {}
-        for key in self.families:
-            self._below.setdefault((key[0], key[1]), []).append(key)
+    def __init__(self, records: Records, known: Known) -> None:
+        self._families: defaultdict[FamilyKey, list[Plain | Detailed]] = defaultdict(list)
+        finished: Iterable[Plain | Detailed] = chain(records.plain, records.detailed)
+        for span in finished:
+            self._families[span[0], span[2], span[3]].append(span)
+        failed = (span for span in records.detailed if span.status == STATUS_ERROR)
+        self._failed = Counter((span.trace_id, span.parent_span_id, span.name) for span in failed)
+        self._below: defaultdict[SpanId, list[FamilyKey]] = defaultdict(list)
+        for key in self._families:
+            self._below[key[0], key[1]].append(key)
         running = dict(known.running)
-        running |= {(begun.trace_id, begun.span_id): begun.parent_span_id for begun in started}
+        running |= {(begun.trace_id, begun.span_id): begun.parent_span_id for begun in records.started}
         self._begun = frozenset(running)
         expected = self._begun | known.awaited
         self.parents: dict[SpanId, Plain | Detailed] = {}
         """The spans of the batch that have something below them, here or in the store, or will have."""
-        for (_, _, name), spans in self.families.items():
-            is_pipeline = name.startswith(PIPELINE)  # told apart by its id alone, as two may claim to have ended it
+        for (_, _, name), spans in self._families.items():
+            # Told apart by its id alone, as two may claim to have ended it.
+            is_pipeline = name.startswith(NAMED_PIPELINE)
             for span in spans:
                 own = (span[0], span[1])
                 if own in self._below or own in expected or is_pipeline or span[4] == PRODUCER:
@@ -82,7 +96,7 @@ class Kinship:
         places: dict[SpanId, tuple[str, str]] = {}
         direct: dict[SumKey, tuple[Spans, int]] = {}
         distant: dict[SumKey, list[Plain | Detailed]] = {}
-        for (trace_id, parent, name), spans in self.families.items():
+        for (trace_id, parent, name), spans in self._families.items():
             ancestor, under = self._place((trace_id, parent), places)
             if under:  # none of them failed
                 distant.setdefault((trace_id, ancestor, under, name), []).extend(spans)
@@ -110,15 +124,6 @@ class Kinship:
                 at = None if span is None else (at[0], span[2])
         return small
 
-    def _add(self, spans: Iterable[Plain | Detailed]) -> None:
-        families = self.families
-        for span in spans:
-            key = (span[0], span[2], span[3])
-            if key in families:
-                families[key].append(span)
-            else:
-                families[key] = [span]
-
     def _size(self, key: SpanId, sizes: dict[SpanId, int], depth: int) -> int:
         """Count the spans of the batch below one; more than `SMALL` if one of them failed or may get children."""
         if key in sizes:
@@ -126,7 +131,7 @@ class Kinship:
         sizes[key] = SMALL + 1  # also for what is its own ancestor
         size = 0
         for family in self._below.get(key, ()):
-            spans = self.families[family]
+            spans = self._families[family]
             size += len(spans)
             if size > SMALL or depth > SMALL or family in self._failed or spans[0][4] == PRODUCER:
                 return SMALL + 1
@@ -135,7 +140,7 @@ class Kinship:
                 if below in self._below:
                     size += self._size(below, sizes, depth + 1)
         span = self.parents[key]
-        if span[4] == PRODUCER or span[3].startswith(PIPELINE):
+        if span[4] == PRODUCER or span[3].startswith(NAMED_PIPELINE):
             return SMALL + 1
         sizes[key] = size
         return size

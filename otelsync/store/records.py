@@ -55,27 +55,25 @@ def records(
     Raises:
         RunNotFoundError: No span of the run, or more than one, begins so.
     """
-    conditions, parameters = [], {"severity": LEVELS[level] if level else 0}
+    parameters: dict[str, object] = {"severity": LEVELS[level] if level else 0}
     traces = traces_of(store, run)
-    below = ""
+    below = among_spans = ""
     if span is not None:
-        trace_id, span_id = _find_span(store, traces, span)
+        trace_id, parameters["span"] = _find_span(store, traces, span)
         traces = [trace_id]
         below = (
             "WITH RECURSIVE below (id) AS (SELECT :span UNION SELECT spans.span_id FROM below"
             " JOIN spans INDEXED BY spans_by_parent ON spans.parent_span_id = below.id"
             " WHERE spans.trace_id = :trace0) "
         )
-        conditions.append("logs.span_id IN (SELECT id FROM below)")
-        parameters["span"] = span_id  # type: ignore[assignment]
-    parameters |= {f"trace{number}": trace_id for number, trace_id in enumerate(traces)}  # type: ignore[misc]
+        among_spans = "logs.span_id IN (SELECT id FROM below) AND "
+    parameters |= {f"trace{number}": trace_id for number, trace_id in enumerate(traces)}
     among = ", ".join(f":trace{number}" for number in range(len(traces)))
-    conditions += [f"logs.trace_id IN ({among})", "severity >= :severity"]
     rows = store.execute(
         f"{below}SELECT trace_id, span_id, sync_id, time_ns, severity, level, logger, event, logs.attributes,"
         " json_extract(resources.attributes, '$.\"service.name\"')"
         " FROM logs LEFT JOIN resources ON resources.id = logs.resource"
-        f" WHERE {' AND '.join(conditions)} ORDER BY time_ns, logs.id",
+        f" WHERE {among_spans}logs.trace_id IN ({among}) AND severity >= :severity ORDER BY time_ns, logs.id",
         parameters,
     )
     return (Record(*row) for row in rows)

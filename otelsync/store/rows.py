@@ -7,7 +7,8 @@ Most attributes of a sync repeat, so their bytes are looked up in a table of JSO
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import orjson
@@ -15,15 +16,11 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
-from otelsync.otlp.decoding import LeanLogs, LeanSpans, parsed, value_of
+from otelsync.otlp.decoding import LeanLogs, LeanSpans, parsed, value_of, values_of
+from otelsync.store.schema import LARGEST
 from otelsync.vocabulary import SYNC_ID
 
-LARGEST: Final = 2**63 - 1
-"""SQLite's largest integer; OTLP's times reach further, and are cut off here."""
 _SYNC_ID: Final = f'"{SYNC_ID}":"'
-STATUS_ERROR: Final = 2
-"""OTLP's status code of a span that failed."""
-
 
 Plain = tuple[str, str, str, str, int, int, int, int, str, int, int]
 """A span without status, events, links and trace state: the first eleven fields of `Detailed`.
@@ -74,11 +71,27 @@ class Log(NamedTuple):
     """Empty where it has none."""
 
 
+@dataclass(slots=True)
+class Records:
+    """A batch, decoded."""
+
+    plain: list[Plain] = field(default_factory=list)
+    detailed: list[Detailed] = field(default_factory=list)
+    started: list[Detailed] = field(default_factory=list)
+    logs: list[Log] = field(default_factory=list)
+
+
 class _Memory(dict[bytes, str]):
-    """The texts of bytes that come again and again, as long as they are short and not too many."""
+    """The texts that `make` makes of bytes that come again and again; kept if they are short and not too many."""
 
     MOST = 4096
     LONGEST = 256
+
+    def __init__(self, make: Callable[[bytes], str]) -> None:
+        self._make = make
+
+    def __missing__(self, encoded: bytes) -> str:
+        return self.keep(encoded, self._make(encoded))
 
     def keep(self, encoded: bytes, text: str) -> str:
         if len(encoded) <= self.LONGEST:
@@ -92,7 +105,7 @@ class _Fragments(_Memory):
     """The JSON of each KeyValue message: ``"key":value``."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(_fragment)
         self._heads: dict[bytes, str] = {}
 
     def __missing__(self, encoded: bytes) -> str:
@@ -104,7 +117,7 @@ class _Fragments(_Memory):
                 head = self._heads.get(encoded[:value]) or self._head(encoded[:value])
                 if head:
                     return self.keep(encoded, f'{head}"{text.decode()}"')
-        return self.keep(encoded, _fragment(encoded))
+        return super().__missing__(encoded)
 
     def _head(self, field: bytes) -> str:
         """The JSON of a key, with its colon, from field 1 of a KeyValue; empty if that is not what it is."""
@@ -117,20 +130,6 @@ class _Fragments(_Memory):
         return self._heads.setdefault(field, head)
 
 
-class _Names(_Memory):
-    """Names as text, whatever bytes they are."""
-
-    def __missing__(self, encoded: bytes) -> str:
-        return self.keep(encoded, encoded.decode("utf-8", "replace"))
-
-
-class _Hex(_Memory):
-    """Ids that many spans share in hexadecimal."""
-
-    def __missing__(self, encoded: bytes) -> str:
-        return self.keep(encoded, encoded.hex())
-
-
 class Decoder:
     """Decodes bodies in the form in which the journal holds them (see `otelsync.journal.batch`).
 
@@ -140,8 +139,8 @@ class Decoder:
     def __init__(self) -> None:
         self.undecodable = 0
         self._fragments = _Fragments()
-        self._names = _Names()
-        self._hex = _Hex()
+        self._names = _Memory(lambda name: name.decode("utf-8", "replace"))
+        self._hex = _Memory(bytes.hex)
 
     def spans(self, bodies: Sequence[bytes], resource: int, scope: int) -> tuple[list[Plain], list[Detailed]]:
         """The spans in `bodies`, recorded by the resource and the scope with these numbers in the store."""
@@ -216,7 +215,7 @@ class Decoder:
                 min(span.start_time_unix_nano, LARGEST),
                 min(span.end_time_unix_nano, LARGEST),
                 span.flags,
-                to_json({pair.key: value_of(pair.value) for pair in span.attributes}),
+                to_json(values_of(span.attributes)),
                 resource,
                 scope,
                 span.status.code,
@@ -237,7 +236,7 @@ def _fragment(encoded: bytes) -> str:
         pair = KeyValue.FromString(encoded)
     except DecodeError:
         return to_json({"otelsync.undecodable": base64.b64encode(encoded).decode()})[1:-1]
-    return to_json({pair.key: value_of(pair.value)})[1:-1]
+    return to_json(values_of([pair]))[1:-1]
 
 
 _STRING_HEADS: Final = [bytes((0x12, n + 2, 0x0A, n)) for n in range(126)] + [b"?"] * 2
@@ -258,7 +257,7 @@ def _events(span: Span) -> str:
         {
             "timeUnixNano": str(event.time_unix_nano),
             "name": event.name,
-            "attributes": {pair.key: value_of(pair.value) for pair in event.attributes},
+            "attributes": values_of(event.attributes),
         }
         for event in span.events
     ]
@@ -271,7 +270,7 @@ def _links(span: Span) -> str:
             "traceId": link.trace_id.hex(),
             "spanId": link.span_id.hex(),
             "traceState": link.trace_state,
-            "attributes": {pair.key: value_of(pair.value) for pair in link.attributes},
+            "attributes": values_of(link.attributes),
         }
         for link in span.links
     ]

@@ -4,39 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import cast
+from dataclasses import astuple, replace
 
-from otelsync.store.kinship import PIPELINE, Spans, SumKey
-from otelsync.store.rows import STATUS_ERROR, Detailed, Log
-from otelsync.vocabulary import SYNC_ID, SYNC_OUTCOME, SYNC_PIPELINE
+from otelsync.store.kinship import Spans, SumKey
+from otelsync.store.rows import Detailed, Log
+from otelsync.store.runs import Run
+from otelsync.store.schema import STATUS_ERROR
+from otelsync.vocabulary import NAMED_PIPELINE, SYNC_ID, SYNC_OUTCOME, SYNC_PIPELINE
 
 
-@dataclass(slots=True)
-class RunSummary:
-    """A row of the table `runs`; see `otelsync.store.schema` for what each field means."""
+class RunSummary(Run):
+    """A run as far as it is known."""
 
-    trace_id: str
-    sync_id: str | None = None
-    pipeline: str | None = None
-    service: str | None = None
-    root_span_id: str | None = None
-    start_ns: int = 0
-    end_ns: int | None = None
-    outcome: str | None = None
-    spans: int = 0
-    errors: int = 0
-    logs: int = 0
-    first_ns: int = 2**63 - 1
-    last_ns: int = 0
-    root_name: str | None = None
+    __slots__ = ()
 
     def row(self) -> tuple[object, ...]:
         """The values in the order of the table's columns."""
-        values = asdict(self)
-        if self.root_span_id is None:
-            values["start_ns"] = self.first_ns
-        return tuple(values.values())
+        return astuple(replace(self, start_ns=self.first_ns) if self.root_span_id is None else self)
 
     def merged(self, newer: RunSummary) -> RunSummary:
         """This summary brought up to date by that of further records."""
@@ -57,7 +41,7 @@ class RunSummary:
         self.service = self.service or service or None
         if self.sync_id is None or self.pipeline is None:
             self._take_names(span.attributes)
-        if span.parent_span_id and not span.name.startswith(PIPELINE):
+        if span.parent_span_id and not span.name.startswith(NAMED_PIPELINE):
             return
         root = RunSummary(
             self.trace_id,
@@ -69,7 +53,9 @@ class RunSummary:
         root._take_names(span.attributes)
         if ended:
             root.end_ns = max(span.end_ns, span.start_ns)
-            root.outcome = _text(_load(span.attributes).get(SYNC_OUTCOME)) or _outcome_of(span)
+            root.outcome = _text(json.loads(span.attributes).get(SYNC_OUTCOME))
+            if root.outcome is None and span.status == STATUS_ERROR:
+                root.outcome = "failure"
         self._take_root(root)
 
     def _take_root(self, other: RunSummary) -> None:
@@ -77,7 +63,7 @@ class RunSummary:
         if other.root_span_id == self.root_span_id:
             if other.end_ns is None or self.end_ns is not None:
                 return
-        elif self.root_span_id is not None and not other._ranks_before(self):
+        elif self.root_span_id is not None and other._rank() >= self._rank():
             return
         self.root_span_id, self.root_name = other.root_span_id, other.root_name
         self.start_ns, self.end_ns, self.outcome = other.start_ns, other.end_ns, other.outcome
@@ -85,15 +71,12 @@ class RunSummary:
         self.pipeline = other.pipeline or self.pipeline
         self.service = other.service or self.service
 
-    def _ranks_before(self, other: RunSummary) -> bool:
-        return (not self._is_pipeline(), self.start_ns) < (not other._is_pipeline(), other.start_ns)
-
-    def _is_pipeline(self) -> bool:
-        return self.root_name is not None and self.root_name.startswith(PIPELINE)
+    def _rank(self) -> tuple[bool, int]:
+        return not (self.root_name or "").startswith(NAMED_PIPELINE), self.start_ns
 
     def _take_names(self, attributes: str) -> None:
         if '"sync.' in attributes:  # else there is nothing to be parsed for
-            values = _load(attributes)
+            values = json.loads(attributes)
             self.sync_id = self.sync_id or _text(values.get(SYNC_ID))
             self.pipeline = self.pipeline or _text(values.get(SYNC_PIPELINE))
 
@@ -112,7 +95,7 @@ def summarize(
         run.errors += failed
         run.first_ns = min(run.first_ns, min([span[5] for span in spans]))
         run.last_ns = max(run.last_ns, max([span[6] for span in spans]))
-        for span in spans if name.startswith(PIPELINE) else spans[:1]:
+        for span in spans if name.startswith(NAMED_PIPELINE) else spans[:1]:
             detailed = span if isinstance(span, Detailed) else Detailed.from_plain(span)
             run.see(detailed, ended=True, service=services.get(detailed.resource, ""))
     for span in started:
@@ -139,14 +122,5 @@ def _of(runs: dict[str, RunSummary], trace_id: str) -> RunSummary:
     return run
 
 
-def _load(attributes: str) -> dict[str, object]:
-    return cast("dict[str, object]", json.loads(attributes))
-
-
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _outcome_of(span: Detailed) -> str | None:
-    """Return the outcome that a status stands for where a span has none."""
-    return "failure" if span.status == STATUS_ERROR else None

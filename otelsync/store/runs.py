@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from otelsync.errors import RunNotFoundError, StoreError
 from otelsync.store import schema
+from otelsync.store.schema import LARGEST
 from otelsync.store.task_traces import IS_TASK, is_task, outcome, task_of
 from otelsync.text.printable import printable
 from otelsync.vocabulary import NAMED_PIPELINE
@@ -23,24 +24,24 @@ _MOST_CANDIDATES = 10
 NOTHING_YET = "nothing has been recorded yet; run a program that calls otelsync.configure(), or look at another --home"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """A row of the table `runs`; see `otelsync.store.schema` for what each field means."""
 
     trace_id: str
-    sync_id: str | None
-    pipeline: str | None
-    service: str | None
-    root_span_id: str | None
-    start_ns: int
-    end_ns: int | None
-    outcome: str | None
-    spans: int
-    errors: int
-    logs: int
-    first_ns: int
-    last_ns: int
-    root_name: str | None
+    sync_id: str | None = None
+    pipeline: str | None = None
+    service: str | None = None
+    root_span_id: str | None = None
+    start_ns: int = 0
+    end_ns: int | None = None
+    outcome: str | None = None
+    spans: int = 0
+    errors: int = 0
+    logs: int = 0
+    first_ns: int = LARGEST
+    last_ns: int = 0
+    root_name: str | None = None
 
     @property
     def name(self) -> str:

@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Any, Final, cast
 
 from otelsync import vocabulary
+from otelsync.store.schema import STATUS_ERROR
 from otelsync.text.printable import printable
 from otelsync.text.quantities import duration
 
-STATUS_ERROR: Final = 2
 _NOTABLE_WAIT: Final = 0.1
 """Seconds in a queue that are worth a word."""
 _LONGEST_WAIT: Final = 1e9

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from otelsync.store.histogram import buckets, percentile
-from otelsync.store.paths import path
+from otelsync.store.histogram import added, percentile, sum_up
 from otelsync.store.runs import Run
+from otelsync.store.schema import path
 from otelsync.store.spans import COLUMNS, StoredSpan, read
 from otelsync.store.task_traces import is_task
 
@@ -38,10 +38,6 @@ MOST_KINDS = 8
 
 _MOST_READ = 20_000
 """Small spans whose children are read one by one. There are only as many as are shown."""
-_SUMS = (
-    "parent_span_id, under, name, count, failed, start_ns, end_ns, total_ns, slowest_ns, slowest_span_id,"
-    " slowest_start_ns, durations"
-)
 _PARENTS = "SELECT span_id, parent_span_id, name FROM spans"
 
 Place = tuple[str, str]
@@ -61,8 +57,6 @@ class Family:
     failed: int = 0
     failed_under: list[tuple[str, str]] = field(default_factory=list)
     """Parent and name of those that failed."""
-    distant: bool = False
-    """True if only the ancestors of some of them are known, so that they cannot be listed."""
     start_ns: int = 2**63 - 1
     end_ns: int = 0
     total_ns: int = 0
@@ -78,14 +72,13 @@ class Family:
 
     def percentiles(self, *fractions: float) -> list[int]:
         """For each fraction the nanoseconds that so many did not exceed, within the histogram's precision."""
-        counts = _added(self.histograms)
+        counts = {int(bucket): count for bucket, count in added(self.histograms).items()}
         return [percentile(counts, fraction, longest=max(self.slowest_ns, 0)) for fraction in fractions]
 
     def add(self, place: Place, row: Sequence[Any]) -> None:
         """Take in the sums of spans in one place."""
         name, count, failed, start_ns, end_ns, total_ns, slowest_ns, slowest_id, slowest_start_ns, histogram = row
         self.places[place, name] = None
-        self.distant |= place[1] != ""
         self.count += count
         if failed:
             self.failed += failed
@@ -105,8 +98,9 @@ class Family:
 
     @property
     def can_be_listed(self) -> bool:
-        """True if these are a few spans, to be shown one by one."""
-        return not self.distant and self.size <= (FEW_TASKS if is_task(self.name) else FEW)
+        """True if these are a few spans, to be shown one by one, and the parents of all of them are known."""
+        is_few = self.size <= (FEW_TASKS if is_task(self.name) else FEW)
+        return is_few and not any(under for (_, under), _ in self.places)
 
 
 class RunTree:
@@ -116,7 +110,7 @@ class RunTree:
         self.run = run
         self._store = store
         self._sums: dict[Place, list[Sequence[Any]]] = {}
-        for parent, under, *row in store.execute(f"SELECT {_SUMS} FROM siblings WHERE trace_id = ?", (run.trace_id,)):
+        for _, parent, under, *row, _ in store.execute("SELECT * FROM siblings WHERE trace_id = ?", (run.trace_id,)):
             self._sums.setdefault((parent, under), []).append(row)
         self._running: dict[str, list[StoredSpan]] = {}
         is_open = "INDEXED BY spans_open WHERE trace_id = ? AND end_ns IS NULL ORDER BY start_ns"
@@ -126,11 +120,12 @@ class RunTree:
         """The sums below small spans that are shown one by one."""
         self._with_children: dict[tuple[str, str], list[str]] = {}
         """By parent and name, the spans under which `siblings` has something, or this object has read something."""
-        self._roots = ["", *self._find_parents()]
+        self.root_ids = ["", *self._find_parents()]
+        """The parent ids of the topmost spans: nothing, or an id that has not been recorded."""
 
     def roots(self) -> list[Family]:
         """Spans without a parent, and those whose parent has not been recorded."""
-        return self.families((parent, "") for parent in self._roots)
+        return self.families((parent, "") for parent in self.root_ids)
 
     def under(self, span: StoredSpan) -> list[Family]:
         """The children of one span."""
@@ -192,16 +187,8 @@ class RunTree:
 
     def slowest(self, family: Family) -> StoredSpan | None:
         """The slowest span of a family; None if none has ended."""
-        if not family.count:
-            return None
-        return next(
-            read(
-                self._store,
-                "INDEXED BY spans_by_time WHERE trace_id = ? AND start_ns = ? AND span_id = ? LIMIT 1",
-                (self.run.trace_id, *family.slowest),
-            ),
-            None,
-        )
+        this_one = "INDEXED BY spans_by_time WHERE trace_id = ? AND start_ns = ? AND span_id = ? LIMIT 1"
+        return next(read(self._store, this_one, (self.run.trace_id, *family.slowest)), None)
 
     def children(self, parents: Iterable[str]) -> Iterator[tuple[StoredSpan, bool]]:
         """The spans under `parents` one by one, earliest first, each with whether it has children."""
@@ -214,11 +201,6 @@ class RunTree:
                 (parent, self.run.trace_id),
             ):
                 yield StoredSpan(*row), bool(has_children)
-
-    @property
-    def root_ids(self) -> list[str]:
-        """Return the parent ids of the topmost spans: nothing, or an id that has not been recorded."""
-        return self._roots
 
     def _places_below(self, family: Family) -> Iterator[Place]:
         for (parent, under), name in family.places:
@@ -278,15 +260,10 @@ class RunTree:
 
 
 def _summed(name: str, spans: Sequence[StoredSpan]) -> Sequence[Any]:
-    """A row like those of `siblings`."""
-    durations = [span.duration_ns(span.start_ns) for span in spans]
-    slowest = durations.index(max(durations))
-    ends = [span.start_ns if span.end_ns is None else span.end_ns for span in spans]
+    """A row like those of `siblings`, of spans that have ended."""
+    ends = [span.end_ns or 0 for span in spans]
     failed = sum(span.failed for span in spans)
-    first = min(span.start_ns for span in spans)
-    of_slowest = durations[slowest], spans[slowest].span_id, spans[slowest].start_ns
-    histogram = json.dumps(Counter(buckets(durations)))
-    return name, len(spans), failed, first, max(ends), sum(durations), *of_slowest, histogram
+    return name, *sum_up([span.start_ns for span in spans], ends, [span.span_id for span in spans], failed)
 
 
 def _by_time(span: StoredSpan) -> tuple[int, str]:
@@ -296,12 +273,15 @@ def _by_time(span: StoredSpan) -> tuple[int, str]:
 def by_kind(families: Iterable[Family], most: int = MOST_NAMES) -> list[Family]:
     """Families put together by the first word of their name where there are more than `most` of it."""
     families = list(families)
-    words = Counter(_first_word(family.name) for family in families)
-    if len(words) > MOST_NAMES:
+    by_word: dict[str, list[Family]] = defaultdict(list)
+    for family in families:
+        by_word[family.name.split(" ", 1)[0]].append(family)
+    if len(by_word) > MOST_NAMES:
         return [merged("*", families)]
-    many = [word for word, count in words.items() if count > most]
-    kept = [family for family in families if _first_word(family.name) not in many]
-    return kept + [merged(f"{word} *", [f for f in families if _first_word(f.name) == word]) for word in many]
+    kinds: list[Family] = []
+    for word, alike in by_word.items():
+        kinds += alike if len(alike) <= most else [merged(f"{word} *", alike)]
+    return kinds
 
 
 def merged(name: str, families: Iterable[Family]) -> Family:
@@ -309,7 +289,6 @@ def merged(name: str, families: Iterable[Family]) -> Family:
     whole = Family(name)
     for family in families:
         whole.places |= family.places
-        whole.distant |= family.distant
         whole.count += family.count
         whole.running += family.running
         whole.failed += family.failed
@@ -321,17 +300,3 @@ def merged(name: str, families: Iterable[Family]) -> Family:
             whole.slowest_ns, whole.slowest = family.slowest_ns, family.slowest
         whole.histograms += family.histograms
     return whole
-
-
-def _first_word(name: str) -> str:
-    return name.split(" ", 1)[0]
-
-
-def _added(histograms: Sequence[str]) -> dict[int, int]:
-    """The sum of histograms in JSON. All are parsed at once, without making a dict of each: there may be 10,000."""
-    pairs: list[tuple[str, int]] = []
-    json.loads(f"[{','.join(histograms)}]", object_pairs_hook=pairs.extend)
-    total: dict[str, int] = defaultdict(int)
-    for bucket, count in pairs:
-        total[bucket] += count
-    return {int(bucket): count for bucket, count in total.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -13,22 +13,14 @@ from otelsync.errors import StoreError
 from otelsync.journal.batch import Batch
 from otelsync.journal.segment import make_private
 from otelsync.otlp.decoding import resource_attributes, scope_name
-from otelsync.store import statements
-from otelsync.store.already_stored import (
-    Records,
-    ended_pipelines,
-    ended_runs,
-    forget_known_logs,
-    forget_known_spans,
-    known_of,
-)
+from otelsync.store import schema
 from otelsync.store.connection import ELSEWHERE, DamagedError, connect, transaction, translated
-from otelsync.store.kinship import Kinship
+from otelsync.store.histogram import sum_up
+from otelsync.store.kinship import Kinship, Spans, known_of
 from otelsync.store.retention import delete_run, outdated
-from otelsync.store.rows import Decoder, Detailed, to_json
+from otelsync.store.rows import Decoder, Detailed, Plain, Records, to_json
 from otelsync.store.run_summary import RunSummary, summarize
-from otelsync.store.sums import sum_up
-from otelsync.vocabulary import SERVICE_NAME
+from otelsync.vocabulary import NAMED_PIPELINE, SERVICE_NAME
 
 _log = logging.getLogger("otelsync.store")
 
@@ -129,17 +121,20 @@ class StoreSink:
             if batch.end <= position:
                 return
             records = self._decode(connection, batch)
-            pipelines = set() if self._watch is None else ended_pipelines(records)
+            pipelines = set() if self._watch is None else _ended_pipelines(records)
             if batch.start < position:
-                forget_known_logs(connection, records)
+                _forget_known_logs(connection, records)
             if batch.start < position or not self._store_spans(connection, records):
-                forget_known_spans(connection, records)
+                _forget_known_spans(connection, records)
                 self._store_spans(connection, records, expect_new=False)
-            connection.executemany(statements.INSERT_OPEN, records.started)
-            connection.executemany(statements.INSERT_LOG, records.logs)
+            connection.executemany(schema.INSERT_OPEN, records.started)
+            connection.executemany(schema.INSERT_LOG, records.logs)
             connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (batch.journal, batch.end))
-            ended = ended_runs(connection, pipelines)
-        self._tell(ended)
+            ended = _ended_runs(connection, pipelines)
+        if self._watch is not None:
+            self._watch.recorded(self._recorded)
+            for run in ended:
+                self._watch.ended(*run)
         if self._decoder.undecodable:
             _log.warning("%s records of %s could not be decoded", self._decoder.undecodable, batch.journal)
             self._decoder.undecodable = 0
@@ -163,12 +158,12 @@ class StoreSink:
     def _store_spans(self, connection: sqlite3.Connection, records: Records, *, expect_new: bool = True) -> bool:
         """Store the finished spans and their sums; False, and nothing stored, if they are not all new as expected."""
         known = known_of(connection, {span[0] for spans in (records.plain, records.detailed) for span in spans})
-        kinship = Kinship(records.plain, records.detailed, records.started, known)
+        kinship = Kinship(records, known)
         sums = kinship.sums()
         connection.execute("SAVEPOINT spans")
         connection.executemany(
-            statements.UPSERT_SIBLINGS,
-            [(*sum_up(key, *spans), 0 if kinship.is_here((key[0], key[1])) else 1) for key, spans in sums.items()],
+            schema.UPSERT_SIBLINGS,
+            [(*key, *_summed(*spans), not kinship.is_here((key[0], key[1]))) for key, spans in sums.items()],
         )
         connection.executemany(
             "UPDATE siblings SET awaiting = 0 WHERE trace_id = ? AND parent_span_id = ?",
@@ -177,8 +172,8 @@ class StoreSink:
         before = connection.total_changes
         stems = kinship.stems()
         for insert, spans in (
-            (statements.INSERT_PLAIN, records.plain),
-            (statements.INSERT_DETAILED, records.detailed),
+            (schema.INSERT_PLAIN, records.plain),
+            (schema.INSERT_DETAILED, records.detailed),
         ):
             connection.executemany(insert[0], [span for span in spans if (span[0], span[1]) in stems])
             connection.executemany(insert[1], [span for span in spans if (span[0], span[1]) not in stems])
@@ -201,32 +196,22 @@ class StoreSink:
                 self._recorded.add(summary.sync_id)
         connection.executemany(f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * 14)})", merged)
 
-    def _tell(self, ended: Sequence[tuple[str, str]]) -> None:
-        if self._watch is not None:
-            self._watch.recorded(self._recorded)
-            for sync_id, trace_id in ended:
-                self._watch.ended(sync_id, trace_id)
-
     def _resource(self, connection: sqlite3.Connection, body: bytes) -> int:
-        number = self._resources.get(body)
-        if number is None:
-            attributes = resource_attributes(body)
-            text = to_json(attributes)
-            number = _number(connection, "resources", ("attributes",), (text,))
+        if body not in self._resources:
             if len(self._resources) >= _MOST_NUMBERS:
                 self._forget_numbers()
-            self._resources[body] = number
+            attributes = resource_attributes(body)
+            number = self._resources[body] = _number(connection, "resources", attributes=to_json(attributes))
             self._services[number] = str(attributes.get(SERVICE_NAME, ""))
-        return number
+        return self._resources[body]
 
     def _scope(self, connection: sqlite3.Connection, body: bytes) -> int:
-        number = self._scopes.get(body)
-        if number is None:
-            number = _number(connection, "scopes", ("name", "version"), scope_name(body))
+        if body not in self._scopes:
             if len(self._scopes) >= _MOST_NUMBERS:
                 self._scopes.clear()
-            self._scopes[body] = number
-        return number
+            name, version = scope_name(body)
+            self._scopes[body] = _number(connection, "scopes", name=name, version=version)
+        return self._scopes[body]
 
     def _forget_numbers(self) -> None:
         self._resources.clear()
@@ -299,13 +284,71 @@ def _position(connection: sqlite3.Connection, journal: str) -> int:
     return 0 if row is None else int(row[0])
 
 
-def _number(connection: sqlite3.Connection, table: str, columns: Sequence[str], values: Sequence[str]) -> int:
+def _number(connection: sqlite3.Connection, table: str, **columns: str) -> int:
     """The number under which something is stored once."""
-    marks = ", ".join("?" * len(columns))
-    connection.execute(f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})", values)
-    same = " AND ".join(f"{column} = ?" for column in columns)
-    (number,) = connection.execute(f"SELECT id FROM {table} WHERE {same}", values).fetchone()
+    named = ", ".join(columns)
+    marks = ", ".join(f":{column}" for column in columns)
+    connection.execute(f"INSERT OR IGNORE INTO {table} ({named}) VALUES ({marks})", columns)
+    (number,) = connection.execute(f"SELECT id FROM {table} WHERE ({named}) = ({marks})", columns).fetchone()
     return int(number)
+
+
+def _summed(spans: Spans, failed: int) -> tuple[object, ...]:
+    return sum_up([span[5] for span in spans], [span[6] for span in spans], [span[1] for span in spans], failed)
+
+
+def _ended_pipelines(records: Records) -> set[str]:
+    """Return the traces in which a pipeline has ended."""
+    finished = (span for spans in (records.plain, records.detailed) for span in spans)
+    return {span[0] for span in finished if span[3].startswith(NAMED_PIPELINE)}
+
+
+def _ended_runs(connection: sqlite3.Connection, traces: Iterable[str]) -> list[tuple[str, str]]:
+    """Return those of the traces that are runs whose pipeline has ended: sync id and trace id of each."""
+    found: list[tuple[str, str]] = []
+    for trace_id in traces:
+        found += connection.execute(
+            "SELECT sync_id, trace_id FROM runs WHERE trace_id = ? AND sync_id IS NOT NULL AND end_ns IS NOT NULL"
+            " AND substr(root_name, 1, ?) = ?",
+            (trace_id, len(NAMED_PIPELINE), NAMED_PIPELINE),
+        )
+    return found
+
+
+def _forget_known_spans(connection: sqlite3.Connection, records: Records) -> None:
+    """Leave out the finished spans that are stored already, and all but the first of those that come twice."""
+    seen: set[tuple[str, str]] = set()
+
+    def is_new(span: Plain | Detailed) -> bool:
+        key = (span[0], span[1])
+        known = connection.execute(
+            "SELECT 1 FROM spans WHERE trace_id = ?1 AND span_id = ?2 AND (start_ns = ?3 OR leaf = 0)"
+            " AND end_ns IS NOT NULL",
+            (*key, span[5]),
+        )
+        if key in seen or known.fetchone() is not None:
+            return False
+        seen.add(key)
+        return True
+
+    records.plain = [span for span in records.plain if is_new(span)]
+    records.detailed = [span for span in records.detailed if is_new(span)]
+
+
+def _forget_known_logs(connection: sqlite3.Connection, records: Records) -> None:
+    """Leave out the log records that are stored already. Two that are the same to the nanosecond are one."""
+    known = (
+        "SELECT 1 FROM logs WHERE trace_id = ? AND time_ns = ? AND span_id = ? AND logger = ? AND event = ?"
+        " AND attributes = ?"
+    )
+    records.logs = [
+        log
+        for log in records.logs
+        if connection.execute(
+            known, (log.trace_id, log.time_ns, log.span_id, log.logger, log.event, log.attributes)
+        ).fetchone()
+        is None
+    ]
 
 
 def _inode(path: Path) -> tuple[int, int]:
