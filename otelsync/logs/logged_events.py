@@ -10,14 +10,12 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Final
 
-from otelsync.logs.events import LEVELS, Event, looks_like_name
+from otelsync.levels import LEVELS, METHODS, level_name
+from otelsync.logs.events import Event, looks_like_name
 from otelsync.vocabulary import EVENT_ID
 
 _METHODS: Final = {
-    **{name: name for name in LEVELS},
-    "warn": "warning",
-    "fatal": "critical",
-    "exception": "error",
+    **{name: level_name(level).lower() for name, level in METHODS.items()},
     **{f"a{name}": name for name in LEVELS},
 }
 """Methods that log, and at which level."""
@@ -103,7 +101,7 @@ def check(paths: Iterable[Path], known: Mapping[str, Event], *, messages: bool =
     findings += _never_logged(source)
     for name, declaration in declared.items():
         findings += _disagreements(declaration, [each for each in source.logged if each.name == name])
-    findings += _levels_elsewhere(source, {name: event for name, event in known.items() if name not in declared})
+    findings += _other_levels(source, {**known, **declared})
     return sorted(set(findings))
 
 
@@ -169,10 +167,6 @@ def _never_logged(source: Source) -> Iterator[Finding]:
 
 def _disagreements(declaration: Declaration, places: Sequence[Logged]) -> Iterator[Finding]:
     for each in places:
-        if declaration.level and each.level and each.level != declaration.level:
-            yield Finding(
-                each.file, each.line, f"{each.name!r} is logged at {each.level} and declared at {declaration.level}"
-            )
         if not declaration.is_open and each.fields is not None:
             for name in sorted(each.fields - declaration.fields - _NO_FIELDS):
                 yield Finding(each.file, each.line, f"{each.name!r} has no field {name!r} by its declaration")
@@ -185,13 +179,11 @@ def _disagreements(declaration: Declaration, places: Sequence[Logged]) -> Iterat
                 )
 
 
-def _levels_elsewhere(source: Source, known: Mapping[str, Event]) -> Iterator[Finding]:
+def _other_levels(source: Source, declared: Mapping[str, Event | Declaration]) -> Iterator[Finding]:
     for each in source.logged:
-        event = known.get(each.name)
-        if event is not None and each.level and each.level != event.level:
-            yield Finding(
-                each.file, each.line, f"{each.name!r} is logged at {each.level} and declared at {event.level}"
-            )
+        level = declared[each.name].level if each.name in declared else None
+        if level and each.level and each.level != level:
+            yield Finding(each.file, each.line, f"{each.name!r} is logged at {each.level} and declared at {level}")
 
 
 # Reading declarations
@@ -217,8 +209,8 @@ class _Declarations:
                 self._catalogue(target, value)
         constants = {id(value): target for target, value in assigned}
         for node in ast.walk(self._tree):
-            if isinstance(node, ast.Call) and _is_declaration(node):
-                self._event(node, constants.get(id(node)))
+            if isinstance(node, ast.Call) and (number := _declared_number(node)) is not None:
+                self._event(node, number, constants.get(id(node)))
 
     def _catalogue(self, target: str, call: ast.Call) -> None:
         prefix = _text(_argument(call, 0, "prefix"))
@@ -226,10 +218,10 @@ class _Declarations:
             self._prefixes[target] = prefix
             self._source.prefixes.setdefault(prefix, []).append((self._file, call.lineno))
 
-    def _event(self, call: ast.Call, constant: str | None) -> None:
+    def _event(self, call: ast.Call, number: int, constant: str | None) -> None:
         assert isinstance(call.func, ast.Attribute)
-        number, name = _argument(call, 0, "number"), _text(_argument(call, 1, "name"))
-        if not isinstance(number, ast.Constant) or not isinstance(number.value, int) or name is None:
+        name = _text(_argument(call, 1, "name"))
+        if name is None:
             return
         fields = list(self._fields(_argument(call, 3, "fields")))
         self._source.declared.append(
@@ -237,7 +229,7 @@ class _Declarations:
                 self._file,
                 call.lineno,
                 self._prefixes.get(_last_name(call.func.value)),
-                number.value,
+                number,
                 name,
                 _text(_argument(call, 2, "level")),
                 frozenset(each for each in fields if isinstance(each, str)),
@@ -265,14 +257,12 @@ class _Declarations:
                 yield ...
 
 
-def _is_declaration(call: ast.Call) -> bool:
+def _declared_number(call: ast.Call) -> int | None:
+    """The number of the event that a call declares; None if it declares none."""
     number = _argument(call, 0, "number")
-    return (
-        isinstance(call.func, ast.Attribute)
-        and call.func.attr == "event"
-        and isinstance(number, ast.Constant)
-        and type(number.value) is int
-    )
+    if not isinstance(call.func, ast.Attribute) or call.func.attr != "event" or not isinstance(number, ast.Constant):
+        return None
+    return number.value if type(number.value) is int else None
 
 
 # Reading calls
@@ -290,27 +280,20 @@ class _Calls(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:  # the name is ast's
         """Look at a call, unless it declares something: what stands in that is no mention."""
-        if _is_declaration(node):
+        if _declared_number(node) is not None:
             return
         logged = self._logged(node)
         if logged is not None:
             self._source.logged.append(logged)
         self.generic_visit(node)
 
-    def visit_Constant(self, node: ast.Constant) -> None:
-        """A text may be the name of an event that is logged elsewhere."""
-        if isinstance(node.value, str):
+    def generic_visit(self, node: ast.AST) -> None:
+        """Note a text, which may be the name of an event that is logged elsewhere, and a variable that may hold one."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
             self._source.mentioned.add(node.value)
-
-    def visit_Name(self, node: ast.Name) -> None:
-        """A variable may hold an event."""
-        if isinstance(node.ctx, ast.Load):
-            self._source.mentioned.add(node.id)
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        """So may one of another module."""
-        self._source.mentioned.add(node.attr)
-        self.generic_visit(node)
+        elif isinstance(node, ast.Attribute) or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)):
+            self._source.mentioned.add(_last_name(node))
+        super().generic_visit(node)
 
     def _logged(self, call: ast.Call) -> Logged | None:
         method = _last_name(call.func)
@@ -333,13 +316,11 @@ class _Calls(ast.NodeVisitor):
     ) -> Logged | None:
         if isinstance(name, ast.JoinedStr):
             self._source.patterns.update(_pattern(name))
-        text = _text(name) or self._constant(_last_name(name))
+        variable = _last_name(name)
+        text = _text(name) or self._source.constants.get(variable) or self._texts.get(variable)
         if not text or (is_name and not ("." in text and looks_like_name(text))):
             return None
         return Logged(self._file, call.lineno, text, level, fields)
-
-    def _constant(self, name: str) -> str | None:
-        return self._source.constants.get(name) or self._texts.get(name)
 
 
 def _pattern(node: ast.JoinedStr) -> Iterator[re.Pattern[str]]:
