@@ -17,20 +17,22 @@ ExcInfo: TypeAlias = (
 )
 
 
-def without_own_names(fields: Mapping[str, Any], event_id: str) -> Mapping[str, Any]:
-    """The fields, with an underscore behind a name that the record has for itself."""
+def complete(fields: Mapping[str, Any], error: ExcInfo | None, event_id: str) -> Mapping[str, Any]:
+    """The fields, with what the exception says, and an underscore behind a name that the record has for itself."""
+    error = fields.get("exc_info", error)
+    if error or "exc_info" in fields or "stack_info" in fields:
+        fields = _with_error(fields, error)
     if OWN_NAMES.isdisjoint(fields) and not (event_id and EVENT_ID in fields):
         return fields
     own = OWN_NAMES | {EVENT_ID} if event_id else OWN_NAMES
     return {f"{key}_" if key in own else key: value for key, value in fields.items()}
 
 
-def with_error(fields: Mapping[str, Any], error: ExcInfo | None) -> Mapping[str, Any]:
-    """The fields, with what the exception says."""
+def _with_error(fields: Mapping[str, Any], error: ExcInfo | None) -> Mapping[str, Any]:
     complete = dict(fields)
     complete.pop("exc_info", None)
     if complete.pop("stack_info", None):
-        complete["stack"] = "".join(traceback.format_stack(sys._getframe(4)))
+        complete["stack"] = "".join(traceback.format_stack(sys._getframe(5)))
     if error is True:
         error = sys.exc_info()
     if isinstance(error, tuple):

@@ -7,7 +7,7 @@ from typing import Any
 
 from opentelemetry.trace import Span
 
-from otelsync.logs import context_variables, events
+from otelsync.logs import events
 from otelsync.logs.fields import ExcInfo
 from otelsync.logs.path import LogPath
 
@@ -37,7 +37,6 @@ def install(path: LogPath, connect: Callable[[LogPath], Callable[[], None]]) -> 
     uninstall()
     _active = path
     latest = path if path.renders else None
-    context_variables.merge({})
     _restore = connect(path)
 
 

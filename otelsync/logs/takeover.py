@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Callable
 
-from otelsync.logs import context_variables
 from otelsync.logs.installed import active
 from otelsync.logs.path import LogPath
 from otelsync.logs.stdlib_records import event_of, fields_of, span_about
@@ -28,7 +27,7 @@ class RecordHandler(logging.Handler):
 
 def take_over(path: LogPath) -> Callable[[], None]:
     """Lead all records of structlog and of the standard library to `path`; what is returned undoes it."""
-    give_back_structlog = _take_structlog()
+    give_back_structlog = _take_structlog(path)
     give_back_root = _take_root_logger(path.level)
     path.level_changed = logging.getLogger().setLevel
     _tell(path)
@@ -65,12 +64,12 @@ def _tell(path: LogPath | None) -> None:
         watcher(path)
 
 
-def _take_structlog() -> Callable[[], None]:
+def _take_structlog(path: LogPath) -> Callable[[], None]:
     import structlog
 
     from otelsync.logs.structlog_logger import BoundLogger, NamedLogger, chain, end_of_chain
 
-    context_variables.merge(getattr(structlog.contextvars, "_CONTEXT_VARS", {"unknown": True}))
+    path.context_variables = getattr(structlog.contextvars, "_CONTEXT_VARS", {"unknown": True})
     before = structlog.get_config() if structlog.is_configured() else None
     chain[:] = [end_of_chain]
     structlog.configure(
