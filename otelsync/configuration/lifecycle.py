@@ -18,6 +18,7 @@ from otelsync.configuration import destinations, logging_setup
 from otelsync.configuration.recorder import Recorder, forget_provider, make_recorder
 from otelsync.integrations.http import trace_headers
 from otelsync.logs.installed import active
+from otelsync.recording import runtime_context
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 
@@ -111,8 +112,6 @@ def set_aside() -> Callable[[], None]:
 
     For tests. What was configured keeps its journal and its shipper, and gets the tracers back that it has given out.
     """
-    from otelsync.recording import runtime_context
-
     with _lock:
         running = _running
         _use(None)
@@ -134,17 +133,13 @@ def set_aside() -> Callable[[], None]:
             if path is not None:
                 logging_setup.connect(path)
             if running is not None:
-                _resume(running)
+                _use(running)
+                if running.recorder is not None:
+                    trace_headers.install(running.settings.trace_hosts)
+                    running.recorder.adopt_tracers()
+                atexit.register(_shutdown_at_exit)
 
     return put_back
-
-
-def _resume(running: _Running) -> None:
-    _use(running)
-    if running.recorder is not None:
-        trace_headers.install(running.settings.trace_hosts)
-        running.recorder.adopt_tracers()
-    atexit.register(_shutdown_at_exit)
 
 
 def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bool = False) -> None:
@@ -259,13 +254,11 @@ def _start(running: _Running, endpoints: tuple[OtlpEndpoint, ...]) -> None:
 
 def _stop(running: _Running, deadline: float) -> bool:
     shipped = True
-    recorder = running.recorder
-    if recorder is not None:
-        recorder.warn_of_uncounted()
+    path, recorder = active(), running.recorder
     trace_headers.uninstall()
     if recorder is not None:
+        recorder.warn_of_uncounted()
         recorder.uninstall()
-    path = active()
     if path is not None:
         path.journal_to(None)  # what the shipper says of its own end is rendered, and does not begin another file
     if recorder is not None:
