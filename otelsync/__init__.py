@@ -18,8 +18,7 @@ import typing
 from otelsync.configuration.lifecycle import configure, flush, setup_logging, shutdown
 from otelsync.errors import ConfigurationError, DispatchError, OtelsyncError, RunNotFoundError, StoreError
 from otelsync.logs.events import Catalogue
-from otelsync.stages.binding import sync_context
-from otelsync.stages.kinds import api_call, pipeline, pull_request, repo, stage, timed_operation
+from otelsync.stages.kinds import api_call, pipeline, pull_request, repo, stage, sync_context, timed_operation
 from otelsync.version import __version__
 
 if typing.TYPE_CHECKING:

@@ -29,7 +29,7 @@ _LEVELS: Final = (OK, LOW, EXHAUSTED)
 _EVENTS: Final = {LOW: "sync.rate_limit.low", EXHAUSTED: "sync.rate_limit.exhausted"}
 _MATERIAL: Final = 0.1
 """Part of a limit that must be used up or have come back before it is logged again."""
-_SAME_WINDOW: Final = 5.0
+SAME_WINDOW: Final = 5.0
 """Seconds by which servers differ in when they say that one and the same window ends."""
 _USUAL_WAIT: Final = 60.0
 """Seconds after which a refusal that names no time is worth another warning; it is what GitHub advises to wait."""
@@ -156,7 +156,9 @@ class RateLimits:
 
     def _judge(self, host: str, token: str, limit: RateLimit, now: float) -> Standing | None:
         """Note a limit; its standing, if that has become worse."""
-        low = _low_part() if self._low is None else self._low
+        low = self._low
+        if low is None:
+            low = settings.rate_limit_low if (settings := in_force.settings()) is not None else 0.1
         key = (limit.resource, host, token)
         level = _level(limit, low, now)
         with self._lock:
@@ -207,14 +209,9 @@ def _is_better(old: Standing, limit: RateLimit, low: float, now: float) -> bool:
         return True
     if not limit.remaining:
         return False
-    if ended is not None and limit.reset is not None and limit.reset > ended + _SAME_WINDOW:
+    if ended is not None and limit.reset is not None and limit.reset > ended + SAME_WINDOW:
         return True
     return not limit.limit or limit.left >= 2 * low
-
-
-def _low_part() -> float:
-    settings = in_force.settings()
-    return settings.rate_limit_low if settings is not None else 0.1
 
 
 def _tell(level: int, event: str, standing: Standing, span: Span | None, now: float) -> None:

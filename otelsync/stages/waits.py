@@ -10,30 +10,19 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from otelsync import vocabulary
-from otelsync.levels import DEBUG, INFO
-from otelsync.logs.installed import emit
+from otelsync.levels import DEBUG
 from otelsync.stages.stage import OtherStage, Stage
 
 
 class Wait(OtherStage):
     """A wait that a rate limit or a retry asks for; the block sleeps, and this measures."""
 
-    LEVEL = INFO
-    WAITING = "sync.rate_limit.waiting"
+    STARTED = "sync.rate_limit.waiting"
     COUNTS = True
     """True if its seconds are summed on the stages around."""
 
-    def _log_start(self) -> None:
-        level = INFO if self.COUNTS else DEBUG
-        emit(level, "otelsync", self.WAITING, self._said(), self.span)
-
-    def _said(self) -> dict[str, Any]:
+    def _start_fields(self) -> dict[str, Any]:
         return {name.rpartition(".")[2]: value for name, value in self._arguments.items()}
-
-    def __enter__(self) -> Wait:
-        super().__enter__()
-        self._log_start()
-        return self
 
     def _set_last_attributes(self, outcome: str) -> None:
         super()._set_last_attributes(outcome)
@@ -46,7 +35,8 @@ class Wait(OtherStage):
 class RetryWait(Wait):
     """A wait before another try, which no rate limit asks for."""
 
-    WAITING = "sync.retry.waiting"
+    STARTED = "sync.retry.waiting"
+    LEVEL = DEBUG
     COUNTS = False
 
 
