@@ -16,6 +16,7 @@ from opentelemetry import trace
 from otelsync import in_force
 from otelsync.configuration import destinations, logging_setup
 from otelsync.configuration.recorder import Recorder, forget_provider, make_recorder
+from otelsync.hooks.harmless import harmless
 from otelsync.integrations.http import trace_headers
 from otelsync.logs.installed import active
 from otelsync.recording import runtime_context
@@ -283,8 +284,6 @@ def _begin_in_child() -> None:
 os.register_at_fork(after_in_child=_begin_in_child)
 
 
+@harmless
 def _shutdown_at_exit() -> None:
-    try:
-        shutdown()
-    except Exception:
-        _log.debug("shutdown at exit failed", exc_info=True)
+    shutdown()

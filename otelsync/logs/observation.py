@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from contextlib import ExitStack
 from types import FunctionType, ModuleType
 from typing import Any, Final, cast
 
@@ -33,14 +34,14 @@ _SAID_BY_THE_RECORD: Final = frozenset(("level", "timestamp", "logger", "_record
 def observe(path: LogPath) -> Callable[[], None]:
     """Journal what the program logs from now on; what is returned ends it, and leaves the original behind."""
     assert isinstance(path, JournalPath)
-    ends = [_observe_standard_library(path)]
-    ends.append(when_imported("structlog", lambda structlog: ends.append(_observe_structlog(path, structlog))))
+    ends = ExitStack()
+    ends.callback(_observe_standard_library(path))
 
-    def end() -> None:
-        while ends:
-            ends.pop()()
+    def observe_structlog(structlog: ModuleType) -> None:
+        ends.callback(_observe_structlog(path, structlog))
 
-    return end
+    ends.callback(when_imported("structlog", observe_structlog))
+    return ends.close
 
 
 def _observe_standard_library(path: JournalPath) -> Callable[[], None]:

@@ -8,7 +8,7 @@ import select
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
-from otelsync.logs.json_lines import dumped
+from otelsync.logs.fields import dumped
 from otelsync.text.printable import printable
 
 if TYPE_CHECKING:

@@ -34,19 +34,16 @@ _stages.event(
     says="The call has ended, with all that was done with what it brought.",
 )
 _stages.event(10, "sync.api.failed", level="error", fields=("operation", *_ENDED), says="The call has failed.")
+_PR: Final = ("number", "action", "outcome", "duration_ms")
 _stages.event(
     11,
     "sync.pr.processed",
     level="debug",
-    fields=("number", "action", "outcome", "duration_ms", ...),
+    fields=(*_PR, ...),
     says="A pull request is done; `action` says what became of it.",
 )
 _stages.event(
-    12,
-    "sync.pr.failed",
-    level="error",
-    fields=("number", "action", "outcome", "duration_ms", "error", ...),
-    says="A pull request could not be done.",
+    12, "sync.pr.failed", level="error", fields=(*_PR, "error", ...), says="A pull request could not be done."
 )
 
 _progress = Catalogue("pg", source="otelsync.stages.progress", retired=(5, 6))

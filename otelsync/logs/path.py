@@ -22,8 +22,7 @@ from otelsync.journal.format import ENCODE_ERROR, LOG
 from otelsync.journal.native import native
 from otelsync.levels import INFO, LEVELS, level_name
 from otelsync.logs import own_events  # noqa: F401  # it declares what otelsync itself logs
-from otelsync.logs.fields import ExcInfo, complete
-from otelsync.logs.json_lines import as_rendered, dumped, plain
+from otelsync.logs.fields import ExcInfo, as_rendered, complete, dumped, plain
 from otelsync.logs.output import Output, Stream
 from otelsync.logs.record_bytes import encoded_ids_in, id_of, in_scope_logs, otlp_head
 from otelsync.logs.verbosity import Levels

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from otelsync.logs.installed import active
 from otelsync.logs.path import LogPath
 from otelsync.logs.stdlib_records import event_of, fields_of, span_about
 
 _watchers: list[Callable[[LogPath | None], None]] = []
-_taking: LogPath | None = None
 
 
 class RecordHandler(logging.Handler):
@@ -27,18 +28,14 @@ class RecordHandler(logging.Handler):
 
 def take_over(path: LogPath) -> Callable[[], None]:
     """Lead all records of structlog and of the standard library to `path`; what is returned undoes it."""
-    give_back_structlog = _take_structlog(path)
-    give_back_root = _take_root_logger(path.level)
+    ends = ExitStack()
+    ends.callback(_take_structlog(path))
+    ends.callback(_take_root_logger(path.level))
     path.level_changed = logging.getLogger().setLevel
+    ends.callback(setattr, path, "level_changed", None)
     _tell(path)
-
-    def give_back() -> None:
-        _tell(None)
-        path.level_changed = None
-        give_back_root()
-        give_back_structlog()
-
-    return give_back
+    ends.callback(_tell, None)
+    return ends.close
 
 
 def watch(watcher: Callable[[LogPath | None], None]) -> Callable[[], None]:
@@ -47,7 +44,8 @@ def watch(watcher: Callable[[LogPath | None], None]) -> Callable[[], None]:
     For libraries that set up logging themselves. What is returned ends it.
     """
     _watchers.append(watcher)
-    watcher(_taking)
+    path = active()
+    watcher(path if path is not None and path.renders else None)
 
     def unwatch() -> None:
         if watcher in _watchers:
@@ -58,8 +56,6 @@ def watch(watcher: Callable[[LogPath | None], None]) -> Callable[[], None]:
 
 
 def _tell(path: LogPath | None) -> None:
-    global _taking
-    _taking = path
     for watcher in tuple(_watchers):
         watcher(path)
 
@@ -79,13 +75,7 @@ def _take_structlog(path: LogPath) -> Callable[[], None]:
         cache_logger_on_first_use=True,
     )
 
-    def give_back() -> None:
-        if before is None:
-            structlog.reset_defaults()
-        else:
-            structlog.configure(**before)
-
-    return give_back
+    return structlog.reset_defaults if before is None else functools.partial(structlog.configure, **before)
 
 
 def _take_root_logger(least: int) -> Callable[[], None]:

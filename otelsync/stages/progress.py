@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from opentelemetry.trace import Span
 
+from otelsync.hooks.harmless import harmless
 from otelsync.levels import INFO
 from otelsync.logs.installed import emit
 from otelsync.stages import rate_limits
@@ -302,26 +303,22 @@ class Tracker(Generic[T]):
                 seen = self._limits[key] = _Seen(standing, self.done)
             seen.see(standing, self.done)
 
+    @harmless
     def _look(self, now: float) -> None:
         """Tell how far it is, if that is worth an event. Never raises."""
         self._next_look = now + self._shortest
-        try:
-            self._look_at_limits()
-            grown = (self.percent or 0.0) - self._told[1] >= 1.0
-            if grown or now - self._told_at >= LONGEST:
-                self._tell(now)
-        except Exception:
-            _log.debug("progress could not be told", exc_info=True)
+        self._look_at_limits()
+        grown = (self.percent or 0.0) - self._told[1] >= 1.0
+        if grown or now - self._told_at >= LONGEST:
+            self._tell(now)
 
+    @harmless
     def _finish(self) -> None:
         """Tell how far it came, unless that is known, or the stage has ended meanwhile. Never raises."""
-        try:
-            span = getattr(self._stage, "span", None)
-            if span is not None and span.is_recording() and self.done != self._told[0]:
-                self._look_at_limits()
-                self._tell(self._clock())
-        except Exception:
-            _log.debug("progress could not be told", exc_info=True)
+        span = getattr(self._stage, "span", None)
+        if span is not None and span.is_recording() and self.done != self._told[0]:
+            self._look_at_limits()
+            self._tell(self._clock())
 
     def _tell(self, now: float) -> None:
         stage = self._stage
