@@ -27,7 +27,7 @@ def install(settings: Settings, stream: IO[Any] | None, recorder: Recorder | Non
     if settings.logging == "keep":
         from otelsync.logs.journal_path import JournalPath
 
-        path = JournalPath(service, levels, redactor, journal_level=journal_level)
+        path = JournalPath(service, levels if journal_level is None else Levels(journal_level), redactor)
     else:
         output = _output(settings.log_format, stream)
         path = LogPath(service=service, level=levels, output=output, redactor=redactor, journal_level=journal_level)
@@ -52,13 +52,10 @@ def _output(form: str, stream: IO[Any] | None) -> Output:
 def connect(path: LogPath) -> None:
     """Let records go through `path`: all of them if it renders, else what the program itself shows."""
     if path.renders:
-        from otelsync.logs.takeover import take_over
-
-        installed.install(path, take_over)
+        from otelsync.logs.takeover import take_over as lead
     else:
-        from otelsync.logs.observation import observe
-
-        installed.install(path, observe)
+        from otelsync.logs.observation import observe as lead
+    installed.install(path, lead)
     scope.redact_with(path.redactor)
 
 

@@ -58,16 +58,11 @@ class JournalPath(LogPath):
         service: The service's name.
         level: The least level of otelsync's own events, for all or by name; the program's records have passed its own.
         redactor: Takes secrets out of what is journalled.
-        journal_level: Goes before `level`, as there is nothing but the journal.
     """
 
     renders = False
 
-    def __init__(
-        self, service: str, level: int | Levels, redactor: Redactor, *, journal_level: int | None = None
-    ) -> None:
-        if journal_level is not None:
-            level = Levels(journal_level)
+    def __init__(self, service: str, level: Levels, redactor: Redactor) -> None:
         super().__init__(service=service, level=level, output=Output(None), redactor=redactor)
         self._mark = "".join(service)  # an object of its own: records that have it have been here
         self._known_heads: dict[tuple[int, str], bytes] = {}

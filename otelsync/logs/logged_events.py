@@ -115,7 +115,7 @@ def read(paths: Iterable[Path]) -> Source:
         except (OSError, SyntaxError, ValueError) as error:
             source.unreadable.append(Finding(str(file), getattr(error, "lineno", 0) or 0, f"cannot be read: {error}"))
     for name, tree in trees:
-        _Declarations(name, tree, source).find()
+        _declare(name, tree, source)
     for name, tree in trees:
         _Calls(name, tree, source).visit(tree)
     return source
@@ -189,72 +189,55 @@ def _other_levels(source: Source, declared: Mapping[str, Event | Declaration]) -
 # Reading declarations
 
 
-class _Declarations:
-    """Finds the catalogues that a file makes, and the events that it declares."""
-
-    def __init__(self, file: str, tree: ast.Module, source: Source) -> None:
-        self._file = file
-        self._tree = tree
-        self._source = source
-        self._prefixes: dict[str, str] = {}
-        self._tuples: dict[str, ast.expr] = {}
-
-    def find(self) -> None:
-        """Put what is found into the source."""
-        assigned = [(target, value) for node in ast.walk(self._tree) for target, value in _assigned(node)]
-        for target, value in assigned:
-            if isinstance(value, (ast.Tuple, ast.List)):
-                self._tuples[target] = value
-            elif isinstance(value, ast.Call) and _last_name(value.func) == "Catalogue":
-                self._catalogue(target, value)
-        constants = {id(value): target for target, value in assigned}
-        for node in ast.walk(self._tree):
-            if isinstance(node, ast.Call) and (number := _declared_number(node)) is not None:
-                self._event(node, number, constants.get(id(node)))
-
-    def _catalogue(self, target: str, call: ast.Call) -> None:
-        prefix = _text(_argument(call, 0, "prefix"))
-        if prefix:
-            self._prefixes[target] = prefix
-            self._source.prefixes.setdefault(prefix, []).append((self._file, call.lineno))
-
-    def _event(self, call: ast.Call, number: int, constant: str | None) -> None:
-        assert isinstance(call.func, ast.Attribute)
-        name = _text(_argument(call, 1, "name"))
-        if name is None:
-            return
-        fields = list(self._fields(_argument(call, 3, "fields")))
-        self._source.declared.append(
+def _declare(file: str, tree: ast.Module, source: Source) -> None:
+    """Find the catalogues that a file makes, and the events that it declares."""
+    assigned = [(target, value) for node in ast.walk(tree) for target, value in _assigned(node)]
+    tuples = {target: value for target, value in assigned if isinstance(value, (ast.Tuple, ast.List))}
+    prefixes: dict[str, str] = {}
+    for target, value in assigned:
+        if isinstance(value, ast.Call) and _last_name(value.func) == "Catalogue":
+            prefix = _text(_argument(value, 0, "prefix"))
+            if prefix:
+                prefixes[target] = prefix
+                source.prefixes.setdefault(prefix, []).append((file, value.lineno))
+    variables = {id(value): target for target, value in assigned}
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        number, name = _declared_number(call), _text(_argument(call, 1, "name"))
+        if number is None or name is None or not isinstance(call.func, ast.Attribute):
+            continue
+        fields = list(_fields(_argument(call, 3, "fields"), tuples))
+        source.declared.append(
             Declaration(
-                self._file,
-                call.lineno,
-                self._prefixes.get(_last_name(call.func.value)),
-                number,
-                name,
-                _text(_argument(call, 2, "level")),
-                frozenset(each for each in fields if isinstance(each, str)),
-                not all(isinstance(each, str) for each in fields),
+                file=file,
+                line=call.lineno,
+                prefix=prefixes.get(_last_name(call.func.value)),
+                number=number,
+                name=name,
+                level=_text(_argument(call, 2, "level")),
+                fields=frozenset(each for each in fields if isinstance(each, str)),
+                is_open=... in fields,
             )
         )
-        if constant:
-            self._source.constants[constant] = name
+        if id(call) in variables:
+            source.constants[variables[id(call)]] = name
 
-    def _fields(self, node: ast.expr | None) -> Iterator[str | EllipsisType]:
-        """The names; ``...`` for further ones, and for what cannot be read."""
-        if isinstance(node, ast.Name):
-            node = self._tuples.get(node.id, node)
-        if node is None:
-            return
-        if not isinstance(node, (ast.Tuple, ast.List)):
+
+def _fields(node: ast.expr | None, tuples: Mapping[str, ast.expr]) -> Iterator[str | EllipsisType]:
+    """The names; ``...`` for further ones, and for what cannot be read."""
+    if isinstance(node, ast.Name):
+        node = tuples.get(node.id, node)
+    if node is None:
+        return
+    if not isinstance(node, (ast.Tuple, ast.List)):
+        yield ...
+        return
+    for item in node.elts:
+        if isinstance(item, ast.Constant) and isinstance(item.value, str):
+            yield item.value
+        elif isinstance(item, ast.Starred):
+            yield from _fields(item.value, tuples)
+        else:
             yield ...
-            return
-        for item in node.elts:
-            if isinstance(item, ast.Constant) and isinstance(item.value, str):
-                yield item.value
-            elif isinstance(item, ast.Starred):
-                yield from self._fields(item.value)
-            else:
-                yield ...
 
 
 def _declared_number(call: ast.Call) -> int | None:

@@ -326,7 +326,8 @@ class Head:
         self.is_shown = is_shown
         """True if such a record is rendered; else it is journalled alone."""
         self.id = id_of(event)
-        self.record = {"level": _level_name(level), "service": service, "logger": logger, "event": event}
+        name = _NAMES.get(level) or logging.getLevelName(level).lower()
+        self.record = {"level": name, "service": service, "logger": logger, "event": event}
         """Fields that it has in common, but for the timestamp."""
         if self.id:
             self.record[EVENT_ID] = self.id
@@ -341,10 +342,6 @@ def _timestamp(now: int) -> str:
     """RFC 3339 in UTC, to the microsecond."""
     second, nanoseconds = divmod(now, 1_000_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{nanoseconds // 1000:06d}Z"
-
-
-def _level_name(level: int) -> str:
-    return _NAMES.get(level) or logging.getLevelName(level).lower()
 
 
 def _complain(problem: Exception) -> None:

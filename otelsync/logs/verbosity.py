@@ -143,14 +143,11 @@ class Watch:
             seen = None
         if seen != self._seen or (self._until is not None and time.time() >= self._until):
             self._seen = seen
-            self._read()
-
-    def _read(self) -> None:
-        try:
-            levels, self._until = read(self._directory)
-        except ValueError as error:
-            _log.warning("%s is left alone: %s", self._path, error)
-            return
-        if levels != self._levels:
-            self._levels = levels
-            self._apply(levels)
+            try:
+                levels, self._until = read(self._directory)
+            except ValueError as error:
+                _log.warning("%s is left alone: %s", self._path, error)
+                return
+            if levels != self._levels:
+                self._levels = levels
+                self._apply(levels)

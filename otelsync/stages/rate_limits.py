@@ -257,7 +257,9 @@ def note(observation: Observation, *, host: str, token: str = "", span: Span | N
         return
     told = attributes_of(observation)
     if told:
-        for each in (span, _api_call_span()):
+        stage = current_scope().stage
+        call_span = stage.span if stage is not None and stage.KIND == vocabulary.SYNC_API else None
+        for each in (span, call_span):
             if each is not None and each.is_recording():
                 each.set_attributes(told)
     observed.observe(host, observation, token=token, span=span)
@@ -273,11 +275,6 @@ def note_response(
 def note_graphql(body: object, *, host: str, token: str = "", span: Span | None = None) -> None:
     """Note what the decoded body of a GraphQL response says of its limits."""
     note(read_graphql(body, time.time()), host=host, token=token, span=span)
-
-
-def _api_call_span() -> Span | None:
-    stage = current_scope().stage
-    return stage.span if stage is not None and stage.KIND == vocabulary.SYNC_API else None
 
 
 def _begin_in_child() -> None:
