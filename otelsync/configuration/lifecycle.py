@@ -24,7 +24,6 @@ from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 
 if TYPE_CHECKING:
-    from otelsync.otlp.options import OtlpEndpoint
     from otelsync.reports.automatic import RunReports
     from otelsync.shipping.shipper_thread import ShipperThread
 
@@ -150,7 +149,17 @@ def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bo
     logging_setup.install(settings, log_stream, recorder)
     _use(running)
     if recorder is not None:
-        _start(running, endpoints)
+        if endpoints:
+            destinations.name_destinations(settings.journal, endpoints)
+        recorder.install()
+        trace_headers.install(settings.trace_hosts)
+        if settings.ship == "thread" and destinations.has_destination(settings):
+            from otelsync.shipping.shipper_thread import ShipperThread
+
+            running.reports = destinations.make_reports(settings)
+            make = destinations.make_shipper(settings, reports=running.reports, within_program=True)
+            running.thread = ShipperThread(settings.journal, make)
+            running.thread.start()
     atexit.register(_shutdown_at_exit)
 
 
@@ -234,23 +243,6 @@ def shutdown(timeout: float | None = None) -> bool:
         atexit.unregister(_shutdown_at_exit)
         seconds = running.settings.shutdown_timeout if timeout is None else timeout
         return _stop(running, time.monotonic() + seconds)
-
-
-def _start(running: _Running, endpoints: tuple[OtlpEndpoint, ...]) -> None:
-    """Let spans go to the journal, and ship it."""
-    settings, recorder = running.settings, running.recorder
-    assert recorder is not None
-    if endpoints:
-        destinations.name_destinations(settings.journal, endpoints)
-    recorder.install()
-    trace_headers.install(settings.trace_hosts)
-    if settings.ship == "thread" and destinations.has_destination(settings):
-        from otelsync.shipping.shipper_thread import ShipperThread
-
-        running.reports = destinations.make_reports(settings)
-        make = destinations.make_shipper(settings, reports=running.reports, within_program=True)
-        running.thread = ShipperThread(settings.journal, make)
-        running.thread.start()
 
 
 def _stop(running: _Running, deadline: float) -> bool:
