@@ -27,12 +27,7 @@ events.on_declaration(_look_up_ids_anew)
 
 
 def install(path: LogPath, connect: Callable[[LogPath], Callable[[], None]]) -> None:
-    """Make `path` the way of otelsync's own records, and of those that `connect` leads to it.
-
-    Args:
-        path: Where records go through.
-        connect: Leads records of others to the path, and returns what undoes that.
-    """
+    """Make `path` the way of our own records, and of those that `connect` leads to it; that returns what undoes it."""
     global _active, latest, _restore
     uninstall()
     _active = path

@@ -54,10 +54,7 @@ rendered: ContextVar[Rendered | None] = ContextVar("otelsync_rendered", default=
 class JournalPath(LogPath):
     """A log path that shows nothing, as the program itself does, and adds ids where its formats find them.
 
-    Args:
-        service: The service's name.
-        level: The least level of otelsync's own events, for all or by name; the program's records have passed its own.
-        redactor: Takes secrets out of what is journalled.
+    `level` is that of otelsync's own events, for all or by name; the program's records have passed its own.
     """
 
     renders = False
@@ -163,13 +160,7 @@ class JournalPath(LogPath):
         return head
 
     def _append(
-        self,
-        logger: str,
-        head: bytes,
-        fields: Mapping[str, Any],
-        ids: bytes,
-        scope: SyncScope,
-        error: ExcInfo | None,
+        self, logger: str, head: bytes, fields: Mapping[str, Any], ids: bytes, scope: SyncScope, error: ExcInfo | None
     ) -> None:
         provider = self._provider
         if provider is None:

@@ -64,13 +64,7 @@ class LogPath:
     """structlog's own registry of them, whose fields each record gets; empty as long as nobody binds any."""
 
     def __init__(
-        self,
-        *,
-        service: str,
-        level: int | Levels,
-        output: Output,
-        redactor: Redactor,
-        journal_level: int | None = None,
+        self, *, service: str, level: int | Levels, output: Output, redactor: Redactor, journal_level: int | None = None
     ) -> None:
         self.service = service
         self._given = level if isinstance(level, Levels) else Levels(level)

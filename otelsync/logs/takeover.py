@@ -69,10 +69,7 @@ def _take_structlog(path: LogPath) -> Callable[[], None]:
     before = structlog.get_config() if structlog.is_configured() else None
     chain[:] = [end_of_chain]
     structlog.configure(
-        processors=chain,
-        wrapper_class=BoundLogger,
-        logger_factory=NamedLogger,
-        cache_logger_on_first_use=True,
+        processors=chain, wrapper_class=BoundLogger, logger_factory=NamedLogger, cache_logger_on_first_use=True
     )
 
     return structlog.reset_defaults if before is None else functools.partial(structlog.configure, **before)

@@ -113,12 +113,7 @@ def read(directory: Path) -> tuple[dict[str, int], float | None]:
 
 
 class Watch:
-    """Notices changes of the file, and when its time is over.
-
-    Args:
-        directory: The journal directory.
-        apply: Is told the levels that are in force from now on.
-    """
+    """Notices changes of a journal directory's file, and when its time is over: `apply` is told the levels in force."""
 
     def __init__(self, directory: Path, apply: Callable[[Mapping[str, int]], None]) -> None:
         self._directory = directory

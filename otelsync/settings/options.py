@@ -32,15 +32,9 @@ def _option(
     form: str | None = None,
     shown: str | None = None,
 ) -> Any:
-    """Declare an option.
+    """Declare an option. A default is written as a user writes it, or is a function that makes it.
 
-    Args:
-        default: A text is the default as a user would write it; a function makes it.
-        variables: Environment variables, the first one first.
-        check: Returns the value as the program uses it. Its docstring says what values there are.
-        says: One or more sentences for the documentation.
-        form: What values there are, where the check does not say it.
-        shown: The default as the documentation shows it, where that is something else.
+    `form` goes before the docstring of `check`, which says what values there are, and `shown` before the default.
     """
     if shown is None:
         shown = "" if default in (None, (), dict) else str(default)
@@ -108,11 +102,7 @@ class Settings:
         shown="`$XDG_STATE_HOME/otelsync`, else `~/.local/state/otelsync`",
     )
     journal_dir: Path | None = _option(
-        None,
-        "OTELSYNC_JOURNAL_DIR",
-        checks.path,
-        "The journal's directory.",
-        shown="`<home>/journals/<service name>`",
+        None, "OTELSYNC_JOURNAL_DIR", checks.path, "The journal's directory.", shown="`<home>/journals/<service name>`"
     )
     journal_max_bytes: int = _option(
         "256MiB",

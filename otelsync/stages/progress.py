@@ -82,12 +82,7 @@ def estimate(left: int, pace: Pace | None, spendings: Iterable[Spending] = (), *
     """Estimate how long `left` more items take at `pace`, with the waits ahead; None if too little is known.
 
     Of several tokens for one API the least wait counts at best and the longest at worst, of several APIs the longest.
-
-    Args:
-        left: How many items are to be done.
-        pace: Seconds an item, without waits.
-        spendings: The rate limits that the items draw on.
-        now: The present, in epoch seconds.
+    `now` is in epoch seconds.
     """
     if pace is None:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import os
 import secrets
@@ -21,8 +20,6 @@ from otelsync.levels import INFO, WARNING
 from otelsync.logs.installed import emit
 from otelsync.recording.runtime_context import current_scope
 from otelsync.stages.rate_limit_fields import Observation, RateLimit, read_graphql, read_response
-
-_log = logging.getLogger("otelsync")
 
 OK, LOW, EXHAUSTED = "ok", "low", "exhausted"
 _LEVELS: Final = (OK, LOW, EXHAUSTED)
@@ -120,14 +117,8 @@ class RateLimits:
     ) -> list[Standing]:
         """Take note of what a response said, and log a warning where a limit has become low or exhausted.
 
-        Where one has otherwise changed by a tenth since it was last told of, an event says how it stands.
-
-        Args:
-            host: Which API.
-            observation: What it said.
-            token: The fingerprint of the credentials.
-            span: The span that the warnings are of; by default the current one.
-            now: The present, in epoch seconds.
+        Where one has otherwise changed by a tenth since it was last told of, an event says how it stands. `token` is
+        the fingerprint of the credentials, `now` is in epoch seconds, and warnings are by default of the current span.
 
         Returns:
             The limits that have become low or exhausted with this response.
@@ -233,17 +224,15 @@ def _tell(level: int, event: str, standing: Standing, span: Span | None, now: fl
 
 def attributes_of(observation: Observation) -> dict[str, Any]:
     """An observation as span attributes: the tightest limit, and what ``Retry-After`` said."""
-    limit = observation.tightest
-    told: dict[str, Any] = {}
-    if limit is not None:
-        told = {
-            vocabulary.SYNC_RATE_LIMIT_LIMIT: limit.limit,
-            vocabulary.SYNC_RATE_LIMIT_REMAINING: limit.remaining,
-            vocabulary.SYNC_RATE_LIMIT_USED: limit.used,
-            vocabulary.SYNC_RATE_LIMIT_RESET: int(limit.reset) if limit.reset is not None else None,
-            vocabulary.SYNC_RATE_LIMIT_RESOURCE: limit.resource or None,
-        }
-    told[vocabulary.SYNC_RATE_LIMIT_RETRY_AFTER_SECONDS] = observation.retry_after
+    limit = observation.tightest or RateLimit()
+    told = {
+        vocabulary.SYNC_RATE_LIMIT_LIMIT: limit.limit,
+        vocabulary.SYNC_RATE_LIMIT_REMAINING: limit.remaining,
+        vocabulary.SYNC_RATE_LIMIT_USED: limit.used,
+        vocabulary.SYNC_RATE_LIMIT_RESET: int(limit.reset) if limit.reset is not None else None,
+        vocabulary.SYNC_RATE_LIMIT_RESOURCE: limit.resource or None,
+        vocabulary.SYNC_RATE_LIMIT_RETRY_AFTER_SECONDS: observation.retry_after,
+    }
     return {name: value for name, value in told.items() if value is not None}
 
 

@@ -13,6 +13,8 @@ from otelsync import vocabulary
 from otelsync.levels import DEBUG
 from otelsync.stages.stage import OtherStage, Stage
 
+_sums = threading.Lock()
+
 
 class Wait(OtherStage):
     """A wait that a rate limit or a retry asks for; the block sleeps, and this measures."""
@@ -28,8 +30,13 @@ class Wait(OtherStage):
         super()._set_last_attributes(outcome)
         seconds = (time.perf_counter_ns() - self._clock) / 1e9
         self.span.set_attribute(f"{self._name.rpartition('.')[0]}.actual_seconds", round(seconds, 3))
-        if self.COUNTS:
-            _add_to_stages_around(self.around, seconds)
+        stage = self.around if self.COUNTS else None
+        while stage is not None:  # waits in parallel add up beyond the clock
+            with _sums:
+                stage.waited += seconds
+                if stage.span.is_recording():
+                    stage.span.set_attribute(vocabulary.SYNC_RATE_LIMIT_WAITED_SECONDS, round(stage.waited, 3))
+            stage = stage.around
 
 
 class RetryWait(Wait):
@@ -38,19 +45,6 @@ class RetryWait(Wait):
     STARTED = "sync.retry.waiting"
     LEVEL = DEBUG
     COUNTS = False
-
-
-_sums = threading.Lock()
-
-
-def _add_to_stages_around(stage: Stage | None, seconds: float) -> None:
-    """Add to ``sync.rate_limit.waited_seconds`` of every stage around. Waits in parallel add up beyond the clock."""
-    while stage is not None:
-        with _sums:
-            stage.waited += seconds
-            if stage.span.is_recording():
-                stage.span.set_attribute(vocabulary.SYNC_RATE_LIMIT_WAITED_SECONDS, round(stage.waited, 3))
-        stage = stage.around
 
 
 def rate_limit_wait(seconds: float, kind: str = "primary") -> AbstractContextManager[Stage]:
