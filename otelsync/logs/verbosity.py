@@ -43,7 +43,8 @@ class Levels:
 
     def of(self, logger: str, event: str) -> int:
         """The least level of records of this logger and event."""
-        found = [name for name in self.others if _begins(logger, name) or _begins(event, name)]
+        names = (f"{logger}.", f"{event}.")
+        found = [name for name in self.others if any(each.startswith(f"{name}.") for each in names)]
         return self.others[max(found, key=len)] if found else self._of_its_own(logger)
 
     def _of_its_own(self, logger: str) -> int:
@@ -60,10 +61,6 @@ class Levels:
     def changed(self, others: Mapping[str, int]) -> Levels:
         """These levels, with others that go before them."""
         return Levels(self.least, {**self.others, **others}) if others else self
-
-
-def _begins(name: str, prefix: str) -> bool:
-    return name.startswith(prefix) and (len(name) == len(prefix) or name[len(prefix)] == ".")
 
 
 # The file
