@@ -31,7 +31,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.installed
-	$(BIN)/python -c 'from otelsync.settings.table import markdown; print(markdown())' > docs/settings.md.new
+	$(BIN)/python -c 'from otelsync.settings.options import markdown; print(markdown())' > docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md
 	$(BIN)/otelsync events --markdown > docs/events.md.new
 	mv docs/events.md.new docs/events.md

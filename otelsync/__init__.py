@@ -18,13 +18,12 @@ import typing
 from otelsync.configuration.lifecycle import configure, flush, setup_logging, shutdown
 from otelsync.errors import ConfigurationError, DispatchError, OtelsyncError, RunNotFoundError, StoreError
 from otelsync.logs.events import Catalogue
-from otelsync.logs.loggers import get_logger
-from otelsync.stages.binding import sync_context
-from otelsync.stages.kinds import api_call, pipeline, pull_request, repo, stage, timed_operation
+from otelsync.stages.kinds import api_call, pipeline, pull_request, repo, stage, sync_context, timed_operation
 from otelsync.version import __version__
 
 if typing.TYPE_CHECKING:
     from otelsync.integrations.instrumentation import instrument, uninstrument
+    from otelsync.logs.structlog_logger import get_logger
     from otelsync.stages.waits import rate_limit_wait
 
 __all__ = [
@@ -54,11 +53,12 @@ __all__ = [
 
 
 _LATER = {
+    "get_logger": "otelsync.logs.structlog_logger",
     "instrument": "otelsync.integrations.instrumentation",
     "rate_limit_wait": "otelsync.stages.waits",
     "uninstrument": "otelsync.integrations.instrumentation",
 }
-"""Names that only some programs use, and the modules that hold them."""
+"""Names that only some programs use, or that load much, and the modules that hold them."""
 
 
 def __getattr__(name: str) -> object:

@@ -12,6 +12,8 @@ EVERYTHING: Final = "*"
 """In place of the beginning of a name: the least level itself."""
 
 _BY_NAME: Final = {**LEVELS, "warn": WARNING, "fatal": CRITICAL}
+METHODS: Final = {**_BY_NAME, "exception": ERROR}
+"""Methods of loggers, and the levels they log at."""
 _NAMES: Final = {number: name.upper() for name, number in LEVELS.items()}
 _NAME: Final = re.compile(r"\*|[^\s=,*]{1,200}")
 

@@ -16,34 +16,12 @@ _MANY: Final = 1024
 _SHORT: Final = 128
 
 SECRET_KEYS: Final = (
-    "access_key",
-    "access_token",
-    "api_key",
-    "api_keys",
-    "auth_token",
-    "authorization",
-    "client_secret",
-    "cookie",
-    "cookies",
-    "credential",
-    "credentials",
-    "passphrase",
-    "passwd",
-    "password",
-    "passwords",
-    "private_key",
-    "proxy_authorization",
-    "pwd",
-    "refresh_token",
-    "secret",
-    "secret_key",
-    "secrets",
-    "session_token",
-    "set_cookie",
-    "token",
-    "x_amz_signature",
-    "x_api_key",
-    "x_goog_signature",
+    *("access_key", "api_key", "api_keys", "private_key", "secret_key", "x_api_key"),
+    *("access_token", "auth_token", "refresh_token", "session_token", "token"),
+    *("passphrase", "passwd", "password", "passwords", "pwd"),
+    *("client_secret", "credential", "credentials", "secret", "secrets"),
+    *("authorization", "cookie", "cookies", "proxy_authorization", "set_cookie"),
+    *("x_amz_signature", "x_goog_signature"),
 )
 """A field whose name is one of these, or ends in a separator and one of these, is a secret whatever it holds."""
 
@@ -148,7 +126,8 @@ class Redactor:
         self.is_standard = not self._custom and not further
         """True if it knows no more patterns than those above."""
         self._shortest = 0 if self._custom else _SHORTEST
-        self._suspicious: Callable[[str], bool] = _suspicious if self.is_standard else _any
+        # with patterns of the user's, any text may hold a secret
+        self._suspicious: Callable[[str], bool] = _suspicious if self.is_standard else lambda _: True
 
     def is_secret_key(self, key: str) -> bool:
         """Return whether a field of this name is a secret; "author", "authority" and "tokenizer" are not."""
@@ -228,10 +207,6 @@ def _named(key: str) -> tuple[str, str]:
     """The pattern of a user's secret in text: its name, in any spelling, and what it is."""
     name = r"[\W_]?".join(re.escape(word) for word in _normal(key).split("_"))
     return rf"(?ai)((?<![a-z0-9]){name}{_IS}){_VALUE}", r"\1" + REDACTED
-
-
-def _any(text: str) -> bool:  # noqa: ARG001  # with patterns of the user's, any text may hold a secret
-    return True
 
 
 def _hide_basic(found: re.Match[str]) -> str:

@@ -33,7 +33,6 @@ from otelsync.journal import writer as writer_module
 from otelsync.journal.format import LOG, SPAN
 from otelsync.journal.writer import Journal
 from otelsync.levels import INFO
-from otelsync.logs import context_variables
 from otelsync.logs.output import Output
 from otelsync.logs.path import LogPath
 from otelsync.recording.provider import TracerProvider
@@ -80,12 +79,6 @@ def journal_class(native: ModuleType) -> type[Journal]:
     if loaded.native is not None:
         return Journal
     return type("NativeJournal", (Journal, native.Place), {})
-
-
-@pytest.fixture(autouse=True)
-def _nothing_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """structlog never forgets the names of context variables, and where there are any the general way is gone."""
-    monkeypatch.setattr(context_variables, "registry", {})
 
 
 class CountingIds(RandomIdGenerator):

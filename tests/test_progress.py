@@ -482,5 +482,5 @@ class TestTime:
                 clock.now += 2
                 if number == 30:
                     break
-            (spending,) = tracker._limits.spendings()
-        assert spending.calls_per_item == 1.0
+            (seen,) = tracker._limits.values()
+        assert seen.calls_per_item == 1.0

@@ -19,7 +19,7 @@ from stored import SYNC_ID
 import otelsync
 from otelsync.cli import main
 from otelsync.reports.writing import write_report
-from otelsync.settings.table import markdown
+from otelsync.settings.options import markdown
 from otelsync.shipping.metrics import catalogue as metric_catalogue
 from otelsync.shipping.metrics.catalogue import CATALOGUE, prometheus_name
 

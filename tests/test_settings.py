@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from otelsync.errors import ConfigurationError, OtelsyncError
 from otelsync.settings import Settings
 from otelsync.settings.defaults import path_part
-from otelsync.settings.table import markdown
+from otelsync.settings.options import markdown
 
 
 def read(environment: dict[str, str] | None = None, **overrides: object) -> Settings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 DESTINATIONS: Final = "destinations"
 """A file in a journal directory that names the endpoints its records are for, so that nobody else takes them away."""
-
-_log = logging.getLogger("otelsync")
 
 
 def make_shipper(
@@ -50,7 +47,9 @@ def make_shipper(
     limits = Limits(max_spans=settings.trace_max_spans)
     to_store = wants_store(settings) if store is None else store
     max_age = settings.store_max_days * 86_400
-    asked = not within_program or _asks_for_metrics(settings)
+    # counting costs more than recording, so a program's own thread counts only where metrics are asked for by name
+    names = ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    asked = not within_program or settings.metrics_port is not None or any(os.environ.get(name) for name in names)
     counted = metrics is not None or (asked and wants_metrics(settings))
 
     def make() -> Shipper:
@@ -100,12 +99,6 @@ def make_metrics(settings: Settings, *, served: bool = True) -> MetricsService:
 def wants_metrics(settings: Settings) -> bool:
     """Return whether anybody reads metrics: by default, if they can be sent."""
     return settings.metrics_port is not None or _metrics_endpoint(settings) is not None
-
-
-def _asks_for_metrics(settings: Settings) -> bool:
-    """Return whether metrics are asked for by name: counting costs more than recording."""
-    named = ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-    return settings.metrics_port is not None or any(os.environ.get(name) for name in named)
 
 
 def wants_store(settings: Settings) -> bool:

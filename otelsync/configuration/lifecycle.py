@@ -16,13 +16,14 @@ from opentelemetry import trace
 from otelsync import in_force
 from otelsync.configuration import destinations, logging_setup
 from otelsync.configuration.recorder import Recorder, forget_provider, make_recorder
+from otelsync.hooks.harmless import harmless
 from otelsync.integrations.http import trace_headers
 from otelsync.logs.installed import active
+from otelsync.recording import runtime_context
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 
 if TYPE_CHECKING:
-    from otelsync.otlp.options import OtlpEndpoint
     from otelsync.reports.automatic import RunReports
     from otelsync.shipping.shipper_thread import ShipperThread
 
@@ -111,8 +112,6 @@ def set_aside() -> Callable[[], None]:
 
     For tests. What was configured keeps its journal and its shipper, and gets the tracers back that it has given out.
     """
-    from otelsync.recording import runtime_context
-
     with _lock:
         running = _running
         _use(None)
@@ -134,17 +133,13 @@ def set_aside() -> Callable[[], None]:
             if path is not None:
                 logging_setup.connect(path)
             if running is not None:
-                _resume(running)
+                _use(running)
+                if running.recorder is not None:
+                    trace_headers.install(running.settings.trace_hosts)
+                    running.recorder.adopt_tracers()
+                atexit.register(_shutdown_at_exit)
 
     return put_back
-
-
-def _resume(running: _Running) -> None:
-    _use(running)
-    if running.recorder is not None:
-        trace_headers.install(running.settings.trace_hosts)
-        running.recorder.adopt_tracers()
-    atexit.register(_shutdown_at_exit)
 
 
 def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bool = False) -> None:
@@ -154,7 +149,17 @@ def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bo
     logging_setup.install(settings, log_stream, recorder)
     _use(running)
     if recorder is not None:
-        _start(running, endpoints)
+        if endpoints:
+            destinations.name_destinations(settings.journal, endpoints)
+        recorder.install()
+        trace_headers.install(settings.trace_hosts)
+        if settings.ship == "thread" and destinations.has_destination(settings):
+            from otelsync.shipping.shipper_thread import ShipperThread
+
+            running.reports = destinations.make_reports(settings)
+            make = destinations.make_shipper(settings, reports=running.reports, within_program=True)
+            running.thread = ShipperThread(settings.journal, make)
+            running.thread.start()
     atexit.register(_shutdown_at_exit)
 
 
@@ -240,32 +245,13 @@ def shutdown(timeout: float | None = None) -> bool:
         return _stop(running, time.monotonic() + seconds)
 
 
-def _start(running: _Running, endpoints: tuple[OtlpEndpoint, ...]) -> None:
-    """Let spans go to the journal, and ship it."""
-    settings, recorder = running.settings, running.recorder
-    assert recorder is not None
-    if endpoints:
-        destinations.name_destinations(settings.journal, endpoints)
-    recorder.install()
-    trace_headers.install(settings.trace_hosts)
-    if settings.ship == "thread" and destinations.has_destination(settings):
-        from otelsync.shipping.shipper_thread import ShipperThread
-
-        running.reports = destinations.make_reports(settings)
-        make = destinations.make_shipper(settings, reports=running.reports, within_program=True)
-        running.thread = ShipperThread(settings.journal, make)
-        running.thread.start()
-
-
 def _stop(running: _Running, deadline: float) -> bool:
     shipped = True
-    recorder = running.recorder
-    if recorder is not None:
-        recorder.warn_of_uncounted()
+    path, recorder = active(), running.recorder
     trace_headers.uninstall()
     if recorder is not None:
+        recorder.warn_of_uncounted()
         recorder.uninstall()
-    path = active()
     if path is not None:
         path.journal_to(None)  # what the shipper says of its own end is rendered, and does not begin another file
     if recorder is not None:
@@ -290,8 +276,6 @@ def _begin_in_child() -> None:
 os.register_at_fork(after_in_child=_begin_in_child)
 
 
+@harmless
 def _shutdown_at_exit() -> None:
-    try:
-        shutdown()
-    except Exception:
-        _log.debug("shutdown at exit failed", exc_info=True)
+    shutdown()

@@ -17,39 +17,20 @@ from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 
 
-def _log_path(settings: Settings, stream: IO[Any] | None, redactor: Redactor, journal_level: int | None) -> LogPath:
-    shown_on = stream or sys.stdout
-    is_terminal = _is_terminal(shown_on)
-    is_text = settings.log_format == "console" or (settings.log_format == "auto" and is_terminal)
-    return LogPath(
-        service=settings.service_name,
-        level=Levels(settings.log_level, settings.log_levels),
-        output=Output(stream, text=is_text, colors=is_terminal and "NO_COLOR" not in os.environ),
-        redactor=redactor,
-        journal_level=journal_level,
-    )
-
-
-def _is_terminal(stream: IO[Any] | None) -> bool:
-    try:
-        return stream is not None and stream.isatty()
-    except (AttributeError, ValueError):  # no such method; closed
-        return False
-
-
 def install(settings: Settings, stream: IO[Any] | None, recorder: Recorder | None) -> None:
     """Put the log path in place that the settings ask for; its records are journalled where there is a recorder."""
     redactor = Redactor(settings.redact_keys, settings.redact_patterns)
     provider = recorder.provider if recorder is not None and settings.journal_logs else None
     journal_level = DEBUG if provider is not None and settings.debug_logs != "off" else None
+    service, levels = settings.service_name, Levels(settings.log_level, settings.log_levels)
     path: LogPath
     if settings.logging == "keep":
         from otelsync.logs.journal_path import JournalPath
 
-        levels = Levels(settings.log_level, settings.log_levels)
-        path = JournalPath(settings.service_name, levels, redactor, journal_level=journal_level)
+        path = JournalPath(service, levels if journal_level is None else Levels(journal_level), redactor)
     else:
-        path = _log_path(settings, stream, redactor, journal_level)
+        output = _output(settings.log_format, stream)
+        path = LogPath(service=service, level=levels, output=output, redactor=redactor, journal_level=journal_level)
     path.journal_to(provider)
     connect(path)
     if recorder is not None:
@@ -58,16 +39,23 @@ def install(settings: Settings, stream: IO[Any] | None, recorder: Recorder | Non
         recorder.journal.on_look = watch.look
 
 
+def _output(form: str, stream: IO[Any] | None) -> Output:
+    shown_on = stream or sys.stdout
+    try:
+        is_terminal = shown_on is not None and shown_on.isatty()
+    except (AttributeError, ValueError):  # no such method; closed
+        is_terminal = False
+    is_text = form == "console" or (form == "auto" and is_terminal)
+    return Output(stream, text=is_text, colors=is_terminal and "NO_COLOR" not in os.environ)
+
+
 def connect(path: LogPath) -> None:
     """Let records go through `path`: all of them if it renders, else what the program itself shows."""
     if path.renders:
-        from otelsync.logs.takeover import take_over
-
-        installed.install(path, take_over)
+        from otelsync.logs.takeover import take_over as lead
     else:
-        from otelsync.logs.observation import observe
-
-        installed.install(path, observe)
+        from otelsync.logs.observation import observe as lead
+    installed.install(path, lead)
     scope.redact_with(path.redactor)
 
 

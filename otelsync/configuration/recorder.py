@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 
 from otelsync.errors import ConfigurationError
+from otelsync.recording import runtime_context
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 from otelsync.vocabulary import SERVICE_NAME
@@ -33,8 +34,6 @@ class Recorder:
 
     def install(self) -> None:
         """Set the provider as OpenTelemetry's, unless another is set already."""
-        from otelsync.recording import runtime_context
-
         existing = trace._TRACER_PROVIDER
         if existing is None:
             runtime_context.install()
@@ -59,8 +58,6 @@ class Recorder:
 
     def uninstall(self) -> None:
         """End the provider, and leave OpenTelemetry as it was before."""
-        from otelsync.recording import runtime_context
-
         self.provider.shutdown()
         if trace._TRACER_PROVIDER is self.provider:
             self.retire()
@@ -98,15 +95,11 @@ def make_recorder(settings: Settings) -> Recorder:
             shutdown_on_exit=False,
         )
     except ValueError as error:
-        raise _of_the_sdk(error) from None
+        named = [name for name in os.environ if name.startswith("OTEL_") and name in str(error)]
+        option = max(named, key=len, default="OTEL_*")
+        fix = f"unset it, or set it as the SDK wants it: {error}"
+        raise ConfigurationError(option, os.environ.get(option, ""), fix) from None
     return Recorder(journal, provider)
-
-
-def _of_the_sdk(error: ValueError) -> ConfigurationError:
-    """Return the SDK's complaint about one of its variables as an error of ours."""
-    named = [name for name in os.environ if name.startswith("OTEL_") and name in str(error)]
-    option = max(named, key=len, default="OTEL_*")
-    return ConfigurationError(option, os.environ.get(option, ""), f"unset it, or set it as the SDK wants it: {error}")
 
 
 def forget_provider() -> None:

@@ -17,8 +17,7 @@ from types import EllipsisType, MappingProxyType
 from typing import Final
 
 from otelsync.errors import CatalogueError
-
-LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+from otelsync.levels import LEVELS
 
 _PREFIX: Final = re.compile(r"[a-z][a-z0-9]")
 _MOST: Final = 999

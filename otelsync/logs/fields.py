@@ -1,4 +1,4 @@
-"""Fields of a record: the caller's, those of an exception, and those bound in structlog's context variables."""
+"""Fields of a record: the caller's and those of an exception, and all of them as JSON, whatever their values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TypeAlias
+
+import orjson
 
 from otelsync.errors import message_of
 from otelsync.recording.scope import OWN_NAMES
@@ -17,20 +19,22 @@ ExcInfo: TypeAlias = (
 )
 
 
-def without_own_names(fields: Mapping[str, Any], event_id: str) -> Mapping[str, Any]:
-    """The fields, with an underscore behind a name that the record has for itself."""
+def complete(fields: Mapping[str, Any], error: ExcInfo | None, event_id: str) -> Mapping[str, Any]:
+    """The fields, with what the exception says, and an underscore behind a name that the record has for itself."""
+    error = fields.get("exc_info", error)
+    if error or "exc_info" in fields or "stack_info" in fields:
+        fields = _with_error(fields, error)
     if OWN_NAMES.isdisjoint(fields) and not (event_id and EVENT_ID in fields):
         return fields
     own = OWN_NAMES | {EVENT_ID} if event_id else OWN_NAMES
     return {f"{key}_" if key in own else key: value for key, value in fields.items()}
 
 
-def with_error(fields: Mapping[str, Any], error: ExcInfo | None) -> Mapping[str, Any]:
-    """The fields, with what the exception says."""
+def _with_error(fields: Mapping[str, Any], error: ExcInfo | None) -> Mapping[str, Any]:
     complete = dict(fields)
     complete.pop("exc_info", None)
     if complete.pop("stack_info", None):
-        complete["stack"] = "".join(traceback.format_stack(sys._getframe(4)))
+        complete["stack"] = "".join(traceback.format_stack(sys._getframe(5)))
     if error is True:
         error = sys.exc_info()
     if isinstance(error, tuple):
@@ -40,3 +44,54 @@ def with_error(fields: Mapping[str, Any], error: ExcInfo | None) -> Mapping[str,
         complete.setdefault("error_type", type(error).__qualname__)
         complete["exception"] = "".join(traceback.format_exception(error)).rstrip()
     return complete
+
+
+def dumped(fields: Mapping[str, Any]) -> bytes:
+    """Return a line of JSON, whatever the values."""
+    try:
+        return orjson.dumps(fields, plain, orjson.OPT_APPEND_NEWLINE)
+    except (TypeError, ValueError, RecursionError):
+        pass
+    try:
+        return orjson.dumps(fields, plain, orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError, RecursionError):
+        safe = {str(_safe(str(key))): value if _renders(value) else _safe(value) for key, value in fields.items()}
+        return orjson.dumps(safe, plain, orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+
+
+def _renders(value: object) -> bool:
+    try:
+        orjson.dumps(value, plain, orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def as_rendered(value: object) -> object:
+    """Return what a line of JSON shows of a value that OTLP has no form for."""
+    shown = orjson.loads(dumped({"": value}))[""]
+    return shown if not isinstance(shown, int) or -(2**63) <= shown < 2**63 else str(shown)
+
+
+def plain(value: object) -> object:
+    """Return what stands for a value that JSON has no form for."""
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(value)
+
+
+def _safe(value: object) -> object:
+    """A value that is sure to render: what is circular, too deep or half a surrogate becomes text."""
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else str(value)
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except Exception as error:
+        text = f"<{type(value).__name__} whose repr() raised {type(error).__name__}>"
+    return text.encode("utf-8", "backslashreplace").decode()

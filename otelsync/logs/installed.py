@@ -7,7 +7,7 @@ from typing import Any
 
 from opentelemetry.trace import Span
 
-from otelsync.logs import context_variables, events
+from otelsync.logs import events
 from otelsync.logs.fields import ExcInfo
 from otelsync.logs.path import LogPath
 
@@ -27,17 +27,11 @@ events.on_declaration(_look_up_ids_anew)
 
 
 def install(path: LogPath, connect: Callable[[LogPath], Callable[[], None]]) -> None:
-    """Make `path` the way of otelsync's own records, and of those that `connect` leads to it.
-
-    Args:
-        path: Where records go through.
-        connect: Leads records of others to the path, and returns what undoes that.
-    """
+    """Make `path` the way of our own records, and of those that `connect` leads to it; that returns what undoes it."""
     global _active, latest, _restore
     uninstall()
     _active = path
     latest = path if path.renders else None
-    context_variables.merge({})
     _restore = connect(path)
 
 

@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.trace import Span, TraceFlags
 
 from otelsync.journal.format import ENCODE_ERROR, LOG
-from otelsync.logs.fields import ExcInfo, with_error, without_own_names
+from otelsync.logs.fields import ExcInfo, complete
 from otelsync.logs.output import Output
 from otelsync.logs.path import LogPath
 from otelsync.logs.record_bytes import ids_in, in_scope_logs, otlp_head
@@ -39,15 +39,12 @@ _looking: ContextVar[bool] = ContextVar("otelsync_looking_at_record", default=Fa
 records that log each other would be formatted twice at each depth."""
 
 
-class Rendered:
+class Rendered(NamedTuple):
     """An event as the last processor rendered it, and the fields it was made of."""
 
-    __slots__ = ("fields", "is_journalled", "text")
-
-    def __init__(self, text: object, fields: Mapping[str, Any], is_journalled: bool) -> None:
-        self.text = text
-        self.fields = fields
-        self.is_journalled = is_journalled
+    text: object
+    fields: Mapping[str, Any]
+    is_journalled: bool
 
 
 rendered: ContextVar[Rendered | None] = ContextVar("otelsync_rendered", default=None)
@@ -57,20 +54,12 @@ rendered: ContextVar[Rendered | None] = ContextVar("otelsync_rendered", default=
 class JournalPath(LogPath):
     """A log path that shows nothing, as the program itself does, and adds ids where its formats find them.
 
-    Args:
-        service: The service's name.
-        level: The least level of otelsync's own events, for all or by name; the program's records have passed its own.
-        redactor: Takes secrets out of what is journalled.
-        journal_level: Goes before `level`, as there is nothing but the journal.
+    `level` is that of otelsync's own events, for all or by name; the program's records have passed its own.
     """
 
     renders = False
 
-    def __init__(
-        self, service: str, level: int | Levels, redactor: Redactor, *, journal_level: int | None = None
-    ) -> None:
-        if journal_level is not None:
-            level = Levels(journal_level)
+    def __init__(self, service: str, level: Levels, redactor: Redactor) -> None:
         super().__init__(service=service, level=level, output=Output(None), redactor=redactor)
         self._mark = "".join(service)  # an object of its own: records that have it have been here
         self._known_heads: dict[tuple[int, str], bytes] = {}
@@ -87,7 +76,7 @@ class JournalPath(LogPath):
         """Journal one record. Never raises."""
         try:
             text = event if type(event) is str else str(event)
-            if not self._lets_all and is_own(logger) and not self.is_shown(level, logger, text):
+            if not self._lets_all and f"{logger}.".startswith("otelsync.") and not self.is_shown(level, logger, text):
                 return
             _, _, ids, scope = ids_in(span)
             self._append(logger, self._head(level, text), fields, ids, scope, error)
@@ -111,7 +100,13 @@ class JournalPath(LogPath):
             if not trace_id and (span := span_named_in(record)) is not None:
                 trace_id, span_id, ids, scope = ids_in(span)
             fields = fields_of(record)
-            self._add_ids(record, trace_id, span_id, bool(ids and ids[1] & _SAMPLED), scope)
+            record.__dict__.update(
+                otelTraceID=trace_id or "0",
+                otelSpanID=span_id or "0",
+                otelTraceSampled=bool(ids and ids[1] & _SAMPLED),
+                otelServiceName=self._mark,
+                otelSyncID=scope.attributes.get(SYNC_ID, "0"),
+            )
             if _looking.get():
                 self._append(record.name, self._head(record.levelno, _plain_event_of(record)), {}, ids, scope, None)
                 return
@@ -129,16 +124,6 @@ class JournalPath(LogPath):
             return False
         is_from_elsewhere = record.process is not None and record.process != os.getpid()
         return service is self._mark or (is_from_elsewhere and service == self._mark)
-
-    def _add_ids(
-        self, record: logging.LogRecord, trace_id: str, span_id: str, is_sampled: bool, scope: SyncScope
-    ) -> None:
-        state = record.__dict__
-        state["otelTraceID"] = trace_id or "0"
-        state["otelSpanID"] = span_id or "0"
-        state["otelTraceSampled"] = is_sampled
-        state["otelServiceName"] = self._mark
-        state["otelSyncID"] = scope.attributes.get(SYNC_ID, "0")
 
     def _take_closely(
         self, record: logging.LogRecord, fields: Mapping[str, Any], ids: bytes, scope: SyncScope, trace_id: str
@@ -175,13 +160,7 @@ class JournalPath(LogPath):
         return head
 
     def _append(
-        self,
-        logger: str,
-        head: bytes,
-        fields: Mapping[str, Any],
-        ids: bytes,
-        scope: SyncScope,
-        error: ExcInfo | None,
+        self, logger: str, head: bytes, fields: Mapping[str, Any], ids: bytes, scope: SyncScope, error: ExcInfo | None
     ) -> None:
         provider = self._provider
         if provider is None:
@@ -189,7 +168,7 @@ class JournalPath(LogPath):
         now = time.time_ns()
         parts = [_pack_times(0x09, now, 0x59, now), head, ids]
         if fields or error:
-            fields = _complete(fields, error, has_id=_HAS_ID in head)
+            fields = complete(fields, error, EVENT_ID if _HAS_ID in head else "")
         if scope.keys.isdisjoint(fields):
             parts.append(scope.log_bytes)
         else:
@@ -219,15 +198,3 @@ def _plain_event_of(record: logging.LogRecord) -> str:
     if all(type(argument) in _PLAIN_TYPES for argument in (record.msg, *arguments)):
         return event_of(record)
     return record.msg if type(record.msg) is str else type(record.msg).__name__
-
-
-def is_own(logger: str) -> bool:
-    """Return whether a logger is otelsync's."""
-    return logger == "otelsync" or logger.startswith("otelsync.")
-
-
-def _complete(fields: Mapping[str, Any], error: ExcInfo | None, *, has_id: bool) -> Mapping[str, Any]:
-    error = fields.get("exc_info", error)
-    if error or "exc_info" in fields or "stack_info" in fields:
-        fields = with_error(fields, error)
-    return without_own_names(fields, EVENT_ID if has_id else "")

@@ -10,14 +10,12 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Final
 
-from otelsync.logs.events import LEVELS, Event, looks_like_name
+from otelsync.levels import LEVELS, METHODS, level_name
+from otelsync.logs.events import Event, looks_like_name
 from otelsync.vocabulary import EVENT_ID
 
 _METHODS: Final = {
-    **{name: name for name in LEVELS},
-    "warn": "warning",
-    "fatal": "critical",
-    "exception": "error",
+    **{name: level_name(level).lower() for name, level in METHODS.items()},
     **{f"a{name}": name for name in LEVELS},
 }
 """Methods that log, and at which level."""
@@ -103,7 +101,7 @@ def check(paths: Iterable[Path], known: Mapping[str, Event], *, messages: bool =
     findings += _never_logged(source)
     for name, declaration in declared.items():
         findings += _disagreements(declaration, [each for each in source.logged if each.name == name])
-    findings += _levels_elsewhere(source, {name: event for name, event in known.items() if name not in declared})
+    findings += _other_levels(source, {**known, **declared})
     return sorted(set(findings))
 
 
@@ -117,7 +115,7 @@ def read(paths: Iterable[Path]) -> Source:
         except (OSError, SyntaxError, ValueError) as error:
             source.unreadable.append(Finding(str(file), getattr(error, "lineno", 0) or 0, f"cannot be read: {error}"))
     for name, tree in trees:
-        _Declarations(name, tree, source).find()
+        _declare(name, tree, source)
     for name, tree in trees:
         _Calls(name, tree, source).visit(tree)
     return source
@@ -169,10 +167,6 @@ def _never_logged(source: Source) -> Iterator[Finding]:
 
 def _disagreements(declaration: Declaration, places: Sequence[Logged]) -> Iterator[Finding]:
     for each in places:
-        if declaration.level and each.level and each.level != declaration.level:
-            yield Finding(
-                each.file, each.line, f"{each.name!r} is logged at {each.level} and declared at {declaration.level}"
-            )
         if not declaration.is_open and each.fields is not None:
             for name in sorted(each.fields - declaration.fields - _NO_FIELDS):
                 yield Finding(each.file, each.line, f"{each.name!r} has no field {name!r} by its declaration")
@@ -185,94 +179,73 @@ def _disagreements(declaration: Declaration, places: Sequence[Logged]) -> Iterat
                 )
 
 
-def _levels_elsewhere(source: Source, known: Mapping[str, Event]) -> Iterator[Finding]:
+def _other_levels(source: Source, declared: Mapping[str, Event | Declaration]) -> Iterator[Finding]:
     for each in source.logged:
-        event = known.get(each.name)
-        if event is not None and each.level and each.level != event.level:
-            yield Finding(
-                each.file, each.line, f"{each.name!r} is logged at {each.level} and declared at {event.level}"
-            )
+        level = declared[each.name].level if each.name in declared else None
+        if level and each.level and each.level != level:
+            yield Finding(each.file, each.line, f"{each.name!r} is logged at {each.level} and declared at {level}")
 
 
 # Reading declarations
 
 
-class _Declarations:
-    """Finds the catalogues that a file makes, and the events that it declares."""
-
-    def __init__(self, file: str, tree: ast.Module, source: Source) -> None:
-        self._file = file
-        self._tree = tree
-        self._source = source
-        self._prefixes: dict[str, str] = {}
-        self._tuples: dict[str, ast.expr] = {}
-
-    def find(self) -> None:
-        """Put what is found into the source."""
-        assigned = [(target, value) for node in ast.walk(self._tree) for target, value in _assigned(node)]
-        for target, value in assigned:
-            if isinstance(value, (ast.Tuple, ast.List)):
-                self._tuples[target] = value
-            elif isinstance(value, ast.Call) and _last_name(value.func) == "Catalogue":
-                self._catalogue(target, value)
-        constants = {id(value): target for target, value in assigned}
-        for node in ast.walk(self._tree):
-            if isinstance(node, ast.Call) and _is_declaration(node):
-                self._event(node, constants.get(id(node)))
-
-    def _catalogue(self, target: str, call: ast.Call) -> None:
-        prefix = _text(_argument(call, 0, "prefix"))
-        if prefix:
-            self._prefixes[target] = prefix
-            self._source.prefixes.setdefault(prefix, []).append((self._file, call.lineno))
-
-    def _event(self, call: ast.Call, constant: str | None) -> None:
-        assert isinstance(call.func, ast.Attribute)
-        number, name = _argument(call, 0, "number"), _text(_argument(call, 1, "name"))
-        if not isinstance(number, ast.Constant) or not isinstance(number.value, int) or name is None:
-            return
-        fields = list(self._fields(_argument(call, 3, "fields")))
-        self._source.declared.append(
+def _declare(file: str, tree: ast.Module, source: Source) -> None:
+    """Find the catalogues that a file makes, and the events that it declares."""
+    assigned = [(target, value) for node in ast.walk(tree) for target, value in _assigned(node)]
+    tuples = {target: value for target, value in assigned if isinstance(value, (ast.Tuple, ast.List))}
+    prefixes: dict[str, str] = {}
+    for target, value in assigned:
+        if isinstance(value, ast.Call) and _last_name(value.func) == "Catalogue":
+            prefix = _text(_argument(value, 0, "prefix"))
+            if prefix:
+                prefixes[target] = prefix
+                source.prefixes.setdefault(prefix, []).append((file, value.lineno))
+    variables = {id(value): target for target, value in assigned}
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        number, name = _declared_number(call), _text(_argument(call, 1, "name"))
+        if number is None or name is None or not isinstance(call.func, ast.Attribute):
+            continue
+        fields = list(_fields(_argument(call, 3, "fields"), tuples))
+        source.declared.append(
             Declaration(
-                self._file,
-                call.lineno,
-                self._prefixes.get(_last_name(call.func.value)),
-                number.value,
-                name,
-                _text(_argument(call, 2, "level")),
-                frozenset(each for each in fields if isinstance(each, str)),
-                not all(isinstance(each, str) for each in fields),
+                file=file,
+                line=call.lineno,
+                prefix=prefixes.get(_last_name(call.func.value)),
+                number=number,
+                name=name,
+                level=_text(_argument(call, 2, "level")),
+                fields=frozenset(each for each in fields if isinstance(each, str)),
+                is_open=... in fields,
             )
         )
-        if constant:
-            self._source.constants[constant] = name
+        if id(call) in variables:
+            source.constants[variables[id(call)]] = name
 
-    def _fields(self, node: ast.expr | None) -> Iterator[str | EllipsisType]:
-        """The names; ``...`` for further ones, and for what cannot be read."""
-        if isinstance(node, ast.Name):
-            node = self._tuples.get(node.id, node)
-        if node is None:
-            return
-        if not isinstance(node, (ast.Tuple, ast.List)):
+
+def _fields(node: ast.expr | None, tuples: Mapping[str, ast.expr]) -> Iterator[str | EllipsisType]:
+    """The names; ``...`` for further ones, and for what cannot be read."""
+    if isinstance(node, ast.Name):
+        node = tuples.get(node.id, node)
+    if node is None:
+        return
+    if not isinstance(node, (ast.Tuple, ast.List)):
+        yield ...
+        return
+    for item in node.elts:
+        if isinstance(item, ast.Constant) and isinstance(item.value, str):
+            yield item.value
+        elif isinstance(item, ast.Starred):
+            yield from _fields(item.value, tuples)
+        else:
             yield ...
-            return
-        for item in node.elts:
-            if isinstance(item, ast.Constant) and isinstance(item.value, str):
-                yield item.value
-            elif isinstance(item, ast.Starred):
-                yield from self._fields(item.value)
-            else:
-                yield ...
 
 
-def _is_declaration(call: ast.Call) -> bool:
+def _declared_number(call: ast.Call) -> int | None:
+    """The number of the event that a call declares; None if it declares none."""
     number = _argument(call, 0, "number")
-    return (
-        isinstance(call.func, ast.Attribute)
-        and call.func.attr == "event"
-        and isinstance(number, ast.Constant)
-        and type(number.value) is int
-    )
+    if not isinstance(call.func, ast.Attribute) or call.func.attr != "event" or not isinstance(number, ast.Constant):
+        return None
+    return number.value if type(number.value) is int else None
 
 
 # Reading calls
@@ -290,27 +263,20 @@ class _Calls(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:  # the name is ast's
         """Look at a call, unless it declares something: what stands in that is no mention."""
-        if _is_declaration(node):
+        if _declared_number(node) is not None:
             return
         logged = self._logged(node)
         if logged is not None:
             self._source.logged.append(logged)
         self.generic_visit(node)
 
-    def visit_Constant(self, node: ast.Constant) -> None:
-        """A text may be the name of an event that is logged elsewhere."""
-        if isinstance(node.value, str):
+    def generic_visit(self, node: ast.AST) -> None:
+        """Note a text, which may be the name of an event that is logged elsewhere, and a variable that may hold one."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
             self._source.mentioned.add(node.value)
-
-    def visit_Name(self, node: ast.Name) -> None:
-        """A variable may hold an event."""
-        if isinstance(node.ctx, ast.Load):
-            self._source.mentioned.add(node.id)
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        """So may one of another module."""
-        self._source.mentioned.add(node.attr)
-        self.generic_visit(node)
+        elif isinstance(node, ast.Attribute) or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)):
+            self._source.mentioned.add(_last_name(node))
+        super().generic_visit(node)
 
     def _logged(self, call: ast.Call) -> Logged | None:
         method = _last_name(call.func)
@@ -333,13 +299,11 @@ class _Calls(ast.NodeVisitor):
     ) -> Logged | None:
         if isinstance(name, ast.JoinedStr):
             self._source.patterns.update(_pattern(name))
-        text = _text(name) or self._constant(_last_name(name))
+        variable = _last_name(name)
+        text = _text(name) or self._source.constants.get(variable) or self._texts.get(variable)
         if not text or (is_name and not ("." in text and looks_like_name(text))):
             return None
         return Logged(self._file, call.lineno, text, level, fields)
-
-    def _constant(self, name: str) -> str | None:
-        return self._source.constants.get(name) or self._texts.get(name)
 
 
 def _pattern(node: ast.JoinedStr) -> Iterator[re.Pattern[str]]:

@@ -2,37 +2,46 @@
 
 What a logger of the standard library lets through passes ``Logger.callHandlers`` exactly once, whatever handlers there
 are, whoever has replaced them, and whether or not it propagates. So that is where we look on.
+
+Every bound logger of structlog, configured by whomever and whenever, runs its processors in
+``BoundLoggerBase._process_event``. There a processor of ours stands before the last one, which renders: what the others
+drop, mask or add counts.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
-from types import ModuleType
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from contextlib import ExitStack
+from types import FunctionType, ModuleType
+from typing import Any, Final, cast
 
 from otelsync.hooks.patching import Patch
 from otelsync.hooks.when_imported import when_imported
-from otelsync.logs import structlog_observation
-from otelsync.logs.journal_path import JournalPath
+from otelsync.levels import INFO, METHODS
+from otelsync.logs.journal_path import JournalPath, Rendered, rendered
 from otelsync.logs.path import LogPath
+from otelsync.logs.record_bytes import ids_in
+from otelsync.vocabulary import SYNC_ID
+
+_log = logging.getLogger("otelsync")
+
+_SAID_BY_THE_RECORD: Final = frozenset(("level", "timestamp", "logger", "_record", "_from_structlog"))
+"""Fields that processors of structlog add, and every record in the journal has anyway."""
 
 
 def observe(path: LogPath) -> Callable[[], None]:
     """Journal what the program logs from now on; what is returned ends it, and leaves the original behind."""
     assert isinstance(path, JournalPath)
-    ends = [_observe_standard_library(path)]
+    ends = ExitStack()
+    ends.callback(_observe_standard_library(path))
 
     def observe_structlog(structlog: ModuleType) -> None:
-        ends.append(structlog_observation.observe(path, structlog))
+        ends.callback(_observe_structlog(path, structlog))
 
-    ends.append(when_imported("structlog", observe_structlog))
-
-    def end() -> None:
-        while ends:
-            ends.pop()()
-
-    return end
+    ends.callback(when_imported("structlog", observe_structlog))
+    return ends.close
 
 
 def _observe_standard_library(path: JournalPath) -> Callable[[], None]:
@@ -49,3 +58,85 @@ def _observe_standard_library(path: JournalPath) -> Callable[[], None]:
     call_handlers.__code__ = call_handlers.__code__.replace(co_filename=logging.__file__)
     patch.put(functools.wraps(original)(call_handlers))
     return patch.undo
+
+
+def _observe_structlog(path: JournalPath, structlog: ModuleType) -> Callable[[], None]:
+    patch = Patch(structlog.BoundLoggerBase, "_process_event")
+    original = structlog.BoundLoggerBase._process_event
+
+    def process_event(self: Any, method: str, event: Any, fields: dict[str, Any]) -> Any:
+        observed, watch = _observed(self, path) if patch.is_on else (self, None)
+        result = original(observed, method, event, fields)
+        if watch is not None:
+            watch.remember(result)
+        return result
+
+    patch.put(functools.wraps(original)(_as_part_of_structlog(cast(FunctionType, process_event))))
+    return patch.undo
+
+
+def _as_part_of_structlog(function: FunctionType) -> FunctionType:
+    """The same function in a module of such a name: where it looks for its caller, structlog skips its own modules.
+
+    Source: ``structlog._frames._find_first_app_frame_and_name``.
+    """
+    return FunctionType(
+        function.__code__, {**function.__globals__, "__name__": "structlog"}, closure=function.__closure__
+    )
+
+
+def _observed(bound_logger: Any, path: JournalPath) -> tuple[Any, _Watch | None]:
+    """A bound logger like this one with our processor before the last; itself where that cannot be."""
+    try:
+        *processors, last = bound_logger._processors
+        watch = _Watch(path)
+        observed = object.__new__(type(bound_logger))
+        observed.__dict__.update(bound_logger.__dict__, _processors=[*processors, watch, last])
+    except Exception:
+        return bound_logger, None
+    return observed, watch
+
+
+class _Watch:
+    """The processor that journals one event, or notes it where the standard library will have it next."""
+
+    __slots__ = ("_fields", "_is_journalled", "_path")
+
+    def __init__(self, path: JournalPath) -> None:
+        self._path = path
+        self._fields: Mapping[str, Any] | None = None
+        self._is_journalled = False
+
+    def __call__(self, logger: Any, method: str, event_dict: Any) -> Any:
+        try:
+            self._look_at(logger, method, event_dict)
+        except Exception:
+            _log.debug("an event of structlog could not be journalled", exc_info=True)
+        return event_dict
+
+    def _look_at(self, logger: Any, method: str, event_dict: Any) -> None:
+        if not isinstance(event_dict, MutableMapping):  # another processor has rendered it before the last
+            event_dict = {"event": event_dict if isinstance(event_dict, str) else str(event_dict)}
+        self._fields = {key: value for key, value in event_dict.items() if key not in _SAID_BY_THE_RECORD}
+        if not isinstance(logger, (logging.Logger, logging.LoggerAdapter)):
+            self._is_journalled = True
+            fields = dict(self._fields)
+            event = fields.pop("event", "")
+            level = METHODS.get(method) or METHODS.get(str(event_dict.get("level")).lower(), INFO)
+            name = event_dict.get("logger") or getattr(logger, "name", None)
+            self._path.emit(level, name if isinstance(name, str) else "root", event, fields)
+        _add_ids(event_dict)
+
+    def remember(self, result: tuple[Sequence[Any], Mapping[str, Any]]) -> None:
+        """Note what was rendered, if it can be told from every other text."""
+        if self._fields is not None and result[0] and result[0][0] is not self._fields.get("event"):
+            rendered.set(Rendered(result[0][0], self._fields, self._is_journalled))
+
+
+def _add_ids(event_dict: MutableMapping[str, Any]) -> None:
+    trace_id, span_id, _, scope = ids_in(None)
+    if trace_id:
+        event_dict.setdefault("trace_id", trace_id)
+        event_dict.setdefault("span_id", span_id)
+    if SYNC_ID in scope.attributes:
+        event_dict.setdefault("sync_id", scope.attributes[SYNC_ID])

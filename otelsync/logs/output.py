@@ -6,13 +6,10 @@ import io
 import os
 import select
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from otelsync.logs.json_lines import dumped
+from otelsync.logs.fields import dumped
 from otelsync.text.printable import printable
-
-if TYPE_CHECKING:
-    import structlog
 
 
 class Stream(Protocol):
@@ -39,9 +36,17 @@ class Output:
         self.is_text = text
         """True if it writes text for people, not JSON."""
         self._shared: tuple[object, int] = (None, -1)
-        self._renderer = _console_renderer(colors) if text else None
-        self.descriptor = -1 if text else _descriptor(stream)
-        """Descriptor that finished lines of JSON are written to at once; -1 if they have to go through the stream."""
+        self._renderer = None
+        if text:
+            from structlog.dev import ConsoleRenderer, plain_traceback
+
+            self._renderer = ConsoleRenderer(colors=colors, exception_formatter=plain_traceback)
+        is_ours = not text and stream is not None and stream not in (sys.stdout, sys.stderr)
+        self.descriptor = _fileno(stream) if is_ours else -1
+        """Descriptor that finished lines of JSON are written to at once; -1 if they have to go through the stream.
+
+        Standard output is not ours to write to past its buffers: what others have written to it must stay in order.
+        """
 
     @property
     def is_standard(self) -> bool:
@@ -102,20 +107,6 @@ class Output:
             shown["exception"] = "\n".join(printable(line.expandtabs()) for line in record["exception"].split("\n"))
         level = str(shown["level"])
         return f"{self._renderer(None, level, shown)}\n"
-
-
-def _console_renderer(colors: bool) -> structlog.dev.ConsoleRenderer:
-    from structlog.dev import ConsoleRenderer, plain_traceback
-
-    return ConsoleRenderer(colors=colors, exception_formatter=plain_traceback)
-
-
-def _descriptor(stream: Stream | None) -> int:
-    """The file descriptor behind a stream of ours, to write past its buffers; -1 if there is none.
-
-    Standard output is not ours: what others have written to it must stay in order.
-    """
-    return -1 if stream is None or stream in (sys.stdout, sys.stderr) else _fileno(stream)
 
 
 def _fileno(stream: Any) -> int:

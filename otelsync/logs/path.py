@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from struct import Struct
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -20,9 +21,8 @@ from opentelemetry.trace import Span
 from otelsync.journal.format import ENCODE_ERROR, LOG
 from otelsync.journal.native import native
 from otelsync.levels import INFO, LEVELS, level_name
-from otelsync.logs import context_variables, own_events  # noqa: F401  # own_events declares what otelsync itself logs
-from otelsync.logs.fields import ExcInfo, with_error, without_own_names
-from otelsync.logs.json_lines import as_rendered, dumped, plain
+from otelsync.logs import own_events  # noqa: F401  # it declares what otelsync itself logs
+from otelsync.logs.fields import ExcInfo, as_rendered, complete, dumped, plain
 from otelsync.logs.output import Output, Stream
 from otelsync.logs.record_bytes import encoded_ids_in, id_of, in_scope_logs, otlp_head
 from otelsync.logs.verbosity import Levels
@@ -60,15 +60,11 @@ class LogPath:
     """The least level that goes anywhere."""
     level_changed: Callable[[int], object] | None = None
     """Is told of each change of that level."""
+    context_variables: Mapping[str, object] = MappingProxyType({})
+    """structlog's own registry of them, whose fields each record gets; empty as long as nobody binds any."""
 
     def __init__(
-        self,
-        *,
-        service: str,
-        level: int | Levels,
-        output: Output,
-        redactor: Redactor,
-        journal_level: int | None = None,
+        self, *, service: str, level: int | Levels, output: Output, redactor: Redactor, journal_level: int | None = None
     ) -> None:
         self.service = service
         self._given = level if isinstance(level, Levels) else Levels(level)
@@ -144,7 +140,7 @@ class LogPath:
         try:
             if type(event) is not str:
                 event = str(event)
-            if context_variables.registry and (bound := context_variables.bound()):
+            if self.context_variables and (bound := sys.modules["structlog.contextvars"].get_contextvars()):
                 fields = {**bound, **fields}
             head = self._heads.get((level, logger, event))
             if (
@@ -216,10 +212,7 @@ class LogPath:
         trace_id, span_id, ids, scope = encoded_ids_in(span)
         is_plain = error is None and scope.reserved.isdisjoint(fields) and not (head.id and EVENT_ID in fields)
         if not is_plain:
-            error = fields.get("exc_info", error)
-            if error or "exc_info" in fields or "stack_info" in fields:
-                fields = with_error(fields, error)
-            fields = without_own_names(fields, head.id)
+            fields = complete(fields, error, head.id)
         fields = self._journal(head, fields, scope, ids, now)
         if not head.is_shown:
             return
@@ -327,7 +320,8 @@ class Head:
         self.is_shown = is_shown
         """True if such a record is rendered; else it is journalled alone."""
         self.id = id_of(event)
-        self.record = {"level": _level_name(level), "service": service, "logger": logger, "event": event}
+        name = _NAMES.get(level) or logging.getLevelName(level).lower()
+        self.record = {"level": name, "service": service, "logger": logger, "event": event}
         """Fields that it has in common, but for the timestamp."""
         if self.id:
             self.record[EVENT_ID] = self.id
@@ -342,10 +336,6 @@ def _timestamp(now: int) -> str:
     """RFC 3339 in UTC, to the microsecond."""
     second, nanoseconds = divmod(now, 1_000_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{nanoseconds // 1000:06d}Z"
-
-
-def _level_name(level: int) -> str:
-    return _NAMES.get(level) or logging.getLevelName(level).lower()
 
 
 def _complain(problem: Exception) -> None:

@@ -19,6 +19,10 @@ from otelsync.vocabulary import EVENT_ID
 _SEVERITIES: Final = {DEBUG: 5, INFO: 9, WARNING: 13, ERROR: 17, CRITICAL: 21}
 """OTLP severity numbers; source: opentelemetry-specification, logs data model."""
 
+_ENCODED_SEVERITIES: Final = {
+    level: bytes((0x10, number)) + otlp.text(0x1A, level_name(level)) for level, number in _SEVERITIES.items()
+}
+"""Fields 2 and 3 of a LogRecord: severity number and text."""
 _HEADS: Final = tuple(b"\x12" + otlp.varint(n) for n in range(4096))
 """Tag and length of a record of n bytes in ``ScopeLogs``."""
 _BODIES: Final = tuple(
@@ -43,7 +47,11 @@ def otlp_head(level: int, event: str) -> bytes:
     """Severity, body, event name and the event's id, as an attribute, of a LogRecord."""
     raw = event.encode("utf-8", "replace")
     body = _BODIES[len(raw)] + raw if len(raw) < len(_BODIES) else otlp.field(0x2A, otlp.field(0x0A, raw))
-    head = _severity(level) + body
+    severity = _ENCODED_SEVERITIES.get(level)
+    if severity is None:
+        severity_number = next((n for limit, n in sorted(_SEVERITIES.items(), reverse=True) if level >= limit), 1)
+        severity = bytes((0x10, severity_number)) + otlp.text(0x1A, logging.getLevelName(level))
+    head = severity + body
     if " " not in event and 0 < len(event) <= 128 and not any(character.isspace() for character in event):
         head += otlp.field(0x62, raw)  # it has the look of an event's name
     number = id_of(event)
@@ -79,17 +87,3 @@ def encoded_ids_in(span: Span | None) -> tuple[bytes, bytes, bytes, SyncScope]:
         return trace.hex_bytes, hexlify(raw), trace.log_head + raw, current.scope or EMPTY
     trace_id, span_id, fields, scope = ids_in(span)
     return trace_id.encode(), span_id.encode(), fields, scope
-
-
-def _severity(level: int) -> bytes:
-    """Fields 2 and 3 of a LogRecord: severity number and text."""
-    known = _ENCODED_SEVERITIES.get(level)
-    if known is None:
-        number = next((n for limit, n in sorted(_SEVERITIES.items(), reverse=True) if level >= limit), 1)
-        return bytes((0x10, number)) + otlp.text(0x1A, logging.getLevelName(level))
-    return known
-
-
-_ENCODED_SEVERITIES: Final = {
-    level: bytes((0x10, number)) + otlp.text(0x1A, level_name(level)) for level, number in _SEVERITIES.items()
-}

@@ -32,11 +32,7 @@ def span_about(record: logging.LogRecord) -> Span | None:
 
 def span_named_in(record: logging.LogRecord) -> Span | None:
     """The same for a record of which it is known that no span is current."""
-    for find in finders:
-        span = find(record)
-        if span is not None:
-            return span
-    return None
+    return next((span for find in finders if (span := find(record)) is not None), None)
 
 
 def event_of(record: logging.LogRecord) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import structlog
 
-from otelsync.levels import CRITICAL, DEBUG, ERROR, INFO, LEVELS, WARNING
+from otelsync.levels import INFO, METHODS
 from otelsync.logs import installed
 
 
@@ -39,7 +39,7 @@ def end_of_chain(logger: Any, method: str, event_dict: structlog.typing.EventDic
     path = installed.latest
     if path is not None:
         name = str(getattr(logger, "name", None) or "root")
-        path.emit(LEVELS.get(method, ERROR if method == "exception" else INFO), name, event, fields)
+        path.emit(METHODS.get(method, INFO), name, event, fields)
     raise structlog.DropEvent
 
 
@@ -84,15 +84,6 @@ def _interpolated(event: object, args: tuple[Any, ...]) -> str:
 
 class BoundLogger(_Base):  # type: ignore[misc, valid-type]  # structlog makes its class at run time
     """structlog's filtering bound logger, whose level is that of the installed log path at each moment."""
-
-    debug = _method("debug", DEBUG)
-    info = _method("info", INFO)
-    warning = _method("warning", WARNING)
-    warn = _method("warn", WARNING)
-    error = _method("error", ERROR)
-    exception = _method("exception", ERROR)
-    critical = _method("critical", CRITICAL)
-    fatal = _method("fatal", CRITICAL)
 
     def is_enabled_for(self, level: int) -> bool:
         """Return whether a record of this level is let through."""
@@ -142,20 +133,24 @@ class Logger:
         self._name = name or "root"
         self._fields = fields
 
-    debug = _direct_method("debug", DEBUG)
-    info = _direct_method("info", INFO)
-    warning = _direct_method("warning", WARNING)
-    warn = _direct_method("warn", WARNING)
-    error = _direct_method("error", ERROR)
-    exception = _direct_method("exception", ERROR)
-    critical = _direct_method("critical", CRITICAL)
-    fatal = _direct_method("fatal", CRITICAL)
-
     def bind(self, **fields: Any) -> Any:
-        """structlog's bound logger, with further fields."""
+        """Return structlog's bound logger, with further fields."""
         return structlog.get_logger(self._name, **self._fields).bind(**fields)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.bind(), name)
+
+
+for _name, _level in METHODS.items():
+    setattr(BoundLogger, _name, _method(_name, _level))
+    setattr(Logger, _name, _direct_method(_name, _level))
+
+
+def get_logger(name: str | None = None, **fields: Any) -> Any:
+    """A structlog logger with a name, and fields that it carries from the start.
+
+    The same as ``structlog.get_logger(name)``, but it reaches the log path without structlog's lazy proxy.
+    """
+    return Logger(name, fields)

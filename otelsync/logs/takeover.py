@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 
-from otelsync.logs import context_variables
 from otelsync.logs.installed import active
 from otelsync.logs.path import LogPath
 from otelsync.logs.stdlib_records import event_of, fields_of, span_about
 
 _watchers: list[Callable[[LogPath | None], None]] = []
-_taking: LogPath | None = None
 
 
 class RecordHandler(logging.Handler):
@@ -28,18 +28,14 @@ class RecordHandler(logging.Handler):
 
 def take_over(path: LogPath) -> Callable[[], None]:
     """Lead all records of structlog and of the standard library to `path`; what is returned undoes it."""
-    give_back_structlog = _take_structlog()
-    give_back_root = _take_root_logger(path.level)
+    ends = ExitStack()
+    ends.callback(_take_structlog(path))
+    ends.callback(_take_root_logger(path.level))
     path.level_changed = logging.getLogger().setLevel
+    ends.callback(setattr, path, "level_changed", None)
     _tell(path)
-
-    def give_back() -> None:
-        _tell(None)
-        path.level_changed = None
-        give_back_root()
-        give_back_structlog()
-
-    return give_back
+    ends.callback(_tell, None)
+    return ends.close
 
 
 def watch(watcher: Callable[[LogPath | None], None]) -> Callable[[], None]:
@@ -48,7 +44,8 @@ def watch(watcher: Callable[[LogPath | None], None]) -> Callable[[], None]:
     For libraries that set up logging themselves. What is returned ends it.
     """
     _watchers.append(watcher)
-    watcher(_taking)
+    path = active()
+    watcher(path if path is not None and path.renders else None)
 
     def unwatch() -> None:
         if watcher in _watchers:
@@ -59,34 +56,23 @@ def watch(watcher: Callable[[LogPath | None], None]) -> Callable[[], None]:
 
 
 def _tell(path: LogPath | None) -> None:
-    global _taking
-    _taking = path
     for watcher in tuple(_watchers):
         watcher(path)
 
 
-def _take_structlog() -> Callable[[], None]:
+def _take_structlog(path: LogPath) -> Callable[[], None]:
     import structlog
 
     from otelsync.logs.structlog_logger import BoundLogger, NamedLogger, chain, end_of_chain
 
-    context_variables.merge(getattr(structlog.contextvars, "_CONTEXT_VARS", {"unknown": True}))
+    path.context_variables = getattr(structlog.contextvars, "_CONTEXT_VARS", {"unknown": True})
     before = structlog.get_config() if structlog.is_configured() else None
     chain[:] = [end_of_chain]
     structlog.configure(
-        processors=chain,
-        wrapper_class=BoundLogger,
-        logger_factory=NamedLogger,
-        cache_logger_on_first_use=True,
+        processors=chain, wrapper_class=BoundLogger, logger_factory=NamedLogger, cache_logger_on_first_use=True
     )
 
-    def give_back() -> None:
-        if before is None:
-            structlog.reset_defaults()
-        else:
-            structlog.configure(**before)
-
-    return give_back
+    return structlog.reset_defaults if before is None else functools.partial(structlog.configure, **before)
 
 
 def _take_root_logger(least: int) -> Callable[[], None]:

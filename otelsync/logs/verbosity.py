@@ -43,7 +43,8 @@ class Levels:
 
     def of(self, logger: str, event: str) -> int:
         """The least level of records of this logger and event."""
-        found = [name for name in self.others if _begins(logger, name) or _begins(event, name)]
+        names = (f"{logger}.", f"{event}.")
+        found = [name for name in self.others if any(each.startswith(f"{name}.") for each in names)]
         return self.others[max(found, key=len)] if found else self._of_its_own(logger)
 
     def _of_its_own(self, logger: str) -> int:
@@ -60,10 +61,6 @@ class Levels:
     def changed(self, others: Mapping[str, int]) -> Levels:
         """These levels, with others that go before them."""
         return Levels(self.least, {**self.others, **others}) if others else self
-
-
-def _begins(name: str, prefix: str) -> bool:
-    return name.startswith(prefix) and (len(name) == len(prefix) or name[len(prefix)] == ".")
 
 
 # The file
@@ -113,12 +110,7 @@ def read(directory: Path) -> tuple[dict[str, int], float | None]:
 
 
 class Watch:
-    """Notices changes of the file, and when its time is over.
-
-    Args:
-        directory: The journal directory.
-        apply: Is told the levels that are in force from now on.
-    """
+    """Notices changes of a journal directory's file, and when its time is over: `apply` is told the levels in force."""
 
     def __init__(self, directory: Path, apply: Callable[[Mapping[str, int]], None]) -> None:
         self._directory = directory
@@ -143,14 +135,11 @@ class Watch:
             seen = None
         if seen != self._seen or (self._until is not None and time.time() >= self._until):
             self._seen = seen
-            self._read()
-
-    def _read(self) -> None:
-        try:
-            levels, self._until = read(self._directory)
-        except ValueError as error:
-            _log.warning("%s is left alone: %s", self._path, error)
-            return
-        if levels != self._levels:
-            self._levels = levels
-            self._apply(levels)
+            try:
+                levels, self._until = read(self._directory)
+            except ValueError as error:
+                _log.warning("%s is left alone: %s", self._path, error)
+                return
+            if levels != self._levels:
+                self._levels = levels
+                self._apply(levels)

@@ -1,4 +1,7 @@
-"""Checks of options: each returns the value as the program uses it, or raises ValueError with what to use instead."""
+"""Checks of options: each returns the value as the program uses it, or raises ValueError with what to use instead.
+
+The docstring of a check is what the documentation says of the values that there are.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,14 @@ FALSE: Final = frozenset(("0", "false", "no", "off"))
 
 
 def level(value: object) -> int:
+    """DEBUG, INFO, WARNING, ERROR, CRITICAL"""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     return level_of(str(value))
 
 
 def levels(value: object) -> dict[str, int]:
+    """such as `sync.pr=WARNING,github_sync.client=DEBUG`"""
     if isinstance(value, Mapping):
         return parse(f"{name}={level}" for name, level in value.items())
     return parse(pair for pair in str(value).split(",") if pair.strip())
@@ -36,12 +41,12 @@ def one_of(*allowed: str) -> Check:
             raise ValueError(f"use {', '.join(allowed[:-1])} or {allowed[-1]}")
         return text
 
-    check.__doc__ = " | ".join(allowed)
+    check.__doc__ = ", ".join(allowed)
     return check
 
 
 def switch(value: object) -> bool:
-    """Return whether an option is turned on."""
+    """on, off"""
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower()
@@ -59,6 +64,7 @@ def whole(least: int, most: int) -> Check:
             raise ValueError(f"use a whole number from {least} to {most}")
         return int(text)
 
+    check.__doc__ = f"{least} to {most}"
     return check
 
 
@@ -74,6 +80,7 @@ def decimal(least: float, most: float, unit: str) -> Check:
             raise ValueError(f"use a number of {unit} from {least:g} to {most:g}")
         return number
 
+    check.__doc__ = unit
     return check
 
 
@@ -81,6 +88,7 @@ _UNITS: Final = {"": 1, "b": 1, "k": 1024, "kib": 1024, "m": MIB, "mib": MIB, "g
 
 
 def size(value: object) -> int:
+    """bytes, KiB, MiB, GiB"""
     found = re.fullmatch(r"(\d+)\s*([a-z]*)", str(value).strip().lower())
     if found is None or found[2] not in _UNITS:
         raise ValueError("use a number of bytes, such as 268435456 or 256MiB")
@@ -91,6 +99,7 @@ def size(value: object) -> int:
 
 
 def name(value: object) -> str:
+    """text"""
     text = str(value).strip()
     if not text:
         raise ValueError("use a name that is not empty")
@@ -98,6 +107,7 @@ def name(value: object) -> str:
 
 
 def path(value: object) -> Path:
+    """path"""
     text = str(value)
     if not text or "\0" in text:
         raise ValueError("use the path of a directory or file")
@@ -108,12 +118,14 @@ def path(value: object) -> Path:
 
 
 def words(value: object) -> tuple[str, ...]:
+    """names, by comma"""
     if isinstance(value, (list, tuple, set, frozenset)):
         return tuple(str(word) for word in value)
     return tuple(word.strip() for word in str(value).split(",") if word.strip())
 
 
 def hosts(value: object) -> tuple[str, ...]:
+    """names, by comma"""
     hosts = words(value)
     for host in hosts:
         if not re.fullmatch(r"(?ia)\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|[0-9a-f]*:[0-9a-f:]+", host):
@@ -122,11 +134,9 @@ def hosts(value: object) -> tuple[str, ...]:
 
 
 def patterns(value: object) -> tuple[str, ...]:
-    patterns = (
-        tuple(str(pattern) for pattern in value)
-        if isinstance(value, (list, tuple, set, frozenset))
-        else tuple(line.strip() for line in str(value).splitlines() if line.strip())
-    )
+    """one per line"""
+    is_text = not isinstance(value, (list, tuple, set, frozenset))
+    patterns = words([line.strip() for line in str(value).splitlines() if line.strip()] if is_text else value)
     for pattern in patterns:
         try:
             matches_nothing = re.compile(pattern).search("")
@@ -138,8 +148,8 @@ def patterns(value: object) -> tuple[str, ...]:
 
 
 def endpoint(value: object) -> str:
-    """Check an endpoint's form. Its URL is read where the protocol is known: grpc takes a bare host and port."""
-    text = str(value).strip()
+    """URL"""
+    text = str(value).strip()  # read as a URL where the protocol is known: grpc takes a bare host and port
     if not text or any(character.isspace() for character in text):
         raise ValueError("use the URL of an OTLP receiver, such as http://localhost:4318")
     return text

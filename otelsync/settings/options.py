@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -24,18 +24,25 @@ REPORTS: Final = Path("reports/sync")
 
 
 def _option(
-    default: Any, variables: str, check: Callable[[object], Any], says: str, form: str, shown: str | None = None
+    default: Any,
+    variables: str,
+    check: Callable[[object], Any],
+    says: str,
+    *,
+    form: str | None = None,
+    shown: str | None = None,
 ) -> Any:
-    metadata = {
-        "variables": variables.split(),
-        "check": check,
-        "says": says,
-        "form": form,
-        "shown": shown if shown is not None else "" if default in (None, ()) else str(default),
-    }
+    """Declare an option. A default is written as a user writes it, or is a function that makes it.
+
+    `form` goes before the docstring of `check`, which says what values there are, and `shown` before the default.
+    """
+    if shown is None:
+        shown = "" if default in (None, (), dict) else str(default)
+    form = form or check.__doc__ or ""
+    metadata = {"variables": variables.split(), "check": check, "says": says, "form": form, "shown": shown}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=check(default) if isinstance(default, str) else default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +57,15 @@ class Settings:
         "OTEL_SERVICE_NAME SERVICE_NAME",
         checks.name,
         "The service's name, in every record; also `service.name` in `OTEL_RESOURCE_ATTRIBUTES`.",
-        "text",
-        "the program's name",
+        shown="the program's name",
     )
-    log_level: int = _option(
-        20, "LOG_LEVEL", checks.level, "The least level of records.", "DEBUG, INFO, WARNING, ERROR, CRITICAL", "INFO"
-    )
+    log_level: int = _option("INFO", "LOG_LEVEL", checks.level, "The least level of records.")
     log_levels: Mapping[str, int] = _option(
         dict,
         "OTELSYNC_LOG_LEVELS",
         checks.levels,
         "Other least levels, by the beginning of a logger's or an event's name; `otelsync verbosity` changes them while"
         " a program runs.",
-        "such as `sync.pr=WARNING,github_sync.client=DEBUG`",
-        "",
     )
     debug_logs: str = _option(
         "off",
@@ -71,14 +73,12 @@ class Settings:
         checks.one_of("off", "failed", "all"),
         "`failed`, `all`: records from DEBUG on are journalled, whatever is shown. By OTLP go all, or with `failed`"
         " those from INFO on and those of stages that failed or were slow. The local store keeps all.",
-        "off, failed, all",
     )
     log_format: str = _option(
         "auto",
         "LOG_FORMAT",
         checks.one_of("auto", "json", "console"),
         "How records are rendered; `auto` is `console` on a terminal, else `json`.",
-        "auto, json, console",
     )
     logging: str = _option(
         "take",
@@ -86,169 +86,128 @@ class Settings:
         checks.one_of("take", "keep"),
         "`take`: otelsync renders all records. `keep`: the program's own logging stays, and its records are journalled;"
         " the default under `otelsync run`.",
-        "take, keep",
     )
     endpoint: str | None = _option(
         None,
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         checks.endpoint,
         "Where to send spans and records by OTLP. All of `OTEL_EXPORTER_OTLP_*` works as OpenTelemetry specifies.",
-        "URL",
-        "none: nothing is sent",
+        shown="none: nothing is sent",
     )
     home: Path = _option(
         default_home,
         "OTELSYNC_HOME",
         checks.path,
         "Where the journals and the local store are.",
-        "path",
-        "`$XDG_STATE_HOME/otelsync`, else `~/.local/state/otelsync`",
+        shown="`$XDG_STATE_HOME/otelsync`, else `~/.local/state/otelsync`",
     )
     journal_dir: Path | None = _option(
-        None,
-        "OTELSYNC_JOURNAL_DIR",
-        checks.path,
-        "The journal's directory.",
-        "path",
-        "`<home>/journals/<service name>`",
+        None, "OTELSYNC_JOURNAL_DIR", checks.path, "The journal's directory.", shown="`<home>/journals/<service name>`"
     )
     journal_max_bytes: int = _option(
-        256 * checks.MIB,
+        "256MiB",
         "OTELSYNC_JOURNAL_MAX_BYTES",
         checks.size,
         "What one process may have waiting to be shipped; what goes beyond is dropped and counted.",
-        "bytes, KiB, MiB, GiB",
-        "256MiB",
     )
     journal_dir_max_bytes: int = _option(
-        1024 * checks.MIB,
-        "OTELSYNC_JOURNAL_DIR_MAX_BYTES",
-        checks.size,
-        "The same for all processes of a journal directory.",
-        "bytes, KiB, MiB, GiB",
-        "1GiB",
+        "1GiB", "OTELSYNC_JOURNAL_DIR_MAX_BYTES", checks.size, "The same for all processes of a journal directory."
     )
     store: str = _option(
         "auto",
         "OTELSYNC_STORE",
         checks.one_of("auto", "on", "off"),
         "Whether runs are kept in the local store; `auto` keeps them where nothing is sent by OTLP.",
-        "auto, on, off",
     )
     store_path: Path | None = _option(
-        None, "OTELSYNC_STORE_PATH", checks.path, "The local store, a SQLite file.", "path", "`<home>/store.db`"
+        None, "OTELSYNC_STORE_PATH", checks.path, "The local store, a SQLite file.", shown="`<home>/store.db`"
     )
     store_max_bytes: int = _option(
-        2048 * checks.MIB,
-        "OTELSYNC_STORE_MAX_BYTES",
-        checks.size,
-        "How large the store may grow before its oldest runs go.",
-        "bytes, KiB, MiB, GiB",
-        "2GiB",
+        "2GiB", "OTELSYNC_STORE_MAX_BYTES", checks.size, "How large the store may grow before its oldest runs go."
     )
     store_max_days: float = _option(
-        30.0, "OTELSYNC_STORE_MAX_DAYS", checks.decimal(0.001, 36_500, "days"), "How long a run is kept.", "days", "30"
+        "30", "OTELSYNC_STORE_MAX_DAYS", checks.decimal(0.001, 36_500, "days"), "How long a run is kept."
     )
     reports: str = _option(
         "auto",
         "OTELSYNC_REPORTS",
         checks.one_of("auto", "off"),
         "`auto`: whoever ships into the local store writes the report of each run at its end.",
-        "auto, off",
     )
     reports_dir: Path = _option(
-        REPORTS, "OTELSYNC_REPORTS_DIR", checks.path, "Where the reports' folders go.", "path", f"`{REPORTS}`"
+        REPORTS, "OTELSYNC_REPORTS_DIR", checks.path, "Where the reports' folders go.", shown=f"`{REPORTS}`"
     )
     reports_keep: int = _option(
         100,
         "OTELSYNC_REPORTS_KEEP",
         checks.whole(0, 1_000_000),
         "How many reports stay there when another is written at the end of a run; 0 keeps all.",
-        "0 to 1000000",
     )
     ship: str = _option(
         "thread",
         "OTELSYNC_SHIP",
         checks.one_of("thread", "off"),
         "Who ships the journal: a thread of this process, or somebody else (`otelsync ship`).",
-        "thread, off",
     )
     shutdown_timeout: float = _option(
-        5.0,
+        "5",
         "OTELSYNC_SHUTDOWN_TIMEOUT",
         checks.decimal(0, 86_400, "seconds"),
         "How long the end of the process, or of `otelsync run` after its program, may wait for the shipper and for"
         " reports. What is left stays in the journal, and a report is finished by itself.",
-        "seconds",
-        "5",
     )
     fold: bool = _option(
-        True,
+        "on",
         "OTELSYNC_FOLD",
         checks.switch,
         "Fold ordinary pull requests into their call on the way to OTLP, and give repos traces of their own where a"
         " trace would be too large. The local store always keeps everything.",
-        "on, off",
-        "on",
     )
     trace_max_spans: int = _option(
-        5_000,
-        "OTELSYNC_TRACE_MAX_SPANS",
-        checks.whole(100, 1_000_000),
-        "How many spans of a trace are sent by OTLP.",
-        "100 to 1000000",
+        5_000, "OTELSYNC_TRACE_MAX_SPANS", checks.whole(100, 1_000_000), "How many spans of a trace are sent by OTLP."
     )
     redact_keys: tuple[str, ...] = _option(
-        (), "OTELSYNC_REDACT_KEYS", checks.words, "Further names of fields that are secrets.", "names, by comma", ""
+        (), "OTELSYNC_REDACT_KEYS", checks.words, "Further names of fields that are secrets."
     )
     redact_patterns: tuple[str, ...] = _option(
-        (),
-        "OTELSYNC_REDACT_PATTERNS",
-        checks.patterns,
-        "Further regular expressions of secrets.",
-        "one per line",
-        "",
+        (), "OTELSYNC_REDACT_PATTERNS", checks.patterns, "Further regular expressions of secrets."
     )
     trace_hosts: tuple[str, ...] = _option(
         (),
         "OTELSYNC_TRACE_HOSTS",
         checks.hosts,
         "Hosts that get trace headers and baggage, beside loopback; `*.example.com` is all below one, `*` is all.",
-        "names, by comma",
-        "",
     )
     metrics_port: int | None = _option(
         None,
         "OTELSYNC_METRICS_PORT",
         checks.whole(0, 65_535),
         "Where whoever ships serves metrics for Prometheus; 0 takes any port that is free.",
-        "0 to 65535",
-        "none: not served",
+        shown="none: not served",
     )
     metrics_host: str = _option(
         "127.0.0.1",
         "OTELSYNC_METRICS_HOST",
         checks.name,
         "The address to serve them on; `0.0.0.0` lets in everybody.",
-        "address",
+        form="address",
     )
     rate_limit_low: float = _option(
         0.1,
         "OTELSYNC_RATE_LIMIT_LOW",
         checks.decimal(0, 0.99, "parts of the limit"),
         "At which part of a rate limit it is low, and a warning is logged.",
-        "0 to below 1",
+        form="0 to below 1",
     )
     disabled: bool = _option(
-        False, "OTEL_SDK_DISABLED", checks.switch, "Record nothing; logging stays.", "true, false", "false"
+        "false", "OTEL_SDK_DISABLED", checks.switch, "Record nothing; logging stays.", form="true, false"
     )
     journal_logs: bool = _option(
-        True,
+        "otlp",
         "OTEL_LOGS_EXPORTER",
         lambda value: value if isinstance(value, bool) else str(value).strip().lower() != "none",
         "`none` renders log records and does not journal them.",
-        "otlp, none",
-        "otlp",
+        form="otlp, none",
     )
 
     @classmethod
@@ -265,12 +224,12 @@ class Settings:
                 raise ConfigurationError(name, value, f"there is no such option; there are {', '.join(sorted(known))}")
         values = {}
         for option in fields(cls):
-            for source, value in _candidates(option.name, option.metadata["variables"], environment, overrides):
+            given = _given(option, environment, overrides)
+            if given is not None:
                 try:
-                    values[option.name] = option.metadata["check"](value)
+                    values[option.name] = option.metadata["check"](given[1])
                 except ValueError as error:
-                    raise ConfigurationError(source, value, str(error)) from None
-                break
+                    raise ConfigurationError(*given, str(error)) from None
         return cls(**values)
 
     @property
@@ -300,21 +259,42 @@ class Settings:
 
 def names_service(environment: Mapping[str, str]) -> bool:
     """Return whether an environment says what the service is called."""
-    (variables,) = [option.metadata["variables"] for option in fields(Settings) if option.name == "service_name"]
-    return bool(_candidates("service_name", variables, environment, {}))
+    (option,) = [option for option in fields(Settings) if option.name == "service_name"]
+    return _given(option, environment, {}) is not None
 
 
-def _candidates(
-    name: str, variables: list[str], environment: Mapping[str, str], overrides: Mapping[str, Any]
-) -> list[tuple[str, object]]:
-    """List the sources of an option's value, the first one first."""
-    found: list[tuple[str, object]] = []
-    if overrides.get(name) is not None:
-        found.append((name, overrides[name]))
-    found += [(variable, environment[variable]) for variable in variables if environment.get(variable, "") != ""]
-    if name == "service_name":
+def _given(
+    option: Field[Any], environment: Mapping[str, str], overrides: Mapping[str, Any]
+) -> tuple[str, object] | None:
+    """Return where an option's value comes from, and that value; None if nobody gave one."""
+    if overrides.get(option.name) is not None:
+        return option.name, overrides[option.name]
+    for variable in option.metadata["variables"]:
+        if environment.get(variable):
+            return variable, environment[variable]
+    if option.name == "service_name":
         for pair in environment.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
             key, _, value = pair.partition("=")
             if key.strip() == SERVICE_NAME and value.strip():
-                found.append(("OTEL_RESOURCE_ATTRIBUTES", unquote(value.strip())))
-    return found
+                return "OTEL_RESOURCE_ATTRIBUTES", unquote(value.strip())
+    return None
+
+
+def markdown() -> str:
+    """Return the page of the documentation with the table of all options, in Markdown."""
+    lines = [
+        "# Settings",
+        "",
+        "Made by `make docs` from `otelsync/settings/options.py`. Each is an argument of `otelsync.configure()` or an",
+        "environment variable; the argument wins. A wrong value fails in `configure()` and names the fix.",
+        "",
+        "| argument | variable | values | default | |",
+        "|---|---|---|---|---|",
+    ]
+    for option in fields(Settings):
+        about = option.metadata
+        variables = ", ".join(f"`{variable}`" for variable in about["variables"])
+        lines.append(f"| `{option.name}` | {variables} | {about['form']} | {about['shown']} | {about['says']} |")
+    return "\n".join(
+        [*lines, "", "`OTELSYNC_PURE_PYTHON=1`, read at import, leaves the C extension of the recording path unused."]
+    )

@@ -1,20 +1,27 @@
-"""The kinds of stages beside the pipeline: repo, api call, pull request, timed operation, and how to make each."""
+"""The kinds of stages beside the pipeline: repo, api call, pull request, timed operation, and how to make each.
+
+Beside them, fields that a caller binds to every span and record inside a block.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
+import opentelemetry.context as context_api
 from opentelemetry.trace import SpanKind
 
 from otelsync import vocabulary
+from otelsync.hooks.decorating import decorated
 from otelsync.levels import DEBUG, ERROR, INFO
 from otelsync.logs.installed import emit, enabled
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave
-from otelsync.recording.scope import SyncScope
+from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.stages.pipeline import Pipeline
-from otelsync.stages.stage import Milestone, OtherStage, Stage, add, current_tracer
+from otelsync.stages.stage import Milestone, OtherStage, P, R, Stage, add, current_tracer
 
 if TYPE_CHECKING:
     from otelsync.recording.span import RecordedSpan
@@ -152,10 +159,8 @@ class TimedOperation(OtherStage):
     """A stage that logs how long it took, under its own name."""
 
     def _log_end(self, outcome: str) -> None:
-        failed = outcome == "failure"
         fields = {**self._arguments, "duration_ms": self._elapsed_ms(), "outcome": outcome}
-        level = ERROR if failed else INFO
-        emit(level, "otelsync", self._name, fields, self.span, self._arose)
+        emit(ERROR if outcome == "failure" else INFO, "otelsync", self._name, fields, self.span, self._arose)
 
 
 def pipeline(name: str, **attributes: Any) -> Pipeline:
@@ -186,3 +191,22 @@ def stage(name: str, **attributes: Any) -> Stage:
 def timed_operation(name: str, /, **fields: Any) -> TimedOperation:
     """A stage whose end logs the event `name` with `fields` and ``duration_ms``."""
     return TimedOperation(name, fields)
+
+
+class sync_context:  # noqa: N801  # a verb of the API, like structlog's bound_contextvars
+    """Bind fields to every span and record inside: ``with sync_context(team_id=7, task_id="abc")``."""
+
+    def __init__(self, **fields: Any) -> None:
+        self._fields = fields
+        self._tokens: list[Token[Any]] = []
+
+    def __enter__(self) -> None:
+        scope = current_scope().with_fields(self._fields)
+        self._tokens.append(context_api.attach(context_api.set_value(SCOPE_KEY, scope)))
+
+    def __exit__(self, *_: object) -> None:
+        leave(self._tokens.pop())
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Bind the fields during each call of a function or coroutine function."""
+        return decorated(function, lambda: sync_context(**self._fields))

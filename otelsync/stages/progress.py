@@ -17,11 +17,12 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from opentelemetry.trace import Span
 
+from otelsync.hooks.harmless import harmless
 from otelsync.levels import INFO
 from otelsync.logs.installed import emit
 from otelsync.stages import rate_limits
 from otelsync.stages.rate_limit_fields import RateLimit
-from otelsync.stages.rate_limits import Standing, forecast
+from otelsync.stages.rate_limits import SAME_WINDOW, Standing, forecast
 
 T = TypeVar("T")
 
@@ -34,8 +35,6 @@ STRIDE: Final = 8
 """So many items that take less than `_BRIEF` seconds are timed together, as the clock costs more than a count."""
 _FEWEST: Final = 3
 """Items of which one has to know how long they took, to say anything of the rest."""
-_SAME_WINDOW: Final = 5.0
-"""Seconds by which servers differ in when they say that one and the same window ends."""
 
 _log = logging.getLogger("otelsync")
 
@@ -83,12 +82,7 @@ def estimate(left: int, pace: Pace | None, spendings: Iterable[Spending] = (), *
     """Estimate how long `left` more items take at `pace`, with the waits ahead; None if too little is known.
 
     Of several tokens for one API the least wait counts at best and the longest at worst, of several APIs the longest.
-
-    Args:
-        left: How many items are to be done.
-        pace: Seconds an item, without waits.
-        spendings: The rate limits that the items draw on.
-        now: The present, in epoch seconds.
+    `now` is in epoch seconds.
     """
     if pace is None:
         return None
@@ -151,27 +145,7 @@ class _Seen:
 def _same_window(before: RateLimit, after: RateLimit) -> bool:
     if before.reset is None or after.reset is None:
         return before.reset is after.reset
-    return abs(before.reset - after.reset) <= _SAME_WINDOW
-
-
-class _Limits:
-    """Spending of the limits that this process sees, by the items of one tracker."""
-
-    def __init__(self) -> None:
-        self._seen: dict[tuple[str, str, str], _Seen] = {}
-
-    def look(self, done: int) -> None:
-        """Take note of how the limits stand now that `done` items are done."""
-        for standing in rate_limits.observed.standings():
-            key = (standing.host, standing.limit.resource, standing.token)
-            seen = self._seen.get(key)
-            if seen is None:
-                seen = self._seen[key] = _Seen(standing, done)
-            seen.see(standing, done)
-
-    def spendings(self) -> list[Spending]:
-        """Return what the items cost of each limit."""
-        return [Spending(key[0], each.limit, each.calls_per_item, each.window) for key, each in self._seen.items()]
+    return abs(before.reset - after.reset) <= SAME_WINDOW
 
 
 class Tracked(Protocol):
@@ -223,7 +197,7 @@ class Tracker(Generic[T]):
         self._clock = clock
         self._present = present
         self._durations: deque[float] = deque(maxlen=RECENT)
-        self._limits = _Limits()
+        self._limits: dict[tuple[str, str, str], _Seen] = {}
         self._reset()
 
     @property
@@ -247,8 +221,10 @@ class Tracker(Generic[T]):
         """Estimate of the rest; None if too little is known, or there are more items than the total said."""
         if self._total is None or self.done > self._total:
             return None
-        pace = pace_of(tuple(self._durations))
-        return estimate(self._total - self.done, pace, self._limits.spendings(), now=self._present())
+        spendings = [
+            Spending(key[0], seen.limit, seen.calls_per_item, seen.window) for key, seen in self._limits.items()
+        ]
+        return estimate(self._total - self.done, pace_of(tuple(self._durations)), spendings, now=self._present())
 
     def advance(self, items: int = 1) -> None:
         """Count items as done that are not iterated over here: a page of them, or what other threads have done."""
@@ -311,28 +287,33 @@ class Tracker(Generic[T]):
         self._next_look = now + self._shortest
         self._told_at = -math.inf
         self._told = (-1, -1.0)
-        self._limits.look(0)
+        self._look_at_limits()
 
+    def _look_at_limits(self) -> None:
+        """Take note of how the limits that this process sees stand now that so many items are done."""
+        for standing in rate_limits.observed.standings():
+            key = (standing.host, standing.limit.resource, standing.token)
+            seen = self._limits.get(key)
+            if seen is None:
+                seen = self._limits[key] = _Seen(standing, self.done)
+            seen.see(standing, self.done)
+
+    @harmless
     def _look(self, now: float) -> None:
         """Tell how far it is, if that is worth an event. Never raises."""
         self._next_look = now + self._shortest
-        try:
-            self._limits.look(self.done)
-            grown = (self.percent or 0.0) - self._told[1] >= 1.0
-            if grown or now - self._told_at >= LONGEST:
-                self._tell(now)
-        except Exception:
-            _log.debug("progress could not be told", exc_info=True)
+        self._look_at_limits()
+        grown = (self.percent or 0.0) - self._told[1] >= 1.0
+        if grown or now - self._told_at >= LONGEST:
+            self._tell(now)
 
+    @harmless
     def _finish(self) -> None:
         """Tell how far it came, unless that is known, or the stage has ended meanwhile. Never raises."""
-        try:
-            span = getattr(self._stage, "span", None)
-            if span is not None and span.is_recording() and self.done != self._told[0]:
-                self._limits.look(self.done)
-                self._tell(self._clock())
-        except Exception:
-            _log.debug("progress could not be told", exc_info=True)
+        span = getattr(self._stage, "span", None)
+        if span is not None and span.is_recording() and self.done != self._told[0]:
+            self._look_at_limits()
+            self._tell(self._clock())
 
     def _tell(self, now: float) -> None:
         stage = self._stage

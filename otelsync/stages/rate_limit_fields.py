@@ -136,17 +136,10 @@ def _conventional(told: Mapping[str, str], now: float) -> Iterator[RateLimit]:
     for ending in ("", "-requests", "-tokens"):
         if f"x-ratelimit-limit{ending}" not in told and f"x-ratelimit-remaining{ending}" not in told:
             continue
-        limit, remaining, used = (
-            _count(told.get(f"x-ratelimit-{name}{ending}", "")) for name in ("limit", "remaining", "used")
-        )
-        if limit is not None or remaining is not None:
-            yield RateLimit(
-                resource=_resource(told.get("x-ratelimit-resource", "") or ending[1:]),
-                limit=limit,
-                remaining=remaining,
-                used=used,
-                reset=_moment(told.get(f"x-ratelimit-reset{ending}", ""), now),
-            )
+        counts = {name: _count(told.get(f"x-ratelimit-{name}{ending}", "")) for name in ("limit", "remaining", "used")}
+        if counts["limit"] is not None or counts["remaining"] is not None:
+            resource = _resource(told.get("x-ratelimit-resource", "") or ending[1:])
+            yield RateLimit(resource=resource, **counts, reset=_moment(told.get(f"x-ratelimit-reset{ending}", ""), now))
 
 
 def _ietf(told: Mapping[str, str], now: float) -> Iterator[RateLimit]:
@@ -194,15 +187,10 @@ def read_graphql(body: object, now: float) -> Observation:
     told = data.get("rateLimit") if isinstance(data, Mapping) else None
     refused = "primary" if _is_refused(body.get("errors")) else ""
     if isinstance(told, Mapping):
-        return Observation(limits=(_graphql_limit(told, now),), refused=refused)
+        counts = {name: _count(str(told.get(name, ""))) for name in ("limit", "remaining", "used")}
+        read = RateLimit(resource="graphql", **counts, reset=_date(told.get("resetAt"), now))
+        return Observation(limits=(read,), refused=refused)
     return Observation(limits=(RateLimit(resource="graphql", remaining=0),) if refused else (), refused=refused)
-
-
-def _graphql_limit(told: Mapping[object, object], now: float) -> RateLimit:
-    limit, remaining, used = (_count(str(told.get(name, ""))) for name in ("limit", "remaining", "used"))
-    return RateLimit(
-        resource="graphql", limit=limit, remaining=remaining, used=used, reset=_date(told.get("resetAt"), now)
-    )
 
 
 def _is_refused(errors: object) -> bool:

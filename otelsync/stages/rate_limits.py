@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import os
 import secrets
@@ -22,14 +21,12 @@ from otelsync.logs.installed import emit
 from otelsync.recording.runtime_context import current_scope
 from otelsync.stages.rate_limit_fields import Observation, RateLimit, read_graphql, read_response
 
-_log = logging.getLogger("otelsync")
-
 OK, LOW, EXHAUSTED = "ok", "low", "exhausted"
 _LEVELS: Final = (OK, LOW, EXHAUSTED)
 _EVENTS: Final = {LOW: "sync.rate_limit.low", EXHAUSTED: "sync.rate_limit.exhausted"}
 _MATERIAL: Final = 0.1
 """Part of a limit that must be used up or have come back before it is logged again."""
-_SAME_WINDOW: Final = 5.0
+SAME_WINDOW: Final = 5.0
 """Seconds by which servers differ in when they say that one and the same window ends."""
 _USUAL_WAIT: Final = 60.0
 """Seconds after which a refusal that names no time is worth another warning; it is what GitHub advises to wait."""
@@ -120,14 +117,8 @@ class RateLimits:
     ) -> list[Standing]:
         """Take note of what a response said, and log a warning where a limit has become low or exhausted.
 
-        Where one has otherwise changed by a tenth since it was last told of, an event says how it stands.
-
-        Args:
-            host: Which API.
-            observation: What it said.
-            token: The fingerprint of the credentials.
-            span: The span that the warnings are of; by default the current one.
-            now: The present, in epoch seconds.
+        Where one has otherwise changed by a tenth since it was last told of, an event says how it stands. `token` is
+        the fingerprint of the credentials, `now` is in epoch seconds, and warnings are by default of the current span.
 
         Returns:
             The limits that have become low or exhausted with this response.
@@ -156,7 +147,9 @@ class RateLimits:
 
     def _judge(self, host: str, token: str, limit: RateLimit, now: float) -> Standing | None:
         """Note a limit; its standing, if that has become worse."""
-        low = _low_part() if self._low is None else self._low
+        low = self._low
+        if low is None:
+            low = settings.rate_limit_low if (settings := in_force.settings()) is not None else 0.1
         key = (limit.resource, host, token)
         level = _level(limit, low, now)
         with self._lock:
@@ -207,14 +200,9 @@ def _is_better(old: Standing, limit: RateLimit, low: float, now: float) -> bool:
         return True
     if not limit.remaining:
         return False
-    if ended is not None and limit.reset is not None and limit.reset > ended + _SAME_WINDOW:
+    if ended is not None and limit.reset is not None and limit.reset > ended + SAME_WINDOW:
         return True
     return not limit.limit or limit.left >= 2 * low
-
-
-def _low_part() -> float:
-    settings = in_force.settings()
-    return settings.rate_limit_low if settings is not None else 0.1
 
 
 def _tell(level: int, event: str, standing: Standing, span: Span | None, now: float) -> None:
@@ -236,17 +224,15 @@ def _tell(level: int, event: str, standing: Standing, span: Span | None, now: fl
 
 def attributes_of(observation: Observation) -> dict[str, Any]:
     """An observation as span attributes: the tightest limit, and what ``Retry-After`` said."""
-    limit = observation.tightest
-    told: dict[str, Any] = {}
-    if limit is not None:
-        told = {
-            vocabulary.SYNC_RATE_LIMIT_LIMIT: limit.limit,
-            vocabulary.SYNC_RATE_LIMIT_REMAINING: limit.remaining,
-            vocabulary.SYNC_RATE_LIMIT_USED: limit.used,
-            vocabulary.SYNC_RATE_LIMIT_RESET: int(limit.reset) if limit.reset is not None else None,
-            vocabulary.SYNC_RATE_LIMIT_RESOURCE: limit.resource or None,
-        }
-    told[vocabulary.SYNC_RATE_LIMIT_RETRY_AFTER_SECONDS] = observation.retry_after
+    limit = observation.tightest or RateLimit()
+    told = {
+        vocabulary.SYNC_RATE_LIMIT_LIMIT: limit.limit,
+        vocabulary.SYNC_RATE_LIMIT_REMAINING: limit.remaining,
+        vocabulary.SYNC_RATE_LIMIT_USED: limit.used,
+        vocabulary.SYNC_RATE_LIMIT_RESET: int(limit.reset) if limit.reset is not None else None,
+        vocabulary.SYNC_RATE_LIMIT_RESOURCE: limit.resource or None,
+        vocabulary.SYNC_RATE_LIMIT_RETRY_AFTER_SECONDS: observation.retry_after,
+    }
     return {name: value for name, value in told.items() if value is not None}
 
 
@@ -260,7 +246,9 @@ def note(observation: Observation, *, host: str, token: str = "", span: Span | N
         return
     told = attributes_of(observation)
     if told:
-        for each in (span, _api_call_span()):
+        stage = current_scope().stage
+        call_span = stage.span if stage is not None and stage.KIND == vocabulary.SYNC_API else None
+        for each in (span, call_span):
             if each is not None and each.is_recording():
                 each.set_attributes(told)
     observed.observe(host, observation, token=token, span=span)
@@ -276,11 +264,6 @@ def note_response(
 def note_graphql(body: object, *, host: str, token: str = "", span: Span | None = None) -> None:
     """Note what the decoded body of a GraphQL response says of its limits."""
     note(read_graphql(body, time.time()), host=host, token=token, span=span)
-
-
-def _api_call_span() -> Span | None:
-    stage = current_scope().stage
-    return stage.span if stage is not None and stage.KIND == vocabulary.SYNC_API else None
 
 
 def _begin_in_child() -> None:

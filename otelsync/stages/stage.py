@@ -48,8 +48,6 @@ _RECORDED_IN: Final = "__otelsync_recorded_in__"
 WAITED: Final = "waited_ms"
 """The figure with the milliseconds that rate limits have taken."""
 
-_INTERNAL: Final = SpanKind.INTERNAL
-
 
 class Stage:
     """A part of a sync: a span, what it carries, and how it went.

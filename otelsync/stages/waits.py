@@ -10,57 +10,41 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from otelsync import vocabulary
-from otelsync.levels import DEBUG, INFO
-from otelsync.logs.installed import emit
+from otelsync.levels import DEBUG
 from otelsync.stages.stage import OtherStage, Stage
+
+_sums = threading.Lock()
 
 
 class Wait(OtherStage):
     """A wait that a rate limit or a retry asks for; the block sleeps, and this measures."""
 
-    LEVEL = INFO
-    WAITING = "sync.rate_limit.waiting"
+    STARTED = "sync.rate_limit.waiting"
     COUNTS = True
     """True if its seconds are summed on the stages around."""
 
-    def _log_start(self) -> None:
-        level = INFO if self.COUNTS else DEBUG
-        emit(level, "otelsync", self.WAITING, self._said(), self.span)
-
-    def _said(self) -> dict[str, Any]:
+    def _start_fields(self) -> dict[str, Any]:
         return {name.rpartition(".")[2]: value for name, value in self._arguments.items()}
-
-    def __enter__(self) -> Wait:
-        super().__enter__()
-        self._log_start()
-        return self
 
     def _set_last_attributes(self, outcome: str) -> None:
         super()._set_last_attributes(outcome)
         seconds = (time.perf_counter_ns() - self._clock) / 1e9
         self.span.set_attribute(f"{self._name.rpartition('.')[0]}.actual_seconds", round(seconds, 3))
-        if self.COUNTS:
-            _add_to_stages_around(self.around, seconds)
+        stage = self.around if self.COUNTS else None
+        while stage is not None:  # waits in parallel add up beyond the clock
+            with _sums:
+                stage.waited += seconds
+                if stage.span.is_recording():
+                    stage.span.set_attribute(vocabulary.SYNC_RATE_LIMIT_WAITED_SECONDS, round(stage.waited, 3))
+            stage = stage.around
 
 
 class RetryWait(Wait):
     """A wait before another try, which no rate limit asks for."""
 
-    WAITING = "sync.retry.waiting"
+    STARTED = "sync.retry.waiting"
+    LEVEL = DEBUG
     COUNTS = False
-
-
-_sums = threading.Lock()
-
-
-def _add_to_stages_around(stage: Stage | None, seconds: float) -> None:
-    """Add to ``sync.rate_limit.waited_seconds`` of every stage around. Waits in parallel add up beyond the clock."""
-    while stage is not None:
-        with _sums:
-            stage.waited += seconds
-            if stage.span.is_recording():
-                stage.span.set_attribute(vocabulary.SYNC_RATE_LIMIT_WAITED_SECONDS, round(stage.waited, 3))
-        stage = stage.around
 
 
 def rate_limit_wait(seconds: float, kind: str = "primary") -> AbstractContextManager[Stage]:
