@@ -117,7 +117,7 @@ class OtlpSink:
 
     def _count(self, reply: Reply, records: int, outcome: Outcome) -> None:
         if reply.status == "ok":
-            partial, reason = _parse_partial_success(reply.content)
+            partial, reason = parse_partial_success(reply.content)
             partial = min(max(partial, 0), records)
             outcome.partial += partial
             outcome.accepted += records - partial
@@ -163,10 +163,10 @@ def _split(runs: Iterable[Run], bound: int) -> list[list[Run]]:
     return pieces
 
 
-def _parse_partial_success(content: bytes) -> tuple[int, str]:
+def parse_partial_success(content: bytes) -> tuple[int, str]:
     """Return how many records a successful answer rejects, and why. One that cannot be read rejects none.
 
-    As in requests, the answers of both signals have the same field numbers.
+    The answers of all three signals have the same field numbers.
     """
     if not content:
         return 0, ""

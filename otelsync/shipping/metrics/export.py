@@ -98,7 +98,7 @@ class MetricExport:
     def _note(self, reply: Reply) -> None:
         if reply.status == "ok":
             # The answer has the same fields for every signal.
-            points, reason = parse_partial_success(reply.content, "metrics")
+            points, reason = parse_partial_success(reply.content)
             if points:
                 self._say(f"some metrics were rejected ({points} points: {reason})")
             else:
