@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from brokers import RabbitServer, RedisServer, rabbitmq_server, redis_server
 from recorded import Recorded
@@ -17,6 +18,8 @@ import otelsync
 for number in (signal.SIGHUP, signal.SIGQUIT):  # a shell lets what it starts in the background ignore them
     signal.signal(number, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+hypothesis.settings.register_profile("otelsync", deadline=None)  # no test depends on speed
+hypothesis.settings.load_profile("otelsync")
 os.environ["OTELSYNC_REPORTS"] = "off"  # they would go where pytest was started
 _OURS = ("OTEL_", "OTELSYNC_", "LOG_", "SERVICE_NAME", "XDG_STATE_HOME", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
 

@@ -23,7 +23,7 @@ import documents
 import pytest
 from documents import Block
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 COMMANDS = ("sh", "console", "bash", "shell")
 PAGES = [page for page in documents.PAGES if any(each.language in COMMANDS for each in documents.every_block(page))]
 NOTES = ("not run: ", "until: ", "exits with ", "fresh: ", "printed")
@@ -149,6 +149,7 @@ def clone(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("block", FRESH, ids=str)
 def test_otelsync_can_be_installed(block: Block, clone: Path) -> None:
     """The lines that install it do so in a fresh virtual environment, and the command is there."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import fcntl
 import io
 import json
 import logging
 import os
 import re
 import sys
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -440,6 +442,29 @@ def test_a_pipe_without_reader_harms_nobody(tmp_path: Path) -> None:
             otelsync.get_logger().info("one")
         otelsync.shutdown()
     assert [line.event for line in recorded.logs] == ["one", "one"]
+
+
+def test_a_reader_that_is_slow_gets_each_line_once(tmp_path: Path) -> None:
+    """A descriptor that takes a part, then nothing for a while, gets the rest and no more."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    size = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    got = bytearray()
+
+    def read() -> None:
+        while piece := os.read(reading, size // 3):
+            got.extend(piece)
+
+    reader = threading.Thread(target=read)
+    with os.fdopen(writing, "wb", buffering=0) as stream:
+        Recorded(tmp_path / "home", log_stream=stream, service_name="t")
+        reader.start()
+        for number in range(40):
+            otelsync.get_logger().info("long", number=number, text="x" * size)
+        otelsync.shutdown()
+    reader.join()
+    os.close(reading)
+    assert [json.loads(line)["number"] for line in bytes(got).splitlines()] == list(range(40))
 
 
 def test_text_and_binary_streams_get_the_same(record: Callable[..., Recorded]) -> None:

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
-from stored import START, SYNC_ID, TRACE, batch, log, span
+from stored import START, SYNC_ID, TRACE, batch, group, log, span
 
 from otelsync.errors import StoreError
 from otelsync.journal.batch import Batch, Group
@@ -60,6 +60,18 @@ def whole_run() -> list[bytes]:
         span("sync.repo acme/api", 2, 1, 0, 6, sync__outcome="partial"),
         span("sync.pipeline nightly", 1, 0, 0, 8, sync__outcome="partial", sync__pipeline="nightly"),
     ]
+
+
+def test_a_batch_of_more_services_than_are_remembered(path: Path, sink: StoreSink) -> None:
+    """Each run has the name of its service, however many come at once, and in the next batch again."""
+    for turn in range(2):
+        groups = [
+            group(span("sync.pipeline p", 1, trace=f"{number + turn * 2000 + 1:032x}"), service=f"service-{number}")
+            for number in range(1100)
+        ]
+        sink.deliver(Batch("1-1-aaaaaaaa-000000.journal", turn, turn + 1, groups))
+    assert rows(path, "SELECT service, count(*) FROM runs GROUP BY service HAVING count(*) <> 2") == []
+    assert rows(path, "SELECT count(DISTINCT service) FROM runs") == [(1100,)]
 
 
 def test_a_span_becomes_a_row(path: Path, sink: StoreSink) -> None:

@@ -22,7 +22,7 @@ SERVICE = "github-sync"
 
 _WORTH_SHOWING = 3
 _FAULTS = (
-    "primary=1@150",
+    "primary=3@150",
     "502@/repos/acme/billing-api/pulls/7/files",
     "slow=0.6@/repos/acme/billing-api/pulls/31/commits",
     "502@/repos/acme/billing-api/pulls/23/reviews#*",

@@ -83,10 +83,8 @@ class Output:
         try:
             if self.descriptor < 0:
                 self._write_to_stream(line)
-            elif (written := os.write(self.descriptor, line)) < len(line):
-                _write_rest(self.descriptor, line[written:])
-        except BlockingIOError:
-            _write_rest(self.descriptor, line)
+            else:
+                _write_all(self.descriptor, line)
         except (OSError, ValueError):
             pass
 
@@ -116,9 +114,11 @@ def _fileno(stream: Any) -> int:
         return -1
 
 
-def _write_rest(fd: int, line: bytes) -> None:
-    """Finish a line on a descriptor that does not take it at once; give up after a second without progress."""
+def _write_all(fd: int, line: bytes) -> None:
+    """Write a line to a descriptor that may not take it at once; give up after a second without progress."""
     while line:
-        if not select.select([], [fd], [], 1.0)[1]:
-            return
-        line = line[os.write(fd, line) :]
+        try:
+            line = line[os.write(fd, line) :]
+        except BlockingIOError:
+            if not select.select([], [fd], [], 1.0)[1]:
+                return

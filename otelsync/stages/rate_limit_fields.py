@@ -174,7 +174,7 @@ def _limit_of(name: str, limit: int | None, remaining: str, reset: str, now: flo
 def _items(text: str) -> Iterator[tuple[str, dict[str, str]]]:
     """The items of a structured field (RFC 9651): names, and their parameters as they stand."""
     for item in _PIECES[","].findall(text[:_LONGEST_FIELD])[:_MOST_ITEMS]:
-        name, *parameters = _PIECES[";"].findall(item)[:_MOST_ITEMS]
+        name, *parameters = _PIECES[";"].findall(item)[:_MOST_ITEMS] or [""]
         pairs = (parameter.partition("=") for parameter in parameters)
         yield name.strip().strip('"'), {key.strip(): value.strip() for key, _, value in pairs}
 

@@ -84,6 +84,8 @@ class StoreSink:
         A batch that ends at or before the checkpoint is known already; of one that begins before it only what is new
         is stored.
         """
+        if len(self._resources) >= _MOST_NUMBERS or len(self._scopes) >= _MOST_NUMBERS:
+            self._forget_numbers()  # never in the middle of a batch, whose runs need the names of services
         try:
             self._deliver(batch)
         except DamagedError as damage:
@@ -198,8 +200,6 @@ class StoreSink:
 
     def _resource(self, connection: sqlite3.Connection, body: bytes) -> int:
         if body not in self._resources:
-            if len(self._resources) >= _MOST_NUMBERS:
-                self._forget_numbers()
             attributes = resource_attributes(body)
             number = self._resources[body] = _number(connection, "resources", attributes=to_json(attributes))
             self._services[number] = str(attributes.get(SERVICE_NAME, ""))
@@ -207,8 +207,6 @@ class StoreSink:
 
     def _scope(self, connection: sqlite3.Connection, body: bytes) -> int:
         if body not in self._scopes:
-            if len(self._scopes) >= _MOST_NUMBERS:
-                self._scopes.clear()
             name, version = scope_name(body)
             self._scopes[body] = _number(connection, "scopes", name=name, version=version)
         return self._scopes[body]

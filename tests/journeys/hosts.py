@@ -134,7 +134,7 @@ def host(home: Path, program: str = "obey", /, *arguments: object, **options: ob
 def command(environment: dict[str, str], *arguments: str) -> str:
     """What an ``otelsync`` command prints; that it fails is an error."""
     run = [sys.executable, "-m", "otelsync.cli", *arguments]
-    done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=5 * PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

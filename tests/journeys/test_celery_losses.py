@@ -176,7 +176,7 @@ def test_20_killed_workers(tmp_path: Path, rabbitmq: RabbitServer) -> None:
             last.wait_until(lambda: len(set(Tally(tally).done.values())) == tasks)
             assert last.end() == 0, last.log
         environment = last.environment
-        command(environment, "ship", "--once", "--timeout", "60")
+        command(environment, "ship", "--once", "--timeout", "300")
         found = traces(home)
     holds_what_was_put_down(found, Tally(tally))
     ledger = reconciled(home / "journals" / "worker")
@@ -249,7 +249,7 @@ def test_an_endpoint_that_is_down_from_start_to_end(tmp_path: Path, redis: Redis
     assert (left.pending, left.shipped) == (left.recorded, 0)
     assert left.recorded >= 100
     with otlp_server(port=port) as server:
-        command(running.environment, "ship", "--once")
+        command(running.environment, "ship", "--once", "--timeout", "300")
         assert len(delivered_runs(server, "say")) == 100
         assert len(delivered_logs(server, "said ")) == 100
     for signal_, sink in (("span", "traces"), ("log", "logs")):

@@ -66,7 +66,7 @@ def read_only(directory: Path) -> Iterator[None]:
 
 
 def drain(running: Host) -> None:
-    command(running.environment, "ship", "--once")
+    command(running.environment, "ship", "--once", "--timeout", "300")
 
 
 def lost(running: Host) -> int:

@@ -334,7 +334,7 @@ def test_metrics_count_what_folding_sums_up(
     home = record_home()
     otelsync.shutdown(5)
     done = subprocess.run(
-        [*supervised.OTELSYNC, "ship", "--once"],
+        [*supervised.OTELSYNC, "ship", "--once", "--timeout", "120"],
         env=supervised.environment(home),
         capture_output=True,
         text=True,

@@ -128,7 +128,7 @@ def test_a_process_ends_in_an_outage(tmp_path: Path, outage: Outage) -> None:
     assert left.recorded == 5000
     assert (left.pending == 5000) == (outage.answer is None or outage.answer not in TAKING)
     outage.back()
-    command(environment(tmp_path / "home", **outage.options), "ship", "--once")
+    command(environment(tmp_path / "home", **outage.options), "ship", "--once", "--timeout", "300")
     counted = account(running.journal, "traces")
     assert outage.distinct() == counted.recorded == 5000
     assert (counted.shipped, counted.pending) == (5000 - outage.rejected(), 0)

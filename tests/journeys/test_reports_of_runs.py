@@ -170,11 +170,12 @@ def test_a_signal_while_a_report_is_made(place: Place) -> None:
 
 
 def _making(parent: int) -> bool:
-    """Whether a process makes a report."""
+    """Whether all that a process still waits for is a report that is made."""
     children = Path(f"/proc/{parent}/task").glob("*/children")
     pids = [pid for path in children for pid in path.read_text().split()]
     with suppress(OSError):
-        return any(b"--in-background" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
+        commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids]
+        return bool(commands) and all(b"--in-background" in command for command in commands)
     return False
 
 
@@ -264,7 +265,8 @@ def test_a_trace_without_a_pipeline_has_none(place: Place) -> None:
 
 
 def test_a_forked_child_makes_none(place: Place) -> None:
-    """A child that ends in its own way neither waits for its parent's reports nor makes any."""
+    """A child that ends in its own way neither waits for its parent's reports, which are held up, nor makes any."""
+    (place.path / "sitecustomize.py").write_text(GATE)
     place.program.write_text(
         SYNC
         + "otelsync.flush(60)\n"
@@ -272,8 +274,10 @@ def test_a_forked_child_makes_none(place: Place) -> None:
         + "if child:\n"
         + "    assert os.waitpid(child, 0)[1] == 0\n"
         + "    print(len(os.listdir('reports/sync')) if os.path.exists('reports') else 0)\n"
+        + "    open(os.environ['GATE'], 'w').close()\n"
     )
-    ended = place.sync("")
+    gate = str(place.path / "open")
+    ended = place.sync("", PYTHONPATH=str(place.path), GATE=gate, OTELSYNC_SHUTDOWN_TIMEOUT="120")
     assert ended.returncode == 0, ended.stderr
     sync_id, before = ended.stdout.split()
     assert (place.folders(), before) == ([sync_id], "0")

@@ -15,6 +15,7 @@ KILLS = 100
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_200_kills_lose_nothing(tmp_path: Path) -> None:
     """Of 200 processes killed while they record and ship, every finished span and log record is delivered, none torn,
     none twice in the store, and what was open is closed as interrupted."""

@@ -72,7 +72,7 @@ def test_ship_once_drains_what_a_killed_process_left(tmp_path: Path) -> None:
         tally.read(tmp_path / "tally")
         assert not server.received
         for _ in range(2):
-            command(killed.environment, "ship", "--once")
+            command(killed.environment, "ship", "--once", "--timeout", "300")
         delivered, stored = found_at_endpoint(server), found_in_store(killed.store)
     for found in (delivered, stored):
         holds_all(found, tally)
