@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -51,7 +50,7 @@ def command(
 def _lines(report: Report, width: int) -> Iterator[Line]:
     from otelsync.doctor.findings import STEPS
 
-    for step, findings in groupby(report.findings, key=lambda finding: finding.step):
+    for step, findings in report.findings.items():
         yield [Piece(STEPS[step], "bold")]
         for finding in findings:
             yield from _finding(finding, width)
@@ -68,7 +67,7 @@ def _finding(finding: Finding, width: int) -> Iterator[Line]:
 
 
 def _summary(report: Report) -> str:
-    found = [finding.status for finding in report.findings]
+    found = [finding.status for findings in report.findings.values() for finding in findings]
     problems, warnings = found.count("problem"), found.count("warning")
     if not problems and not warnings:
         return "all is well"
