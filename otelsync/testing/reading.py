@@ -22,14 +22,18 @@ from otelsync.testing.records import Kind, Log, Span
 STATUSES: Final = {0: "", 1: "OK", 2: "ERROR"}
 
 _SPANS: Final = (
-    "SELECT spans.name, trace_id, span_id, parent_span_id, start_ns, end_ns, kind, status, status_message,"
-    " spans.attributes, events, links, trace_state, flags, scopes.name, resources.attributes FROM spans"
+    "SELECT spans.name AS name, trace_id, span_id, parent_span_id AS parent_id, start_ns AS start, end_ns AS end, kind,"
+    " status, coalesce(status_message, '') AS message, spans.attributes AS attributes, coalesce(events, '[]') AS events,"
+    " coalesce(links, '[]') AS links, coalesce(scopes.name, '') AS scope,"
+    " coalesce(resources.attributes, '{}') AS resource, coalesce(trace_state, '') AS trace_state, flags FROM spans"
     " LEFT JOIN scopes ON scopes.id = scope LEFT JOIN resources ON resources.id = resource ORDER BY spans.rowid"
 )
 _LOGS: Final = (
-    "SELECT level, logger, event, trace_id, span_id, time_ns, logs.attributes, resources.attributes FROM logs"
+    "SELECT level, logger, event, trace_id, span_id, time_ns AS time, logs.attributes AS attributes,"
+    " coalesce(resources.attributes, '{}') AS resource FROM logs"
     " LEFT JOIN resources ON resources.id = resource ORDER BY time_ns, logs.id"
 )
+_JSON: Final = frozenset(("attributes", "events", "links", "resource"))
 
 
 def spans_in(home: Path) -> list[Span]:
@@ -50,9 +54,10 @@ def spans_in(home: Path) -> list[Span]:
 
 def logs_in(home: Path) -> list[Log]:
     """All log records of a home, by time. Raises as :func:`spans_in` does."""
+    stored = [Log(**row) for row in _rows(home / "store.db", _LOGS)]
     found = {
         (log.time, log.trace_id, log.span_id, log.logger, log.event): log
-        for log in (*_in_journals(home, logs_in_journal), *logs_in_store(home / "store.db"))
+        for log in (*_in_journals(home, _logs_in_journal), *stored)
     }
     return sorted(found.values(), key=lambda log: log.time)
 
@@ -77,15 +82,12 @@ def spans_in_journal(directory: Path) -> list[Span]:
     return ended + [span for span in begun if span.span_id not in ids]
 
 
-def logs_in_journal(directory: Path) -> list[Log]:
-    """The log records of all journals in a directory, by time. Raises as :func:`spans_in_journal` does."""
-    logs = [
-        log_of(record, scope_of(group.scope), resource_of(group.resource))
-        for batch in batches(directory)
-        for group in batch.groups
-        for record in ScopeLogs.FromString(b"".join(group.logs)).log_records
-    ]
-    return sorted(logs, key=lambda log: log.time)
+def _logs_in_journal(directory: Path) -> Iterator[Log]:
+    for batch in batches(directory):
+        for group in batch.groups:
+            scope, resource = scope_of(group.scope), resource_of(group.resource)
+            for record in ScopeLogs.FromString(b"".join(group.logs)).log_records:
+                yield log_of(record, scope, resource)
 
 
 def spans_in_store(path: Path) -> list[Span]:
@@ -94,20 +96,29 @@ def spans_in_store(path: Path) -> list[Span]:
     Raises:
         StoreError: It cannot be read.
     """
-    try:
-        with open_store(path) as store:
-            return [_stored_span(*row) for row in store.execute(_SPANS)]
-    except RunNotFoundError:
-        return []
+    return [
+        Span(
+            **row
+            | {
+                "kind": Kind(row["kind"]),
+                "status": STATUSES[row["status"]],
+                "events": [(event["name"], event.get("attributes", {})) for event in row["events"]],
+                "links": [link["spanId"] for link in row["links"]],
+            }
+        )
+        for row in _rows(path, _SPANS)
+    ]
 
 
-def logs_in_store(path: Path) -> list[Log]:
-    """The log records of a local store, by time. As :func:`spans_in_store`."""
+def _rows(path: Path, query: str) -> list[dict[str, Any]]:
+    """The rows of a query by column, those in JSON as what they say."""
     try:
         with open_store(path) as store:
+            cursor = store.execute(query)
+            names = [name for name, *_ in cursor.description]
             return [
-                Log(level, logger, event, trace_id, span_id, when, json.loads(said), json.loads(resource or "{}"))
-                for level, logger, event, trace_id, span_id, when, said, resource in store.execute(_LOGS)
+                {name: json.loads(value) if name in _JSON else value for name, value in zip(names, row, strict=True)}
+                for row in cursor
             ]
     except RunNotFoundError:
         return []
@@ -209,42 +220,4 @@ def _span(span: wire.Span, scope: str, resource: Mapping[str, Any]) -> Span:
         resource=resource,
         trace_state=span.trace_state,
         flags=span.flags,
-    )
-
-
-def _stored_span(
-    name: str,
-    trace_id: str,
-    span_id: str,
-    parent_id: str,
-    start: int,
-    end: int | None,
-    kind: int,
-    status: int,
-    message: str | None,
-    attributes: str,
-    events: str | None,
-    links: str | None,
-    trace_state: str | None,
-    flags: int,
-    scope: str | None,
-    resource: str | None,
-) -> Span:
-    return Span(
-        name=name,
-        trace_id=trace_id,
-        span_id=span_id,
-        parent_id=parent_id,
-        start=start,
-        end=end,
-        kind=Kind(kind),
-        status=STATUSES[status],
-        message=message or "",
-        attributes=json.loads(attributes),
-        events=[(event["name"], event.get("attributes", {})) for event in json.loads(events or "[]")],
-        links=[link["spanId"] for link in json.loads(links or "[]")],
-        scope=scope or "",
-        resource=json.loads(resource or "{}"),
-        trace_state=trace_state or "",
-        flags=flags,
     )

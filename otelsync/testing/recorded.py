@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
+from typing import Any, Final, TypeVar, Unpack
 
-from otelsync.testing.comparing import POLL
-from otelsync.testing.drawing import Drawn, span_tree
+import otelsync.logs.own_events  # noqa: F401  # declares them
+from otelsync.logs import events
+from otelsync.testing.drawing import POLL, Drawn, span_tree
 from otelsync.testing.reading import logs_in, spans_in
 from otelsync.testing.records import Log, Span
+from otelsync.vocabulary import EVENT_ID
 
+_ID: Final = re.compile(r"(?a)[a-z][a-z0-9]-[0-9]{3}")
 T = TypeVar("T")
 
 
@@ -91,3 +95,12 @@ class Recorded:
             if time.monotonic() >= deadline:
                 raise AssertionError(f"it did not come true within {within:g} s; recorded:\n\n{self.tree()}") from why
             time.sleep(POLL)
+
+
+def undeclared_events(logs: Iterable[Log]) -> list[str]:
+    """The names of events among `logs` that stand in no catalogue; each once, in order.
+
+    A record of an event that was known where it was logged carries its id: in another process there may be other
+    catalogues than here. What does not look like a name is a message, and needs no declaration.
+    """
+    return events.undeclared(log.event for log in logs if not _ID.fullmatch(str(log.attributes.get(EVENT_ID, ""))))
