@@ -5,7 +5,9 @@ So a run can be looked at whose process was killed, or which had no shipper. A l
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
@@ -47,12 +49,9 @@ def _catch_up(settings: Settings) -> None:
     if (settings.journal / DESTINATIONS).exists() or (checkpoint is not None and set(checkpoint.sinks) - {"store"}):
         _store_alone(settings)
         return
-    shipper = make_shipper(settings, store=True)()
-    try:
+    with closing(make_shipper(settings, store=True)()) as shipper:
         if shipper.own() and not shipper.drain(PATIENCE):
             click.echo(f"otelsync: {settings.journal.name} is not up to date yet: run otelsync ship --once", err=True)
-    finally:
-        shipper.close()
 
 
 def _store_alone(settings: Settings) -> None:
@@ -62,18 +61,12 @@ def _store_alone(settings: Settings) -> None:
     from otelsync.journal.reader import JournalReader
     from otelsync.store.writing import StoreSink
 
-    sink = StoreSink(settings.store_file)
-    try:
-        for segments in list_segments(settings.journal).values():
-            for segment in segments:
-                try:
-                    reader = JournalReader(settings.journal / segment.name, patience=0)
-                except (OSError, JournalError):
-                    continue  # gone, or not a journal: for its shipper to say
-                try:
-                    while (batch := reader.read(sink.position(segment.name))) is not None:
-                        sink.deliver(batch)
-                finally:
-                    reader.close()
-    finally:
-        sink.close()
+    with closing(StoreSink(settings.store_file)) as sink:
+        for segment in chain.from_iterable(list_segments(settings.journal).values()):
+            try:
+                reader = JournalReader(settings.journal / segment.name, patience=0)
+            except (OSError, JournalError):
+                continue  # gone, or not a journal: for its shipper to say
+            with closing(reader):
+                while (batch := reader.read(sink.position(segment.name))) is not None:
+                    sink.deliver(batch)

@@ -11,7 +11,6 @@ import click
 
 from otelsync.cli import options
 from otelsync.settings import Settings
-from otelsync.text.paint import painter
 from otelsync.views.in_flight import STUCK_AFTER, InFlight
 from otelsync.views.in_flight_text import NOTHING, document, lines_of
 
@@ -46,9 +45,5 @@ def command(stuck_minutes: float, as_json: bool, home: Path | None) -> None:
         return
     if not runs:
         click.echo(NOTHING)
-    draw = painter(width=options.width(), color=options.on_terminal())
     for number, run in enumerate(runs):
-        if number:
-            click.echo()
-        for line in lines_of(run, now_ns):
-            draw(line)
+        options.draw([*([[]] if number else []), *lines_of(run, now_ns)])

@@ -9,7 +9,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import FrameType
 from typing import NoReturn
@@ -66,11 +66,3 @@ class Screen:
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
-
-
-def until(key: str, screen: Screen, seconds: float, frame: Callable[[], Sequence[Line] | None]) -> None:
-    """Draw `frame` every so often, until it is None or `key` is pressed."""
-    while (lines := frame()) is not None:
-        screen.draw(lines)
-        if key in screen.key_within(seconds):
-            return

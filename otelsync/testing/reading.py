@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,8 +24,8 @@ STATUSES: Final = {0: "", 1: "OK", 2: "ERROR"}
 
 _SPANS: Final = (
     "SELECT spans.name AS name, trace_id, span_id, parent_span_id AS parent_id, start_ns AS start, end_ns AS end, kind,"
-    " status, coalesce(status_message, '') AS message, spans.attributes AS attributes, coalesce(events, '[]') AS events,"
-    " coalesce(links, '[]') AS links, coalesce(scopes.name, '') AS scope,"
+    " status, coalesce(status_message, '') AS message, spans.attributes AS attributes,"
+    " coalesce(events, '[]') AS events, coalesce(links, '[]') AS links, coalesce(scopes.name, '') AS scope,"
     " coalesce(resources.attributes, '{}') AS resource, coalesce(trace_state, '') AS trace_state, flags FROM spans"
     " LEFT JOIN scopes ON scopes.id = scope LEFT JOIN resources ON resources.id = resource ORDER BY spans.rowid"
 )
@@ -136,15 +137,13 @@ def batches(directory: Path) -> Iterator[Batch]:
                 reader = JournalReader(directory / segment.name)
             except FileNotFoundError:
                 continue
-            try:
+            with closing(reader):
                 position = 0
                 while batch := reader.read(position):
                     if batch.corrupted_bytes:
                         raise JournalError(f"{segment.name} is damaged at {batch.start}")
                     yield batch
                     position = batch.end
-            finally:
-                reader.close()
 
 
 def plain(value: AnyValue) -> Any:
