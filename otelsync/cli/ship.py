@@ -106,7 +106,6 @@ class _Station:
 
         self.directory = settings.journal
         self.drained = False
-        self._settings = settings
         self._make = make_shipper(settings, metrics=metrics, reports=reports)
         self._shipper: Shipper | None = None
         self._stopping = threading.Event()

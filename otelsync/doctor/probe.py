@@ -11,18 +11,29 @@ import logging
 import os
 import select
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
 from otelsync.doctor.findings import Finding, ok, problem
 from otelsync.errors import OtelsyncError
 from otelsync.journal.names import list_segments
+from otelsync.journal.writer import Journal
+from otelsync.levels import INFO
+from otelsync.logs.output import Output
+from otelsync.logs.path import LogPath
+from otelsync.otlp.exporter import OtlpSink
 from otelsync.otlp.options import OtlpEndpoint
+from otelsync.recording.provider import TracerProvider
+from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 from otelsync.shipping.ledger import Account, read_ledger
+from otelsync.shipping.shipper import Shipper
+from otelsync.store.writing import StoreSink
 from otelsync.vocabulary import SERVICE_NAME
 
 NAME: Final = "otelsync.probe"
@@ -64,16 +75,6 @@ def record(settings: Settings, directory: Path) -> Finding:
 
 def _prepare(settings: Settings, directory: Path) -> Callable[[], str]:
     """A provider as the program has it, made before the fork, and what the child does with it."""
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-
-    from otelsync.journal.writer import Journal
-    from otelsync.levels import INFO
-    from otelsync.logs.output import Output
-    from otelsync.logs.path import LogPath
-    from otelsync.recording.provider import TracerProvider
-    from otelsync.redaction import Redactor
-
     redactor = Redactor(settings.redact_keys, settings.redact_patterns)
     provider = TracerProvider(
         Journal(directory),
@@ -99,32 +100,25 @@ def _prepare(settings: Settings, directory: Path) -> Callable[[], str]:
 
 
 def in_forked_child(work: Callable[[], str], seconds: float) -> str | None:
-    """Return the result of `work` in a forked child, which then kills itself; None if it fails or takes longer."""
+    """Return the result of `work` in a forked child, which then kills itself; None if it fails or takes longer.
+
+    `work`: returns at most `select.PIPE_BUF` bytes, as so many go through a pipe in one piece; pipe(7).
+    """
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         with suppress(BaseException):  # nothing may get out of here into the parent's program
-            os.write(writing, work().encode())
+            os.write(writing, work().encode(errors="replace"))
         os.kill(os.getpid(), signal.SIGKILL)
     os.close(writing)
     try:
-        text = _read(reading, time.monotonic() + seconds)
+        is_said = select.select([reading], [], [], seconds)[0]
+        text = os.read(reading, select.PIPE_BUF).decode() if is_said else ""
     finally:
         os.close(reading)
         os.kill(pid, signal.SIGKILL)  # it is ours until it is waited for
         os.waitpid(pid, 0)
     return text or None
-
-
-def _read(descriptor: int, deadline: float) -> str:
-    """Read a pipe until its end; "" if that does not come before `deadline`."""
-    content = b""
-    while select.select([descriptor], [], [], max(deadline - time.monotonic(), 0.0))[0]:
-        piece = os.read(descriptor, 65536)
-        if not piece:
-            return content.decode()
-        content += piece
-    return ""
 
 
 def ship(directory: Path, endpoints: Sequence[OtlpEndpoint], store: Path | None, seconds: float) -> list[Finding]:
@@ -134,24 +128,16 @@ def ship(directory: Path, endpoints: Sequence[OtlpEndpoint], store: Path | None,
     """
     with _overheard() as said:
         try:
-            _drain(directory, endpoints, store, seconds)
+            sink = StoreSink(store) if store is not None else None
+            shipper = Shipper(directory, otlp=[OtlpSink(endpoint) for endpoint in endpoints], store=sink, patience=0)
+            try:
+                shipper.drain(seconds)
+            finally:
+                shipper.close(0.5)
         except (OtelsyncError, OSError) as error:
             return [problem("not_shipped", f"the probe cannot be shipped: {error}", _REPORT_IT)]
     accounts = read_ledger(directory).accounts
     return [_arrival(account, endpoints, "; ".join(dict.fromkeys(said))) for account in accounts if account.recorded]
-
-
-def _drain(directory: Path, endpoints: Sequence[OtlpEndpoint], store: Path | None, seconds: float) -> None:
-    from otelsync.otlp.exporter import OtlpSink
-    from otelsync.shipping.shipper import Shipper
-    from otelsync.store.writing import StoreSink
-
-    sink = StoreSink(store) if store is not None else None
-    shipper = Shipper(directory, otlp=[OtlpSink(endpoint) for endpoint in endpoints], store=sink, patience=0)
-    try:
-        shipper.drain(seconds)
-    finally:
-        shipper.close(0.5)
 
 
 def _arrival(account: Account, endpoints: Sequence[OtlpEndpoint], said: str) -> Finding:

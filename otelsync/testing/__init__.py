@@ -16,8 +16,7 @@ With pytest, the fixture ``recorded`` does the first. pytest is not needed for t
 """
 
 from otelsync.testing.drawing import assert_span_tree, span_tree
-from otelsync.testing.recorded import Recorded, undeclared_events
-from otelsync.testing.recording import record
-from otelsync.testing.records import Kind, Log, Span
+from otelsync.testing.reading import Kind, Log, Span
+from otelsync.testing.recording import Recorded, record, undeclared_events
 
 __all__ = ["Kind", "Log", "Recorded", "Span", "assert_span_tree", "record", "span_tree", "undeclared_events"]

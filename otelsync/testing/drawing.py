@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypedDict, Unpack
 
-from otelsync.testing.reading import spans_in
-from otelsync.testing.records import Span
+from otelsync.testing.reading import Span, spans_in
 from otelsync.text.printable import printable
 from otelsync.text.quantities import duration
 
@@ -164,13 +163,10 @@ class _Drawing:
         self, spans: Sequence[Span], labels: Mapping[str, str], *, events: bool, durations: bool, roll: int
     ) -> None:
         self._names = {span.span_id: span.name for span in spans}
-        self._children: dict[str, dict[str, list[Span]]] = {}
-        """By the parent's id, then by name: families."""
-        self._order: dict[str, list[Span]] = {}
+        self._children: dict[str, list[Span]] = {}
+        """By the parent's id."""
         for span in spans:
-            parent = span.parent_id if span.parent_id in self._names else ""
-            self._children.setdefault(parent, {}).setdefault(span.name, []).append(span)
-            self._order.setdefault(parent, []).append(span)
+            self._children.setdefault(span.parent_id if span.parent_id in self._names else "", []).append(span)
         self._labels = labels
         self._events = events
         self._durations = durations
@@ -179,9 +175,11 @@ class _Drawing:
 
     def rows(self, parent: str, depth: int) -> Iterator[_Row]:
         """Yield the rows below a span, or the roots."""
-        families = self._children.get(parent, {})
+        families: dict[str, list[Span]] = {}
+        for span in self._children.get(parent, []):
+            families.setdefault(span.name, []).append(span)
         rolled = {name for name, family in families.items() if self._is_rolled(family)}
-        for span in self._order.get(parent, []):
+        for span in self._children.get(parent, []):
             name = printable(span.name)
             if span.name in rolled:
                 if span is families[span.name][0]:

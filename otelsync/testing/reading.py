@@ -1,10 +1,12 @@
-"""Recorded spans and log records, read back from the journals of a directory, a local store, or a home with both."""
+"""Spans and log records as a test sees them, read back from journals, a local store, or a home with both."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +20,7 @@ from otelsync.journal.header import JournalError
 from otelsync.journal.names import list_segments
 from otelsync.journal.reader import JournalReader
 from otelsync.store.runs import open_store
-from otelsync.testing.records import Kind, Log, Span
+from otelsync.vocabulary import SERVICE_NAME, SYNC_OUTCOME
 
 STATUSES: Final = {0: "", 1: "OK", 2: "ERROR"}
 
@@ -35,6 +37,86 @@ _LOGS: Final = (
     " LEFT JOIN resources ON resources.id = resource ORDER BY time_ns, logs.id"
 )
 _JSON: Final = frozenset(("attributes", "events", "links", "resource"))
+
+
+class Kind(IntEnum):
+    """The kinds of spans, by their numbers in OTLP (opentelemetry-proto, trace/v1/trace.proto)."""
+
+    UNSPECIFIED = 0
+    INTERNAL = 1
+    SERVER = 2
+    CLIENT = 3
+    PRODUCER = 4
+    CONSUMER = 5
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span as it was recorded."""
+
+    name: str
+    trace_id: str
+    """32 lower-case hex digits."""
+    span_id: str
+    """16 lower-case hex digits."""
+    parent_id: str
+    """Empty for a root."""
+    start: int
+    """Unix nanoseconds, as is `end`."""
+    end: int | None = None
+    """None: it has begun, and has not ended."""
+    kind: Kind = Kind.INTERNAL
+    status: str = ""
+    """Empty, ``OK`` or ``ERROR``."""
+    message: str = ""
+    """The status's message."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    events: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    """Name and attributes of each."""
+    links: Sequence[str] = ()
+    """The ids of the spans that it points to."""
+    scope: str = ""
+    """The library that recorded it."""
+    resource: Mapping[str, Any] = field(default_factory=dict)
+    trace_state: str = ""
+    flags: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """True if it has ended."""
+        return self.end is not None
+
+    @property
+    def failed(self) -> bool:
+        """True if its status is an error."""
+        return self.status == "ERROR"
+
+    @property
+    def outcome(self) -> str:
+        """Its ``sync.outcome``; empty if it has none."""
+        return str(self.attributes.get(SYNC_OUTCOME, ""))
+
+    @property
+    def service(self) -> str:
+        """The service that recorded it."""
+        return str(self.resource.get(SERVICE_NAME, ""))
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log record as it was recorded."""
+
+    level: str
+    """Such as ``INFO``."""
+    logger: str
+    event: str
+    trace_id: str
+    """Empty outside any span, as is `span_id`."""
+    span_id: str
+    time: int
+    """Unix nanoseconds."""
+    attributes: Mapping[str, Any]
+    resource: Mapping[str, Any]
 
 
 def spans_in(home: Path) -> list[Span]:
