@@ -8,15 +8,12 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import click
 
-from otelsync.configuration.destinations import DESTINATIONS
+from otelsync.configuration.destinations import DESTINATIONS, make_shipper, wants_store
 from otelsync.errors import OtelsyncError
-
-if TYPE_CHECKING:
-    from otelsync.settings import Settings
+from otelsync.settings import Settings
 
 PATIENCE = 20.0
 """Seconds for one journal directory."""
@@ -25,12 +22,8 @@ PATIENCE = 20.0
 def catch_up(settings: Settings) -> None:
     """Store what is pending, if runs are stored at all. What goes wrong is said, and ends nothing."""
     waiting = [directory for directory in settings.journal_directories() if any(directory.glob("*.journal"))]
-    if not waiting:
+    if not waiting or not wants_store(settings):
         return  # the usual case; what follows takes time to import
-    from otelsync.configuration.destinations import wants_store
-
-    if not wants_store(settings):
-        return
     for directory in waiting:
         try:
             _catch_up(replace(settings, journal_dir=directory))
@@ -39,7 +32,6 @@ def catch_up(settings: Settings) -> None:
 
 
 def _catch_up(settings: Settings) -> None:
-    from otelsync.configuration.destinations import make_shipper
     from otelsync.shipping.checkpoint import CheckpointError, load
 
     try:

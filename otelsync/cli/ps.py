@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from otelsync.cli import options
-from otelsync.settings import Settings
 from otelsync.views.in_flight import STUCK_AFTER, InFlight
 from otelsync.views.in_flight_text import NOTHING, document, lines_of
 
@@ -25,11 +24,6 @@ stuck_option = click.option(
 )
 
 
-def in_flight(settings: Settings, stuck_minutes: float) -> InFlight:
-    """Return what is in flight below the home directory, or in the journal directory that was named."""
-    return InFlight(settings.journal_directories, settings.store_file, stuck_after=stuck_minutes * 60)
-
-
 @click.command(name="ps")
 @stuck_option
 @options.json_option("A JSON object.")
@@ -37,7 +31,9 @@ def in_flight(settings: Settings, stuck_minutes: float) -> InFlight:
 def command(stuck_minutes: float, as_json: bool, home: Path | None) -> None:
     """The runs in flight: where each is, how far, and how long it still takes. Stuck ones are marked."""
     settings = options.settings_of(home)
-    with closing(in_flight(settings, stuck_minutes)) as watched:
+    with closing(
+        InFlight(settings.journal_directories, settings.store_file, stuck_after=stuck_minutes * 60)
+    ) as watched:
         now_ns = time.time_ns()
         runs = watched.look(now_ns)
     if as_json:

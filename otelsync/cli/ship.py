@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from otelsync.cli import options
-from otelsync.configuration.destinations import make_reports
+from otelsync.configuration.destinations import make_metrics, make_reports, make_shipper, wants_metrics
 from otelsync.errors import ConfigurationError, OtelsyncError
 from otelsync.journal.process_identity import Writer, boot_id, start_ticks
 from otelsync.run.survivors import anyone_writing
@@ -81,8 +81,6 @@ def command(
 
 def _metrics(settings: Settings, *, is_successor: bool) -> MetricsService | None:
     """Count the records of all services, if anybody reads metrics. A successor waits for the port."""
-    from otelsync.configuration.destinations import make_metrics, wants_metrics
-
     if not wants_metrics(settings):
         return None
     metrics = make_metrics(settings)
@@ -102,8 +100,6 @@ class _Station:
     """The shipper of one directory, in a thread of its own, which ends with the process whatever it is waiting for."""
 
     def __init__(self, settings: Settings, metrics: MetricsService | None, reports: RunReports | None) -> None:
-        from otelsync.configuration.destinations import make_shipper
-
         self.directory = settings.journal
         self.drained = False
         self._make = make_shipper(settings, metrics=metrics, reports=reports)

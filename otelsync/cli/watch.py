@@ -12,7 +12,7 @@ from typing import NamedTuple
 import click
 
 from otelsync.cli import options
-from otelsync.cli.ps import in_flight, stuck_option
+from otelsync.cli.ps import stuck_option
 from otelsync.errors import RunNotFoundError
 from otelsync.text.paint import Line, Piece
 from otelsync.text.printable import printable
@@ -35,7 +35,8 @@ def command(sync_id: str | None, stuck_minutes: float, home: Path | None) -> Non
     What is not a terminal gets a line for each change.
     """
     settings = options.settings_of(home)
-    with closing(in_flight(settings, stuck_minutes)) as watched, suppress(KeyboardInterrupt):
+    watched = InFlight(settings.journal_directories, settings.store_file, stuck_after=stuck_minutes * 60)
+    with closing(watched), suppress(KeyboardInterrupt):
         (_on_screen if options.on_terminal() else _line_by_line)(_looks(watched, sync_id))
 
 

@@ -20,6 +20,7 @@ _NAME_SECONDS: Final = 2.0
 _CONNECT_SECONDS: Final = 2.0
 _LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 _CERTIFICATE: Final = "set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file with the authority that has signed it"
+_OF_CONTAINERS: Final = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
 _PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 
 # OpenSSL's X509_V_ERR_*; source: openssl/x509_vfy.h
@@ -81,7 +82,8 @@ def _addresses(host: str, port: int, seconds: float) -> list[tuple[str, int]]:
 def _not_connected(error: OSError, host: str, port: int) -> EndpointError:
     where = f"{host} port {port}"
     hint = ""
-    if host in _LOOPBACK and in_container():
+    in_container = "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(mark).exists() for mark in _OF_CONTAINERS)
+    if host in _LOOPBACK and in_container:
         hint = "; this is a container, where localhost is the container itself: use the name of the Collector's service"
     elif any(os.environ.get(name) for name in _PROXIES):
         hint = "; the proxy in the environment is not used for telemetry"
@@ -93,12 +95,6 @@ def _not_connected(error: OSError, host: str, port: int) -> EndpointError:
         return EndpointError("connect_timeout", message, f"look at firewalls and network policies on the way{hint}")
     fix = f"look at the network between this machine and {host}{hint}"
     return EndpointError("no_route", f"no connection to {where}: {error.strerror or error}", fix)
-
-
-def in_container() -> bool:
-    """Return whether this process seems to run in a container."""
-    marks = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
-    return "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(mark).exists() for mark in marks)
 
 
 def secure(connection: socket.socket, endpoint: OtlpEndpoint, deadline: float) -> socket.socket:

@@ -11,7 +11,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar, Unpack
@@ -129,18 +129,14 @@ def record(home: Path, *, log_stream: IO[Any] | None = None, **options: Any) -> 
     Raises:
         ConfigurationError: An option has a value that cannot work; nothing has changed.
     """
-    put_back = set_aside()
-    try:
-        with _environment(home), _numbered_ids():
-            begin_for_test(log_stream or io.BytesIO(), **{"service_name": "test", **options, "home": home})
-            outside = context_api.attach(Context())  # what is current around the test is no part of its trace
-            try:
-                yield Recorded(home)
-            finally:
-                leave(outside)
-                shutdown(0)
-    finally:
-        put_back()
+    with ExitStack() as undo:
+        undo.callback(set_aside())
+        undo.enter_context(_environment(home))
+        undo.callback(draw_ids_from, draw_ids_from(NumberedIds()))
+        begin_for_test(log_stream or io.BytesIO(), **{"service_name": "test", **options, "home": home})
+        undo.callback(shutdown, 0)
+        undo.callback(leave, context_api.attach(Context()))  # what is current around the test is no part of its trace
+        yield Recorded(home)
 
 
 class NumberedIds(random.Random):
@@ -154,15 +150,6 @@ class NumberedIds(random.Random):
         """The next number for ids of so many bits."""
         number = next(self._drawn[bits])
         return number << 96 | number if bits == 128 else number
-
-
-@contextmanager
-def _numbered_ids() -> Iterator[None]:
-    before = draw_ids_from(NumberedIds())
-    try:
-        yield
-    finally:
-        draw_ids_from(before)
 
 
 @contextmanager
