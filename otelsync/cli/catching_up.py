@@ -5,7 +5,7 @@ So a run can be looked at whose process was killed, or which had no shipper. A l
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import chain
 
@@ -32,13 +32,12 @@ def catch_up(settings: Settings) -> None:
 
 
 def _catch_up(settings: Settings) -> None:
-    from otelsync.shipping.checkpoint import CheckpointError, load
+    from otelsync.shipping.checkpoint import Checkpoint, CheckpointError, load
 
-    try:
-        checkpoint = load(settings.journal)
-    except CheckpointError:
-        checkpoint = None
-    if (settings.journal / DESTINATIONS).exists() or (checkpoint is not None and set(checkpoint.sinks) - {"store"}):
+    checkpoint = Checkpoint()
+    with suppress(CheckpointError):
+        checkpoint = load(settings.journal) or checkpoint
+    if (settings.journal / DESTINATIONS).exists() or set(checkpoint.sinks) - {"store"}:
         _store_alone(settings)
         return
     with closing(make_shipper(settings, store=True)()) as shipper:

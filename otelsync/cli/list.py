@@ -10,7 +10,7 @@ import click
 from otelsync.cli import options
 from otelsync.cli.catching_up import catch_up
 from otelsync.errors import RunNotFoundError
-from otelsync.store.runs import Run, open_store, recent_runs, recent_tasks
+from otelsync.store.runs import open_store, recent_runs, recent_tasks
 from otelsync.text.paint import Line, Piece
 from otelsync.text.printable import cells, cut, pad, printable
 from otelsync.text.quantities import day_and_time, duration
@@ -46,25 +46,24 @@ def command(every_trace: bool, most: int, home: Path | None) -> None:
     if not runs:
         click.echo("no sync run has been recorded yet; --all shows other traces")
         return
-    rows = [_row(run) for run in runs[:most]]
+    rows = [
+        (
+            run.name,
+            cut(run.title, 32),
+            printable(run.service or "", 20),
+            day_and_time(run.start_ns),
+            duration(run.duration_ns),
+            run.state,
+            f"{run.spans:,}",
+            f"{run.errors:,}",
+        )
+        for run in runs[:most]
+    ]
     widths = [max(map(cells, column)) for column in zip(_HEAD, *rows, strict=True)]
     # The columns are what they are: a narrow terminal wraps them sooner than that a name is cut.
     options.draw(_lines(rows, widths), least_width=sum(widths) + 2 * len(widths))
     if len(runs) > most:
         click.echo(f"and older ones: --limit {most * 10}")
-
-
-def _row(run: Run) -> tuple[str, ...]:
-    return (
-        run.name,
-        cut(run.title, 32),
-        printable(run.service or "", 20),
-        day_and_time(run.start_ns),
-        duration(run.duration_ns),
-        run.state,
-        f"{run.spans:,}",
-        f"{run.errors:,}",
-    )
 
 
 def _lines(rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[Line]:

@@ -29,7 +29,6 @@ def command(sync_id: str | None, span: str | None, level: str | None, as_json: b
     with open_store(settings.store_file) as store:
         found = records(store, find_run(store, sync_id), span=span, level=level.lower() if level else None)
         if as_json:
-            for record in found:
-                sys.stdout.write(json_of(record) + "\n")
-            return
-        options.draw(map(line_of, found), least_width=_UNBOUNDED)
+            sys.stdout.writelines(f"{json_of(record)}\n" for record in found)
+        else:
+            options.draw(map(line_of, found), least_width=_UNBOUNDED)

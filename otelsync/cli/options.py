@@ -19,14 +19,11 @@ PLAIN_WIDTH = 120
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-
-def home_option(command: Command) -> Command:
-    """``--home``."""
-    return click.option(
-        "--home",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Where the journals and the store are. [OTELSYNC_HOME]",
-    )(command)
+home_option = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the journals and the store are. [OTELSYNC_HOME]",
+)
 
 
 def metrics_options(command: Command) -> Command:

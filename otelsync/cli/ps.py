@@ -31,10 +31,9 @@ stuck_option = click.option(
 def command(stuck_minutes: float, as_json: bool, home: Path | None) -> None:
     """The runs in flight: where each is, how far, and how long it still takes. Stuck ones are marked."""
     settings = options.settings_of(home)
-    with closing(
-        InFlight(settings.journal_directories, settings.store_file, stuck_after=stuck_minutes * 60)
-    ) as watched:
-        now_ns = time.time_ns()
+    watched = InFlight(settings.journal_directories, settings.store_file, stuck_after=stuck_minutes * 60)
+    now_ns = time.time_ns()
+    with closing(watched):
         runs = watched.look(now_ns)
     if as_json:
         click.echo(json.dumps(document(runs, now_ns), indent=2))

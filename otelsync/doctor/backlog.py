@@ -56,11 +56,9 @@ def examine(settings: Settings) -> list[Finding]:
 
 def _look(directory: Path) -> _Waiting:
     """Read the headers and the checkpoint of a journal directory, and no records."""
-    waiting = _Waiting()
-    try:
-        checkpoint = load(directory) or Checkpoint()
-    except CheckpointError:
-        checkpoint = Checkpoint()
+    waiting, checkpoint = _Waiting(), Checkpoint()
+    with suppress(CheckpointError):
+        checkpoint = load(directory) or checkpoint
     for signal in SIGNALS:
         waiting.dropped.update(checkpoint.dropped.get(signal, {}))
         for sink, what in product(checkpoint.sinks, ("rejected", "partial_success")):

@@ -1,4 +1,4 @@
-"""Others in the same process: tracers in OpenTelemetry's place, log bridges that double records, grpc in workers.
+"""Others in the same process: tracers in OpenTelemetry's place, log bridges that double records, Celery untraced.
 
 The doctor is a program like those it looks after: what the environment loads into it (``sitecustomize`` on
 ``PYTHONPATH``, `opentelemetry-instrument`) it loads into them.
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import PurePath
 from typing import Final
+
+from opentelemetry import trace
 
 from otelsync.doctor.findings import Finding, ok, problem, warning
 
@@ -42,8 +44,6 @@ class Company:
 
 def observe(variables: Mapping[str, str]) -> Company:
     """Look at what is loaded into this process."""
-    from opentelemetry import trace
-
     handlers = [_class_of(handler) for handler in logging.getLogger().handlers]
     return Company(
         variables,
@@ -66,11 +66,10 @@ def _class_of(thing: object) -> str:
 
 def _providers(company: Company) -> Iterator[Finding]:
     if company.provider and not company.provider.startswith("otelsync."):
+        message = f"{company.provider} is the tracer provider before the program begins: its spans are not journalled"
+        fix = "start the program with `otelsync run` instead of opentelemetry-instrument, or set "
         yield problem(
-            "other_provider",
-            f"{company.provider} is the tracer provider before the program begins: its spans are not journalled",
-            "start the program with `otelsync run` instead of opentelemetry-instrument, or set "
-            "OTEL_PYTHON_DISTRO=otelsync and OTEL_PYTHON_CONFIGURATOR=otelsync",
+            "other_provider", message, f"{fix}OTEL_PYTHON_DISTRO=otelsync and OTEL_PYTHON_CONFIGURATOR=otelsync"
         )
     for variable in ("OTEL_PYTHON_DISTRO", "OTEL_PYTHON_CONFIGURATOR"):
         value = company.variables.get(variable, "")

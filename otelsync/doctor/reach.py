@@ -19,7 +19,6 @@ from otelsync.otlp.options import OtlpEndpoint
 _NAME_SECONDS: Final = 2.0
 _CONNECT_SECONDS: Final = 2.0
 _LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
-_CERTIFICATE: Final = "set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file with the authority that has signed it"
 _OF_CONTAINERS: Final = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
 _PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 
@@ -126,7 +125,8 @@ def _not_trusted(error: ssl.SSLCertVerificationError, host: str) -> EndpointErro
     if number in _OTHER_NAME:
         fix = "use the host name that is in the certificate, or renew it for this one"
         return EndpointError("certificate_name", f"the endpoint's certificate is not for {host!r}", fix)
-    return EndpointError("certificate_unknown", f"the endpoint's certificate is not accepted: {why}", _CERTIFICATE)
+    fix = "set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file with the authority that has signed it"
+    return EndpointError("certificate_unknown", f"the endpoint's certificate is not accepted: {why}", fix)
 
 
 def _no_tls(error: OSError, endpoint: OtlpEndpoint) -> EndpointError:

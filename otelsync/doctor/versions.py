@@ -69,10 +69,7 @@ def _misfits(package: Installed, versions: Mapping[str, Installed]) -> Iterator[
 
 
 def _extension() -> Iterator[Finding]:
-    if native is not None:
-        return
-    if os.environ.get("OTELSYNC_PURE_PYTHON", "") not in ("", "0"):
-        fix = "unset OTELSYNC_PURE_PYTHON"
-    else:
-        fix = "install a C compiler, then install otelsync again"
-    yield ok("no_extension", "the C extension is not used: recording works, at about twice the price", fix)
+    if native is None:
+        is_refused = os.environ.get("OTELSYNC_PURE_PYTHON", "") not in ("", "0")
+        fix = "unset OTELSYNC_PURE_PYTHON" if is_refused else "install a C compiler, then install otelsync again"
+        yield ok("no_extension", "the C extension is not used: recording works, at about twice the price", fix)

@@ -128,7 +128,8 @@ def spans_in(home: Path) -> list[Span]:
     """
     # The journals first: what a shipper takes away from them meanwhile is in the store by then.
     found: dict[tuple[str, str], Span] = {}
-    for span in (*_in_journals(home, spans_in_journal), *spans_in_store(home / "store.db")):
+    spans = [span for directory in _journals(home) for span in spans_in_journal(directory)]
+    for span in spans + spans_in_store(home / "store.db"):
         known = found.get((span.trace_id, span.span_id))
         if known is None or not known.ended:
             found[span.trace_id, span.span_id] = span
@@ -137,11 +138,9 @@ def spans_in(home: Path) -> list[Span]:
 
 def logs_in(home: Path) -> list[Log]:
     """All log records of a home, by time. Raises as :func:`spans_in` does."""
-    stored = [Log(**row) for row in _rows(home / "store.db", _LOGS)]
-    found = {
-        (log.time, log.trace_id, log.span_id, log.logger, log.event): log
-        for log in (*_in_journals(home, _logs_in_journal), *stored)
-    }
+    logs = [log for directory in _journals(home) for log in _logs_in_journal(directory)]
+    logs += [Log(**row) for row in _rows(home / "store.db", _LOGS)]
+    found = {(log.time, log.trace_id, log.span_id, log.logger, log.event): log for log in logs}
     return sorted(found.values(), key=lambda log: log.time)
 
 
@@ -278,9 +277,8 @@ def scope_of(body: bytes) -> str:
     return wire.ScopeSpans.FromString(body).scope.name
 
 
-def _in_journals(home: Path, read: Any) -> Iterator[Any]:
-    for directory in sorted((home / "journals").glob("*/")):
-        yield from read(directory)
+def _journals(home: Path) -> list[Path]:
+    return sorted((home / "journals").glob("*/"))
 
 
 def _span(span: wire.Span, scope: str, resource: Mapping[str, Any]) -> Span:

@@ -155,25 +155,23 @@ class NumberedIds(random.Random):
 @contextmanager
 def _environment(home: Path) -> Iterator[None]:
     """The variables that lead this process and those that it starts to `home`, and to nowhere else."""
-    before = dict(os.environ)
     ours = {
         "OTELSYNC_HOME": str(home.absolute()),
         "OTELSYNC_SHIP": "off",
         # What ends without a word is closed by `otelsync run`, in the store.
         "OTELSYNC_STORE": "on",
     }
-    changed = [*ours, *(name for name in before if name.startswith(_LEFT_OUT) or name in _PLACES)]
+    replaced = (*ours, *_PLACES)
+    before = {name: value for name, value in os.environ.items() if name in replaced or name.startswith(_LEFT_OUT)}
+    for name in before:
+        del os.environ[name]
+    os.environ.update(ours)
     try:
-        for name in changed:
-            os.environ.pop(name, None)
-        os.environ.update(ours)
         yield
     finally:
-        for name in changed:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                os.environ.pop(name, None)
+        for name in {*ours, *before}:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def undeclared_events(logs: Iterable[Log]) -> list[str]:
