@@ -156,7 +156,6 @@ def test_the_text_names_cause_and_fix(tmp_path: Path) -> None:
         ({"OTELSYNC_STORE": "off"}, "nowhere", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         ({"OTEL_TRACES_SAMPLER": "always_off"}, "sampler_drops_all", "OTEL_TRACES_SAMPLER"),
         ({"OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED": "true"}, "two_log_bridges", "unset"),
-        ({"OTEL_PYTHON_TRACER_PROVIDER": "sdk_tracer_provider"}, "provider_variable", "unset"),
         ({"OTEL_ATTRIBUTE_COUNT_LIMIT": "many"}, "sdk_refuses", "OTEL_"),
     ],
 )

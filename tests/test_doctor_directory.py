@@ -13,7 +13,7 @@ from journal_files import JournalFile, span
 from stored import batch, store
 from stored import span as stored_span
 
-from otelsync.doctor import backlog, directory, local_store, places
+from otelsync.doctor import backlog, home
 from otelsync.doctor.findings import Finding, worst
 from otelsync.doctor.variables import read
 from otelsync.journal.format import SPAN
@@ -66,7 +66,7 @@ def of(findings: list[Finding]) -> dict[str, Finding]:
 
 def test_a_directory_that_can_be_written(settings: Settings) -> None:
     """Files are made, mapped and locked, and nothing is left."""
-    found = of(directory.examine(settings))
+    found = of(home.examine_journal(settings))
     assert worst(found.values()) == "ok" or set(found) & {"nearly_full"}
     assert found["writable"].status == "ok"
     assert list(settings.journal.iterdir()) == []
@@ -75,10 +75,10 @@ def test_a_directory_that_can_be_written(settings: Settings) -> None:
 def test_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
     """Nothing is made of the home that was not there, and shippers see nothing among the journals."""
     missing = Settings.from_environment({}, home=tmp_path / "home", service_name="sync")
-    assert of(directory.examine(missing))["writable"].status == "ok"
+    assert of(home.examine_journal(missing))["writable"].status == "ok"
     assert list(tmp_path.iterdir()) == []
     missing.journals.mkdir(parents=True)
-    with places.temporary(missing.journal, but_not=missing.journals) as place:
+    with home.temporary(missing.journal, but_not=missing.journals) as place:
         assert place.parent == missing.home
 
 
@@ -86,10 +86,10 @@ def test_a_read_only_directory(settings: Settings) -> None:
     """What cannot be written is a problem, with the reason and a fix for it."""
     if IS_ROOT:
         with mounted(settings.journal, "ro,size=64k"):
-            found = of(directory.examine(settings))
+            found = of(home.examine_journal(settings))
     else:
         settings.journal.chmod(0o500)
-        found = of(directory.examine(settings))
+        found = of(home.examine_journal(settings))
     assert found["unwritable"].status == "problem"
     assert "Read-only file system" in found["unwritable"].message or not IS_ROOT
     assert "OTELSYNC_HOME" in found["unwritable"].fix
@@ -99,7 +99,7 @@ def test_a_read_only_directory(settings: Settings) -> None:
 def test_a_full_directory(settings: Settings) -> None:
     """Where not even one journal fits, that is said, and how to get room."""
     with mounted(settings.journal, "size=64k,mode=700"):
-        found = of(directory.examine(settings))
+        found = of(home.examine_journal(settings))
     assert found["full"].status == "problem"
     assert "free some space" in found["full"].fix
 
@@ -108,7 +108,7 @@ def test_a_full_directory(settings: Settings) -> None:
 def test_a_nearly_full_directory(settings: Settings) -> None:
     """Less room than a journal may take is a warning."""
     with mounted(settings.journal, "size=100m,mode=700"):
-        found = of(directory.examine(settings))
+        found = of(home.examine_journal(settings))
     assert found["nearly_full"].status == "warning"
     assert "OTELSYNC_JOURNAL_MAX_BYTES" in found["nearly_full"].fix
 
@@ -116,7 +116,7 @@ def test_a_nearly_full_directory(settings: Settings) -> None:
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     """A home that is a file is named."""
     (tmp_path / "home").write_text("")
-    found = directory.examine(Settings.from_environment({}, home=tmp_path / "home", service_name="sync"))
+    found = home.examine_journal(Settings.from_environment({}, home=tmp_path / "home", service_name="sync"))
     assert [finding.code for finding in found] == ["unwritable"]
     assert str(tmp_path / "home") in found[0].message
 
@@ -124,7 +124,7 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 def test_a_directory_that_others_may_read(settings: Settings) -> None:
     """What is recorded is nobody else's business."""
     settings.journal.chmod(0o755)
-    found = of(directory.examine(settings))["not_private"]
+    found = of(home.examine_journal(settings))["not_private"]
     assert (found.status, found.fix) == ("warning", f"chmod 700 {settings.journal}")
 
 
@@ -132,7 +132,7 @@ def test_a_directory_that_others_may_read(settings: Settings) -> None:
 def test_a_directory_of_another_user(settings: Settings) -> None:
     """Another owner is a warning."""
     os.chown(settings.journal, 12345, -1)
-    assert "12345" in of(directory.examine(settings))["other_owner"].message
+    assert "12345" in of(home.examine_journal(settings))["other_owner"].message
 
 
 def waiting(settings: Settings, *, alive: bool = False, version: int = 1) -> JournalFile:
@@ -231,9 +231,9 @@ def test_nobody_ships_at_all(settings: Settings) -> None:
 
 def test_the_store(settings: Settings) -> None:
     """A store is read and not written; none is no fault."""
-    assert of(local_store.examine(settings))["none_yet"].status == "ok"
+    assert of([home.examine_store(settings)])["none_yet"].status == "ok"
     store(settings.store_file, batch(stored_span("sync.pipeline nightly", 1)))
-    assert "1 traces" in of(local_store.examine(settings))["readable"].message
+    assert "1 traces" in of([home.examine_store(settings)])["readable"].message
 
 
 def test_a_store_that_is_none(settings: Settings) -> None:
@@ -241,9 +241,9 @@ def test_a_store_that_is_none(settings: Settings) -> None:
     with closing(sqlite3.connect(settings.store_file)) as other:
         other.execute("CREATE TABLE things (x)")
         other.commit()
-    assert "another program" in of(local_store.examine(settings))["unusable"].message
+    assert "another program" in of([home.examine_store(settings)])["unusable"].message
     settings.store_file.write_bytes(b"rubbish" * 1000)
-    assert of(local_store.examine(settings))["unusable"].status == "problem"
+    assert of([home.examine_store(settings)])["unusable"].status == "problem"
 
 
 def test_a_store_that_cannot_be_written(settings: Settings) -> None:
@@ -253,10 +253,10 @@ def test_a_store_that_cannot_be_written(settings: Settings) -> None:
     moved = Settings.from_environment({}, home=settings.home, store_path=elsewhere / "store.db")
     if IS_ROOT:
         with mounted(elsewhere, "ro,size=64k"):
-            found = of(local_store.examine(moved))
+            found = of([home.examine_store(moved)])
     else:
         elsewhere.chmod(0o500)
-        found = of(local_store.examine(moved))
+        found = of([home.examine_store(moved)])
     assert found["unwritable"].status == "problem"
     assert "OTELSYNC_STORE_PATH" in found["unwritable"].fix
 

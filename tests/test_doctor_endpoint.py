@@ -276,7 +276,7 @@ def test_any_answer_is_diagnosed(raw: bytes) -> None:
     (endpoint, _) = endpoints_from_environment({}, endpoint="http://localhost:1")
     answer = answers.parse(raw)
     if answer is None:
-        diagnosis = answers.other_language(answers.language(raw), endpoint, tls_works=False)
+        diagnosis = answers.other_language(answers.language(raw), tls_works=False)
         assert diagnosis.message.isprintable()
     else:
         found_wrong = answers.diagnose(answer, endpoint)

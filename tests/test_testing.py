@@ -566,7 +566,7 @@ def test_a_test_that_fails_shows_its_trace(pytester: pytest.Pytester) -> None:
     )
     assert "E       - sync.pipeline github.offboarding  [success]" in written
     assert "\nsync.pipeline github.onboarding  [success]\n" in written.partition("Recorded in ")[2]
-    assert "comparing.py" not in written
+    assert "drawing.py" not in written
 
 
 def test_the_fixture_for_events_fails_on_one_that_is_not_declared(pytester: pytest.Pytester) -> None:

@@ -5,16 +5,15 @@ So a run can be looked at whose process was killed, or which had no shipper. A l
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import chain
 
 import click
 
-from otelsync.configuration.destinations import DESTINATIONS
+from otelsync.configuration.destinations import DESTINATIONS, make_shipper, wants_store
 from otelsync.errors import OtelsyncError
-
-if TYPE_CHECKING:
-    from otelsync.settings import Settings
+from otelsync.settings import Settings
 
 PATIENCE = 20.0
 """Seconds for one journal directory."""
@@ -23,12 +22,8 @@ PATIENCE = 20.0
 def catch_up(settings: Settings) -> None:
     """Store what is pending, if runs are stored at all. What goes wrong is said, and ends nothing."""
     waiting = [directory for directory in settings.journal_directories() if any(directory.glob("*.journal"))]
-    if not waiting:
+    if not waiting or not wants_store(settings):
         return  # the usual case; what follows takes time to import
-    from otelsync.configuration.destinations import wants_store
-
-    if not wants_store(settings):
-        return
     for directory in waiting:
         try:
             _catch_up(replace(settings, journal_dir=directory))
@@ -37,22 +32,17 @@ def catch_up(settings: Settings) -> None:
 
 
 def _catch_up(settings: Settings) -> None:
-    from otelsync.configuration.destinations import make_shipper
-    from otelsync.shipping.checkpoint import CheckpointError, load
+    from otelsync.shipping.checkpoint import Checkpoint, CheckpointError, load
 
-    try:
-        checkpoint = load(settings.journal)
-    except CheckpointError:
-        checkpoint = None
-    if (settings.journal / DESTINATIONS).exists() or (checkpoint is not None and set(checkpoint.sinks) - {"store"}):
+    checkpoint = Checkpoint()
+    with suppress(CheckpointError):
+        checkpoint = load(settings.journal) or checkpoint
+    if (settings.journal / DESTINATIONS).exists() or set(checkpoint.sinks) - {"store"}:
         _store_alone(settings)
         return
-    shipper = make_shipper(settings, store=True)()
-    try:
+    with closing(make_shipper(settings, store=True)()) as shipper:
         if shipper.own() and not shipper.drain(PATIENCE):
             click.echo(f"otelsync: {settings.journal.name} is not up to date yet: run otelsync ship --once", err=True)
-    finally:
-        shipper.close()
 
 
 def _store_alone(settings: Settings) -> None:
@@ -62,18 +52,12 @@ def _store_alone(settings: Settings) -> None:
     from otelsync.journal.reader import JournalReader
     from otelsync.store.writing import StoreSink
 
-    sink = StoreSink(settings.store_file)
-    try:
-        for segments in list_segments(settings.journal).values():
-            for segment in segments:
-                try:
-                    reader = JournalReader(settings.journal / segment.name, patience=0)
-                except (OSError, JournalError):
-                    continue  # gone, or not a journal: for its shipper to say
-                try:
-                    while (batch := reader.read(sink.position(segment.name))) is not None:
-                        sink.deliver(batch)
-                finally:
-                    reader.close()
-    finally:
-        sink.close()
+    with closing(StoreSink(settings.store_file)) as sink:
+        for segment in chain.from_iterable(list_segments(settings.journal).values()):
+            try:
+                reader = JournalReader(settings.journal / segment.name, patience=0)
+            except (OSError, JournalError):
+                continue  # gone, or not a journal: for its shipper to say
+            with closing(reader):
+                while (batch := reader.read(sink.position(segment.name))) is not None:
+                    sink.deliver(batch)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from otelsync.cli import options
-from otelsync.text.paint import Line, Piece, painter
+from otelsync.text.paint import Line, Piece
 from otelsync.text.quantities import counted
 
 if TYPE_CHECKING:
@@ -42,16 +41,14 @@ def command(
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=2))
     else:
-        draw = painter(width=options.width(), color=options.on_terminal())
-        for line in _lines(report, options.width()):
-            draw(line)
+        options.draw(_lines(report, options.width() - len(_INDENT)))
     context.exit(1 if report.status == "problem" else 0)
 
 
 def _lines(report: Report, width: int) -> Iterator[Line]:
     from otelsync.doctor.findings import STEPS
 
-    for step, findings in groupby(report.findings, key=lambda finding: finding.step):
+    for step, findings in report.findings.items():
         yield [Piece(STEPS[step], "bold")]
         for finding in findings:
             yield from _finding(finding, width)
@@ -60,15 +57,15 @@ def _lines(report: Report, width: int) -> Iterator[Line]:
 
 
 def _finding(finding: Finding, width: int) -> Iterator[Line]:
-    first, *rest = textwrap.wrap(finding.message, width - len(_INDENT)) or [""]
+    first, *rest = textwrap.wrap(finding.message, width) or [""]
     yield [Piece(f"  {finding.status:<9}", _STYLES[finding.status]), Piece(first)]
     yield from ([Piece(_INDENT + line)] for line in rest)
-    fix = textwrap.wrap(f"-> {finding.fix}", width - len(_INDENT), subsequent_indent="   ") if finding.fix else []
+    fix = textwrap.wrap(f"-> {finding.fix}", width, subsequent_indent="   ") if finding.fix else []
     yield from ([Piece(_INDENT + line, "cyan")] for line in fix)
 
 
 def _summary(report: Report) -> str:
-    found = [finding.status for finding in report.findings]
+    found = [finding.status for findings in report.findings.values() for finding in findings]
     problems, warnings = found.count("problem"), found.count("warning")
     if not problems and not warnings:
         return "all is well"

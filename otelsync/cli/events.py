@@ -12,7 +12,6 @@ from otelsync.cli import options
 from otelsync.errors import CatalogueError
 from otelsync.logs.events import Catalogue, catalogues, known
 from otelsync.logs.logged_events import check
-from otelsync.text.paint import painter
 from otelsync.text.printable import printable
 from otelsync.text.quantities import counted
 from otelsync.views import catalogue as views
@@ -55,9 +54,7 @@ def command(
     elif as_markdown:
         click.echo(views.markdown(shown if modules else None))
     else:
-        draw = painter(width=options.width(), color=options.on_terminal())
-        for line in views.lines(shown):
-            draw(line)
+        options.draw(views.lines(shown))
 
 
 def _declared_by(modules: tuple[str, ...]) -> list[Catalogue]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -10,12 +10,13 @@ import click
 from otelsync.cli import options
 from otelsync.cli.catching_up import catch_up
 from otelsync.errors import RunNotFoundError
-from otelsync.store.runs import Run, open_store, recent_runs, recent_tasks
-from otelsync.text.paint import Piece, painter
+from otelsync.store.runs import open_store, recent_runs, recent_tasks
+from otelsync.text.paint import Line, Piece
 from otelsync.text.printable import cells, cut, pad, printable
 from otelsync.text.quantities import day_and_time, duration
 
 _HEAD = ("sync id", "pipeline", "service", "started (UTC)", "took", "outcome", "spans", "failed")
+_STATE = _HEAD.index("outcome")
 _RIGHT = frozenset(("took", "spans", "failed"))
 _STYLES = {
     "success": "green",
@@ -45,42 +46,33 @@ def command(every_trace: bool, most: int, home: Path | None) -> None:
     if not runs:
         click.echo("no sync run has been recorded yet; --all shows other traces")
         return
-    _draw([_row(run) for run in runs[:most]])
+    rows = [
+        (
+            run.name,
+            cut(run.title, 32),
+            printable(run.service or "", 20),
+            day_and_time(run.start_ns),
+            duration(run.duration_ns),
+            run.state,
+            f"{run.spans:,}",
+            f"{run.errors:,}",
+        )
+        for run in runs[:most]
+    ]
+    widths = [max(map(cells, column)) for column in zip(_HEAD, *rows, strict=True)]
+    # The columns are what they are: a narrow terminal wraps them sooner than that a name is cut.
+    options.draw(_lines(rows, widths), least_width=sum(widths) + 2 * len(widths))
     if len(runs) > most:
         click.echo(f"and older ones: --limit {most * 10}")
 
 
-def _row(run: Run) -> tuple[str, ...]:
-    return (
-        run.name,
-        cut(run.title, 32),
-        printable(run.service or "", 20),
-        day_and_time(run.start_ns),
-        duration(run.duration_ns),
-        run.state,
-        f"{run.spans:,}",
-        f"{run.errors:,}",
-    )
-
-
-def _draw(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(cells(row[column]) for row in (_HEAD, *rows)) for column in range(len(_HEAD))]
-    # The columns are what they are: a narrow terminal wraps them sooner than that a name is cut.
-    draw = painter(width=max(options.width(), sum(widths) + 2 * len(widths)), color=options.on_terminal())
-    draw([Piece(_columns(_HEAD, widths), "bold")])
-    for row in rows:
-        before, state, after = row[:5], row[5], row[6:]
-        draw(
-            [
-                Piece(_columns(before, widths) + "  "),
-                Piece(pad(state, widths[5]) + "  ", _STYLES.get(state, "")),
-                Piece(_columns(after, widths[6:], _HEAD[6:])),
-            ]
-        )
-
-
-def _columns(texts: Sequence[str], widths: Sequence[int], head: Sequence[str] = _HEAD) -> str:
-    return "  ".join(
-        text.rjust(size) if name in _RIGHT else pad(text, size)
-        for text, size, name in zip(texts, widths, head, strict=False)
-    )
+def _lines(rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[Line]:
+    for row in (_HEAD, *rows):
+        columns = [
+            text.rjust(width) if name in _RIGHT else pad(text, width)
+            for text, width, name in zip(row, widths, _HEAD, strict=True)
+        ]
+        style = "bold" if row is _HEAD else ""
+        state = style or _STYLES.get(row[_STATE], "")
+        before, after = ["  ".join(columns[:_STATE]) + "  ", "  ".join(["", *columns[_STATE + 1 :]])]
+        yield [Piece(before, style), Piece(columns[_STATE], state), Piece(after, style)]

@@ -11,7 +11,6 @@ from otelsync.cli import options
 from otelsync.cli.catching_up import catch_up
 from otelsync.store.records import LEVELS, json_of, line_of, records
 from otelsync.store.runs import find_run, open_store
-from otelsync.text.paint import painter
 
 _UNBOUNDED = 1 << 20
 """Cells: the lines of a log are wrapped by the terminal, not cut."""
@@ -30,9 +29,6 @@ def command(sync_id: str | None, span: str | None, level: str | None, as_json: b
     with open_store(settings.store_file) as store:
         found = records(store, find_run(store, sync_id), span=span, level=level.lower() if level else None)
         if as_json:
-            for record in found:
-                sys.stdout.write(json_of(record) + "\n")
-            return
-        draw = painter(width=_UNBOUNDED, color=options.on_terminal())
-        for record in found:
-            draw(line_of(record))
+            sys.stdout.writelines(f"{json_of(record)}\n" for record in found)
+        else:
+            options.draw(map(line_of, found), least_width=_UNBOUNDED)

@@ -5,27 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from otelsync.settings import Settings
+from otelsync.text.paint import Line, painter
 
 PLAIN_WIDTH = 120
 """Cells of a line where no terminal says how many it has."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-
-def home_option(command: Command) -> Command:
-    """``--home``."""
-    return click.option(
-        "--home",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Where the journals and the store are. [OTELSYNC_HOME]",
-    )(command)
+home_option = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the journals and the store are. [OTELSYNC_HOME]",
+)
 
 
 def metrics_options(command: Command) -> Command:
@@ -60,3 +58,10 @@ def width() -> int:
     if on_terminal() or os.environ.get("COLUMNS", "").isdigit():
         return max(shutil.get_terminal_size(fallback).columns, 40)
     return PLAIN_WIDTH
+
+
+def draw(lines: Iterable[Line], *, least_width: int = 0) -> None:
+    """Draw lines on standard output, each cut to its width, or to `least_width` if that is more."""
+    paint = painter(width=max(width(), least_width), color=on_terminal())
+    for line in lines:
+        paint(line)

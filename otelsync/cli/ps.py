@@ -10,8 +10,6 @@ from pathlib import Path
 import click
 
 from otelsync.cli import options
-from otelsync.settings import Settings
-from otelsync.text.paint import painter
 from otelsync.views.in_flight import STUCK_AFTER, InFlight
 from otelsync.views.in_flight_text import NOTHING, document, lines_of
 
@@ -26,11 +24,6 @@ stuck_option = click.option(
 )
 
 
-def in_flight(settings: Settings, stuck_minutes: float) -> InFlight:
-    """Return what is in flight below the home directory, or in the journal directory that was named."""
-    return InFlight(settings.journal_directories, settings.store_file, stuck_after=stuck_minutes * 60)
-
-
 @click.command(name="ps")
 @stuck_option
 @options.json_option("A JSON object.")
@@ -38,17 +31,14 @@ def in_flight(settings: Settings, stuck_minutes: float) -> InFlight:
 def command(stuck_minutes: float, as_json: bool, home: Path | None) -> None:
     """The runs in flight: where each is, how far, and how long it still takes. Stuck ones are marked."""
     settings = options.settings_of(home)
-    with closing(in_flight(settings, stuck_minutes)) as watched:
-        now_ns = time.time_ns()
+    watched = InFlight(settings.journal_directories, settings.store_file, stuck_after=stuck_minutes * 60)
+    now_ns = time.time_ns()
+    with closing(watched):
         runs = watched.look(now_ns)
     if as_json:
         click.echo(json.dumps(document(runs, now_ns), indent=2))
         return
     if not runs:
         click.echo(NOTHING)
-    draw = painter(width=options.width(), color=options.on_terminal())
     for number, run in enumerate(runs):
-        if number:
-            click.echo()
-        for line in lines_of(run, now_ns):
-            draw(line)
+        options.draw([*([[]] if number else []), *lines_of(run, now_ns)])

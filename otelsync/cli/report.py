@@ -57,7 +57,7 @@ def command(
     """
     if last and sync_id is not None:
         raise click.UsageError("either SYNC_ID or --last")
-    from otelsync.reports.writing import make_report
+    from otelsync.reports.writing import make_report, summary_json
 
     settings = options.settings_of(home)
     output = output or settings.reports_dir
@@ -67,8 +67,6 @@ def command(
     catch_up(settings)
     report = make_report(settings.store_file, sync_id, output, group_by=group_by or "repo", ledgers=_ledgers(settings))
     if as_json:
-        from otelsync.reports.writing import summary_json
-
         click.echo(json.dumps(summary_json(report.summary), indent=2).replace("\x7f", "\\u007f"))
         return
     _tell(report.folder, report.summary)

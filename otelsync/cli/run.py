@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -123,7 +124,5 @@ def _leave_to_another(settings: Settings, attendance: Attendance) -> None:
 
 def _say(line: str) -> None:
     if line:
-        try:
+        with suppress(OSError):  # nobody reads it any more
             click.echo(f"otelsync: {line}", err=True)
-        except OSError:
-            return  # nobody reads it any more

@@ -9,10 +9,8 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from types import FrameType
-from typing import NoReturn
 
 from rich.console import Group
 from rich.live import Live
@@ -30,7 +28,7 @@ class Screen:
         self._live = Live(console=self._console, screen=True, auto_refresh=False, redirect_stderr=False)
 
     def __enter__(self) -> Screen:
-        before = signal.signal(signal.SIGTERM, _leave)
+        before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         self._restore.callback(signal.signal, signal.SIGTERM, before)
         if sys.stdin is not None and sys.stdin.isatty():
             self._keys = sys.stdin.fileno()
@@ -62,15 +60,3 @@ class Screen:
         if not pressed:  # the terminal has gone
             self._keys = -1
         return pressed.decode("ascii", "replace")
-
-
-def _leave(number: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
-
-
-def until(key: str, screen: Screen, seconds: float, frame: Callable[[], Sequence[Line] | None]) -> None:
-    """Draw `frame` every so often, until it is None or `key` is pressed."""
-    while (lines := frame()) is not None:
-        screen.draw(lines)
-        if key in screen.key_within(seconds):
-            return

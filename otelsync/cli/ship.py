@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from otelsync.cli import options
-from otelsync.configuration.destinations import make_reports
+from otelsync.configuration.destinations import make_metrics, make_reports, make_shipper, wants_metrics
 from otelsync.errors import ConfigurationError, OtelsyncError
 from otelsync.journal.process_identity import Writer, boot_id, start_ticks
 from otelsync.run.survivors import anyone_writing
@@ -26,12 +27,10 @@ if TYPE_CHECKING:
     from otelsync.shipping.metrics.service import MetricsService
     from otelsync.shipping.shipper import Shipper
 
-_LAST_METRICS = 1.0
+_LAST_METRICS: Final = 1.0
 """Seconds for the last metrics, at the least."""
-
-
-class NotDrainedError(OtelsyncError):
-    """Some records are still in a journal."""
+_PAUSE: Final = 0.5
+"""Seconds between two looks for directories of further services."""
 
 
 @click.command(name="ship")
@@ -62,16 +61,17 @@ def command(
     metrics = _metrics(settings, is_successor=bool(until_gone))
     reports = make_reports(settings)
     stations: dict[Path, _Station] = {}
+    take_up = partial(_take_up, settings, stations, partial(_Station, metrics=metrics, reports=reports))
     if not once:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: told.put(number))
         click.echo(f"otelsync: shipping {settings.journal_dir or settings.journals}", err=True)
         awaited = [Writer(pid, start_ticks(pid), boot_id()) for pid in until_gone]
-        _ship_until(told, settings, stations, metrics, reports, awaited)
-    _take_up(settings, stations, metrics, reports)
+        _ship_until(told, take_up, stations, awaited)
+    take_up()
     deadline = time.monotonic() + timeout
     try:
-        _drain(list(stations.values()), timeout)
+        _drain(stations.values(), deadline, timeout)
     finally:
         if reports is not None:
             reports.close(deadline)
@@ -81,8 +81,6 @@ def command(
 
 def _metrics(settings: Settings, *, is_successor: bool) -> MetricsService | None:
     """Count the records of all services, if anybody reads metrics. A successor waits for the port."""
-    from otelsync.configuration.destinations import make_metrics, wants_metrics
-
     if not wants_metrics(settings):
         return None
     metrics = make_metrics(settings)
@@ -102,17 +100,14 @@ class _Station:
     """The shipper of one directory, in a thread of its own, which ends with the process whatever it is waiting for."""
 
     def __init__(self, settings: Settings, metrics: MetricsService | None, reports: RunReports | None) -> None:
-        from otelsync.configuration.destinations import make_shipper
-
         self.directory = settings.journal
         self.drained = False
-        self._settings = settings
         self._make = make_shipper(settings, metrics=metrics, reports=reports)
         self._shipper: Shipper | None = None
         self._stopping = threading.Event()
         self._stop_by = 0.0
-        self._thread = threading.Thread(target=self._run, name=f"otelsync-ship-{self.directory.name}", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, name=f"otelsync-ship-{self.directory.name}", daemon=True)
+        self.thread.start()
 
     def stop(self, deadline: float) -> None:
         """Begin to ship the last records."""
@@ -120,10 +115,6 @@ class _Station:
         self._stopping.set()
         if self._shipper is not None:
             self._shipper.wake()
-
-    def join(self, deadline: float) -> None:
-        """Wait for the end."""
-        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         try:
@@ -138,21 +129,12 @@ class _Station:
             shipper.close()
 
 
-_PAUSE: Final = 0.5
-"""Seconds between two looks for directories of further services."""
-
-
 def _ship_until(
-    told: SimpleQueue[int],
-    settings: Settings,
-    stations: dict[Path, _Station],
-    metrics: MetricsService | None,
-    reports: RunReports | None,
-    awaited: Sequence[Writer],
+    told: SimpleQueue[int], take_up: Callable[[], None], stations: Iterable[Path], awaited: Sequence[Writer]
 ) -> None:
     """Ship until told to stop; or, if processes are awaited, until they have ended and nobody records any more."""
     while True:
-        _take_up(settings, stations, metrics, reports)
+        take_up()
         with suppress(Empty):
             told.get(timeout=_PAUSE)
             return
@@ -160,27 +142,21 @@ def _ship_until(
             return
 
 
-def _take_up(
-    settings: Settings,
-    stations: dict[Path, _Station],
-    metrics: MetricsService | None,
-    reports: RunReports | None,
-) -> None:
+def _take_up(settings: Settings, stations: dict[Path, _Station], begin: Callable[[Settings], _Station]) -> None:
     """Begin with the directories that are new."""
     for directory in settings.journal_directories():
         if directory not in stations:
-            stations[directory] = _Station(replace(settings, journal_dir=directory), metrics, reports)
+            stations[directory] = begin(replace(settings, journal_dir=directory))
 
 
-def _drain(stations: list[_Station], timeout: float) -> None:
-    deadline = time.monotonic() + timeout
+def _drain(stations: Collection[_Station], deadline: float, timeout: float) -> None:
     for station in stations:
         station.stop(deadline)
     for station in stations:
-        station.join(deadline + 1.0)
+        station.thread.join(max(0.0, deadline + 1.0 - time.monotonic()))
     left = [station.directory.name for station in stations if not station.drained]
     if left:
-        raise NotDrainedError(
+        raise OtelsyncError(
             f"not everything was shipped within {timeout:g} s: {', '.join(left)}; the rest stays in the journal,"
             " and `otelsync ledger` says how much it is"
         )

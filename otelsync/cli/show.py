@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -31,8 +32,6 @@ def command(sync_id: str | None, every_span: bool, as_json: bool, home: Path | N
 
 
 def _print_json(store_path: Path, sync_id: str | None, every_span: bool) -> None:
-    import sys
-
     from otelsync.store.runs import find_run, open_store
     from otelsync.store.spans import json_array, json_line, otlp_texts
     from otelsync.store.tree import RunTree
@@ -44,5 +43,4 @@ def _print_json(store_path: Path, sync_id: str | None, every_span: bool) -> None
             texts = otlp_texts(store, "WHERE trace_id = ? ORDER BY start_ns, span_id", (run.trace_id,))
         else:
             texts = map(json_line, outline_json(RunTree(store, run)))
-        for piece in json_array(texts):
-            sys.stdout.write(piece)
+        sys.stdout.writelines(json_array(texts))

@@ -14,7 +14,6 @@ from otelsync.errors import ConfigurationError, OtelsyncError
 from otelsync.levels import level_name, parse
 from otelsync.logs import verbosity
 from otelsync.settings import Settings
-from otelsync.settings.defaults import path_part
 from otelsync.text.printable import printable
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -32,28 +31,16 @@ def command(levels: tuple[str, ...], length: str | None, service: str | None, re
     NAME is the beginning of a logger's or an event's name. What was asked for before is forgotten. Programs notice
     within about a second, with their next record or span. Without an argument: what holds now.
     """
-    settings = options.settings_of(home)
-    directories = _directories(settings, service)
+    settings = Settings.from_environment(home=home, service_name=service)
+    directories = settings.journal_directories()
+    if service is not None:
+        directories = [directory for directory in directories if directory == settings.journal]
     if not directories:
         raise OtelsyncError(f"nothing is recorded under {printable(settings.home)}; is --service or --home right?")
     if reset or levels:
-        _write(directories, {} if reset else _parsed(levels), time.time() + _seconds(length) if length else None)
+        _write(directories, () if reset else levels, time.time() + _seconds(length) if length else None)
     for directory in directories:
         click.echo(f"{printable(directory.name)}: {_said(directory)}")
-
-
-def _directories(settings: Settings, service: str | None) -> list[Path]:
-    if service is None or settings.journal_dir is not None:
-        return settings.journal_directories()
-    directory = settings.journals / path_part(service)
-    return [directory] if directory.is_dir() else []
-
-
-def _parsed(levels: tuple[str, ...]) -> dict[str, int]:
-    try:
-        return parse(levels)
-    except ValueError as error:
-        raise ConfigurationError("verbosity", " ".join(levels), str(error)) from None
 
 
 def _seconds(length: str) -> float:
@@ -63,10 +50,14 @@ def _seconds(length: str) -> float:
     return int(found[1]) * _UNITS[found[2]]
 
 
-def _write(directories: list[Path], levels: dict[str, int], until: float | None) -> None:
+def _write(directories: list[Path], levels: tuple[str, ...], until: float | None) -> None:
+    try:
+        parsed = parse(levels)
+    except ValueError as error:
+        raise ConfigurationError("verbosity", " ".join(levels), str(error)) from None
     for directory in directories:
         try:
-            verbosity.write(directory, levels, until)
+            verbosity.write(directory, parsed, until)
         except OSError as error:
             raise OtelsyncError(f"{printable(directory)}: the levels cannot be changed: {error}") from error
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
 from otelsync.cli import options
-from otelsync.cli.ps import in_flight, stuck_option
+from otelsync.cli.ps import stuck_option
 from otelsync.errors import RunNotFoundError
 from otelsync.text.paint import Line, Piece
 from otelsync.text.printable import printable
@@ -33,56 +35,41 @@ def command(sync_id: str | None, stuck_minutes: float, home: Path | None) -> Non
     What is not a terminal gets a line for each change.
     """
     settings = options.settings_of(home)
-    with closing(in_flight(settings, stuck_minutes)) as watched:
-        watch = _Watch(watched, sync_id)
-        try:
-            if options.on_terminal():
-                _on_screen(watch)
-            else:
-                _line_by_line(watch)
-        except KeyboardInterrupt:
-            return
+    watched = InFlight(settings.journal_directories, settings.store_file, stuck_after=stuck_minutes * 60)
+    with closing(watched), suppress(KeyboardInterrupt):
+        (_on_screen if options.on_terminal() else _line_by_line)(_looks(watched, sync_id))
 
 
-class _Watch:
-    """The runs that somebody watches, from look to look."""
+class _Look(NamedTuple):
+    """The runs that somebody watches, at one moment."""
 
-    def __init__(self, watched: InFlight, wanted: str | None) -> None:
-        self._watched = watched
-        self._wanted = wanted
-        self._before: dict[str, RunNow] = {}
-        self._now_ns = 0
-        self.ended: list[str] = []
-        """Lines on the runs that have ended since the last look."""
+    now_ns: int
+    runs: Sequence[RunNow]
+    ended: Sequence[str]
+    """Lines on the runs that have ended since the look before."""
+    is_last: bool
+    """True if there is nothing to wait for any more."""
 
-    def look(self) -> list[RunNow]:
-        """The runs at this moment. Raises RunNotFoundError if the one that is wanted was never there."""
-        self._now_ns = time.time_ns()
-        runs = [run for run in self._watched.look(self._now_ns) if _is_meant(run, self._wanted)]
-        now = {run.sync_id: run for run in runs}
-        self.ended = [self._end_of(run) for sync_id, run in self._before.items() if sync_id not in now]
-        if self._wanted is not None and not runs and not self._before:
-            raise RunNotFoundError(
-                f"no run in flight is called {printable(self._wanted, 60)!r}; otelsync ps lists them"
-            )
-        self._before = now
-        return runs
 
-    @property
-    def now_ns(self) -> int:
-        """Time of the last look."""
-        return self._now_ns
+def _looks(watched: InFlight, wanted: str | None) -> Iterator[_Look]:
+    """Look as often as asked. Raises RunNotFoundError if the run that is wanted is not there at first."""
+    before: dict[str, RunNow] = {}
+    while True:
+        now_ns = time.time_ns()
+        now = {run.sync_id: run for run in watched.look(now_ns) if _is_meant(run, wanted)}
+        if wanted is not None and not now and not before:
+            raise RunNotFoundError(f"no run in flight is called {printable(wanted, 60)!r}; otelsync ps lists them")
+        ended = [_end_of(run, watched) for sync_id, run in before.items() if sync_id not in now]
+        yield _Look(now_ns, [*now.values()], ended, wanted is not None and not now)
+        before = now
 
-    def is_over(self) -> bool:
-        """Return whether there is nothing to wait for any more."""
-        return self._wanted is not None and bool(self.ended) and not self._before
 
-    def _end_of(self, run: RunNow) -> str:
-        name = f"{printable(run.sync_id, 40)} {printable(run.pipeline, 40)}"
-        ended = self._watched.how_ended(run.sync_id)
-        if ended is None:
-            return f"{name} has gone without an end"
-        return f"{name} ended: {printable(ended.outcome, 12)} after {duration(ended.end_ns - run.started_ns)}"
+def _end_of(run: RunNow, watched: InFlight) -> str:
+    name = f"{printable(run.sync_id, 40)} {printable(run.pipeline, 40)}"
+    ended = watched.how_ended(run.sync_id)
+    if ended is None:
+        return f"{name} has gone without an end"
+    return f"{name} ended: {printable(ended.outcome, 12)} after {duration(ended.end_ns - run.started_ns)}"
 
 
 def _is_meant(run: RunNow, wanted: str | None) -> bool:
@@ -94,47 +81,43 @@ def _is_meant(run: RunNow, wanted: str | None) -> bool:
     return any(name.startswith(wanted) for name in names)
 
 
-def _on_screen(watch: _Watch) -> None:
-    from otelsync.cli.screen import Screen, until
+def _on_screen(looks: Iterator[_Look]) -> None:
+    from otelsync.cli.screen import Screen
 
     ended: list[str] = []
-
-    def frame() -> Sequence[Line] | None:
-        runs = watch.look()
-        ended.extend(watch.ended)
-        if watch.is_over():
-            return None
-        return [*_title(watch), *_body(runs, watch.now_ns), *([Piece(line, "dim")] for line in ended[-5:])]
-
-    watch.look()  # before the screen is taken, so that an error is said in the usual place
+    first = next(looks)  # before the screen is taken, so that an error is said in the usual place
     with Screen() as screen:
-        until("q", screen, _EVERY, frame)
+        for look in chain([first], looks):
+            ended += look.ended
+            if look.is_last:
+                break
+            screen.draw([*_frame(look), *([Piece(line, "dim")] for line in ended[-5:])])
+            if "q" in screen.key_within(_EVERY):
+                break
     for line in ended:
         click.echo(line)
 
 
-def _title(watch: _Watch) -> list[Line]:
-    return [[Piece(f"{day_and_time(watch.now_ns)} UTC", "dim"), Piece("  q leaves", "dim")], []]
+def _frame(look: _Look) -> Iterator[Line]:
+    yield [Piece(f"{day_and_time(look.now_ns)} UTC", "dim"), Piece("  q leaves", "dim")]
+    yield []
+    for run in look.runs:
+        yield from lines_of(run, look.now_ns)
+        yield []
+    if not look.runs:
+        yield from ([Piece(NOTHING)], [])
 
 
-def _body(runs: Sequence[RunNow], now_ns: int) -> list[Line]:
-    if not runs:
-        return [[Piece(NOTHING)], []]
-    lines: list[Line] = []
-    for run in runs:
-        lines += [*lines_of(run, now_ns), []]
-    return lines
-
-
-def _line_by_line(watch: _Watch) -> None:
+def _line_by_line(looks: Iterator[_Look]) -> None:
     told: dict[str, tuple[object, ...]] = {}
-    while True:
-        for run in watch.look():
+    for look in looks:
+        time_of_look = day_and_time(look.now_ns)
+        for run in look.runs:
             if told.get(run.sync_id) != (now := signature(run)):
                 told[run.sync_id] = now
-                click.echo(f"{day_and_time(watch.now_ns)} {line_of(run, watch.now_ns)}")
-        for line in watch.ended:
-            click.echo(f"{day_and_time(watch.now_ns)} {line}")
-        if watch.is_over():
+                click.echo(f"{time_of_look} {line_of(run, look.now_ns)}")
+        for line in look.ended:
+            click.echo(f"{time_of_look} {line}")
+        if look.is_last:
             return
         time.sleep(_EVERY)

@@ -12,10 +12,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from otelsync.doctor import backlog, directory, local_store, neighbours, probe, variables, versions
+from otelsync.doctor import backlog, home, neighbours, probe, variables, versions
 from otelsync.doctor.endpoint import visit
-from otelsync.doctor.findings import STEPS, Finding, Status, problem, worst
-from otelsync.doctor.places import temporary
+from otelsync.doctor.findings import Finding, Status, problem, warning, worst
 from otelsync.doctor.variables import Asked
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
@@ -32,15 +31,15 @@ class Report:
 
     service: str | None
     """None: the settings cannot work."""
-    findings: Sequence[Finding]
-    """By step, in the order of `STEPS`."""
+    findings: Mapping[str, Sequence[Finding]]
+    """By step, in the order of `STEPS`; only steps with any."""
     seconds: float
     """Duration of the examination."""
 
     @property
     def status(self) -> Status:
         """The worst of them."""
-        return worst(self.findings)
+        return worst(finding for found in self.findings.values() for finding in found)
 
     def as_dict(self) -> dict[str, Any]:
         """The report for JSON."""
@@ -49,50 +48,59 @@ class Report:
             "service": self.service,
             "status": self.status,
             "seconds": round(self.seconds, 3),
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [
+                {"step": step, **asdict(finding)} for step, found in self.findings.items() for finding in found
+            ],
         }
 
 
-def examine(environment: Mapping[str, str] | None = None, **overrides: Any) -> Report:
+def examine(**overrides: Any) -> Report:
     """Examine everything. It takes about 15 seconds at the most, unless a disk hangs.
 
     Args:
-        environment: The variables to go by; those of this process by default.
-        overrides: Options of :class:`~otelsync.settings.Settings` that go before them.
+        overrides: Options of :class:`~otelsync.settings.Settings` that go before the variables of this process.
     """
     start = time.monotonic()
-    asked = variables.read(os.environ if environment is None else environment, **overrides)
-    findings = [*asked.findings, *neighbours.examine(neighbours.observe(asked.variables))]
-    findings += versions.examine(versions.installed())
-    if asked.settings is not None:
-        findings += directory.examine(asked.settings)
-        findings += backlog.examine(asked.settings)
-        findings += local_store.examine(asked.settings) if asked.wants_store else []
-        findings += _go_the_way(asked, asked.settings)
-    order = list(STEPS)
-    ordered = sorted(findings, key=lambda finding: order.index(finding.step))
-    service = printable(asked.settings.service_name, 100) if asked.settings else None
-    return Report(service, [_clean(finding, asked) for finding in ordered], time.monotonic() - start)
+    asked = variables.read(os.environ, **overrides)
+    settings = asked.settings
+    found = {
+        "settings": asked.findings,
+        "neighbours": neighbours.examine(neighbours.observe(asked.variables)),
+        "versions": versions.examine(versions.installed()),
+    }
+    if settings is not None:
+        found["directory"] = home.examine_journal(settings)
+        found["backlog"] = backlog.examine(settings)
+        found["store"] = [home.examine_store(settings)] if asked.wants_store else []
+        found["endpoint"], found["probe"] = _go_the_way(asked, settings)
+    cleaned = {step: [_clean(finding, asked) for finding in findings] for step, findings in found.items() if findings}
+    service = printable(settings.service_name, 100) if settings else None
+    return Report(service, cleaned, time.monotonic() - start)
 
 
-def _go_the_way(asked: Asked, settings: Settings) -> list[Finding]:
-    """Record, go to the endpoints, ship; in this order, as a fork should come before any thread."""
+def _go_the_way(asked: Asked, settings: Settings) -> tuple[list[Finding], list[Finding]]:
+    """Record, go to the endpoints, ship; in this order, as a fork should come before any thread.
+
+    Returns:
+        What was found of the endpoints, and of the probe.
+    """
     with ExitStack() as places:
-        recorded = None
+        found: list[Finding] = []
         try:
-            place = places.enter_context(temporary(settings.journal, but_not=settings.journals))
-            store = places.enter_context(temporary(settings.store_file.parent)) if asked.wants_store else None
-            recorded, findings = (None, []) if settings.disabled else probe.record(settings, place)
+            place = places.enter_context(home.temporary(settings.journal, but_not=settings.journals))
+            store = places.enter_context(home.temporary(settings.store_file.parent)) if asked.wants_store else None
+            found += [] if settings.disabled else [probe.record(settings, place)]
         except OSError as error:
             message = f"the probe cannot be recorded: {error.strerror}"
-            findings = [problem("probe", "not_recorded", message, "fix the directory above first")]
+            found.append(problem("not_recorded", message, "fix the directory above first"))
         visited = visit(asked.endpoints)
-        findings += visited.findings
-        if recorded is None:
-            return findings
-        if asked.endpoints and not visited.usable:
-            return [*findings, probe.not_sent()]
-        return findings + probe.ship(place, visited.usable, store / "store.db" if store else None, _SHIPPING_SECONDS)
+        if found and worst(found) == "ok":
+            if asked.endpoints and not visited.usable:
+                message = "the probe was not sent, as no endpoint takes it"
+                found.append(warning("not_sent", message, "fix the endpoint first"))
+            else:
+                found += probe.ship(place, visited.usable, store / "store.db" if store else None, _SHIPPING_SECONDS)
+        return visited.findings, found
 
 
 def _clean(finding: Finding, asked: Asked) -> Finding:

@@ -9,13 +9,34 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from otelsync.doctor.reach import EndpointError
 from otelsync.otlp.options import OtlpEndpoint
 from otelsync.text.printable import printable
 
 Language = Literal["http", "http2", "tls", "other", "silence"]
 
-_CREDENTIALS: Final = "set OTEL_EXPORTER_OTLP_HEADERS to the header that it wants, such as authorization=Bearer%20TOKEN"
 _LONGEST_TITLE: Final = 60
+_NOT_ALLOWED: Final = (
+    "not_allowed",
+    "it refuses the credentials",
+    "set OTEL_EXPORTER_OTLP_HEADERS to the header that it wants, such as authorization=Bearer%20TOKEN",
+)
+_THROTTLED: Final = (
+    "throttled",
+    "it takes no more requests for now",
+    "raise its limit; records wait in the journal, and are sent as it allows",
+)
+_UNAVAILABLE: Final = (
+    "unavailable",
+    "the receiver behind it does not work",
+    "start it; records wait in the journal until then",
+)
+_REFUSALS: Final[dict[int | str, tuple[str, str, str]]] = {
+    **dict.fromkeys((401, 403, 407, "UNAUTHENTICATED", "PERMISSION_DENIED"), _NOT_ALLOWED),
+    **dict.fromkeys((429, "RESOURCE_EXHAUSTED"), _THROTTLED),
+    **dict.fromkeys((502, 503, 504), _UNAVAILABLE),
+}
+"""By HTTP status or grpc code: code, message and fix."""
 
 
 @dataclass(frozen=True)
@@ -27,21 +48,11 @@ class Answer:
     """Names in lower case; of several the first."""
     body: bytes
 
-    @property
-    def content_type(self) -> str:
-        """Without its parameters."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """A diagnosis of an answer."""
-
-    code: str
-    message: str
-    fix: str
-    severe: bool = True
-    """False: it may yet take what is real."""
+    def is_page(self) -> bool:
+        """Return whether it is made for a browser."""
+        content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        beginning = self.body.lstrip()[:9].lower()
+        return content_type in ("text/html", "application/xhtml+xml") or beginning.startswith((b"<!doctype", b"<html"))
 
 
 def language(raw: bytes) -> Language:
@@ -64,81 +75,57 @@ def parse(raw: bytes) -> Answer | None:
     found = re.match(r"HTTP/1\.\d (\d{3})(?: |$)", first)
     if found is None:
         return None
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if colon:
-            headers.setdefault(name.strip().lower(), value.strip())
-    return Answer(int(found[1]), headers, body)
+    fields = (line.partition(":") for line in reversed(lines))
+    return Answer(int(found[1]), {name.strip().lower(): value.strip() for name, _, value in fields}, body)
 
 
-def diagnose(answer: Answer, endpoint: OtlpEndpoint, *, others_work: bool = False) -> Diagnosis | None:
+def diagnose(answer: Answer, endpoint: OtlpEndpoint, *, others_work: bool = False) -> EndpointError | None:
     """Diagnose an HTTP answer to an empty request; None: nothing is wrong.
 
     `others_work`: whether the same endpoint takes another signal.
     """
-    if 200 <= answer.status < 300:
-        return _web_page(answer) if _is_page(answer) else None
-    if 300 <= answer.status < 400:
-        where = printable(answer.headers.get("location", ""), 200).rpartition("@")[2].partition("?")[0]
-        message = f"it redirects to {where or 'nowhere'} (HTTP {answer.status}), which is not followed"
-        return Diagnosis("redirect", message, "set the endpoint to where it leads, if that is yours")
-    return _refusal(answer, endpoint, others_work)
-
-
-def _refusal(answer: Answer, endpoint: OtlpEndpoint, others_work: bool) -> Diagnosis:
     status = answer.status
     said = f"HTTP {status}"
+    if 200 <= status < 300:
+        if not answer.is_page():
+            return None
+        fix = "correct host and port: the Collector receives OTLP http/protobuf on port 4318"
+        return EndpointError("web_page", f"a web page{_title(answer)} answers and not a receiver", fix)
+    if 300 <= status < 400:
+        where = printable(answer.headers.get("location", ""), 200).rpartition("@")[2].partition("?")[0]
+        message = f"it redirects to {where or 'nowhere'} ({said}), which is not followed"
+        return EndpointError("redirect", message, "set the endpoint to where it leads, if that is yours")
     if status == 400:
         if b"HTTPS" in answer.body[:1000] or b"SSL" in answer.body[:1000]:
-            return Diagnosis("https_port", f"it wants TLS ({said})", "write https:// in the endpoint")
-        return Diagnosis(
-            "bad_request", f"it does not take an empty request ({said})", "see whether the probe arrives", False
-        )
-    if status in (401, 403, 407):
-        sent = f"the headers {', '.join(endpoint.headers)} were sent" if endpoint.headers else "no header was set"
-        return Diagnosis("not_allowed", f"it refuses the credentials ({said}; {sent})", _CREDENTIALS)
+            return EndpointError("https_port", f"it wants TLS ({said})", "write https:// in the endpoint")
+        message = f"it does not take an empty request ({said})"
+        return EndpointError("bad_request", message, "see whether the probe arrives", severe=False)
     if status in (404, 405, 501):
         return _wrong_path(answer, endpoint, others_work)
-    if status == 429:
-        fix = "raise its limit; records wait in the journal, and are sent as it allows"
-        return Diagnosis("throttled", f"it takes no more requests for now ({said})", fix)
-    if status in (502, 503, 504):
-        message = f"the receiver behind it does not work ({said})"
-        return Diagnosis("unavailable", message, "start it; records wait in the journal until then")
-    return Diagnosis("refused_request", f"it refuses ({said})", "see the endpoint's own log")
+    if status in (401, 403, 407):
+        said += f"; the headers {', '.join(endpoint.headers)} were sent" if endpoint.headers else "; no header was set"
+    return _refusal(status, said)
 
 
-def _wrong_path(answer: Answer, endpoint: OtlpEndpoint, others_work: bool) -> Diagnosis:
+def _refusal(reason: int | str, said: str) -> EndpointError:
+    code, message, fix = _REFUSALS.get(reason, ("refused_request", "it refuses", "see the endpoint's own log"))
+    return EndpointError(code, f"{message} ({said})", fix)
+
+
+def _wrong_path(answer: Answer, endpoint: OtlpEndpoint, others_work: bool) -> EndpointError:
     signal = endpoint.signal
     if others_work:
-        return Diagnosis(
-            "signal_not_accepted",
-            f"it takes no {signal} (HTTP {answer.status}), though it takes the other signal, as Jaeger does with logs",
-            _elsewhere(signal),
-        )
-    what = f"a web server{_title(answer)} answers, but" if _is_page(answer) else "it answers, but"
+        also = ", though it takes the other signal, as Jaeger does with logs"
+        return _not_accepted(signal, f"(HTTP {answer.status}){also}")
+    what = f"a web server{_title(answer)} answers, but" if answer.is_page() else "it answers, but"
     fix = f"correct the path: OTLP receivers take {signal} at /v1/{signal}, the Collector on port 4318"
-    return Diagnosis("wrong_path", f"{what} there is no receiver at this path (HTTP {answer.status})", fix)
+    return EndpointError("wrong_path", f"{what} there is no receiver at this path (HTTP {answer.status})", fix)
 
 
-def _elsewhere(signal: str) -> str:
+def _not_accepted(signal: str, said: str) -> EndpointError:
     name = signal.upper()
-    return f"set OTEL_{name}_EXPORTER=none, or OTEL_EXPORTER_OTLP_{name}_ENDPOINT to a receiver of {signal}"
-
-
-def _is_page(answer: Answer) -> bool:
-    return answer.content_type in ("text/html", "application/xhtml+xml") or answer.body.lstrip()[:9].lower() in (
-        b"<!doctype",
-        b"<html",
-    )
-
-
-def _web_page(answer: Answer) -> Diagnosis:
-    message = f"a web page{_title(answer)} answers and not a receiver"
-    return Diagnosis(
-        "web_page", message, "correct host and port: the Collector receives OTLP http/protobuf on port 4318"
-    )
+    fix = f"set OTEL_{name}_EXPORTER=none, or OTEL_EXPORTER_OTLP_{name}_ENDPOINT to a receiver of {signal}"
+    return EndpointError("signal_not_accepted", f"it takes no {signal} {said}", fix)
 
 
 def _title(answer: Answer) -> str:
@@ -149,34 +136,29 @@ def _title(answer: Answer) -> str:
     return f' (titled "{title}")' if title else ""
 
 
-def other_language(spoken: Language, endpoint: OtlpEndpoint, *, tls_works: bool) -> Diagnosis:
+def other_language(spoken: Language, *, tls_works: bool) -> EndpointError:
     """Diagnose an answer that is not HTTP where HTTP was expected.
 
     `tls_works`: whether a TLS handshake on the same port does.
     """
     if spoken == "http2":
         fix = "set OTEL_EXPORTER_OTLP_PROTOCOL=grpc, or use the receiver's HTTP port (4318)"
-        return Diagnosis("grpc_port", "it is a grpc port, and the protocol is http/protobuf", fix)
-    if spoken == "tls" or (tls_works and not endpoint.url.startswith("https")):
-        return Diagnosis("https_port", "it is a port for TLS", "write https:// in the endpoint")
+        return EndpointError("grpc_port", "it is a grpc port, and the protocol is http/protobuf", fix)
+    if spoken == "tls" or tls_works:
+        return EndpointError("https_port", "it is a port for TLS", "write https:// in the endpoint")
     if spoken == "silence":
         fix = "correct the port: the Collector receives OTLP http/protobuf on port 4318"
-        return Diagnosis("closed", "it closes the connection without an answer", fix)
-    return Diagnosis("not_http", "it does not speak HTTP", "correct the port: the Collector receives it on port 4318")
+        return EndpointError("closed", "it closes the connection without an answer", fix)
+    fix = "correct the port: the Collector receives it on port 4318"
+    return EndpointError("not_http", "it does not speak HTTP", fix)
 
 
-def grpc_refusal(reason: str, endpoint: OtlpEndpoint, *, others_work: bool = False) -> Diagnosis:
+def grpc_refusal(reason: str, endpoint: OtlpEndpoint, *, others_work: bool = False) -> EndpointError:
     """Diagnose a failed grpc call. `reason`: the code, then the server's words."""
-    code = reason.partition(":")[0]
-    signal = endpoint.signal
-    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-        return Diagnosis("not_allowed", f"it refuses the credentials ({code})", _CREDENTIALS)
+    code, signal = reason.partition(":")[0], endpoint.signal
+    if code == "UNIMPLEMENTED" and others_work:
+        return _not_accepted(signal, f"({code})")
     if code == "UNIMPLEMENTED":
-        if others_work:
-            return Diagnosis("signal_not_accepted", f"it takes no {signal} ({code})", _elsewhere(signal))
         fix = "correct host and port: the Collector receives OTLP by grpc on port 4317"
-        return Diagnosis("not_otlp", f"it is a grpc server, and no OTLP receiver of {signal} ({code})", fix)
-    if code == "RESOURCE_EXHAUSTED":
-        fix = "raise its limit; records wait in the journal, and are sent as it allows"
-        return Diagnosis("throttled", f"it takes no more requests for now ({code})", fix)
-    return Diagnosis("refused_request", f"it refuses ({printable(reason, 120)})", "see the endpoint's own log")
+        return EndpointError("not_otlp", f"it is a grpc server, and no OTLP receiver of {signal} ({code})", fix)
+    return _refusal(code, code if code in _REFUSALS else printable(reason, 120))

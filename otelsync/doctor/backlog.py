@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -20,69 +21,60 @@ from otelsync.settings.checks import MIB
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, FileProgress, load
 from otelsync.shipping.ownership import owner
 
-_STEP: Final = "backlog"
 _OLD: Final = 60.0
 """Seconds after which what waits should have been shipped."""
 _MOST_DIRECTORIES: Final = 50
 
 
 @dataclass
-class Waiting:
+class _Waiting:
     """Contents of one journal directory."""
 
-    name: str
     pending_bytes: int = 0
-    oldest: float = 0.0
-    """Seconds since the oldest file with something pending was begun."""
-    dead: bool = True
-    """True if the processes that wrote what is pending have all ended."""
     files: int = 0
+    """Those with something pending."""
+    oldest: float = 0.0
+    """Seconds since the oldest of them was begun."""
+    dead: bool = True
+    """True if the processes that wrote them have all ended."""
     unknown_version: int = 0
     unreadable: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     """By reason."""
-    owner: int | None = None
-    """The process that ships it."""
-    idle: float = 0.0
-    """Seconds since the shipper last noted progress."""
 
 
 def examine(settings: Settings) -> list[Finding]:
     """Judge the journals of all services, or of the one that is named."""
     found: list[Finding] = []
     for directory in settings.journal_directories()[:_MOST_DIRECTORIES]:
-        found += _judge(look(directory))
+        found += _judge(directory, _look(directory))
     if settings.ship == "off" and settings.journal.is_dir() and owner(settings.journal) is None:
         message = f"OTELSYNC_SHIP is off, and nobody ships {settings.journal} now"
-        found.append(warning(_STEP, "no_shipper", message, "keep `otelsync ship` running with the same OTELSYNC_HOME"))
-    return found or [ok(_STEP, "empty", "nothing waits to be shipped")]
+        found.append(warning("no_shipper", message, "keep `otelsync ship` running with the same OTELSYNC_HOME"))
+    return found or [ok("empty", "nothing waits to be shipped")]
 
 
-def look(directory: Path) -> Waiting:
+def _look(directory: Path) -> _Waiting:
     """Read the headers and the checkpoint of a journal directory, and no records."""
-    waiting = Waiting(directory.name, owner=owner(directory))
-    try:
-        checkpoint = load(directory) or Checkpoint()
-    except CheckpointError:
-        checkpoint = Checkpoint()
+    waiting, checkpoint = _Waiting(), Checkpoint()
+    with suppress(CheckpointError):
+        checkpoint = load(directory) or checkpoint
     for signal in SIGNALS:
         waiting.dropped.update(checkpoint.dropped.get(signal, {}))
-        for sink in checkpoint.sinks:
-            waiting.dropped.update(
-                {what: checkpoint.total(sink, signal, what) for what in ("rejected", "partial_success")}
-            )
+        for sink, what in product(checkpoint.sinks, ("rejected", "partial_success")):
+            waiting.dropped[what] += checkpoint.total(sink, signal, what)
     for segments in list_segments(directory).values():
         for segment in segments:
             if segment.name not in checkpoint.retired:
                 _look_at(directory / segment.name, checkpoint, waiting)
     waiting.dropped = +waiting.dropped
-    waiting.idle = _age(directory / "shipper.json")
     return waiting
 
 
-def _look_at(path: Path, checkpoint: Checkpoint, waiting: Waiting) -> None:
+def _look_at(path: Path, checkpoint: Checkpoint, waiting: _Waiting) -> None:
     try:
-        reader = JournalReader(path, patience=0)
+        with closing(JournalReader(path, patience=0)) as reader:
+            header = reader.header
     except UnknownVersionError:
         waiting.unknown_version += 1
         return
@@ -91,8 +83,6 @@ def _look_at(path: Path, checkpoint: Checkpoint, waiting: Waiting) -> None:
     except (OSError, JournalError):
         waiting.unreadable += 1
         return
-    header = reader.header
-    reader.close()
     for signal in SIGNALS:
         waiting.dropped.update(header.dropped[signal])
     progress = checkpoint.files.get(path.name, FileProgress())
@@ -101,53 +91,49 @@ def _look_at(path: Path, checkpoint: Checkpoint, waiting: Waiting) -> None:
     if pending > 0:
         waiting.pending_bytes += pending
         waiting.files += 1
-        waiting.oldest = max(waiting.oldest, time.time() - header.created / 1e9 if header.created else _age(path))
+        waiting.oldest = max(waiting.oldest, time.time() - header.created / 1e9)
         waiting.dead = waiting.dead and not process_alive(header)
 
 
-def _age(path: Path) -> float:
-    """Seconds since a file was written."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _judge(waiting: Waiting) -> Iterator[Finding]:
-    name = waiting.name
+def _judge(directory: Path, waiting: _Waiting) -> Iterator[Finding]:
+    name = directory.name
     if waiting.pending_bytes:
-        yield _pending(waiting)
+        yield _pending(directory, waiting)
     if waiting.unknown_version:
         message = f"{name}: {waiting.unknown_version} journal files were written by another version of otelsync"
         fix = "run `otelsync ship --once` of that version, or remove them if they do not matter"
-        yield problem(_STEP, "other_version", message, fix)
+        yield problem("other_version", message, fix)
     if waiting.unreadable:
         message = f"{name}: {waiting.unreadable} journal files cannot be read by this user, or are none"
-        yield problem(_STEP, "unreadable", message, "run the doctor as the user that records, or look at the files")
+        yield problem("unreadable", message, "run the doctor as the user that records, or look at the files")
     if waiting.dropped:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(waiting.dropped.items()))
         message = f"{name}: {waiting.dropped.total():,} records have been dropped so far ({reasons})"
-        yield warning(_STEP, "dropped", message, "see `otelsync ledger` for when and why")
+        yield warning("dropped", message, "see `otelsync ledger` for when and why")
 
 
-def _pending(waiting: Waiting) -> Finding:
-    how_much = f"{waiting.name}: {max(waiting.pending_bytes / MIB, 0.01):,.2f} MiB in {waiting.files} files wait"
-    since = f"since {waiting.oldest:,.0f} s"
-    if waiting.owner is None and (waiting.dead or waiting.oldest > _OLD):
-        message = f"{how_much}, {since}, and nobody ships them"
-        return problem(_STEP, "nobody_ships", message, "run `otelsync ship`, or `otelsync ship --once`")
-    if waiting.owner is not None and waiting.idle > _OLD and waiting.oldest > _OLD:
-        message = f"{how_much}, {since}, and {_who(waiting.owner)} has shipped nothing for {waiting.idle:,.0f} s"
-        return problem(_STEP, "shipper_stuck", message, "fix what is said of the endpoint or the store below")
-    by = f"{_who(waiting.owner)} ships them" if waiting.owner is not None else "their process is about to ship them"
-    return ok(_STEP, "pending", f"{how_much}, and {by}")
+def _pending(directory: Path, waiting: _Waiting) -> Finding:
+    mib, oldest, shipper = max(waiting.pending_bytes / MIB, 0.01), waiting.oldest, owner(directory)
+    how_much = f"{directory.name}: {mib:,.2f} MiB in {waiting.files} files wait"
+    if shipper is None:
+        if waiting.dead or oldest > _OLD:
+            message = f"{how_much}, since {oldest:,.0f} s, and nobody ships them"
+            return problem("nobody_ships", message, "run `otelsync ship`, or `otelsync ship --once`")
+        return ok("pending", f"{how_much}, and their process is about to ship them")
+    idle = 0.0
+    with suppress(OSError):  # it has not noted any progress yet
+        idle = time.time() - (directory / "shipper.json").stat().st_mtime
+    if idle > _OLD and oldest > _OLD:
+        message = f"{how_much}, since {oldest:,.0f} s, and {_who(shipper)} has shipped nothing for {idle:,.0f} s"
+        return problem("shipper_stuck", message, "fix what is said of the endpoint or the store below")
+    return ok("pending", f"{how_much}, and {_who(shipper)} ships them")
 
 
 def _who(pid: int) -> str:
     """A process by number and name; its arguments may be secret."""
-    if pid == os.getpid():
-        return "this process"
+    if pid == 0:
+        return "a process outside this container"
     try:
         return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text(errors='replace').strip()})"
     except OSError:
-        return f"process {pid}" if pid > 0 else "a process outside this container"
+        return f"process {pid}"

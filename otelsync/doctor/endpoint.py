@@ -10,13 +10,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from otelsync.doctor import answers
-from otelsync.doctor.answers import Diagnosis
 from otelsync.doctor.findings import Finding, ok, problem, warning
-from otelsync.doctor.reach import UnreachableError, connect, left, secure, speaks_tls
+from otelsync.doctor.reach import EndpointError, connect, left, secure, speaks_tls
 from otelsync.otlp.exporter import USER_AGENT
 from otelsync.otlp.options import OtlpEndpoint
 
-_STEP: Final = "endpoint"
 _PATIENCE: Final = 3.0
 """Seconds for one endpoint, all in all."""
 _LONGEST_ANSWER: Final = 64 * 1024
@@ -36,49 +34,45 @@ class Visit:
 def visit(endpoints: Sequence[OtlpEndpoint]) -> Visit:
     """Go to each endpoint, for a few seconds at the most."""
     made = Visit()
-    refused: dict[tuple[str, str], str] = {}
+    unreachable: dict[tuple[str, ...], str] = {}
+    """The code of the finding, by place."""
     for endpoint in endpoints:
-        place = (endpoint.protocol, urlsplit(endpoint.url).netloc)
-        if place in refused:
-            message = f"{_name(endpoint)}: the same"
-            made.findings.append(problem(_STEP, refused[place], message, "see above"))
+        place, name = _place(endpoint), f"{endpoint.signal} to {endpoint.place}"
+        if place in unreachable:
+            made.findings.append(problem(unreachable[place], f"{name}: the same", "see above"))
             continue
         try:
-            diagnosis = _ask(endpoint, made, time.monotonic() + _PATIENCE)
-        except UnreachableError as error:
-            diagnosis = Diagnosis(error.code, error.message, error.fix)
-            refused[place] = error.code
-        made.findings.append(_finding(endpoint, diagnosis))
-        if diagnosis is None or not diagnosis.severe:
+            error = _ask(endpoint, time.monotonic() + _PATIENCE, any(_place(other) == place for other in made.usable))
+        except EndpointError as no_way:
+            error = no_way
+            unreachable[place] = error.code
+        if error is None:
+            made.findings.append(ok("answers", f"{name}: an OTLP receiver answers ({endpoint.protocol})"))
+        else:
+            make = problem if error.severe else warning
+            made.findings.append(make(error.code, f"{name}: {error.message}", error.fix))
+        if error is None or not error.severe:
             made.usable.append(endpoint)
     return made
 
 
-def _name(endpoint: OtlpEndpoint) -> str:
-    return f"{endpoint.signal} to {endpoint.place}"
+def _place(endpoint: OtlpEndpoint) -> tuple[str, ...]:
+    return (endpoint.protocol, *urlsplit(endpoint.url)[:2])
 
 
-def _finding(endpoint: OtlpEndpoint, diagnosis: Diagnosis | None) -> Finding:
-    if diagnosis is None:
-        return ok(_STEP, "answers", f"{_name(endpoint)}: an OTLP receiver answers ({endpoint.protocol})")
-    make = problem if diagnosis.severe else warning
-    return make(_STEP, diagnosis.code, f"{_name(endpoint)}: {diagnosis.message}", diagnosis.fix)
-
-
-def _ask(endpoint: OtlpEndpoint, made: Visit, deadline: float) -> Diagnosis | None:
-    others_work = any(_origin(other) == _origin(endpoint) for other in made.usable)
+def _ask(endpoint: OtlpEndpoint, deadline: float, others_work: bool) -> EndpointError | None:
+    """Return what is wrong with the answer. Raises EndpointError if there is none."""
     if endpoint.protocol == "grpc":
         return _ask_grpc(endpoint, deadline, others_work)
     raw = _exchange(endpoint, _request(endpoint), deadline)
     answer = answers.parse(raw)
-    if answer is None:
-        return _explain(raw, endpoint, deadline)
-    return answers.diagnose(answer, endpoint, others_work=others_work)
-
-
-def _origin(endpoint: OtlpEndpoint) -> tuple[str, str]:
-    parts = urlsplit(endpoint.url)
-    return parts.scheme, parts.netloc
+    if answer is not None:
+        return answers.diagnose(answer, endpoint, others_work=others_work)
+    spoken = answers.language(raw)
+    if spoken == "silence" and _language_after(_PREFACE, endpoint, deadline) == "http2":
+        spoken = "http2"
+    is_plain = endpoint.url.startswith("http:")
+    return answers.other_language(spoken, tls_works=is_plain and speaks_tls(endpoint, deadline))
 
 
 def _request(endpoint: OtlpEndpoint) -> bytes:
@@ -98,7 +92,7 @@ def _request(endpoint: OtlpEndpoint) -> bytes:
 
 
 def _exchange(endpoint: OtlpEndpoint, request: bytes, deadline: float) -> bytes:
-    """Send, and read what comes back. Raises UnreachableError."""
+    """Send, and read what comes back. Raises EndpointError."""
     connection = connect(endpoint, deadline)
     try:
         if endpoint.url.startswith("https"):
@@ -106,7 +100,7 @@ def _exchange(endpoint: OtlpEndpoint, request: bytes, deadline: float) -> bytes:
         return _talk(connection, request, deadline)
     except TimeoutError:
         fix = "see the endpoint's own log, and its load; is it the right port?"
-        raise UnreachableError("no_answer", "the connection stands, and no answer comes", fix) from None
+        raise EndpointError("no_answer", "the connection stands, and no answer comes", fix) from None
     finally:
         connection.close()
 
@@ -144,45 +138,31 @@ def _is_whole(received: bytes) -> bool:
     return length.isdecimal() and len(length) < 10 and len(body) >= int(length)
 
 
-def _explain(raw: bytes, endpoint: OtlpEndpoint, deadline: float) -> Diagnosis:
-    """Diagnose an answer that is not HTTP."""
-    spoken = answers.language(raw)
-    if spoken == "silence" and answers.language(_greeting(endpoint, deadline)) == "http2":
-        spoken = "http2"
-    is_plain = endpoint.url.startswith("http:")
-    return answers.other_language(spoken, endpoint, tls_works=is_plain and speaks_tls(endpoint, deadline))
-
-
-def _greeting(endpoint: OtlpEndpoint, deadline: float, request: bytes = _PREFACE) -> bytes:
-    """Return the answer to a beginning of HTTP/2, or of another protocol; nothing if there is none."""
+def _language_after(request: bytes, endpoint: OtlpEndpoint, deadline: float) -> answers.Language:
     try:
-        return _exchange(endpoint, request, deadline)
-    except UnreachableError:
-        return b""
+        return answers.language(_exchange(endpoint, request, deadline))
+    except EndpointError:
+        return "silence"
 
 
-def _not_grpc(spoken: answers.Language, endpoint: OtlpEndpoint, deadline: float) -> Diagnosis:
+def _not_grpc(spoken: answers.Language, endpoint: OtlpEndpoint, deadline: float) -> EndpointError:
     """Diagnose a port that does not speak HTTP/2."""
-    if spoken == "http" or answers.language(_greeting(endpoint, deadline, _request(endpoint))) == "http":
+    if spoken == "http" or _language_after(_request(endpoint), endpoint, deadline) == "http":
         fix = "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or use the receiver's grpc port (4317)"
-        return Diagnosis("http_port", "it is an HTTP port, and the protocol is grpc", fix)
+        return EndpointError("http_port", "it is an HTTP port, and the protocol is grpc", fix)
     if endpoint.insecure and speaks_tls(endpoint, deadline):
-        return Diagnosis("https_port", "it is a port for TLS", "write https:// in the endpoint")
-    return Diagnosis("not_grpc", "it does not speak grpc", "correct the port: the Collector receives grpc on port 4317")
+        return EndpointError("https_port", "it is a port for TLS", "write https:// in the endpoint")
+    fix = "correct the port: the Collector receives grpc on port 4317"
+    return EndpointError("not_grpc", "it does not speak grpc", fix)
 
 
-def _ask_grpc(endpoint: OtlpEndpoint, deadline: float, others_work: bool) -> Diagnosis | None:
+def _ask_grpc(endpoint: OtlpEndpoint, deadline: float, others_work: bool) -> EndpointError | None:
     spoken = answers.language(_exchange(endpoint, _PREFACE, deadline))
     if spoken != "http2":
         return _not_grpc(spoken, endpoint, deadline)
-    try:
-        from otelsync.otlp.grpc import GrpcTransport
+    from otelsync.otlp.grpc import GrpcTransport
 
-        transport = GrpcTransport(replace(endpoint, compression="none"), user_agent=USER_AGENT)
-    except (ImportError, OSError) as error:
-        return Diagnosis(
-            "no_grpc", f"grpc cannot be used: {error}", "pip install opentelemetry-exporter-otlp-proto-grpc"
-        )
+    transport = GrpcTransport(replace(endpoint, compression="none"), user_agent=USER_AGENT)
     try:
         reply = transport.post(b"", left(deadline, _PATIENCE))
     finally:

@@ -25,8 +25,6 @@ STEPS: Final = {
 class Finding:
     """One fact."""
 
-    step: str
-    """A key of `STEPS`."""
     code: str
     """One word for the finding that does not change between releases."""
     status: Status
@@ -37,19 +35,19 @@ class Finding:
     """The fix, for people. With status ok it is a hint."""
 
 
-def ok(step: str, code: str, message: str, fix: str = "") -> Finding:
+def ok(code: str, message: str, fix: str = "") -> Finding:
     """A finding that is as it should be."""
-    return Finding(step, code, "ok", message, fix)
+    return Finding(code, "ok", message, fix)
 
 
-def warning(step: str, code: str, message: str, fix: str) -> Finding:
+def warning(code: str, message: str, fix: str) -> Finding:
     """A finding that is worth knowing."""
-    return Finding(step, code, "warning", message, fix)
+    return Finding(code, "warning", message, fix)
 
 
-def problem(step: str, code: str, message: str, fix: str) -> Finding:
+def problem(code: str, message: str, fix: str) -> Finding:
     """A finding that has to be fixed."""
-    return Finding(step, code, "problem", message, fix)
+    return Finding(code, "problem", message, fix)
 
 
 def worst(findings: Iterable[Finding]) -> Status:

@@ -1,4 +1,4 @@
-"""Others in the same process: tracers in OpenTelemetry's place, log bridges that double records, grpc in workers.
+"""Others in the same process: tracers in OpenTelemetry's place, log bridges that double records, Celery untraced.
 
 The doctor is a program like those it looks after: what the environment loads into it (``sitecustomize`` on
 ``PYTHONPATH``, `opentelemetry-instrument`) it loads into them.
@@ -11,14 +11,14 @@ import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import PurePath
 from typing import Final
 
+from opentelemetry import trace
+
 from otelsync.doctor.findings import Finding, ok, problem, warning
 
-_STEP: Final = "neighbours"
 _TRACERS: Final = {
     "ddtrace": ("Datadog's ddtrace", "start the program without ddtrace-run, or take ddtrace off PYTHONPATH"),
     "newrelic": ("New Relic's agent", "start the program without newrelic-admin, or take it off PYTHONPATH"),
@@ -39,41 +39,25 @@ class Company:
     """Module and class of OpenTelemetry's tracer provider; "" if none is set."""
     bridges: Sequence[str] = ()
     """Module and class of each handler of the root logger that hands records to OpenTelemetry."""
-    instrumentations: Collection[str] = ()
-    """Names of the installed OpenTelemetry instrumentations."""
     has_celery: bool = False
-    has_our_celery: bool = True
-
-    def is_on(self, name: str) -> bool:
-        """Return whether a variable is set to something true."""
-        return self.variables.get(name, "").strip().lower() in _TRUE
 
 
 def observe(variables: Mapping[str, str]) -> Company:
     """Look at what is loaded into this process."""
-    from opentelemetry import trace
-
     handlers = [_class_of(handler) for handler in logging.getLogger().handlers]
     return Company(
         variables,
         modules=set(sys.modules),
         provider=_class_of(trace._TRACER_PROVIDER) if trace._TRACER_PROVIDER is not None else "",
         bridges=[name for name in handlers if name.startswith("opentelemetry.")],
-        instrumentations={entry.name for entry in entry_points(group="opentelemetry_instrumentor")},
         has_celery=find_spec("celery") is not None,
-        has_our_celery=find_spec("otelsync.integrations.celery") is not None,
     )
 
 
 def examine(company: Company) -> list[Finding]:
     """Find what is in the way."""
-    found = [
-        *_providers(company),
-        *_other_tracers(company),
-        *_log_bridges(company),
-        *_celery(company),
-    ]
-    return found or [ok(_STEP, "alone", "no other tracer and no second log bridge is loaded or asked for")]
+    found = [*_providers(company), *_other_tracers(company), *_log_bridges(company), *_celery(company)]
+    return found or [ok("alone", "no other tracer and no second log bridge is loaded or asked for")]
 
 
 def _class_of(thing: object) -> str:
@@ -81,25 +65,17 @@ def _class_of(thing: object) -> str:
 
 
 def _providers(company: Company) -> Iterator[Finding]:
-    name = company.variables.get("OTEL_PYTHON_TRACER_PROVIDER", "")
-    if name:
-        message = f"OTEL_PYTHON_TRACER_PROVIDER={name!r} puts another tracer provider in place before otelsync can"
-        yield problem(_STEP, "provider_variable", message, "unset OTEL_PYTHON_TRACER_PROVIDER")
     if company.provider and not company.provider.startswith("otelsync."):
+        message = f"{company.provider} is the tracer provider before the program begins: its spans are not journalled"
+        fix = "start the program with `otelsync run` instead of opentelemetry-instrument, or set "
         yield problem(
-            _STEP,
-            "other_provider",
-            f"{company.provider} is the tracer provider before the program begins: its spans are not journalled",
-            "start the program with `otelsync run` instead of opentelemetry-instrument, or set "
-            "OTEL_PYTHON_DISTRO=otelsync and OTEL_PYTHON_CONFIGURATOR=otelsync",
+            "other_provider", message, f"{fix}OTEL_PYTHON_DISTRO=otelsync and OTEL_PYTHON_CONFIGURATOR=otelsync"
         )
     for variable in ("OTEL_PYTHON_DISTRO", "OTEL_PYTHON_CONFIGURATOR"):
         value = company.variables.get(variable, "")
         if value not in ("", "otelsync"):
             message = f"{variable}={value!r}: under opentelemetry-instrument that one sets up tracing, and not otelsync"
-            yield problem(
-                _STEP, "other_distro", message, f"set {variable}=otelsync, or unset it and use `otelsync run`"
-            )
+            yield problem("other_distro", message, f"set {variable}=otelsync, or unset it and use `otelsync run`")
 
 
 def _other_tracers(company: Company) -> Iterator[Finding]:
@@ -109,28 +85,21 @@ def _other_tracers(company: Company) -> Iterator[Finding]:
         if on_path or module in company.modules:
             how = "on PYTHONPATH" if on_path else "loaded at the start of every program"
             message = f"{name} is {how}: it traces the same libraries, so each call is recorded twice"
-            yield problem(_STEP, "other_tracer", message, fix)
+            yield problem("other_tracer", message, fix)
 
 
 def _log_bridges(company: Company) -> Iterator[Finding]:
     variable = "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED"
-    if company.is_on(variable):
+    if company.variables.get(variable, "").strip().lower() in _TRUE:
         message = f"{variable} puts the SDK's LoggingHandler beside otelsync's: each record is sent twice"
-        yield problem(_STEP, "two_log_bridges", message, f"unset {variable}")
+        yield problem("two_log_bridges", message, f"unset {variable}")
     for bridge in company.bridges:
         message = f"{bridge} is on the root logger: each record is sent twice"
-        yield problem(_STEP, "two_log_bridges", message, "take the handler off; otelsync journals every record itself")
+        yield problem("two_log_bridges", message, "take the handler off; otelsync journals every record itself")
 
 
 def _celery(company: Company) -> Iterator[Finding]:
-    if not company.has_celery:
-        return
-    if not company.has_our_celery or "celery" not in company.instrumentations:
-        fix = "install otelsync with its extra, otelsync[celery]"
-        yield problem(
-            _STEP, "celery_not_traced", "Celery is installed and its integration is not: tasks leave no spans", fix
-        )
     off = {name.strip() for name in company.variables.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
-    if off & {"celery", "*"}:
+    if company.has_celery and off & {"celery", "*"}:
         message = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS switches the tracing of Celery off"
-        yield warning(_STEP, "celery_switched_off", message, "take celery out of it")
+        yield warning("celery_switched_off", message, "take celery out of it")

@@ -7,44 +7,43 @@ attribute ``otelsync.probe``. What goes to an endpoint arrives there, as one tra
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 import select
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otelsync.doctor.findings import Finding, ok, problem, warning
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+from otelsync.doctor.findings import Finding, ok, problem
 from otelsync.errors import OtelsyncError
 from otelsync.journal.names import list_segments
+from otelsync.journal.writer import Journal
+from otelsync.levels import INFO
+from otelsync.logs.output import Output
+from otelsync.logs.path import LogPath
+from otelsync.otlp.exporter import OtlpSink
 from otelsync.otlp.options import OtlpEndpoint
+from otelsync.recording.provider import TracerProvider
+from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 from otelsync.shipping.ledger import Account, read_ledger
+from otelsync.shipping.shipper import Shipper
+from otelsync.store.writing import StoreSink
 from otelsync.vocabulary import SERVICE_NAME
 
 NAME: Final = "otelsync.probe"
 """The span's name and the record's event; with a value of true also the attribute of both."""
-_STEP: Final = "probe"
 _RECORDING_SECONDS: Final = 3.0
 _REPORT_IT: Final = "see the journal directory above; if that is well, please report it"
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """Traces that the child has left behind."""
-
-    trace_id: str
-    said: str
-    """Complaints of the child."""
-
-
 @contextmanager
-def overheard() -> Iterator[list[str]]:
+def _overheard() -> Iterator[list[str]]:
     """Collect what otelsync's own loggers say at WARNING and above, in place of their handlers."""
     said: list[str] = []
     logger = logging.getLogger("otelsync")
@@ -58,39 +57,24 @@ def overheard() -> Iterator[list[str]]:
         logger.handlers, logger.propagate = handlers, propagate
 
 
-def record(settings: Settings, directory: Path) -> tuple[Recorded | None, list[Finding]]:
+def record(settings: Settings, directory: Path) -> Finding:
     """Let a forked child record into `directory`, and be killed. To be called before anything starts a thread."""
     try:
         work = _prepare(settings, directory)
     except ValueError as error:
         message = f"the SDK cannot work with what the environment says: {error}"
-        return None, [
-            problem(_STEP, "sdk_refuses", message, "unset the OTEL_ variable that it names, or set it as it says")
-        ]
-    text = in_forked_child(work, _RECORDING_SECONDS)
-    if text is None:
+        return problem("sdk_refuses", message, "unset the OTEL_ variable that it names, or set it as it says")
+    said = in_forked_child(work, _RECORDING_SECONDS)
+    if said is None:
         message = f"a forked child has not recorded a span within {_RECORDING_SECONDS:.0f} s"
-        return None, [problem(_STEP, "child_failed", message, _REPORT_IT)]
-    recorded = Recorded(**json.loads(text))
+        return problem("child_failed", message, _REPORT_IT)
     if not list_segments(directory):
-        message = f"a forked child could not record{': ' if recorded.said else ''}{recorded.said}"
-        return None, [problem(_STEP, "not_recorded", message, _REPORT_IT)]
-    message = "a forked child, killed right after, has left a span and a log record in a journal"
-    return recorded, [ok(_STEP, "recorded", message)]
+        return problem("not_recorded", f"a forked child could not record: {said}", _REPORT_IT)
+    return ok("recorded", "a forked child, killed right after, has left a span and a log record in a journal")
 
 
 def _prepare(settings: Settings, directory: Path) -> Callable[[], str]:
     """A provider as the program has it, made before the fork, and what the child does with it."""
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-
-    from otelsync.journal.writer import Journal
-    from otelsync.levels import INFO
-    from otelsync.logs.output import Output
-    from otelsync.logs.path import LogPath
-    from otelsync.recording.provider import TracerProvider
-    from otelsync.redaction import Redactor
-
     redactor = Redactor(settings.redact_keys, settings.redact_patterns)
     provider = TracerProvider(
         Journal(directory),
@@ -105,26 +89,31 @@ def _prepare(settings: Settings, directory: Path) -> Callable[[], str]:
     tracer = provider.get_tracer("otelsync.doctor")
 
     def work() -> str:
-        with overheard() as said:
+        """Record, and return what otelsync complained of."""
+        with _overheard() as said:
             span = tracer.start_span(NAME, attributes={NAME: True})
             path.emit(INFO, "otelsync.doctor", NAME, {NAME: True}, span)
             span.end()
-        return json.dumps({"trace_id": f"{span.get_span_context().trace_id:032x}", "said": "; ".join(said)[:1000]})
+        return "; ".join(said)[:1000] or "it does not say why"
 
     return work
 
 
 def in_forked_child(work: Callable[[], str], seconds: float) -> str | None:
-    """Return the result of `work` in a forked child, which then kills itself; None if it fails or takes longer."""
+    """Return the result of `work` in a forked child, which then kills itself; None if it fails or takes longer.
+
+    `work`: returns at most `select.PIPE_BUF` bytes, as so many go through a pipe in one piece; pipe(7).
+    """
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         with suppress(BaseException):  # nothing may get out of here into the parent's program
-            os.write(writing, work().encode())
+            os.write(writing, work().encode(errors="replace"))
         os.kill(os.getpid(), signal.SIGKILL)
     os.close(writing)
     try:
-        text = _read(reading, time.monotonic() + seconds)
+        is_said = select.select([reading], [], [], seconds)[0]
+        text = os.read(reading, select.PIPE_BUF).decode() if is_said else ""
     finally:
         os.close(reading)
         os.kill(pid, signal.SIGKILL)  # it is ours until it is waited for
@@ -132,46 +121,23 @@ def in_forked_child(work: Callable[[], str], seconds: float) -> str | None:
     return text or None
 
 
-def _read(descriptor: int, deadline: float) -> str:
-    """Read a pipe until its end; "" if that does not come before `deadline`."""
-    content = b""
-    while select.select([descriptor], [], [], max(deadline - time.monotonic(), 0.0))[0]:
-        piece = os.read(descriptor, 65536)
-        if not piece:
-            return content.decode()
-        content += piece
-    return ""
-
-
 def ship(directory: Path, endpoints: Sequence[OtlpEndpoint], store: Path | None, seconds: float) -> list[Finding]:
-    """Take what was recorded to its destinations, and look what became of it.
+    """Take what was recorded to its destinations within `seconds`, and look what became of it.
 
-    Args:
-        directory: The probe's journal directory.
-        endpoints: Those that may take records.
-        store: A store of the probe's own; None: runs are not stored.
-        seconds: How long it may take.
+    `endpoints`: those that may take records; `store`: a store of the probe's own, or None if runs are not stored.
     """
-    with overheard() as said:
+    with _overheard() as said:
         try:
-            _drain(directory, endpoints, store, seconds)
+            sink = StoreSink(store) if store is not None else None
+            shipper = Shipper(directory, otlp=[OtlpSink(endpoint) for endpoint in endpoints], store=sink, patience=0)
+            try:
+                shipper.drain(seconds)
+            finally:
+                shipper.close(0.5)
         except (OtelsyncError, OSError) as error:
-            return [problem(_STEP, "not_shipped", f"the probe cannot be shipped: {error}", _REPORT_IT)]
+            return [problem("not_shipped", f"the probe cannot be shipped: {error}", _REPORT_IT)]
     accounts = read_ledger(directory).accounts
     return [_arrival(account, endpoints, "; ".join(dict.fromkeys(said))) for account in accounts if account.recorded]
-
-
-def _drain(directory: Path, endpoints: Sequence[OtlpEndpoint], store: Path | None, seconds: float) -> None:
-    from otelsync.otlp.exporter import OtlpSink
-    from otelsync.shipping.shipper import Shipper
-    from otelsync.store.writing import StoreSink
-
-    sink = StoreSink(store) if store is not None else None
-    shipper = Shipper(directory, otlp=[OtlpSink(endpoint) for endpoint in endpoints], store=sink, patience=0)
-    try:
-        shipper.drain(seconds)
-    finally:
-        shipper.close(0.5)
 
 
 def _arrival(account: Account, endpoints: Sequence[OtlpEndpoint], said: str) -> Finding:
@@ -180,16 +146,11 @@ def _arrival(account: Account, endpoints: Sequence[OtlpEndpoint], said: str) -> 
         (endpoint.place for endpoint in endpoints if endpoint.signal == account.sink), "a store beside the real one"
     )
     if account.shipped == account.recorded:
-        return ok(_STEP, "delivered", f"{what} has arrived: {where}")
+        return ok("delivered", f"{what} has arrived: {where}")
     because = f" ({said})" if said else ""
     if account.pending:
         message = f"{what} has not arrived in time: {where}{because}"
-        return problem(_STEP, "not_delivered", message, "see the endpoint above, and its own log")
+        return problem("not_delivered", message, "see the endpoint above, and its own log")
     reasons = ", ".join(account.dropped) or "lost"
     message = f"{what} was not accepted ({reasons}): {where}{because}"
-    return problem(_STEP, "rejected", message, "see the endpoint's own log for why it refuses this record")
-
-
-def not_sent() -> Finding:
-    """Return the finding that no endpoint would take the probe."""
-    return warning(_STEP, "not_sent", "the probe was not sent, as no endpoint takes it", "fix the endpoint first")
+    return problem("rejected", message, "see the endpoint's own log for why it refuses this record")

@@ -8,6 +8,8 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -17,7 +19,7 @@ from otelsync.otlp.options import OtlpEndpoint
 _NAME_SECONDS: Final = 2.0
 _CONNECT_SECONDS: Final = 2.0
 _LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
-_CERTIFICATE: Final = "set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file with the authority that has signed it"
+_OF_CONTAINERS: Final = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
 _PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 
 # OpenSSL's X509_V_ERR_*; source: openssl/x509_vfy.h
@@ -25,14 +27,15 @@ _NOT_IN_TIME: Final = frozenset((9, 10))
 _OTHER_NAME: Final = frozenset((62, 64))
 
 
-class UnreachableError(Exception):
-    """There is no way to an endpoint."""
+@dataclass(eq=False)
+class EndpointError(Exception):
+    """A fault of an endpoint. Raised if there is no way to it, for any signal."""
 
-    def __init__(self, code: str, message: str, fix: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.fix = fix
+    code: str
+    message: str
+    fix: str
+    severe: bool = True
+    """False: it may yet take what is real."""
 
 
 def left(deadline: float, most: float) -> float:
@@ -41,72 +44,60 @@ def left(deadline: float, most: float) -> float:
 
 
 def connect(endpoint: OtlpEndpoint, deadline: float) -> socket.socket:
-    """A TCP connection to an endpoint. Raises UnreachableError."""
+    """A TCP connection to an endpoint. Raises EndpointError."""
     parts = urlsplit(endpoint.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     error: OSError = OSError("no address")
-    for family, address in _addresses(host, port, left(deadline, _NAME_SECONDS)):
-        connection = socket.socket(family, socket.SOCK_STREAM)
-        connection.settimeout(left(deadline, _CONNECT_SECONDS))
+    for address in _addresses(host, port, left(deadline, _NAME_SECONDS)):
         try:
-            connection.connect(address)
+            return socket.create_connection(address, left(deadline, _CONNECT_SECONDS))
         except OSError as failure:
-            connection.close()
             error = failure
-        else:
-            return connection
     raise _not_connected(error, host, port)
 
 
-def _addresses(host: str, port: int, seconds: float) -> list[tuple[int, tuple[str, int]]]:
+def _addresses(host: str, port: int, seconds: float) -> list[tuple[str, int]]:
     """Resolve a name. The system's resolver has a patience of its own, so it is asked in a thread."""
-    answers: queue.SimpleQueue[list[tuple[int, tuple[str, int]]] | OSError | UnicodeError] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[list[tuple[str, int]]] = queue.SimpleQueue()
 
     def ask() -> None:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            answers.put([(family, address) for family, _, _, _, address in found])  # type: ignore[misc]
-        except (OSError, UnicodeError) as error:
-            answers.put(error)
+        found: list[tuple[str, int]] = []
+        with suppress(OSError, UnicodeError):
+            found += [(str(at[0]), port) for *_, at in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        answers.put(found)
 
     threading.Thread(target=ask, name="otelsync-doctor-name", daemon=True).start()
     try:
-        answer = answers.get(timeout=seconds)
+        found = answers.get(timeout=seconds)
     except queue.Empty:
         message = f"the name {host!r} was not resolved within {seconds:.0f} s"
-        raise UnreachableError("name_timeout", message, "look at the DNS servers in /etc/resolv.conf") from None
-    if isinstance(answer, list):
-        return answer
+        raise EndpointError("name_timeout", message, "look at the DNS servers in /etc/resolv.conf") from None
+    if found:
+        return found
     fix = "check the spelling of the host, and whether this machine or container knows it (getent hosts NAME)"
-    raise UnreachableError("unknown_name", f"the name {host!r} is not known", fix)
+    raise EndpointError("unknown_name", f"the name {host!r} is not known", fix)
 
 
-def _not_connected(error: OSError, host: str, port: int) -> UnreachableError:
+def _not_connected(error: OSError, host: str, port: int) -> EndpointError:
     where = f"{host} port {port}"
     hint = ""
-    if host in _LOOPBACK and in_container():
+    in_container = "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(mark).exists() for mark in _OF_CONTAINERS)
+    if host in _LOOPBACK and in_container:
         hint = "; this is a container, where localhost is the container itself: use the name of the Collector's service"
     elif any(os.environ.get(name) for name in _PROXIES):
         hint = "; the proxy in the environment is not used for telemetry"
     if isinstance(error, ConnectionRefusedError):
-        return UnreachableError(
-            "refused", f"nothing listens at {where}", f"start the receiver, or correct host and port{hint}"
-        )
+        fix = f"start the receiver, or correct host and port{hint}"
+        return EndpointError("refused", f"nothing listens at {where}", fix)
     if isinstance(error, TimeoutError):
         message = f"no connection to {where} within {_CONNECT_SECONDS:.0f} s"
-        return UnreachableError("connect_timeout", message, f"look at firewalls and network policies on the way{hint}")
+        return EndpointError("connect_timeout", message, f"look at firewalls and network policies on the way{hint}")
     fix = f"look at the network between this machine and {host}{hint}"
-    return UnreachableError("no_route", f"no connection to {where}: {error.strerror or error}", fix)
-
-
-def in_container() -> bool:
-    """Return whether this process seems to run in a container."""
-    marks = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
-    return "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(mark).exists() for mark in marks)
+    return EndpointError("no_route", f"no connection to {where}: {error.strerror or error}", fix)
 
 
 def secure(connection: socket.socket, endpoint: OtlpEndpoint, deadline: float) -> socket.socket:
-    """TLS over a connection, with the endpoint's certificate checked. Raises UnreachableError."""
+    """TLS over a connection, with the endpoint's certificate checked. Raises EndpointError."""
     host = urlsplit(endpoint.url).hostname or ""
     try:
         context = ssl.create_default_context(cafile=endpoint.certificate)
@@ -114,7 +105,7 @@ def secure(connection: socket.socket, endpoint: OtlpEndpoint, deadline: float) -
             context.load_cert_chain(endpoint.client_certificate, endpoint.client_key)
     except OSError as error:
         fix = "set OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE and _CLIENT_KEY to PEM files that fit together"
-        raise UnreachableError("certificate_files", f"the certificate files cannot be used: {error}", fix) from error
+        raise EndpointError("certificate_files", f"the certificate files cannot be used: {error}", fix) from error
     if endpoint.protocol == "grpc":
         context.set_alpn_protocols(["h2"])
     connection.settimeout(left(deadline, 2.0))
@@ -122,35 +113,31 @@ def secure(connection: socket.socket, endpoint: OtlpEndpoint, deadline: float) -
         return context.wrap_socket(connection, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         raise _not_trusted(error, host) from error
-    except TimeoutError as error:
-        fix = "is it a TLS port? If not, write http://"
-        raise UnreachableError("tls_timeout", "the TLS handshake was not answered", fix) from error
-    except OSError as error:
+    except OSError as error:  # or no answer in time
         raise _no_tls(error, endpoint) from error
 
 
-def _not_trusted(error: ssl.SSLCertVerificationError, host: str) -> UnreachableError:
+def _not_trusted(error: ssl.SSLCertVerificationError, host: str) -> EndpointError:
     number, why = error.verify_code, error.verify_message
     if number in _NOT_IN_TIME:
         fix = "renew the certificate of the endpoint; if it is valid now, look at this machine's clock"
-        return UnreachableError("certificate_expired", f"the endpoint's certificate is not accepted: {why}", fix)
+        return EndpointError("certificate_expired", f"the endpoint's certificate is not accepted: {why}", fix)
     if number in _OTHER_NAME:
-        message = f"the endpoint's certificate is not for {host!r}"
-        return UnreachableError(
-            "certificate_name", message, "use the host name that is in the certificate, or renew it for this one"
-        )
-    return UnreachableError("certificate_unknown", f"the endpoint's certificate is not accepted: {why}", _CERTIFICATE)
+        fix = "use the host name that is in the certificate, or renew it for this one"
+        return EndpointError("certificate_name", f"the endpoint's certificate is not for {host!r}", fix)
+    fix = "set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file with the authority that has signed it"
+    return EndpointError("certificate_unknown", f"the endpoint's certificate is not accepted: {why}", fix)
 
 
-def _no_tls(error: OSError, endpoint: OtlpEndpoint) -> UnreachableError:
+def _no_tls(error: OSError, endpoint: OtlpEndpoint) -> EndpointError:
     reason = getattr(error, "reason", "") or error.strerror or type(error).__name__
     if "ALERT" in str(reason) and "VERSION" not in str(reason):
         fix = "does it want a client certificate? Set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and _CLIENT_KEY"
-        return UnreachableError("tls_refused", f"the endpoint ended the TLS handshake ({reason})", fix)
+        return EndpointError("tls_refused", f"the endpoint ended the TLS handshake ({reason})", fix)
     plain = "write http:// if it has no TLS"
     if endpoint.protocol == "grpc":
         plain += ", or set OTEL_EXPORTER_OTLP_INSECURE=true for a host and port without a scheme"
-    return UnreachableError("no_tls", f"the endpoint does not speak TLS on this port ({reason})", plain)
+    return EndpointError("no_tls", f"the endpoint does not speak TLS on this port ({reason})", plain)
 
 
 def speaks_tls(endpoint: OtlpEndpoint, deadline: float) -> bool:
@@ -162,6 +149,6 @@ def speaks_tls(endpoint: OtlpEndpoint, deadline: float) -> bool:
         with connect(endpoint, deadline) as connection:
             connection.settimeout(left(deadline, 1.0))
             context.wrap_socket(connection, server_hostname=urlsplit(endpoint.url).hostname).close()
-    except (UnreachableError, OSError, ValueError):
+    except (EndpointError, OSError, ValueError):
         return False
     return True

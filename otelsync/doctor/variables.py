@@ -13,7 +13,6 @@ from otelsync.errors import ConfigurationError
 from otelsync.otlp.options import OtlpEndpoint, endpoints_from_environment
 from otelsync.settings import Settings
 
-_STEP: Final = "settings"
 _PREFIX: Final = "OTEL_EXPORTER_OTLP_"
 _GENERAL: Final = f"{_PREFIX}ENDPOINT"
 _SIGNALS: Final = ("traces", "logs")
@@ -49,10 +48,10 @@ def read(environment: Mapping[str, str], **overrides: Any) -> Asked:
         asked = Asked(variables, settings, endpoints_from_environment(wanted, endpoint=settings.endpoint))
     except ConfigurationError as error:
         asked = Asked(variables)
-        asked.findings.append(
-            problem(_STEP, "wrong_value", f"{error.option}={_shown(error.value)} cannot work", error.fix)
-        )
-    asked.findings.extend(_all(asked))
+        asked.findings.append(problem("wrong_value", f"{error.option}={_shown(error.value)} cannot work", error.fix))
+    else:
+        asked.findings.extend(_destination(asked, settings))
+    asked.findings.extend((*_urls(variables), *_exporters(asked), *_sampler(variables)))
     return asked
 
 
@@ -63,58 +62,37 @@ def _shown(value: object) -> str:
     return repr(scheme + mark + rest.rpartition("@")[2])
 
 
-def _all(asked: Asked) -> Iterator[Finding]:
-    if asked.settings is not None:
-        yield from _destination(asked, asked.settings)
-    yield from _urls(asked.variables)
-    yield from _exporters(asked)
-    yield from _sampler(asked.variables)
-
-
 def _destination(asked: Asked, settings: Settings) -> Iterator[Finding]:
     if settings.disabled:
-        yield problem(_STEP, "disabled", "OTEL_SDK_DISABLED is true: nothing is recorded", "unset OTEL_SDK_DISABLED")
+        yield problem("disabled", "OTEL_SDK_DISABLED is true: nothing is recorded", "unset OTEL_SDK_DISABLED")
     places = [f"{each.signal} to {each.place} by {each.protocol}" for each in asked.endpoints]
     if asked.wants_store:
         places.append(f"runs to {settings.store_file}")
     if places:
-        yield ok(_STEP, "destination", f"{settings.service_name}: {', '.join(places)}")
+        yield ok("destination", f"{settings.service_name}: {', '.join(places)}")
     else:
-        yield problem(
-            _STEP,
-            "nowhere",
-            "records go nowhere: no endpoint is set and OTELSYNC_STORE is off",
-            f"set {_GENERAL}, or OTELSYNC_STORE=on",
-        )
+        message = "records go nowhere: no endpoint is set and OTELSYNC_STORE is off"
+        yield problem("nowhere", message, f"set {_GENERAL}, or OTELSYNC_STORE=on")
 
 
 def _urls(variables: Mapping[str, str]) -> Iterator[Finding]:
     for signal in ("", *_SIGNALS):
-        name = f"{_PREFIX}{signal.upper()}_ENDPOINT" if signal else _GENERAL
-        value = variables.get(name, "").strip()
+        prefix = f"{_PREFIX}{signal.upper()}_" if signal else _PREFIX
+        value = variables.get(f"{prefix}ENDPOINT", "").strip()
+        protocol = (variables.get(f"{prefix}PROTOCOL") or variables.get(f"{_PREFIX}PROTOCOL", "")).strip()
         if value:
-            protocol = _protocol(variables, signal)
             with suppress(ValueError):  # said already, as a value that cannot work
                 parts = urlsplit(value if "://" in value else f"//{value}")
-                yield from _port(name, parts, protocol)
+                yield from _port(f"{prefix}ENDPOINT", parts, protocol or "http/protobuf")
                 if protocol != "grpc":
-                    yield from _path(name, parts, signal)
-
-
-def _protocol(variables: Mapping[str, str], signal: str) -> str:
-    own = variables.get(f"{_PREFIX}{signal.upper()}_PROTOCOL", "") if signal else ""
-    return (own or variables.get(f"{_PREFIX}PROTOCOL", "")).strip() or "http/protobuf"
+                    yield from _path(f"{prefix}ENDPOINT", parts, signal)
 
 
 def _port(name: str, parts: SplitResult, protocol: str) -> Iterator[Finding]:
     for port, usual, other in ((4317, "grpc", 4318), (4318, "http/protobuf", 4317)):
         if parts.port == port and protocol != usual:
-            yield warning(
-                _STEP,
-                "port_of_other_protocol",
-                f"{name} has port {port}, which usually takes {usual}, and the protocol is {protocol}",
-                f"use port {other}, or set {_PREFIX}PROTOCOL={usual}",
-            )
+            message = f"{name} has port {port}, which usually takes {usual}, and the protocol is {protocol}"
+            yield warning("port_of_other_protocol", message, f"use port {other}, or set {_PREFIX}PROTOCOL={usual}")
 
 
 def _path(name: str, parts: SplitResult, signal: str) -> Iterator[Finding]:
@@ -122,12 +100,12 @@ def _path(name: str, parts: SplitResult, signal: str) -> Iterator[Finding]:
     ending = next((each for each in _SIGNALS if path.endswith(f"/v1/{each}")), "")
     if not signal and ending:
         fix = f"end it before /v1/{ending}, or name it {_PREFIX}{ending.upper()}_ENDPOINT"
-        yield problem(_STEP, "path_twice", f"{name} ends in /v1/{ending}, to which /v1/{ending} is added again", fix)
+        yield problem("path_twice", f"{name} ends in /v1/{ending}, to which /v1/{ending} is added again", fix)
     elif signal and not path:
         message = f"{name} has no path, and none is added to it"
-        yield warning(_STEP, "no_path", message, f"end it in /v1/{signal}, or use {_GENERAL}")
+        yield warning("no_path", message, f"end it in /v1/{signal}, or use {_GENERAL}")
     elif signal and ending and ending != signal:
-        yield problem(_STEP, "path_of_other_signal", f"{name} ends in /v1/{ending}", f"end it in /v1/{signal}")
+        yield problem("path_of_other_signal", f"{name} ends in /v1/{ending}", f"end it in /v1/{signal}")
 
 
 def _exporters(asked: Asked) -> Iterator[Finding]:
@@ -136,13 +114,12 @@ def _exporters(asked: Asked) -> Iterator[Finding]:
         name = f"OTEL_{signal.upper()}_EXPORTER"
         value = asked.variables.get(name, "").strip().lower()
         if value == "none":
-            yield warning(_STEP, f"no_{signal}", f"{name} is none: {signal} are not sent", f"unset {name} to send them")
+            yield warning(f"no_{signal}", f"{name} is none: {signal} are not sent", f"unset {name} to send them")
         elif value not in ("", "otlp"):
             message = f"{name}={value!r} is for the SDK's own exporters, and otelsync does not read it"
-            yield warning(_STEP, "exporter_ignored", message, f"unset {name}, or set it to otlp")
+            yield warning("exporter_ignored", message, f"unset {name}, or set it to otlp")
         elif signals and signal not in signals:
             yield warning(
-                _STEP,
                 f"{signal}_without_endpoint",
                 f"{signal} have no endpoint, while the other signal has one: they are not sent",
                 f"set {_GENERAL}, or {_PREFIX}{signal.upper()}_ENDPOINT, or {name}=none if that is meant",
@@ -151,12 +128,6 @@ def _exporters(asked: Asked) -> Iterator[Finding]:
 
 def _sampler(variables: Mapping[str, str]) -> Iterator[Finding]:
     name = variables.get("OTEL_TRACES_SAMPLER", "").strip().lower()
-    if name.endswith("always_off") or (name.endswith("ratio") and _is_zero(variables.get("OTEL_TRACES_SAMPLER_ARG"))):
+    if name.endswith("always_off"):
         fix = "unset OTEL_TRACES_SAMPLER, or set it to parentbased_always_on"
-        yield problem(_STEP, "sampler_drops_all", f"OTEL_TRACES_SAMPLER={name} drops every new trace", fix)
-
-
-def _is_zero(ratio: str | None) -> bool:
-    with suppress(ValueError):
-        return ratio is not None and float(ratio) <= 0
-    return False
+        yield problem("sampler_drops_all", f"OTEL_TRACES_SAMPLER={name} drops every new trace", fix)

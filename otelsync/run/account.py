@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from otelsync.shipping.ledger import Account, Ledger
+from otelsync.text.quantities import counted
 
-_NAMES = {"span": ("span", "spans"), "log": ("log record", "log records")}
+_NAMES = {"span": "span", "log": "log record"}
 
 
 def in_one_line(
@@ -23,7 +24,7 @@ def in_one_line(
     pending = sum(account.pending for account in accounts)
     if not any(recorded.values()) and not pending:
         return ""
-    said = " and ".join(_count(signal, count) for signal, count in recorded.items()) + " recorded"
+    said = " and ".join(counted(count, _NAMES[signal]) for signal, count in recorded.items()) + " recorded"
     dropped = _dropped(before, accounts)
     fates = [f"{sum(dropped.values()):,} dropped ({', '.join(dropped)})"] if dropped else []
     if not accounts:
@@ -50,8 +51,3 @@ def _dropped(before: Ledger, accounts: list[Account]) -> dict[str, int]:
             if count > then.get(reason, 0):
                 dropped[reason] = dropped.get(reason, 0) + count - then.get(reason, 0)
     return dropped
-
-
-def _count(signal: str, count: int) -> str:
-    one, many = _NAMES[signal]
-    return f"{count:,} {one if count == 1 else many}"

@@ -15,11 +15,8 @@ assert_span_tree(
 With pytest, the fixture ``recorded`` does the first. pytest is not needed for the rest.
 """
 
-from otelsync.testing.comparing import assert_span_tree
-from otelsync.testing.declared import undeclared_events
-from otelsync.testing.drawing import span_tree
-from otelsync.testing.recorded import Recorded
-from otelsync.testing.recording import record
-from otelsync.testing.records import Kind, Log, Span
+from otelsync.testing.drawing import assert_span_tree, span_tree
+from otelsync.testing.reading import Kind, Log, Span
+from otelsync.testing.recording import Recorded, record, undeclared_events
 
 __all__ = ["Kind", "Log", "Recorded", "Span", "assert_span_tree", "record", "span_tree", "undeclared_events"]

@@ -1,16 +1,20 @@
-"""A trace as text: an indented tree of its spans, with what a test wants to see of each."""
+"""A trace as text: an indented tree of its spans, with what a test wants to see of each, held against a literal."""
 
 from __future__ import annotations
 
+import difflib
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypedDict, Unpack
 
-from otelsync.testing.reading import spans_in
-from otelsync.testing.records import Span
+from otelsync.testing.reading import Span, spans_in
 from otelsync.text.printable import printable
 from otelsync.text.quantities import duration
+
+POLL: Final = 0.02
+"""Seconds between two looks at what other processes have recorded."""
 
 
 class HasSpans(Protocol):
@@ -39,7 +43,7 @@ class Drawn(TypedDict, total=False):
     roll: int
 
 
-class Row(NamedTuple):
+class _Row(NamedTuple):
     """A line of a tree."""
 
     depth: int
@@ -77,42 +81,78 @@ def span_tree(
     if times:
         drawing.moments = _moments(spans)
     rows = list(drawing.rows("", 0))
-    return text_of(rows if in_order else in_any_order(rows))
+    return _text_of(rows if in_order else _in_any_order(rows))
 
 
-def text_of(rows: Sequence[Row]) -> str:
+def assert_span_tree(actual: Source | str, expected: str, *, within: float = 0.0, **options: Unpack[Drawn]) -> None:
+    """Hold that a trace looks as expected.
+
+    Args:
+        actual: Where the spans come from, or a tree of :func:`~otelsync.testing.span_tree`.
+        expected: The tree. How far it is indented as a whole, and how its columns are aligned, does not matter.
+        within: Seconds that it may take to come to look like that, where other processes or threads record. There is
+            no wait beyond what is needed.
+        options: Of :func:`~otelsync.testing.span_tree`.
+
+    Raises:
+        AssertionError: It looks different; the message shows how.
+    """
+    __tracebackhide__ = True
+    deadline = time.monotonic() + within
+    in_order = options.get("in_order", True)
+    wanted = _rows_of(expected, in_order)
+    while True:
+        found = _rows_of(actual if isinstance(actual, str) else span_tree(actual, **options), in_order)
+        if found == wanted:
+            return
+        if time.monotonic() >= deadline:
+            raise AssertionError(_difference(wanted, found))
+        time.sleep(POLL)
+
+
+def _difference(wanted: Sequence[_Row], found: Sequence[_Row]) -> str:
+    if not found:
+        return f"no span was recorded; expected:\n\n{_text_of(wanted)}"
+    # Aligned together, so that a line differs only where it says something else.
+    both = _text_of([*wanted, *found]).splitlines()
+    compared = difflib.ndiff(both[: len(wanted)], both[len(wanted) :], charjunk=None)
+    lines = "\n".join(line.rstrip() for line in compared if not line.startswith("?"))
+    return f"the trace looks different (- expected, + recorded):\n\n{lines}"
+
+
+def _text_of(rows: Sequence[_Row]) -> str:
     """The rows as text, in two columns."""
     names = ["  " * row.depth + row.name for row in rows]
     width = max(map(len, names), default=0) + 2
     return "\n".join(f"{name:{width}}{row.about}".rstrip() for name, row in zip(names, rows, strict=True))
 
 
-def rows_of(text: str) -> list[Row]:
+def _rows_of(text: str, in_order: bool) -> list[_Row]:
     """The rows of a tree that somebody has written: what stands behind two spaces or more is not the name.
 
     Indentation may be of any width, as long as what is deeper is indented more.
     """
-    rows: list[Row] = []
+    rows: list[_Row] = []
     indents: list[int] = []
     for line in filter(str.strip, text.splitlines()):
         indent = len(line) - len(line.lstrip())
         while indents and indents[-1] >= indent:
             indents.pop()
         name, *about = re.split(r" {2,}", line.strip(), maxsplit=1)
-        rows.append(Row(len(indents), name, re.sub(r" {2,}", " ", "".join(about))))
+        rows.append(_Row(len(indents), name, re.sub(r" {2,}", " ", "".join(about))))
         indents.append(indent)
-    return rows
+    return rows if in_order else _in_any_order(rows)
 
 
-def in_any_order(rows: Sequence[Row]) -> list[Row]:
+def _in_any_order(rows: Sequence[_Row]) -> list[_Row]:
     """The rows with siblings sorted by what they and those below them say."""
-    branches: list[list[Row]] = []
+    branches: list[list[_Row]] = []
     for row in rows:
         if row.depth == rows[0].depth:
             branches.append([row])
         else:
             branches[-1].append(row)
-    ordered = sorted([branch[0], *in_any_order(branch[1:])] for branch in branches)
+    ordered = sorted([branch[0], *_in_any_order(branch[1:])] for branch in branches)
     return [row for branch in ordered for row in branch]
 
 
@@ -123,33 +163,32 @@ class _Drawing:
         self, spans: Sequence[Span], labels: Mapping[str, str], *, events: bool, durations: bool, roll: int
     ) -> None:
         self._names = {span.span_id: span.name for span in spans}
-        self._children: dict[str, dict[str, list[Span]]] = {}
-        """By the parent's id, then by name: families."""
-        self._order: dict[str, list[Span]] = {}
+        self._children: dict[str, list[Span]] = {}
+        """By the parent's id."""
         for span in spans:
-            parent = span.parent_id if span.parent_id in self._names else ""
-            self._children.setdefault(parent, {}).setdefault(span.name, []).append(span)
-            self._order.setdefault(parent, []).append(span)
+            self._children.setdefault(span.parent_id if span.parent_id in self._names else "", []).append(span)
         self._labels = labels
         self._events = events
         self._durations = durations
         self._roll = roll
         self.moments: Mapping[tuple[str, bool], int] = {}
 
-    def rows(self, parent: str, depth: int) -> Iterator[Row]:
+    def rows(self, parent: str, depth: int) -> Iterator[_Row]:
         """Yield the rows below a span, or the roots."""
-        families = self._children.get(parent, {})
+        families: dict[str, list[Span]] = {}
+        for span in self._children.get(parent, []):
+            families.setdefault(span.name, []).append(span)
         rolled = {name for name, family in families.items() if self._is_rolled(family)}
-        for span in self._order.get(parent, []):
+        for span in self._children.get(parent, []):
             name = printable(span.name)
             if span.name in rolled:
                 if span is families[span.name][0]:
-                    yield Row(depth, name, _summary(families[span.name]))
+                    yield _Row(depth, name, _summary(families[span.name]))
                 continue
-            yield Row(depth, name, self._about(span))
+            yield _Row(depth, name, self._about(span))
             if self._events:
                 for event, attributes in span.events:
-                    yield Row(depth + 1, f"* {printable(event)}", self._said(attributes))
+                    yield _Row(depth + 1, f"* {printable(event)}", self._said(attributes))
             yield from self.rows(span.span_id, depth + 1)
 
     def _is_rolled(self, family: Sequence[Span]) -> bool:

@@ -1,9 +1,12 @@
-"""Recorded spans and log records, read back from the journals of a directory, a local store, or a home with both."""
+"""Spans and log records as a test sees them, read back from journals, a local store, or a home with both."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,19 +20,103 @@ from otelsync.journal.header import JournalError
 from otelsync.journal.names import list_segments
 from otelsync.journal.reader import JournalReader
 from otelsync.store.runs import open_store
-from otelsync.testing.records import Kind, Log, Span
+from otelsync.vocabulary import SERVICE_NAME, SYNC_OUTCOME
 
 STATUSES: Final = {0: "", 1: "OK", 2: "ERROR"}
 
 _SPANS: Final = (
-    "SELECT spans.name, trace_id, span_id, parent_span_id, start_ns, end_ns, kind, status, status_message,"
-    " spans.attributes, events, links, trace_state, flags, scopes.name, resources.attributes FROM spans"
+    "SELECT spans.name AS name, trace_id, span_id, parent_span_id AS parent_id, start_ns AS start, end_ns AS end, kind,"
+    " status, coalesce(status_message, '') AS message, spans.attributes AS attributes,"
+    " coalesce(events, '[]') AS events, coalesce(links, '[]') AS links, coalesce(scopes.name, '') AS scope,"
+    " coalesce(resources.attributes, '{}') AS resource, coalesce(trace_state, '') AS trace_state, flags FROM spans"
     " LEFT JOIN scopes ON scopes.id = scope LEFT JOIN resources ON resources.id = resource ORDER BY spans.rowid"
 )
 _LOGS: Final = (
-    "SELECT level, logger, event, trace_id, span_id, time_ns, logs.attributes, resources.attributes FROM logs"
+    "SELECT level, logger, event, trace_id, span_id, time_ns AS time, logs.attributes AS attributes,"
+    " coalesce(resources.attributes, '{}') AS resource FROM logs"
     " LEFT JOIN resources ON resources.id = resource ORDER BY time_ns, logs.id"
 )
+_JSON: Final = frozenset(("attributes", "events", "links", "resource"))
+
+
+class Kind(IntEnum):
+    """The kinds of spans, by their numbers in OTLP (opentelemetry-proto, trace/v1/trace.proto)."""
+
+    UNSPECIFIED = 0
+    INTERNAL = 1
+    SERVER = 2
+    CLIENT = 3
+    PRODUCER = 4
+    CONSUMER = 5
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span as it was recorded."""
+
+    name: str
+    trace_id: str
+    """32 lower-case hex digits."""
+    span_id: str
+    """16 lower-case hex digits."""
+    parent_id: str
+    """Empty for a root."""
+    start: int
+    """Unix nanoseconds, as is `end`."""
+    end: int | None = None
+    """None: it has begun, and has not ended."""
+    kind: Kind = Kind.INTERNAL
+    status: str = ""
+    """Empty, ``OK`` or ``ERROR``."""
+    message: str = ""
+    """The status's message."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    events: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    """Name and attributes of each."""
+    links: Sequence[str] = ()
+    """The ids of the spans that it points to."""
+    scope: str = ""
+    """The library that recorded it."""
+    resource: Mapping[str, Any] = field(default_factory=dict)
+    trace_state: str = ""
+    flags: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """True if it has ended."""
+        return self.end is not None
+
+    @property
+    def failed(self) -> bool:
+        """True if its status is an error."""
+        return self.status == "ERROR"
+
+    @property
+    def outcome(self) -> str:
+        """Its ``sync.outcome``; empty if it has none."""
+        return str(self.attributes.get(SYNC_OUTCOME, ""))
+
+    @property
+    def service(self) -> str:
+        """The service that recorded it."""
+        return str(self.resource.get(SERVICE_NAME, ""))
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log record as it was recorded."""
+
+    level: str
+    """Such as ``INFO``."""
+    logger: str
+    event: str
+    trace_id: str
+    """Empty outside any span, as is `span_id`."""
+    span_id: str
+    time: int
+    """Unix nanoseconds."""
+    attributes: Mapping[str, Any]
+    resource: Mapping[str, Any]
 
 
 def spans_in(home: Path) -> list[Span]:
@@ -41,7 +128,8 @@ def spans_in(home: Path) -> list[Span]:
     """
     # The journals first: what a shipper takes away from them meanwhile is in the store by then.
     found: dict[tuple[str, str], Span] = {}
-    for span in (*_in_journals(home, spans_in_journal), *spans_in_store(home / "store.db")):
+    spans = [span for directory in _journals(home) for span in spans_in_journal(directory)]
+    for span in spans + spans_in_store(home / "store.db"):
         known = found.get((span.trace_id, span.span_id))
         if known is None or not known.ended:
             found[span.trace_id, span.span_id] = span
@@ -50,10 +138,9 @@ def spans_in(home: Path) -> list[Span]:
 
 def logs_in(home: Path) -> list[Log]:
     """All log records of a home, by time. Raises as :func:`spans_in` does."""
-    found = {
-        (log.time, log.trace_id, log.span_id, log.logger, log.event): log
-        for log in (*_in_journals(home, logs_in_journal), *logs_in_store(home / "store.db"))
-    }
+    logs = [log for directory in _journals(home) for log in _logs_in_journal(directory)]
+    logs += [Log(**row) for row in _rows(home / "store.db", _LOGS)]
+    found = {(log.time, log.trace_id, log.span_id, log.logger, log.event): log for log in logs}
     return sorted(found.values(), key=lambda log: log.time)
 
 
@@ -77,15 +164,12 @@ def spans_in_journal(directory: Path) -> list[Span]:
     return ended + [span for span in begun if span.span_id not in ids]
 
 
-def logs_in_journal(directory: Path) -> list[Log]:
-    """The log records of all journals in a directory, by time. Raises as :func:`spans_in_journal` does."""
-    logs = [
-        log_of(record, scope_of(group.scope), resource_of(group.resource))
-        for batch in batches(directory)
-        for group in batch.groups
-        for record in ScopeLogs.FromString(b"".join(group.logs)).log_records
-    ]
-    return sorted(logs, key=lambda log: log.time)
+def _logs_in_journal(directory: Path) -> Iterator[Log]:
+    for batch in batches(directory):
+        for group in batch.groups:
+            scope, resource = scope_of(group.scope), resource_of(group.resource)
+            for record in ScopeLogs.FromString(b"".join(group.logs)).log_records:
+                yield log_of(record, scope, resource)
 
 
 def spans_in_store(path: Path) -> list[Span]:
@@ -94,20 +178,29 @@ def spans_in_store(path: Path) -> list[Span]:
     Raises:
         StoreError: It cannot be read.
     """
-    try:
-        with open_store(path) as store:
-            return [_stored_span(*row) for row in store.execute(_SPANS)]
-    except RunNotFoundError:
-        return []
+    return [
+        Span(
+            **row
+            | {
+                "kind": Kind(row["kind"]),
+                "status": STATUSES[row["status"]],
+                "events": [(event["name"], event.get("attributes", {})) for event in row["events"]],
+                "links": [link["spanId"] for link in row["links"]],
+            }
+        )
+        for row in _rows(path, _SPANS)
+    ]
 
 
-def logs_in_store(path: Path) -> list[Log]:
-    """The log records of a local store, by time. As :func:`spans_in_store`."""
+def _rows(path: Path, query: str) -> list[dict[str, Any]]:
+    """The rows of a query by column, those in JSON as what they say."""
     try:
         with open_store(path) as store:
+            cursor = store.execute(query)
+            names = [name for name, *_ in cursor.description]
             return [
-                Log(level, logger, event, trace_id, span_id, when, json.loads(said), json.loads(resource or "{}"))
-                for level, logger, event, trace_id, span_id, when, said, resource in store.execute(_LOGS)
+                {name: json.loads(value) if name in _JSON else value for name, value in zip(names, row, strict=True)}
+                for row in cursor
             ]
     except RunNotFoundError:
         return []
@@ -125,15 +218,13 @@ def batches(directory: Path) -> Iterator[Batch]:
                 reader = JournalReader(directory / segment.name)
             except FileNotFoundError:
                 continue
-            try:
+            with closing(reader):
                 position = 0
                 while batch := reader.read(position):
                     if batch.corrupted_bytes:
                         raise JournalError(f"{segment.name} is damaged at {batch.start}")
                     yield batch
                     position = batch.end
-            finally:
-                reader.close()
 
 
 def plain(value: AnyValue) -> Any:
@@ -186,9 +277,8 @@ def scope_of(body: bytes) -> str:
     return wire.ScopeSpans.FromString(body).scope.name
 
 
-def _in_journals(home: Path, read: Any) -> Iterator[Any]:
-    for directory in sorted((home / "journals").glob("*/")):
-        yield from read(directory)
+def _journals(home: Path) -> list[Path]:
+    return sorted((home / "journals").glob("*/"))
 
 
 def _span(span: wire.Span, scope: str, resource: Mapping[str, Any]) -> Span:
@@ -209,42 +299,4 @@ def _span(span: wire.Span, scope: str, resource: Mapping[str, Any]) -> Span:
         resource=resource,
         trace_state=span.trace_state,
         flags=span.flags,
-    )
-
-
-def _stored_span(
-    name: str,
-    trace_id: str,
-    span_id: str,
-    parent_id: str,
-    start: int,
-    end: int | None,
-    kind: int,
-    status: int,
-    message: str | None,
-    attributes: str,
-    events: str | None,
-    links: str | None,
-    trace_state: str | None,
-    flags: int,
-    scope: str | None,
-    resource: str | None,
-) -> Span:
-    return Span(
-        name=name,
-        trace_id=trace_id,
-        span_id=span_id,
-        parent_id=parent_id,
-        start=start,
-        end=end,
-        kind=Kind(kind),
-        status=STATUSES[status],
-        message=message or "",
-        attributes=json.loads(attributes),
-        events=[(event["name"], event.get("attributes", {})) for event in json.loads(events or "[]")],
-        links=[link["spanId"] for link in json.loads(links or "[]")],
-        scope=scope or "",
-        resource=json.loads(resource or "{}"),
-        trace_state=trace_state or "",
-        flags=flags,
     )
