@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from journal_files import DEAD_PID, JournalFile, log, record, resource, scope, span
 
+from otelsync.journal import reader
 from otelsync.journal.batch import Batch
 from otelsync.journal.format import CLOSED, LOG, SEALED, SPAN
-from otelsync.journal.header import JournalError, UnknownVersionError, process_alive
+from otelsync.journal.header import JournalError, JournalHeader, UnknownVersionError, process_alive
 from otelsync.journal.names import list_segments
 from otelsync.journal.process_identity import Writer, own_writer
 from otelsync.journal.reader import JournalReader
@@ -39,6 +40,26 @@ def read_all(path: Path, start: int = 512, **bounds: int) -> list[Batch]:
             batches.append(batch)
             start = batch.end
     return batches
+
+
+def test_a_writer_that_ends_while_we_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it commits between our look at the header and our look at the process is no damage."""
+    file = JournalFile(tmp_path, alive=False)
+    file.committed = file.end
+    file.write(size=64 * 1024)
+
+    def ends(_header: JournalHeader) -> bool:
+        file.spans(20)
+        file.committed = file.end
+        file.write(size=64 * 1024)
+        return False
+
+    monkeypatch.setattr(reader, "process_alive", ends)
+    with opened(file.path) as journal:
+        assert (journal.header.damaged, journal.header.committed) == (False, file.end)
+        batch = journal.read(512)
+        assert batch is not None
+        assert (batch.spans, batch.corrupted_bytes) == (20, 0)
 
 
 def bodies(batches: list[Batch], what: str = "spans") -> list[bytes]:

@@ -82,14 +82,21 @@ class JournalReader:
 
     def refresh(self) -> JournalHeader:
         """Read the header again, and return it. Raises UnknownVersionError and OSError."""
-        status = os.fstat(self._fd)
-        self.removed = status.st_nlink == 0
-        size = min(status.st_size, MAX_SEGMENT)
-        header = parse_header(os.pread(self._fd, HEADER_SIZE, 0), size, self.segment)
-        if header.committed < size and (header.final or not process_alive(header)) and self._hides(header, size):
+        header, size = self._look()
+        is_over = header.final
+        if not is_over and header.committed < size and not process_alive(header):
+            header, size = self._look()  # between the first look and its end, the writer may have gone on
+            is_over = True
+        if is_over and header.committed < size and self._hides(header, size):
             header = replace(header, committed=size, damaged=True)
         self.header = header
         return self.header
+
+    def _look(self) -> tuple[JournalHeader, int]:
+        status = os.fstat(self._fd)
+        self.removed = status.st_nlink == 0
+        size = min(status.st_size, MAX_SEGMENT)
+        return parse_header(os.pread(self._fd, HEADER_SIZE, 0), size, self.segment), size
 
     def _hides(self, header: JournalHeader, size: int) -> bool:
         """Return whether records stand behind `committed` in a file that nobody writes any more.
