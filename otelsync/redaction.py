@@ -73,7 +73,7 @@ _KEYED: Final = (
 _BASIC: Final = re.compile(r"(?ai)\b(basic\s+)([a-z0-9+/]{14,}={0,2})")
 
 _SHORTEST: Final = 20
-"""Characters in the shortest secret that is known by its look alone, and not by a name, ``=`` or ``:`` before it."""
+"""Characters in the shortest secret that is known by its look alone, not by a name and ``=``, ``:`` or ``,`` before."""
 
 
 def _suspicious(text: str) -> bool:
@@ -81,8 +81,6 @@ def _suspicious(text: str) -> bool:
 
     Whatever a pattern above matches holds one of these; twenty searches for a word cost a tenth of one for a pattern.
     """
-    if len(text) < _SHORTEST and ":" not in text and "=" not in text:
-        return False
     low = text.lower()
     return (
         ("_" in low and ("gh" in low or "github_pat_" in low or "gsk_" in low))
@@ -143,7 +141,7 @@ class Redactor:
 
     def redact(self, text: str) -> str:
         """`text` with every secret in it replaced; `text` itself if it holds none."""
-        if len(text) < self._shortest and ":" not in text and "=" not in text:
+        if len(text) < self._shortest and ":" not in text and "=" not in text and "," not in text:
             return text
         if not self._suspicious(text):
             return text

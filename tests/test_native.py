@@ -38,7 +38,7 @@ from otelsync.logs.path import LogPath
 from otelsync.recording.provider import TracerProvider
 from otelsync.recording.runtime_context import CURRENT
 from otelsync.recording.scope import SyncScope
-from otelsync.redaction import Redactor, _suspicious
+from otelsync.redaction import Redactor
 
 SOURCE = Path(writer_module.__file__).with_name("_native.c")
 COMPILER = shlex.split(sysconfig.get_config_var("CC") or "cc")
@@ -265,10 +265,13 @@ def test_checksums_are_those_of_zlib(native: ModuleType, data: bytes, seed: int)
     assert native.crc32(data, seed) == zlib.crc32(data, seed)
 
 
+THOROUGH = Redactor(patterns=["never found: \\A\\Z1"])
+"""With a pattern of the user's, no text passes by a quick test."""
+
 pieces = st.one_of(
     st.sampled_from(["gh", "ghp_", "_", "-", ".", ":", "=", "://", "@", "token", "Key", "PASS", "secret", "bearer"]),
     st.sampled_from(["Authorization", "basic", "AKIA", "asia", "eyJ", "v1.", "sk-", "xox", "glpat-", "-----BEGIN "]),
-    st.sampled_from(["sig", "%", ",", "credential", "x-amz-signature"]),
+    st.sampled_from(["sig", "%", ",", "credential", "x-amz-signature", "passwd", "'", "secret',"]),
     st.sampled_from(["gsk_", "github_pat_", "\u212aey", "\u0130", "K", "a", " ", "fix the pool", "x" * 20, "ä", "\0"]),
 )
 
@@ -276,10 +279,9 @@ pieces = st.one_of(
 @settings(patient, max_examples=1000)
 @given(text=st.lists(pieces, max_size=12).map("".join))
 def test_what_it_clears_holds_no_secret(native: ModuleType, text: str) -> None:
-    """A string that the extension lets pass would pass the test of redaction.py."""
+    """A string that the extension lets pass holds nothing that any pattern finds."""
     if native.clears(text):
-        assert not _suspicious(text)
-        assert Redactor().redact(text) is text
+        assert THOROUGH.redact(text) is text
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,8 @@ static unsigned char begins[256]; /* by first byte: 1 + the index of the first s
 static int
 is_clear(const char *text, size_t size, size_t characters)
 {
-    if (characters < SHORTEST_SECRET && !memchr(text, ':', size) && !memchr(text, '=', size))
+    if (characters < SHORTEST_SECRET && !memchr(text, ':', size) && !memchr(text, '=', size)
+        && !memchr(text, ',', size))
         return 1;
     if (size > LONGEST_CLEARED)
         return 0;
