@@ -103,7 +103,7 @@ def test_points_that_are_rejected_are_said_once(server: OtlpServer, caplog: pyte
     eventually(lambda: len(server.metrics) > 2)
     export.close(20)
     assert [message.partition(": ")[2] for message in caplog.messages] == [
-        "some metrics were rejected (3 points: too  [31mold); the next ones say the same and more"
+        "some metrics were rejected (3 points: too \\x1b[31mold); the next ones say the same and more"
     ]
 
 

@@ -13,7 +13,8 @@ from otelsync.otlp.encoding import varint
 from otelsync.otlp.grpc import GrpcTransport
 from otelsync.otlp.http import HttpTransport
 from otelsync.otlp.options import OtlpEndpoint, Signal
-from otelsync.otlp.reply import Reply, printable
+from otelsync.otlp.reply import LONGEST_REASON, Reply
+from otelsync.text.printable import printable
 
 USER_AGENT = "otelsync"
 
@@ -175,7 +176,7 @@ def parse_partial_success(content: bytes) -> tuple[int, str]:
 
     try:
         said = ExportTraceServiceResponse.FromString(content).partial_success
-        return said.rejected_spans, printable(said.error_message)
+        return said.rejected_spans, printable(said.error_message, LONGEST_REASON)
     except DecodeError:
         return 0, ""
 

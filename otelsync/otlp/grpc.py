@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from otelsync.otlp.options import OtlpEndpoint
-from otelsync.otlp.reply import Reply, printable, throttle
+from otelsync.otlp.reply import LONGEST_REASON, Reply, throttle
+from otelsync.text.printable import printable
 
 _METHODS = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -96,7 +97,7 @@ class GrpcTransport:
 def _reply(error: Any) -> Reply:
     code = error.code().name
     details = str(error.details() or "")
-    reason = f"{code}: {printable(details)}" if details else code
+    reason = f"{code}: {printable(details, LONGEST_REASON)}" if details else code
     if code in _RETRYABLE:
         return Reply("retry", after=_retry_info(error), reason=reason)
     if code == "RESOURCE_EXHAUSTED":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+LONGEST_REASON = 200
+"""Characters of a server's own words that are shown."""
 LONGEST_THROTTLE = 300.0
 """Seconds. A server that asks for a longer pause gets this one: the hint of a broken server must not stop shipping."""
 
@@ -27,9 +29,3 @@ class Reply:
 def throttle(seconds: float) -> float | None:
     """A server's hint in seconds, within bounds; None where it makes no sense."""
     return min(seconds, LONGEST_THROTTLE) if seconds >= 0 else None
-
-
-def printable(text: str, limit: int = 200) -> str:
-    """A server's text, made harmless: one line, no control characters, at most `limit` characters."""
-    safe = "".join(character if character.isprintable() else " " for character in text[: limit + 1])
-    return safe if len(safe) <= limit else safe[: limit - 1] + "…"
