@@ -160,7 +160,7 @@ class Redactor:
         deeper than 32 levels, ends there. Never raises: what cannot be read is replaced.
         """
         try:
-            return self._clean(key, value, ())
+            return self._clean(_text(key), value, ())
         except Exception as error:
             return f"[a {type(value).__name__} that raises {type(error).__name__}]"
 

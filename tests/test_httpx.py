@@ -174,6 +174,18 @@ def test_a_stream_is_left_to_its_reader(recorded: Recorded, listener: Listener) 
         assert response.read() == b"ok"
 
 
+def test_a_plain_function_is_a_hook_as_well(recorded: Recorded, listener: Listener) -> None:
+    """An asynchronous client calls it, and its request goes on."""
+    assert recorded
+    called: list[str] = []
+    Instrumentor().uninstrument()
+    Instrumentor().instrument(
+        async_request_hook=lambda *_: called.append("request"), async_response_hook=lambda *_: called.append("response")
+    )
+    assert asynchronous("GET", f"{listener.url}/a").status_code == 200
+    assert called == ["request", "response"]
+
+
 def test_the_users_hooks_are_called(recorded: Recorded, listener: Listener) -> None:
     """After our part, by both kinds of clients."""
     called: list[str] = []

@@ -202,16 +202,17 @@ class Hostile:
     __str__ = __repr__
 
 
-def test_what_cannot_be_shown_is_counted(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A record that nobody can put into words raises nothing, and is counted as dropped."""
+def test_what_cannot_be_shown_says_so(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that nobody can put into words raises nothing, and is there as far as it can be shown."""
     monkeypatch.setattr(logging, "raiseExceptions", False)
     kept.alone()
     kept.logger.info("%s %s", Hostile())
     kept.logger.info("fine")
-    assert [line.event for line in kept.said] == ["fine"]
+    unfit, fine = [line.event for line in kept.said]
+    assert (unfit.startswith("%s %s (") and "<Hostile whose text raises " in unfit, fine) == (True, "fine")
     recorder = lifecycle._running.recorder  # type: ignore[union-attr]
     assert recorder is not None
-    assert recorder.journal.dropped == {"encode_error": (0, 1)}
+    assert recorder.journal.dropped == {}
 
 
 def test_exceptions_are_kept(kept: Kept) -> None:

@@ -65,11 +65,11 @@ class Instrumentor(HTTPXClientInstrumentor):
         HTTPXClientInstrumentor()._is_instrumented_by_opentelemetry = self._upstream_was_on
 
 
-def _then_async(ours: Callable[..., object], theirs: Callable[..., Awaitable[Any]] | None) -> Callable[..., Any]:
+def _then_async(ours: Callable[..., object], theirs: Callable[..., object] | None) -> Callable[..., Any]:
     async def both(*args: Any) -> None:
         ours(*args)
-        if theirs is not None:
-            await theirs(*args)
+        if theirs is not None and isinstance(said := theirs(*args), Awaitable):  # a hook may be a plain function
+            await said
 
     return both
 

@@ -22,6 +22,7 @@ from otelsync.logs.verbosity import Levels
 from otelsync.otlp import encoding as otlp
 from otelsync.recording.scope import SyncScope
 from otelsync.redaction import Redactor
+from otelsync.text.presentable import text_of
 from otelsync.vocabulary import EVENT_ID, SYNC_ID
 
 _pack_times: Final = Struct("<BQBQ").pack
@@ -75,7 +76,7 @@ class JournalPath(LogPath):
     ) -> None:
         """Journal one record. Never raises."""
         try:
-            text = event if type(event) is str else str(event)
+            text = event if type(event) is str else text_of(event)
             if not self._lets_all and f"{logger}.".startswith("otelsync.") and not self.is_shown(level, logger, text):
                 return
             _, _, ids, scope = ids_in(span)

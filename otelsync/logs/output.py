@@ -9,6 +9,7 @@ import sys
 from typing import Any, Protocol
 
 from otelsync.logs.fields import dumped
+from otelsync.text.presentable import presentable
 from otelsync.text.printable import printable
 
 
@@ -100,7 +101,10 @@ class Output:
 
     def _text(self, record: dict[str, Any]) -> str:
         assert self._renderer is not None
-        shown = {printable(key): printable(value) if isinstance(value, str) else value for key, value in record.items()}
+        shown = {
+            printable(presentable(key)): printable(value) if isinstance(value, str) else presentable(value)
+            for key, value in record.items()
+        }
         if isinstance(record.get("exception"), str):
             shown["exception"] = "\n".join(printable(line.expandtabs()) for line in record["exception"].split("\n"))
         level = str(shown["level"])

@@ -30,6 +30,7 @@ from otelsync.otlp import encoding as otlp
 from otelsync.recording.runtime_context import CURRENT
 from otelsync.recording.scope import EMPTY, LOG_TAG, SyncScope
 from otelsync.redaction import Redactor
+from otelsync.text.presentable import text_of
 from otelsync.vocabulary import EVENT_ID
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class LogPath:
         """Build, render and journal one record. Never raises."""
         try:
             if type(event) is not str:
-                event = str(event)
+                event = text_of(event)
             if self.context_variables and (bound := sys.modules["structlog.contextvars"].get_contextvars()):
                 fields = {**bound, **fields}
             head = self._heads.get((level, logger, event))

@@ -9,6 +9,7 @@ from typing import Any, Final
 from opentelemetry.trace import Span, get_current_span
 
 from otelsync.logs import events
+from otelsync.text.presentable import presentable, text_of
 from otelsync.vocabulary import EVENT_ID
 
 ID_NAMES: Final = ("otelTraceID", "otelSpanID", "otelTraceSampled", "otelServiceName", "otelSyncID")
@@ -36,11 +37,20 @@ def span_named_in(record: logging.LogRecord) -> Span | None:
 
 
 def event_of(record: logging.LogRecord) -> str:
-    """The message with its arguments; where they do not fit, both as they are."""
+    """The message with its arguments; where they do not fit, both as they are. Never raises."""
     try:
         return record.getMessage()
     except Exception:
-        return f"{record.msg} {record.args}"
+        message = text_of(record.msg)
+    arguments: Any = record.args
+    if isinstance(arguments, dict):
+        arguments = {key: presentable(argument) for key, argument in arguments.items()}
+    elif isinstance(arguments, tuple):
+        arguments = tuple(map(presentable, arguments))
+    try:
+        return str(message % arguments)
+    except Exception:
+        return f"{message} {presentable(arguments)}"
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from struct import Struct
 from typing import Any, Final
 
 from otelsync.redaction import Redactor
+from otelsync.text.presentable import text_of
 
 _log = logging.getLogger(__name__)
 
@@ -135,14 +136,18 @@ class AttributeEncoder:
     def extend(self, parts: list[bytes], attributes: Mapping[str, Any]) -> None:
         """Append all attributes to `parts`."""
         strings, ints, other = self.strings, self.ints, self.other
-        parts += [
-            strings[key][value]
-            if type(value) is str
-            else ints[key][value]
-            if type(value) is int  # not isinstance: True is not 1 here
-            else other(key, value)
-            for key, value in attributes.items()
-        ]
+        try:
+            parts += [
+                strings[key][value]
+                if type(value) is str
+                else ints[key][value]
+                if type(value) is int  # not isinstance: True is not 1 here
+                else other(key, value)
+                for key, value in attributes.items()
+            ]
+        except TypeError:  # a key that is no text, or empty, as JSON from outside may have
+            named = {text_of(key): value for key, value in attributes.items()}
+            parts += [other(key, value) for key, value in named.items() if key]
 
     def learn(self, attributes: Mapping[str, object]) -> None:
         """Take the keys into `known`: the C extension leaves to us what is not there."""

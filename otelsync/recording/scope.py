@@ -13,6 +13,7 @@ import orjson
 
 from otelsync.otlp.encoding import any_value, field, key_value
 from otelsync.redaction import Redactor
+from otelsync.text.presentable import text_of
 from otelsync.vocabulary import EVENT_ID, SYNC_ID, SYNC_PIPELINE, SYNC_REPO
 
 SCOPE_KEY: Final = context_api.create_key("otelsync-scope")
@@ -85,7 +86,7 @@ def _plain(value: object) -> object:
         orjson.dumps(value)
         any_value(value)
     except (TypeError, ValueError):
-        return str(value).encode("utf-8", "backslashreplace").decode()
+        return text_of(value).encode("utf-8", "backslashreplace").decode()
     return value
 
 

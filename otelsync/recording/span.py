@@ -27,6 +27,7 @@ from otelsync.otlp.encoding import field, varint
 from otelsync.recording.scope import EMPTY
 from otelsync.recording.span_bytes import END_TIME, count_field, encode_event, encode_link, status_field
 from otelsync.recording.span_state import UNSET, SpanState
+from otelsync.text.presentable import presentable
 from otelsync.vocabulary import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE
 
 _log = logging.getLogger("opentelemetry.sdk.trace")  # misuse is reported where users of the SDK look for it
@@ -67,7 +68,10 @@ class RecordedSpan(SpanState):
         if limits.max_span_attributes == 0:
             self._drop_attributes(1)
             return
-        cleaned[key] = value
+        try:
+            cleaned[key] = value
+        except Exception:
+            cleaned[key] = presentable(value)
         self._drop_attributes(cleaned.dropped)
         self._merge(cleaned)
 
@@ -97,9 +101,7 @@ class RecordedSpan(SpanState):
         if limits.max_span_attributes == 0:
             self._drop_attributes(len(attributes))
         else:
-            cleaned = BoundedAttributes(
-                None, attributes, immutable=False, max_value_len=limits.max_span_attribute_length
-            )
+            cleaned = _bounded(None, attributes, limits.max_span_attribute_length)
             self._drop_attributes(cleaned.dropped)
             self._merge(cleaned)
 
@@ -119,9 +121,7 @@ class RecordedSpan(SpanState):
             _log.warning("Tried calling %s on an ended span.", "_add_event")
             return
         limits = self._tracer.limits
-        bounded = BoundedAttributes(
-            limits.max_event_attributes, attributes, immutable=True, max_value_len=limits.max_attribute_length
-        )
+        bounded = _bounded(limits.max_event_attributes, attributes, limits.max_attribute_length, immutable=True)
         if self._events is None:
             self._events = BoundedList(limits.max_events)
             self._has_more = True
@@ -139,9 +139,7 @@ class RecordedSpan(SpanState):
     def append_link(self, context: SpanContext, attributes: types.Attributes) -> None:
         """Add a link that is known to be valid."""
         limits = self._tracer.limits
-        bounded = BoundedAttributes(
-            limits.max_link_attributes, attributes, immutable=True, max_value_len=limits.max_attribute_length
-        )
+        bounded = _bounded(limits.max_link_attributes, attributes, limits.max_attribute_length, immutable=True)
         if self._links is None:
             self._links = BoundedList(limits.max_links)
             self._has_more = True
@@ -384,6 +382,17 @@ class RecordedSpan(SpanState):
 def is_valid_link(context: SpanContext | None, attributes: types.Attributes) -> bool:
     """Return whether a link says anything: it has a valid context, or attributes, or a trace state."""
     return bool(context and (context.is_valid or attributes or context.trace_state))
+
+
+def _bounded(
+    most: int | None, attributes: types.Attributes, longest: int | None, *, immutable: bool = False
+) -> BoundedAttributes:
+    """Attributes within limits, as the SDK has them. It calls ``str()`` of what is no plain value, which may raise."""
+    try:
+        return BoundedAttributes(most, attributes, immutable=immutable, max_value_len=longest)
+    except Exception:
+        shown = {key: presentable(value) for key, value in (attributes or {}).items()}
+        return BoundedAttributes(most, shown, immutable=immutable, max_value_len=longest)
 
 
 def _plain_copy_in_python(attributes: object) -> dict[str, Any] | None:

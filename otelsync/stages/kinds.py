@@ -22,6 +22,7 @@ from otelsync.recording.runtime_context import CURRENT, current_scope, installed
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.stages.pipeline import Pipeline
 from otelsync.stages.stage import Milestone, OtherStage, P, R, Stage, add, current_tracer
+from otelsync.text.presentable import text_of
 
 if TYPE_CHECKING:
     from otelsync.recording.span import RecordedSpan
@@ -121,7 +122,7 @@ class PullRequest(Stage):
         set_attribute, aliases = self.span.set_attribute, self.ALIASES
         for key, value in attributes.items():
             if key == "action":
-                self._action = value = str(value)
+                self._action = value = value if type(value) is str else text_of(value)
             set_attribute(aliases.get(key, key), value)
 
     def skip(self, reason: str) -> None:
@@ -180,7 +181,7 @@ def api_call(operation: str, **attributes: Any) -> ApiCall:
 
 def pull_request(number: int | str, **attributes: Any) -> PullRequest:
     """One pull request: ``with pull_request(4711, state="open") as pr``, then ``pr.set(action="created")``."""
-    return PullRequest(str(number), attributes)
+    return PullRequest(str(number) if isinstance(number, int) else number, attributes)
 
 
 def stage(name: str, **attributes: Any) -> Stage:

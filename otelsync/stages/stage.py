@@ -30,6 +30,7 @@ from otelsync.recording.runtime_context import CURRENT, current_scope, installed
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.stages.generators import around_async_generator, around_generator
 from otelsync.stages.harmless_exceptions import outcome_without_failure
+from otelsync.text.presentable import text_of
 from otelsync.version import __version__
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Stage:
     """The stage around; None outside any."""
 
     def __init__(self, name: str, attributes: dict[str, Any]) -> None:
-        self._name = name
+        self._name = name if type(name) is str else text_of(name)
         self._arguments = attributes
 
     # What callers use
@@ -156,18 +157,19 @@ class Stage:
 
     def event(self, name: str, /, **fields: Any) -> None:
         """Log a named event, and mark it in the span: at the level that the catalogue names for it, else at INFO."""
+        name = name if type(name) is str else text_of(name)
         known = events.known.get(name)
         level = LEVELS[known.level] if known is not None else INFO
-        self.span.add_event(str(name), {key: value for key, value in fields.items() if value is not None})
+        self.span.add_event(name, {key: value for key, value in fields.items() if value is not None})
         emit(level, "otelsync", name, fields, self.span)
 
     def skip(self, reason: str) -> None:
         """Say that there was nothing to do, and why."""
-        self.span.set_attribute(vocabulary.SYNC_SKIP_REASON, reason)
+        self.span.set_attribute(vocabulary.SYNC_SKIP_REASON, reason if type(reason) is str else text_of(reason))
 
-    def fail(self, reason: str) -> None:
-        """Say that the stage has failed, though no exception leaves it."""
-        self._failure = reason or "failed"
+    def fail(self, reason: str | BaseException) -> None:
+        """Say that the stage has failed, though no exception leaves it; an exception is a reason as well."""
+        self._failure = (reason if type(reason) is str else text_of(reason)) or "failed"
         self._outcome = "failure"
 
     # Entering and leaving
