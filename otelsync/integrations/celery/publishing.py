@@ -9,9 +9,10 @@ from time import time_ns
 from typing import Any, Final, NamedTuple
 
 from celery.utils import uuid
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind
 
+from otelsync.hooks.propagators import propagate
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import dispatched, run_spans
 from otelsync.integrations.celery.activation import Tracers, activate, log, note_error, our_tracer, start, with_parent

@@ -7,11 +7,12 @@ from functools import partial, wraps
 from time import time_ns
 from typing import Any, Final
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceState
 
+from otelsync.hooks.propagators import propagate
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import dispatched, run_spans
 from otelsync.integrations.celery.activation import Tracers, activate, log, our_tracer, start, with_parent

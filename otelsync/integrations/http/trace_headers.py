@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any, Final, cast
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context.context import Context
 from opentelemetry.propagators.textmap import (
     CarrierT,
@@ -19,6 +19,7 @@ from opentelemetry.propagators.textmap import (
 )
 from opentelemetry.trace import Span, SpanKind, format_trace_id
 
+from otelsync.hooks.propagators import propagate
 from otelsync.integrations.http.urls import host_of, is_loopback, plain_host
 from otelsync.vocabulary import HTTP_REQUEST_METHOD, SERVER_ADDRESS, URL_FULL
 
