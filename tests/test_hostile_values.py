@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from recorded import Recorded
 
 import otelsync
@@ -153,3 +154,34 @@ def test_text_of_anything() -> None:
     ]
     one = object()
     assert presentable(one) is one
+
+
+NAMES: list[Any] = [5, None, b"\xff", ["unhashable"], Detached(), Path("/x")]
+TIMES: list[Any] = [1.5e18, float("nan"), float("inf"), -1, 2**70, "noon", Detached()]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: type(name).__name__)
+def test_a_span_whose_name_is_no_text(recorded: Recorded, name: Any) -> None:
+    """It has the text of its name, however it is begun; so have its events."""
+    tracer = trace.get_tracer("app")
+    with tracer.start_as_current_span(name), tracer.start_as_current_span(name):
+        pass
+    with otelsync.stage("s"), tracer.start_as_current_span(name) as span:
+        span.add_event(name)
+    tracer.start_span(name).end()
+    span = tracer.start_span("x")
+    span.update_name(name)
+    span.end()
+    assert [span.name for span in recorded.spans].count(text_of(name)) == 5
+
+
+@pytest.mark.parametrize("given", TIMES, ids=lambda given: type(given).__name__)
+def test_a_time_that_is_none(recorded: Recorded, given: Any) -> None:
+    """A span with a time that is no integer, or beyond all of them, has the nearest there is, or the present."""
+    tracer = trace.get_tracer("app")
+    with tracer.start_as_current_span("a", start_time=given) as span:
+        span.add_event("e", timestamp=given)
+    tracer.start_span("b", start_time=given).end(given)
+    assert sorted(span.name for span in recorded.spans) == ["a", "b"]
+    assert all(0 <= span.start < 2**63 for span in recorded.spans)
+    assert all(not account.dropped for account in read_ledger(recorded.journal).accounts)

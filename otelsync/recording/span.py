@@ -26,8 +26,8 @@ from otelsync.journal.native import native
 from otelsync.otlp.encoding import field, varint
 from otelsync.recording.scope import EMPTY
 from otelsync.recording.span_bytes import END_TIME, count_field, encode_event, encode_link, status_field
-from otelsync.recording.span_state import UNSET, SpanState
-from otelsync.text.presentable import presentable
+from otelsync.recording.span_state import UNSET, SpanState, instant
+from otelsync.text.presentable import presentable, text_of
 from otelsync.vocabulary import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE
 
 _log = logging.getLogger("opentelemetry.sdk.trace")  # misuse is reported where users of the SDK look for it
@@ -125,7 +125,8 @@ class RecordedSpan(SpanState):
         if self._events is None:
             self._events = BoundedList(limits.max_events)
             self._has_more = True
-        self._events.append(Event(name=name, attributes=bounded, timestamp=timestamp))
+        at = None if timestamp is None else instant(timestamp)
+        self._events.append(Event(name if type(name) is str else text_of(name), bounded, timestamp=at))
 
     def add_link(self, context: SpanContext, attributes: types.Attributes = None) -> None:
         """Point to another span; an invalid context with nothing beside it is ignored."""
@@ -150,7 +151,7 @@ class RecordedSpan(SpanState):
         if self._end_time is not None:
             _log.warning("Tried calling %s on an ended span.", "update_name")
             return
-        self._name = name
+        self._name = name if type(name) is str else text_of(name)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Set the status; OK is final, and UNSET changes nothing."""
@@ -239,7 +240,7 @@ class RecordedSpan(SpanState):
         if end_time is None:
             self._end_time = now = time_ns()
         else:
-            self._end_time = now = end_time
+            self._end_time = now = instant(end_time)
             tracer.journal.look_if_due()  # an append goes by its time, which may be long past
         if self.trace.flags & 1:
             append_span = tracer.append_span
@@ -304,7 +305,7 @@ class RecordedSpan(SpanState):
 
     def _end_with_processors(self, end_time: int | None) -> None:
         processor = self._tracer.span_processor
-        self._end_time = now = time_ns() if end_time is None else end_time
+        self._end_time = now = time_ns() if end_time is None else instant(end_time)
         processor._on_ending(self)
         if self.trace.flags & 1:
             try:

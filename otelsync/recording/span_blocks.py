@@ -18,6 +18,7 @@ from otelsync.recording import ids
 from otelsync.recording.runtime_context import CURRENT, context_of, installed, leave
 from otelsync.recording.span import RecordedSpan
 from otelsync.recording.span_state import Recorder
+from otelsync.text.presentable import text_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,7 +81,7 @@ class CurrentSpan(RecordedSpan):
 
     def __init__(self, tracer: Recorder, name: str, kind: SpanKind, attributes: types.Attributes) -> None:
         self._tracer = tracer
-        self._name = name
+        self._name = name if type(name) is str else text_of(name)
         self._kind = kind
         self._given = attributes
 

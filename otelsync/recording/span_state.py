@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import time_ns
 from typing import Any, Final
 
 from opentelemetry.context.context import Context
@@ -21,10 +22,20 @@ from otelsync.otlp import encoding as otlp
 from otelsync.recording.scope import SCOPE_KEY, SPAN_TAG, SyncScope
 from otelsync.recording.span_bytes import LOCAL_FLAGS, REMOTE_FLAGS, Trace
 from otelsync.redaction import Redactor
+from otelsync.text.presentable import text_of
 
 UNSET: Final = Status(StatusCode.UNSET)
 _EMPTY_STATUS: Final = b"\x7a\x00"
 _EVENT_TAG, _LINK_TAG = 0x1A, 0x22
+_LATEST: Final = 2**63 - 1
+
+
+def instant(given: float) -> int:
+    """Nanoseconds since the epoch from the number that a caller gave; the present where it gave none."""
+    try:
+        return max(0, min(int(given), _LATEST))
+    except (TypeError, ValueError, OverflowError):
+        return time_ns()
 
 
 class Encoders:
@@ -116,7 +127,7 @@ class SpanState(Span):
         start_time: int,
     ) -> None:
         self._tracer = tracer
-        self._name = name
+        self._name = name if type(name) is str else text_of(name)
         self._kind = kind
         self.trace = trace
         self.id_bytes = id_bytes

@@ -39,7 +39,7 @@ from otelsync.recording.scope import SyncScope
 from otelsync.recording.span import RecordedSpan, is_valid_link
 from otelsync.recording.span_blocks import CurrentSpan, SpanBlock
 from otelsync.recording.span_bytes import Trace, encode_verdict
-from otelsync.recording.span_state import Encoders, Recorder
+from otelsync.recording.span_state import Encoders, Recorder, instant
 from otelsync.version import __version__
 from otelsync.vocabulary import ERROR_TYPE, SYNC_OUTCOME
 
@@ -210,7 +210,7 @@ class Tracer(Recorder):
                     parent,
                     parent.scope,
                     parent.base,
-                    time_ns() if start_time is None else start_time,
+                    time_ns() if start_time is None else instant(start_time),
                 )
                 if attributes:
                     span.put_attributes(attributes)
@@ -346,7 +346,7 @@ class Tracer(Recorder):
         above = parent.get_span_context() if isinstance(parent, RecordedSpan) else parent
         head = trace.head + (b"\x22\x08" + above.span_id.to_bytes(8, "big") if above else b"")
         id_bytes = span_id.to_bytes(8, "big")
-        began = time_ns() if start_time is None else start_time
+        began = time_ns() if start_time is None else instant(start_time)
         span = RecordedSpan(self, name, kind, trace, id_bytes, head, parent, scope, base, began)
         if above and above.is_remote:
             span.is_below_remote = True
