@@ -183,5 +183,5 @@ def test_a_time_that_is_none(recorded: Recorded, given: Any) -> None:
         span.add_event("e", timestamp=given)
     tracer.start_span("b", start_time=given).end(given)
     assert sorted(span.name for span in recorded.spans) == ["a", "b"]
-    assert all(0 <= span.start < 2**63 for span in recorded.spans)
+    assert all(0 <= span.start < 2**64 for span in recorded.spans)
     assert all(not account.dropped for account in read_ledger(recorded.journal).accounts)

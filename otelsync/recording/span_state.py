@@ -27,7 +27,7 @@ from otelsync.text.presentable import text_of
 UNSET: Final = Status(StatusCode.UNSET)
 _EMPTY_STATUS: Final = b"\x7a\x00"
 _EVENT_TAG, _LINK_TAG = 0x1A, 0x22
-_LATEST: Final = 2**63 - 1
+_LATEST: Final = 2**64 - 1
 
 
 def instant(given: float) -> int:
