@@ -24,7 +24,8 @@ PATIENCE = 180.0
 GATE = """
 import os, sys, time
 if any(word.startswith("--in-background") for word in sys.orig_argv):
-    while not os.path.exists(os.environ["GATE"]):
+    patience = time.monotonic() + 900
+    while not os.path.exists(os.environ["GATE"]) and time.monotonic() < patience:
         time.sleep(0.01)
 """
 """A ``sitecustomize`` that holds up whoever makes reports until a file is there."""
