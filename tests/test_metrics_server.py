@@ -146,18 +146,20 @@ def test_a_forked_child_does_not_keep_the_port(server: MetricsServer, series: Me
     """When the parent has closed it, somebody else can have it though the child lives on."""
     port = urlsplit(server.url).port
     assert port is not None
-    reader, writer = os.pipe()
+    here, there = socket.socketpair()
     child = os.fork()
     if child == 0:
-        os.read(reader, 1)
+        there.send(b"x")  # it has run as far as fork() returns
+        there.recv(1)
         os._exit(0)
     try:
-        server.close(5)
+        here.recv(1)
+        server.close(120)
         other = MetricsServer(series, host="127.0.0.1", port=port)
         other.open()
-        other.close(5)
+        other.close(120)
     finally:
-        os.write(writer, b"x")
+        here.send(b"x")
         os.waitpid(child, 0)
-        os.close(reader)
-        os.close(writer)
+        here.close()
+        there.close()
