@@ -11,14 +11,6 @@ OtelsyncError
 from __future__ import annotations
 
 
-def message_of(error: BaseException) -> str:
-    """Return the text of an exception. One whose ``str()`` raises must not replace the host's own."""
-    try:
-        return str(error)
-    except Exception as problem:
-        return f"<its str() raised {type(problem).__name__}>"
-
-
 class OtelsyncError(Exception):
     """The root of every exception that otelsync raises on purpose."""
 

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from otelsync.errors import message_of
 from otelsync.recording.scope import OWN_NAMES
+from otelsync.text.presentable import message_of, presentable
 from otelsync.vocabulary import EVENT_ID
 
 ExcInfo: TypeAlias = (
@@ -55,7 +55,9 @@ def dumped(fields: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(fields, plain, orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError, RecursionError):
-        safe = {str(_safe(str(key))): value if _renders(value) else _safe(value) for key, value in fields.items()}
+        safe = {
+            str(_safe(message_of(key))): value if _renders(value) else _safe(value) for key, value in fields.items()
+        }
         return orjson.dumps(safe, plain, orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
 
 
@@ -90,8 +92,6 @@ def _safe(value: object) -> object:
         return value
     if isinstance(value, int):
         return value if -(2**63) <= value < 2**64 else str(value)
-    try:
-        text = value if isinstance(value, str) else repr(value)
-    except Exception as error:
-        text = f"<{type(value).__name__} whose repr() raised {type(error).__name__}>"
+    shown = presentable(value)
+    text = shown if isinstance(shown, str) else repr(shown)
     return text.encode("utf-8", "backslashreplace").decode()

@@ -20,14 +20,13 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util import types
 
-from otelsync.errors import message_of
 from otelsync.journal.format import ENCODE_ERROR, SPAN, SPAN_END, SPAN_RELEASED, SPAN_START
 from otelsync.journal.native import native
 from otelsync.otlp.encoding import field, varint
 from otelsync.recording.scope import EMPTY
 from otelsync.recording.span_bytes import END_TIME, count_field, encode_event, encode_link, status_field
 from otelsync.recording.span_state import UNSET, SpanState, instant
-from otelsync.text.presentable import presentable, text_of
+from otelsync.text.presentable import message_of, presentable, text_of
 from otelsync.vocabulary import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE
 
 _log = logging.getLogger("opentelemetry.sdk.trace")  # misuse is reported where users of the SDK look for it
@@ -126,7 +125,7 @@ class RecordedSpan(SpanState):
             self._events = BoundedList(limits.max_events)
             self._has_more = True
         at = None if timestamp is None else instant(timestamp)
-        self._events.append(Event(name if type(name) is str else text_of(name), bounded, timestamp=at))
+        self._events.append(Event(text_of(name), bounded, timestamp=at))
 
     def add_link(self, context: SpanContext, attributes: types.Attributes = None) -> None:
         """Point to another span; an invalid context with nothing beside it is ignored."""
@@ -204,7 +203,7 @@ class RecordedSpan(SpanState):
         if record:
             self.record_exception(error, escaped=escaped)
         if set_status:
-            self.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {message_of(error)}"))
+            self.set_status(Status(StatusCode.ERROR, text_of(error)))
 
     def announce(self) -> None:
         """Journal that it has begun, so that it can be closed for us should the process die."""

@@ -21,7 +21,6 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, Trac
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from otelsync import vocabulary
-from otelsync.errors import message_of
 from otelsync.hooks.decorating import decorated
 from otelsync.levels import ERROR, INFO, LEVELS
 from otelsync.logs import events
@@ -157,7 +156,7 @@ class Stage:
 
     def event(self, name: str, /, **fields: Any) -> None:
         """Log a named event, and mark it in the span: at the level that the catalogue names for it, else at INFO."""
-        name = name if type(name) is str else text_of(name)
+        name = text_of(name)
         known = events.known.get(name)
         level = LEVELS[known.level] if known is not None else INFO
         self.span.add_event(name, {key: value for key, value in fields.items() if value is not None})
@@ -165,11 +164,11 @@ class Stage:
 
     def skip(self, reason: str) -> None:
         """Say that there was nothing to do, and why."""
-        self.span.set_attribute(vocabulary.SYNC_SKIP_REASON, reason if type(reason) is str else text_of(reason))
+        self.span.set_attribute(vocabulary.SYNC_SKIP_REASON, text_of(reason))
 
     def fail(self, reason: str | BaseException) -> None:
         """Say that the stage has failed, though no exception leaves it; an exception is a reason as well."""
-        self._failure = (reason if type(reason) is str else text_of(reason)) or "failed"
+        self._failure = text_of(reason) or "failed"
         self._outcome = "failure"
 
     # Entering and leaving
@@ -236,7 +235,7 @@ class Stage:
             self._outcome = self._outcome or harmless
             return
         self._outcome = "failure"
-        self._failure = f"{type(error).__name__}: {message_of(error)}"
+        self._failure = text_of(error)
         self.span.set_attribute(vocabulary.ERROR_TYPE, type(error).__qualname__)
         trace_id = self.trace_id
         if error.__dict__.get(_RECORDED_IN) == trace_id:
