@@ -60,7 +60,7 @@ def command(every_trace: bool, most: int, home: Path | None) -> None:
         for run in runs[:most]
     ]
     widths = [max(map(cells, column)) for column in zip(_HEAD, *rows, strict=True)]
-    # The columns are what they are: a narrow terminal wraps them sooner than that a name is cut.
+    # Columns keep their widths: a narrow terminal wraps the lines, and no name is cut.
     options.draw(_lines(rows, widths), least_width=sum(widths) + 2 * len(widths))
     if len(runs) > most:
         click.echo(f"and older ones: --limit {most * 10}")
