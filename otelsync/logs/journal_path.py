@@ -76,7 +76,7 @@ class JournalPath(LogPath):
     ) -> None:
         """Journal one record. Never raises."""
         try:
-            text = text_of(event)
+            text = event if type(event) is str else text_of(event)
             if not self._lets_all and f"{logger}.".startswith("otelsync.") and not self.is_shown(level, logger, text):
                 return
             _, _, ids, scope = ids_in(span)
