@@ -18,13 +18,24 @@ import typing
 from otelsync.configuration.lifecycle import configure, flush, setup_logging, shutdown
 from otelsync.errors import ConfigurationError, DispatchError, OtelsyncError, RunNotFoundError, StoreError
 from otelsync.logs.events import Catalogue
-from otelsync.stages.kinds import api_call, pipeline, pull_request, repo, stage, sync_context, timed_operation
+from otelsync.stages.kinds import (
+    api_call,
+    batch,
+    group,
+    item,
+    pipeline,
+    pull_request,
+    repo,
+    stage,
+    sync_context,
+    timed_operation,
+)
 from otelsync.version import __version__
 
 if typing.TYPE_CHECKING:
     from otelsync.integrations.instrumentation import instrument, uninstrument
     from otelsync.logs.structlog_logger import get_logger
-    from otelsync.stages.waits import rate_limit_wait
+    from otelsync.stages.waits import rate_limit_wait, retry_wait
 
 __all__ = [
     "Catalogue",
@@ -35,14 +46,18 @@ __all__ = [
     "StoreError",
     "__version__",
     "api_call",
+    "batch",
     "configure",
     "flush",
     "get_logger",
+    "group",
     "instrument",
+    "item",
     "pipeline",
     "pull_request",
     "rate_limit_wait",
     "repo",
+    "retry_wait",
     "setup_logging",
     "shutdown",
     "stage",
@@ -56,6 +71,7 @@ _LATER = {
     "get_logger": "otelsync.logs.structlog_logger",
     "instrument": "otelsync.integrations.instrumentation",
     "rate_limit_wait": "otelsync.stages.waits",
+    "retry_wait": "otelsync.stages.waits",
     "uninstrument": "otelsync.integrations.instrumentation",
 }
 """Names that only some programs use, or that load much, and the modules that hold them."""

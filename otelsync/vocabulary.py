@@ -7,6 +7,8 @@ integration says stands there.
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import Final
 
 # What becomes of an item, and of a stage
@@ -36,6 +38,7 @@ SYNC_REPO: Final = "sync.repo"
 SYNC_API: Final = "sync.api"
 SYNC_PR: Final = "sync.pr"
 SYNC_STAGE: Final = "sync.stage"
+SYNC_BATCH: Final = "sync.batch"
 SYNC_RATE_LIMIT_WAIT: Final = "sync.rate_limit.wait"
 SYNC_RETRY_WAIT: Final = "sync.retry.wait"
 
@@ -45,6 +48,7 @@ NAMED_PIPELINE: Final = f"{SYNC_PIPELINE} "
 NAMED_REPO: Final = f"{SYNC_REPO} "
 NAMED_API: Final = f"{SYNC_API} "
 NAMED_STAGE: Final = f"{SYNC_STAGE} "
+NAMED_BATCH: Final = f"{SYNC_BATCH} "
 NAMED_PIPELINE_BYTES: Final = NAMED_PIPELINE.encode()
 NAMED_REPO_BYTES: Final = NAMED_REPO.encode()
 NAMED_API_BYTES: Final = NAMED_API.encode()
@@ -59,12 +63,34 @@ SYNC_STAGE_KIND: Final = "sync.stage.kind"
 SYNC_ATTEMPT: Final = "sync.attempt"
 ERROR_TYPE: Final = "error.type"
 
+SYNC_REQUIRED: Final = "sync.required"
+"""False on a part that may fail."""
+SYNC_ERROR_PASSED: Final = "sync.error.passed"
+"""True on a stage that failed by an exception which arose further inside."""
+SYNC_PARTS: Final = "sync.parts"
+"""Number of direct parts of a stage that failed because all of them did."""
+SYNC_PARTS_FAILED: Final = "sync.parts.failed"
+SYNC_PART_KEY: Final = "sync.part.key"
+"""Digest of what a part is, on one that failed and on one that makes a failure good."""
+SYNC_RECOVERED: Final = "sync.recovered"
+"""Number of failures of the same part that this one makes good."""
+SYNC_GROUP_KIND: Final = "sync.group.kind"
+SYNC_GROUP_NAME: Final = "sync.group.name"
+SYNC_BATCH_NUMBER: Final = "sync.batch.number"
+SYNC_BATCH_SIZE: Final = "sync.batch.size"
+
 # Attributes of items and their counts
 
 SYNC_ACTION: Final = "sync.action"
 SYNC_SKIP_REASON: Final = "sync.skip.reason"
 SYNC_ITEMS_: Final = "sync.items."
 """The beginning of counts: an action, ``fetched``, or a name of the caller's follows."""
+SYNC_COUNTED_: Final = "sync.counted."
+"""The beginning of counts that a caller made by hand on this very stage."""
+SYNC_ITEM_KIND: Final = "sync.item.kind"
+SYNC_ITEM_ID: Final = "sync.item.id"
+SYNC_ITEM_STATE: Final = "sync.item.state"
+SYNC_ITEM_TITLE: Final = "sync.item.title"
 VCS_CHANGE_ID: Final = "vcs.change.id"
 VCS_CHANGE_STATE: Final = "vcs.change.state"
 VCS_CHANGE_TITLE: Final = "vcs.change.title"
@@ -132,3 +158,67 @@ HOST_NAME: Final = "host.name"
 EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+
+# How readers tell parts apart: by the name of their span
+
+PIPELINE: Final = "pipeline"
+GROUP: Final = "group"
+ITEM: Final = "item"
+BATCH: Final = "batch"
+STAGE: Final = "stage"
+API: Final = "api"
+WAITING: Final = "waiting"
+"""Sorts of spans of a sync; the last one is also a kind of stage."""
+
+PARTS: Final = frozenset((GROUP, ITEM, BATCH, STAGE, API))
+"""Sorts that make up what encloses them."""
+
+_FIXED: Final = {PIPELINE: PIPELINE, API: API, STAGE: STAGE, BATCH: BATCH}
+_LONGEST_KIND: Final = 41
+_PART: Final = re.compile(r"sync\.([^.]+)", re.ASCII)
+_NAMED_STAGE: Final = re.compile(r"sync\.[^.]+\..+", re.ASCII)
+"""A stage whose name is the span's whole name, such as ``sync.api.graphql``."""
+_RESERVED: Final = frozenset(
+    (
+        *("action", "api", "attempt", "batch", "counted", "error", "id", "items"),
+        *("link", "outcome", "parts", "phase", "pipeline", "queue", "recovered"),
+        *("redelivered", "replaced", "required", "retry", "skip", "spans", "stage", "tasks"),
+    )
+)
+"""Words behind ``sync.`` that mean something already."""
+_ODD: Final = re.compile(r"[^a-z0-9_]+")
+
+
+def part_of(name: str) -> tuple[str, str]:
+    """Return the sort and the kind of a span, by its name; two empty texts for what is none of ours.
+
+    >>> part_of("sync.customer GREYSON"), part_of("sync.pr"), part_of("sync.api list"), part_of("sync.retry.wait")
+    (('group', 'customer'), ('item', 'pr'), ('api', 'api'), ('waiting', 'retry.wait'))
+    """
+    head, space, _ = name.partition(" ")
+    return _part_of(head, bool(space)) if head.startswith("sync.") and len(head) < 60 else ("", "")
+
+
+@lru_cache(1_024)
+def _part_of(head: str, has_name: bool) -> tuple[str, str]:
+    if head in (SYNC_RATE_LIMIT_WAIT, SYNC_RETRY_WAIT):
+        return ("", "") if has_name else (WAITING, head.removeprefix("sync."))
+    found = _PART.fullmatch(head)
+    if found is None or len(found[1]) > _LONGEST_KIND:
+        is_stage = not has_name and head != SYNC_PR_FOLDED and _NAMED_STAGE.fullmatch(head)
+        return (STAGE, STAGE) if is_stage else ("", "")
+    kind = found[1]
+    if has_name:
+        return _FIXED.get(kind, GROUP), kind
+    return (ITEM, kind) if kind not in _RESERVED else ("", "")
+
+
+@lru_cache(1_024)
+def kind_word(kind: str) -> str:
+    """Return a caller's kind of group or item as one lower-case word that means nothing else in a span's name.
+
+    >>> kind_word("Board Group"), kind_word("pipeline"), kind_word("")
+    ('board_group', 'pipeline_', 'part')
+    """
+    word = _ODD.sub("_", kind.lower()).strip("_")[:40] or "part"
+    return f"{word}_" if word in _RESERVED else word

@@ -77,6 +77,8 @@ def test_attributes_follow_the_vocabulary(recorded: Recorded) -> None:
     assert recorded.span("sync.repo acme/api").attributes == {
         **inside,
         **counts,
+        "sync.group.kind": "repo",
+        "sync.group.name": "acme/api",
         "vcs.provider.name": "github",
         "vcs.owner.name": "acme",
         "vcs.repository.name": "api",

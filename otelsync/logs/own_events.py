@@ -33,15 +33,43 @@ _st.event(
     says="The call has ended, with all that was done with what it brought.",
 )
 _st.event(10, "sync.api.failed", level="error", fields=("operation", *_ENDED), says="The call has failed.")
-_PR: Final = ("number", "action", "outcome", "duration_ms")
+
+_FATE: Final = ("action", "outcome", "duration_ms")
 _st.event(
     11,
     "sync.pr.processed",
     level="debug",
-    fields=(*_PR, ...),
+    fields=("number", *_FATE, ...),
     says="A pull request is done; `action` says what became of it.",
 )
-_st.event(12, "sync.pr.failed", level="error", fields=(*_PR, "error", ...), says="A pull request could not be done.")
+_st.event(
+    12,
+    "sync.pr.failed",
+    level="error",
+    fields=("number", *_FATE, "error", ...),
+    says="A pull request could not be done.",
+)
+_GROUP: Final = ("kind", "name")
+_st.event(16, "sync.group.started", level="info", fields=(*_GROUP, ...), says="A group's share of the run begins.")
+_st.event(
+    17, "sync.group.completed", level="info", fields=(*_GROUP, *_ENDED), says="A group is done, at least in part."
+)
+_st.event(18, "sync.group.failed", level="error", fields=(*_GROUP, *_ENDED), says="The group could not be done.")
+_ITEM: Final = ("kind", "key", *_FATE)
+_st.event(
+    19,
+    "sync.item.processed",
+    level="debug",
+    fields=(*_ITEM, ...),
+    says="An item is done; `action` says what became of it.",
+)
+_st.event(20, "sync.item.failed", level="error", fields=(*_ITEM, "error", ...), says="An item could not be done.")
+_BATCH: Final = ("name", "number", "size")
+_st.event(21, "sync.batch.started", level="info", fields=(*_BATCH, ...), says="A batch begins.")
+_st.event(
+    22, "sync.batch.completed", level="info", fields=(*_BATCH, *_ENDED), says="A batch is done, at least in part."
+)
+_st.event(23, "sync.batch.failed", level="error", fields=(*_BATCH, *_ENDED), says="The batch could not be done.")
 
 _pg = Catalogue("pg", source="otelsync.stages.progress", retired=(5, 6))
 _ESTIMATE: Final = ("eta_low_seconds", "eta_high_seconds", "waits_ahead_seconds")
@@ -50,6 +78,8 @@ _pg.event(1, "sync.repo.progress", level="info", fields=_PROGRESS, says="How far
 _pg.event(2, "sync.pipeline.progress", level="info", fields=_PROGRESS, says="How far the run is, in what it tracks.")
 _pg.event(3, "sync.stage.progress", level="info", fields=_PROGRESS, says="How far another stage is, such as batches.")
 _pg.event(4, "sync.api.progress", level="info", fields=_PROGRESS, says="How far a call is with what it brought.")
+_pg.event(7, "sync.group.progress", level="info", fields=_PROGRESS, says="How far a group is; said now and then.")
+_pg.event(8, "sync.batch.progress", level="info", fields=_PROGRESS, says="How far a batch is, in what it tracks.")
 
 # Calls and limits
 

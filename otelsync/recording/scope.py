@@ -14,15 +14,24 @@ import orjson
 from otelsync.otlp.encoding import any_value, field, key_value
 from otelsync.redaction import Redactor
 from otelsync.text.presentable import text_of
-from otelsync.vocabulary import EVENT_ID, SYNC_ID, SYNC_PIPELINE, SYNC_REPO
+from otelsync.vocabulary import EVENT_ID, SYNC_ID
 
 SCOPE_KEY: Final = context_api.create_key("otelsync-scope")
 
 SPAN_TAG: Final = 0x4A
 LOG_TAG: Final = 0x32
 
-RENDERED_NAMES: Final = {SYNC_ID: "sync_id", SYNC_PIPELINE: "pipeline", SYNC_REPO: "repo"}
-"""Attributes of a sync under the names that they have in a rendered log line."""
+
+def rendered_name(key: str) -> str:
+    """Return the name that an attribute has in a rendered log line: ``sync.customer`` is the customer.
+
+    >>> rendered_name("sync.id"), rendered_name("sync.customer"), rendered_name("team_id")
+    ('sync_id', 'customer', 'team_id')
+    """
+    if key == SYNC_ID:
+        return "sync_id"
+    word = key.removeprefix("sync.")
+    return word if word and "." not in word else key
 
 
 OWN_NAMES: Final = frozenset(("timestamp", "level", "service", "logger", "event", "trace_id", "span_id"))
@@ -50,7 +59,7 @@ class SyncScope:
         pairs = _encoded(self.attributes)
         self.span_bytes = b"".join([field(SPAN_TAG, pair) for pair in pairs])
         self.log_bytes = b"".join([field(LOG_TAG, pair) for pair in pairs])
-        self.rendered = {RENDERED_NAMES.get(key, key): value for key, value in self.attributes.items()}
+        self.rendered = {rendered_name(key): value for key, value in self.attributes.items()}
         self.reserved = _SPECIAL | self.keys | self.rendered.keys()
         """Names that a record's own fields cannot have if it is to be rendered as it stands."""
         self.json_bytes = b'",' + (_dumped(self.rendered)[1:-1] + b"," if self.rendered else b"")

@@ -1,57 +1,26 @@
-"""The kinds of stages beside the pipeline: repo, api call, pull request, timed operation, and how to make each.
+"""The kinds of stages beside groups and items: API call, timed operation; and how to make each of all kinds.
 
 Beside them, fields that a caller binds to every span and record inside a block.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextvars import Token
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, ClassVar
 
 import opentelemetry.context as context_api
-from opentelemetry.trace import SpanKind
 
 from otelsync import vocabulary
 from otelsync.hooks.decorating import decorated
 from otelsync.levels import DEBUG, ERROR, INFO
-from otelsync.logs.installed import emit, enabled
-from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave
-from otelsync.recording.scope import SCOPE_KEY, SyncScope
+from otelsync.logs.installed import emit
+from otelsync.recording.runtime_context import current_scope, leave
+from otelsync.recording.scope import SCOPE_KEY
+from otelsync.stages.groups import Batch, Group, Repo
+from otelsync.stages.items import Item, PullRequest
 from otelsync.stages.pipeline import Pipeline
-from otelsync.stages.stage import Milestone, OtherStage, P, R, Stage, add, current_tracer
-from otelsync.text.presentable import text_of
-
-if TYPE_CHECKING:
-    from otelsync.recording.span import RecordedSpan
-
-_INTERNAL = SpanKind.INTERNAL
-
-
-class Repo(Milestone):
-    """One repository's share of a run."""
-
-    KIND = vocabulary.SYNC_REPO
-    STARTED = "sync.repo.started"
-    COMPLETED = "sync.repo.completed"
-    FAILED = "sync.repo.failed"
-    ALIASES = {  # noqa: RUF012
-        "provider": vocabulary.VCS_PROVIDER_NAME,
-        "url": vocabulary.VCS_REPOSITORY_URL_FULL,
-        "branch": vocabulary.VCS_REF_HEAD_NAME,
-    }
-
-    def _initial(self) -> dict[str, Any]:
-        owner, _, name = self._name.rpartition("/")
-        attributes: dict[str, Any] = {vocabulary.VCS_PROVIDER_NAME: "github", vocabulary.VCS_REPOSITORY_NAME: name}
-        if owner:
-            attributes[vocabulary.VCS_OWNER_NAME] = owner
-        return {**attributes, **super()._initial()}
-
-    def _inner_scope(self, scope: SyncScope) -> SyncScope:
-        return SyncScope({**scope.attributes, vocabulary.SYNC_REPO: self._name}, self)
+from otelsync.stages.stage import OtherStage, P, R, Stage
 
 
 class ApiCall(Stage):
@@ -61,7 +30,12 @@ class ApiCall(Stage):
     STARTED = "sync.api.request"
     COMPLETED = "sync.api.completed"
     FAILED = "sync.api.failed"
-    ALIASES = {"kind": vocabulary.SYNC_API_KIND, "page": vocabulary.SYNC_API_PAGE, "attempt": vocabulary.SYNC_ATTEMPT}  # noqa: RUF012
+    EVENTS = vocabulary.SYNC_API
+    ALIASES: ClassVar[dict[str, str]] = {
+        "kind": vocabulary.SYNC_API_KIND,
+        "page": vocabulary.SYNC_API_PAGE,
+        "attempt": vocabulary.SYNC_ATTEMPT,
+    }
     LEVEL = DEBUG
 
     def _start_fields(self) -> dict[str, Any]:
@@ -69,91 +43,6 @@ class ApiCall(Stage):
 
     def _end_fields(self) -> dict[str, Any]:
         return {"operation": self._name}
-
-
-class PullRequest(Stage):
-    """One pull request on its way into the database."""
-
-    KIND = vocabulary.SYNC_PR
-    COMPLETED = "sync.pr.processed"
-    FAILED = "sync.pr.failed"
-    ALIASES = {  # noqa: RUF012
-        "action": vocabulary.SYNC_ACTION,
-        "state": vocabulary.VCS_CHANGE_STATE,
-        "title": vocabulary.VCS_CHANGE_TITLE,
-    }
-    LEVEL = DEBUG
-    LONG = False
-    COLLECTS = False
-
-    _action = ""
-
-    # There are more of these than of all other stages, so what those do step by step is done here at one go.
-
-    def __enter__(self) -> PullRequest:
-        if "span" in self.__dict__:
-            self._begin_afresh()
-        span = self.span = current_tracer().start_span(vocabulary.SYNC_PR, None, _INTERNAL, self._initial())
-        if hasattr(span, "announce") and installed():
-            ours = cast("RecordedSpan", span)
-            self.around = ours.scope.stage if ours.scope else None
-            self._token = CURRENT.set(ours)
-        else:
-            scope = current_scope()
-            self.around = scope.stage
-            self._enter_elsewhere(scope)
-        self._counts = {}
-        self._clock = time.perf_counter_ns()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        if error is not None or self._outcome or self._counts or enabled(self.LEVEL):
-            return super().__exit__(exc_type, error, tb)
-        leave(self._token)
-        self.span.end()
-        if self._action and self.around is not None:
-            self._roll_up("success")
-        return None
-
-    def set(self, **attributes: Any) -> None:
-        """Set attributes; ``action=`` says what became of it: one of created, updated, unchanged, skipped, failed."""
-        set_attribute, aliases = self.span.set_attribute, self.ALIASES
-        for key, value in attributes.items():
-            if key == "action":
-                self._action = value = value if type(value) is str else text_of(value)
-            set_attribute(aliases.get(key, key), value)
-
-    def skip(self, reason: str) -> None:
-        """Say that it was left out, and why; it counts as skipped."""
-        super().skip(reason)
-        self.set(action="skipped")
-
-    def _initial(self) -> dict[str, Any]:
-        attributes: dict[str, Any] = {vocabulary.VCS_CHANGE_ID: self._name}
-        aliases = self.ALIASES
-        for key, value in self._arguments.items():
-            if value is not None:
-                attributes[aliases.get(key, key)] = value
-        return attributes
-
-    def _set_last_attributes(self, outcome: str) -> None:
-        if outcome == "failure":
-            self.set(action="failed")
-        elif outcome not in ("success", "partial"):
-            self.span.set_attribute(vocabulary.SYNC_OUTCOME, outcome)
-
-    def _roll_up(self, outcome: str) -> None:  # noqa: ARG002  # what counts is the action
-        parent, action = self.around, self._action
-        if parent is None or not action:
-            return
-        add(parent._counts, action, 1)
-        if action == "failed":
-            parent._items_failed += 1
-
-    def _end_fields(self) -> dict[str, Any]:
-        return {"number": self._name, "action": self._action} if self._action else {"number": self._name}
 
 
 class TimedOperation(OtherStage):
@@ -169,8 +58,42 @@ def pipeline(name: str, **attributes: Any) -> Pipeline:
     return Pipeline(name, attributes)
 
 
+def group(kind: str, name: str, /, **attributes: Any) -> Group:
+    """One group's share of a run: ``with group("customer", "GREYSON") as customer``.
+
+    Args:
+        kind: The kind of group, in one lower-case word. Everything inside carries ``sync.<kind>`` with its name.
+        name: Which of its kind.
+        attributes: Attributes of the span. ``required=False``: it may fail.
+    """
+    return Group(kind, name, attributes)
+
+
+def item(kind: str, key: int | str, /, **attributes: Any) -> Item:
+    """One record on its way into the database: ``with item("order", 4711) as order``.
+
+    Args:
+        kind: The kind of item, in one lower-case word.
+        key: The item's id.
+        attributes: Attributes of the span, such as ``title`` and ``state``; ``action`` says what became of it.
+    """
+    return Item(kind, str(key) if isinstance(key, int) else key, attributes)
+
+
+def batch(name: str, /, number: int | None = None, size: int | None = None, **attributes: Any) -> Batch:
+    """Some items that are sent or worked on together: ``with batch("create_items", number=3, size=25)``.
+
+    Args:
+        name: The operation.
+        number: Which one of its name, counted from 1.
+        size: Number of items in it.
+        attributes: Attributes of the span.
+    """
+    return Batch(name, {"number": number, "size": size, **attributes})
+
+
 def repo(name: str, **attributes: Any) -> Repo:
-    """One repository's share of a run: ``with repo("acme/api") as repo``."""
+    """One repository's share of a run: ``with repo("acme/api") as repo``. `provider` is ``github`` unless given."""
     return Repo(name, attributes)
 
 

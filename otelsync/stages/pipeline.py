@@ -33,6 +33,7 @@ class Pipeline(Milestone):
     """A whole run of a sync."""
 
     KIND = vocabulary.SYNC_PIPELINE
+    EVENTS = vocabulary.SYNC_PIPELINE
     STARTED = "sync.pipeline.started"
     COMPLETED = "sync.pipeline.completed"
     FAILED = "sync.pipeline.failed"

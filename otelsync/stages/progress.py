@@ -151,7 +151,8 @@ def _same_window(before: RateLimit, after: RateLimit) -> bool:
 class Tracked(Protocol):
     """A stage whose items are tracked."""
 
-    KIND: str
+    EVENTS: str
+    """The beginning of its events' names."""
     is_milestone: bool
     """True if it is told at once how much there is to do."""
     progress_pause: float
@@ -318,7 +319,7 @@ class Tracker(Generic[T]):
     def _tell(self, now: float) -> None:
         stage = self._stage
         self._told_at, self._told = now, (self.done, self.percent or 0.0)
-        emit(INFO, "otelsync", f"{stage.KIND}.progress", self._fields(), stage.span)
+        emit(INFO, "otelsync", f"{stage.EVENTS}.progress", self._fields(), stage.span)
 
     def _fields(self) -> dict[str, Any]:
         eta = self.eta

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextvars import Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar, cast
 
 import opentelemetry.context as context_api
 from opentelemetry import trace
@@ -45,6 +45,9 @@ _log = logging.getLogger("otelsync")
 _RECORDED_IN: Final = "__otelsync_recorded_in__"
 """The key in an exception's ``__dict__`` that holds the id of the trace in which it was recorded."""
 
+_GIVEN: Final = frozenset(("_name", "_arguments", "_kind", "_operation"))
+"""Names of the attributes that a stage was made with; all else is of one run of it."""
+
 WAITED: Final = "waited_ms"
 """The figure with the milliseconds that rate limits have taken."""
 
@@ -59,13 +62,19 @@ class Stage:
 
     KIND = vocabulary.SYNC_STAGE
     """The beginning of the span's name."""
+    EVENTS = vocabulary.SYNC_STAGE
+    """The beginning of the names of its log events."""
     STARTED: str | None = None
     """The log event of its start; None if that is not worth a record."""
     COMPLETED: str | None = None
     """The log event of its end; None if it logs none of its own."""
     FAILED = ""
     """The same where it has failed."""
-    ALIASES: dict[str, str] = {"kind": vocabulary.SYNC_STAGE_KIND, "phase": vocabulary.SYNC_PHASE}  # noqa: RUF012  # read only
+    ALIASES: ClassVar[dict[str, str]] = {
+        "kind": vocabulary.SYNC_STAGE_KIND,
+        "phase": vocabulary.SYNC_PHASE,
+        "attempt": vocabulary.SYNC_ATTEMPT,
+    }
     """Short names of attributes."""
     LEVEL = INFO
     """The level of its events, where nothing failed."""
@@ -194,7 +203,7 @@ class Stage:
 
     def _begin_afresh(self) -> None:
         """Forget an earlier run of the same object."""
-        for name in self.__dict__.keys() - {"_name", "_arguments"}:
+        for name in self.__dict__.keys() - _GIVEN:
             del self.__dict__[name]
         self._counts: dict[str, int] = {}
 
@@ -335,7 +344,7 @@ class Stage:
     def again(self: Self) -> Self:
         """Return a fresh stage of the same kind, name and attributes."""
         stage = type(self).__new__(type(self))
-        stage._name, stage._arguments = self._name, self._arguments
+        stage.__dict__ |= {name: value for name, value in self.__dict__.items() if name in _GIVEN}
         return stage
 
     def suspend(self) -> context_api.Context:
@@ -350,10 +359,11 @@ class Stage:
 
 
 class OtherStage(Stage):
-    """Any other part of a sync. A name of the vocabulary (``sync.rate_limit.wait``) is the span's whole name."""
+    """Any other part of a sync. A name like ``sync.rate_limit.wait`` is the span's whole name."""
 
     def _span_name(self) -> str:
-        return self._name if self._name.startswith("sync.") else super()._span_name()
+        is_whole = self._name.startswith("sync.") and "." in self._name[5:]
+        return self._name if is_whole else super()._span_name()
 
 
 class Milestone(Stage):
