@@ -25,6 +25,7 @@ from otelsync.hooks.decorating import decorated
 from otelsync.levels import ERROR, INFO, LEVELS
 from otelsync.logs import events
 from otelsync.logs.installed import emit, enabled
+from otelsync.recording.clock import elapsed_of
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.stages.generators import around_async_generator, around_generator
@@ -329,7 +330,8 @@ class Stage:
         emit(level, "otelsync", self.FAILED if failed else self.COMPLETED, fields, self.span, self._arose)
 
     def _elapsed_ms(self) -> float:
-        return round((time.perf_counter_ns() - self._clock) / 1e6, 3)
+        elapsed = elapsed_of(self.span)
+        return round((time.perf_counter_ns() - self._clock if elapsed is None else elapsed) / 1e6, 3)
 
     # As a decorator
 
