@@ -104,6 +104,10 @@ class Checkpoint:
     files: dict[str, FileProgress] = field(default_factory=dict)
     open: dict[str, OpenSeries] = field(default_factory=dict)
     """By series."""
+    pending: dict[str, list[str]] = field(default_factory=dict)
+    """Stages that have ended, by span id, of which other processes may know more: as in `OpenSeries.stages`."""
+    accounts: str = ""
+    """Figures of what has ended in the open stages (see `otelsync.shipping.open_accounts`)."""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     """By the id of the span that each is about."""
     totals: dict[str, dict[str, Counts]] = field(default_factory=dict)
@@ -262,5 +266,7 @@ def _check_bodies(checkpoint: Checkpoint) -> None:
         bytes.fromhex(series.boot_id)
         for body, resource, scope in series.stages.values():
             _ = decode(body), decode(resource), decode(scope)
+    for body, resource, scope in checkpoint.pending.values():
+        _ = decode(body), decode(resource), decode(scope)
     for verdict in checkpoint.verdicts.values():
         decode(verdict.body)

@@ -42,6 +42,7 @@ class Collecting:
     good = failed = partial = neutral_items = 0
     """Numbers of direct parts: items apart those that went well; all that failed for good, or in part; and items here
     and in other items that did none of it."""
+    _remembered = 0
     waited = 0.0
     """Seconds that rate limits have taken so far, here and below."""
 
@@ -136,7 +137,8 @@ class Collecting:
 
     def remember_failure(self, name: str, key: PartKey) -> None:
         """Remember that a part failed, as the same part may succeed later."""
-        if self.failed < MOST_FAILURES:
+        if self._remembered < MOST_FAILURES:
+            self._remembered += 1
             keys = self.failures.setdefault(name, {})
             keys[key] = keys.get(key, 0) + 1
 
@@ -151,6 +153,7 @@ class Collecting:
         if number and not keys:
             del self.failures[name]
         self.failed -= number
+        self._remembered -= number
         return number
 
 

@@ -101,6 +101,9 @@ class Pipeline(Milestone):
         self._tasks = tasks
         self._end(None)
 
+    def _may_be_shared(self) -> bool:
+        return self._tasks is not None or super()._may_be_shared()
+
     def _say_that_all_failed(self) -> None:
         super()._say_that_all_failed()
         number = sum(self._tasks.values()) if self._tasks and not self._tasks["succeeded"] else 0

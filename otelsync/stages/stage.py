@@ -90,6 +90,7 @@ class Stage(Collecting):
     # How a stage stands that has just begun.
     _failure = _outcome = ""
     _arose: BaseException | None = None
+    _forks = 0
 
     def __init__(self, name: str, attributes: dict[str, Any]) -> None:
         self._name = name if type(name) is str else text_of(name)
@@ -168,6 +169,7 @@ class Stage(Collecting):
         self.around = scope.stage
         inner = self._inner_scope(scope) if self.COLLECTS else scope
         self.open_in = lineage.generation
+        self._forks = lineage.forks
         if installed() and hasattr(span, "announce"):
             ours = cast("RecordedSpan", span)
             ours.scope = inner
@@ -217,24 +219,25 @@ class Stage(Collecting):
             return present_of(self.span) if hasattr(self.span, "trace") else None
 
     def _become_part_of(self, stage: Collecting | None, outcome: str, *, is_item: bool = False) -> None:
-        """Count for the item around, or else for `stage`."""
+        """Count for the item around, or else for `stage`; in a forked child failures are remembered all the same."""
         item = item_around(self.span)
         if item is not None and item.inner is None and outcome in (vocabulary.FAILURE, vocabulary.PARTIAL):
             item.inner = Collecting()
             item.inner.begin_collecting()
         target = stage if item is None else item.inner
+        memory = target if target is not None or item is not None else self.around
         if outcome == vocabulary.FAILURE:
             key = self._part_key()
             self.span.set_attribute(vocabulary.SYNC_PART_KEY, key[1])
             if self._arguments.get("required") is False:
                 return
-            if target is not None:
-                target.remember_failure(self._name, key)
+            if memory is not None:
+                memory.remember_failure(self._name, key)
                 if target is not stage and stage is not None:
                     stage.expect(self._name)
-        elif outcome == vocabulary.SUCCESS and target is not None and self._name in target.failures:
+        elif outcome == vocabulary.SUCCESS and memory is not None and self._name in memory.failures:
             key = self._part_key()
-            if number := target.make_good(self._name, key):
+            if number := memory.make_good(self._name, key):
                 self.span.set_attributes({vocabulary.SYNC_PART_KEY: key[1], vocabulary.SYNC_RECOVERED: number})
         elif is_item and stage is not None and outcome in (vocabulary.CANCELLED, vocabulary.RETRY):
             stage.neutral_items += 1
@@ -257,7 +260,14 @@ class Stage(Collecting):
         if self._failure:
             self.span.set_status(Status(StatusCode.ERROR, self._failure))
         self._log_end(outcome)
-        self.span.end(when)
+        if self._may_be_shared() and hasattr(self.span, "end_for_now"):
+            self.span.end_for_now(when)
+        else:
+            self.span.end(when)
+
+    def _may_be_shared(self) -> bool:
+        """Return whether other processes may have recorded parts of it: this one has forked while it was open."""
+        return self.LONG and lineage.forks != self._forks
 
     def _say_that_all_failed(self) -> None:
         """Say why a stage has failed that raised nothing, and that this is no error of its own."""

@@ -129,7 +129,7 @@ class Fold:
                 else:
                     self._take_other(place, body, span)
             for group in batch.groups:
-                for body in (*group.ended, *group.released):
+                for body in group.closed:
                     self.open.pop(bytes.fromhex(span_id(body) or ""), None)
         for key in late:
             self._release_waiting(key)

@@ -132,7 +132,7 @@ class Metrics:
                     calls[span.span_id.hex()] = _text(span.name[len(vocabulary.NAMED_API_BYTES) :])
 
     def _end_calls(self, group: Group, calls: dict[str, str]) -> None:
-        for span in lean_spans([*group.ended, *group.released]):
+        for span in lean_spans(group.closed):
             if span is not None:
                 calls.pop(span.span_id.hex(), None)
 
