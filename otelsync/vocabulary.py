@@ -8,6 +8,7 @@ integration says stands there.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -52,6 +53,7 @@ NAMED_BATCH: Final = f"{SYNC_BATCH} "
 NAMED_PIPELINE_BYTES: Final = NAMED_PIPELINE.encode()
 NAMED_REPO_BYTES: Final = NAMED_REPO.encode()
 NAMED_API_BYTES: Final = NAMED_API.encode()
+NAMED_BATCH_BYTES: Final = NAMED_BATCH.encode()
 SYNC_PR_BYTES: Final = SYNC_PR.encode()
 
 # Attributes of runs and stages
@@ -141,7 +143,8 @@ SYNC_TASKS_CANCELLED: Final = "sync.tasks.cancelled"
 
 # Attributes of spans that stand for others
 
-SYNC_PR_FOLDED: Final = "sync.pr.folded"
+FOLDED: Final = ".folded"
+"""The end of the name of a span that stands for items of a kind: ``sync.pr.folded``. It is none of these itself."""
 SYNC_ITEMS_FOLDED: Final = "sync.items.folded"
 SYNC_SPANS_FOLDED: Final = "sync.spans.folded"
 SYNC_LINK: Final = "sync.link"
@@ -182,10 +185,11 @@ _RESERVED: Final = frozenset(
     (
         *("action", "api", "attempt", "batch", "counted", "error", "id", "items"),
         *("link", "outcome", "parts", "phase", "pipeline", "queue", "recovered"),
-        *("redelivered", "replaced", "required", "retry", "skip", "spans", "stage", "tasks"),
+        *("redelivered", "replaced", "required", "retry", "run_seconds", "skip", "spans", "stage", "tasks"),
     )
 )
 """Words behind ``sync.`` that mean something already."""
+_OURS: Final = b"sync."
 _ODD: Final = re.compile(r"[^a-z0-9_]+")
 
 
@@ -205,12 +209,45 @@ def _part_of(head: str, has_name: bool) -> tuple[str, str]:
         return ("", "") if has_name else (WAITING, head.removeprefix("sync."))
     found = _PART.fullmatch(head)
     if found is None or len(found[1]) > _LONGEST_KIND:
-        is_stage = not has_name and head != SYNC_PR_FOLDED and _NAMED_STAGE.fullmatch(head)
+        is_stage = not has_name and not head.endswith(FOLDED) and _NAMED_STAGE.fullmatch(head)
         return (STAGE, STAGE) if is_stage else ("", "")
     kind = found[1]
     if has_name:
         return _FIXED.get(kind, GROUP), kind
     return (ITEM, kind) if kind not in _RESERVED else ("", "")
+
+
+def is_item(name: bytes) -> bool:
+    """Return whether a span is an item's, by its encoded name. Quick, as most spans are."""
+    return name == SYNC_PR_BYTES or (name.startswith(_OURS) and b" " not in name and _sort_of(name, False) == ITEM)
+
+
+def is_group(name: bytes) -> bool:
+    """Return whether a span is a group's, by its encoded name."""
+    head, space, _ = name.partition(b" ")
+    return bool(space) and head.startswith(_OURS) and _sort_of(head, True) == GROUP
+
+
+@lru_cache(1_024)
+def _sort_of(head: bytes, has_name: bool) -> str:
+    return _part_of(head.decode("utf-8", "replace"), has_name)[0] if len(head) < 60 else ""
+
+
+@lru_cache(1_024)
+def group_kind(key: str) -> str:
+    """Return the kind of group that an attribute names, which everything inside carries; empty if it names none.
+
+    >>> group_kind("sync.customer"), group_kind("sync.outcome"), group_kind("sync.item.id")
+    ('customer', '', '')
+    """
+    kind = key.removeprefix("sync.")
+    return kind if kind != key and _part_of(key, False) == (ITEM, kind) else ""
+
+
+def groups_of(attributes: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """Return kind and name of each group that a span or record is in, the outermost first, as scopes write them."""
+    named = ((key, value) for key, value in attributes.items() if key.startswith("sync.") and isinstance(value, str))
+    return tuple((group_kind(key), value) for key, value in named if group_kind(key))
 
 
 @lru_cache(1_024)
