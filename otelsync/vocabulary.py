@@ -105,6 +105,8 @@ VCS_REPOSITORY_URL_FULL: Final = "vcs.repository.url.full"
 # Attributes of API calls, retries and rate limits
 
 SYNC_API_ATTEMPTS: Final = "sync.api.attempts"
+SYNC_API_OPERATION: Final = "sync.api.operation"
+"""The API call that a request is part of, where its span does not stand below the call's."""
 SYNC_API_KIND: Final = "sync.api.kind"
 SYNC_API_PAGE: Final = "sync.api.page"
 SYNC_RETRY_REASON: Final = "sync.retry.reason"

@@ -9,7 +9,7 @@ the records in their order and of its state, which goes into the checkpoint: a r
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain
@@ -172,39 +172,41 @@ class Fold:
     # Spans that have ended
 
     def _take_item(self, place: Place, body: bytes, span: LeanSpan) -> None:
-        trace_id, parent, end = span.trace_id, span.parent_span_id, span.end
+        trace_id, own, parent, end = span.trace_id, span.span_id, span.parent_span_id, span.end
         if trace_id in self.fan_outs.full:
             trace_id = self.fan_outs.home(trace_id, span.attributes)
-        below, held = self._with_what_is_below(span.span_id, Held(body, place, trace_id))
+        item: tuple[Held, ...] = ()
+        if own in self.siblings or own in self.waiting:
+            item = self._with_what_is_below(own, Held(body, place, trace_id))
         budget = self.budget(trace_id)
         start = span.start
         took = end - start if end > start else 0
         (bucket,) = buckets((took,))
         budget.durations[bucket] = budget.durations.get(bucket, 0) + 1
-        has_leaked = self._has_leaked(span.span_id) if self.leaked else False
+        has_leaked = self._has_leaked(own) if self.leaked else False
         if has_leaked or budget.is_whole or not parent or _has_failed(body, span) or budget.is_slow(took):
             if self.open.get(parent) is not False:  # it may be below another item
                 self._leak(parent)
-            self._emit([*below, held])
+            self._emit(item or (Held(body, place, trace_id),))
             return
         siblings = self._siblings_below(parent, trace_id, place, span.name)
         siblings.pass_time(start, end)
         most = 0 if budget.is_spent else self.limits.keep_slowest
         if siblings.is_among_slowest(took, most):
-            siblings.keep(took, (*below, held), most)
+            siblings.keep(took, item or (Held(body, place, trace_id),), most)
         else:
-            siblings.sum_up(took, bucket, spans_in((*below, held)) if below or held.sum else 1)
+            siblings.sum_up(took, bucket, spans_in(item) if item else 1)
 
-    def _with_what_is_below(self, key: bytes, held: Held) -> tuple[list[Held], Held]:
+    def _with_what_is_below(self, key: bytes, held: Held) -> tuple[Held, ...]:
         """The spans that have waited for one that has ended, and that one with the sums of items below it."""
-        spans = self._pop_waiting(key) if self.waiting else []
-        siblings = self.siblings.pop(key, None) if self.siblings else None
+        spans = self._pop_waiting(key)
+        siblings = self.siblings.pop(key, None)
         if siblings is not None:
             spans += siblings.kept()
             if siblings.items:  # in protobuf repeated fields need not stand together
                 body = encoded_field(0x12, untagged(held.body) + siblings.attributes())
                 held = held._replace(body=body, sum=siblings.spans)
-        return spans, held
+        return (*spans, held)
 
     def _siblings_below(self, parent: bytes, trace_id: bytes, place: Place, name: bytes) -> Siblings:
         siblings = self.siblings.get(parent)
@@ -217,8 +219,7 @@ class Fold:
 
     def _take_other(self, place: Place, body: bytes, span: LeanSpan) -> None:
         home = self.fan_outs.home(span.trace_id, span.attributes)
-        below, held = self._with_what_is_below(span.span_id, Held(body, place, home))
-        spans = [*below, held]
+        spans = self._with_what_is_below(span.span_id, Held(body, place, home))
         if self._goes_out(span, home):
             self._emit(spans)
         else:
@@ -249,7 +250,7 @@ class Fold:
 
     # What waits
 
-    def _wait(self, key: bytes, spans: list[Held]) -> None:
+    def _wait(self, key: bytes, spans: Sequence[Held]) -> None:
         waiting = self.waiting.get(key)
         if waiting is None:
             waiting = self.waiting[key] = Waiting(self._series, self._now)
@@ -299,7 +300,7 @@ class Fold:
 
     # What goes out
 
-    def _emit(self, spans: list[Held]) -> None:
+    def _emit(self, spans: Sequence[Held]) -> None:
         out = self._out
         for held in spans:
             body = held.body
