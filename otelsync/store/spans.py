@@ -73,7 +73,8 @@ class StoredSpan:
     @property
     def detail(self) -> str:
         """Details that tell it from others of its kind: id, page, action, ... Printable."""
-        return " ".join(details(self.attributes))
+        waits = self.attributes.get(vocabulary.SYNC_STAGE_KIND) == vocabulary.WAITING
+        return " ".join([*details(self.attributes), *(["waiting"] if waits else [])])
 
     def label(self, around: Mapping[str, object]) -> str:
         """The first attributes that a caller gave it, unless what is `around` it has them too. Printable."""
@@ -196,7 +197,7 @@ def json_line(item: object) -> str:
 
 
 def details(attributes: Mapping[str, object]) -> Iterator[str]:
-    """What tells spans of a kind from each other: id, page, action, ... Printable."""
+    """Yield details that tell spans of a kind from each other: id, page, action, ... Printable."""
     number = attributes.get(vocabulary.VCS_CHANGE_ID)
     if number is not None:
         yield "#" + printable(number, 20)
