@@ -117,6 +117,7 @@ def test_items_count_once_wherever_they_are_counted(recorded: Recorded) -> None:
             for number in range(3):
                 with otelsync.pull_request(number) as pr:
                     pr.set(action="created")
+                    pr.count(comments=2)
             call.count(updated=4, fetched=7)
         repo.count(created=2, labelled=1)
         run.count(skipped=5)
@@ -124,6 +125,7 @@ def test_items_count_once_wherever_they_are_counted(recorded: Recorded) -> None:
         ("github", "acme/api", "created"): 5,
         ("github", "acme/api", "updated"): 4,
         ("github", "acme/api", "labelled"): 1,
+        ("github", "acme/api", "comments"): 6,
         ("github", "", "skipped"): 5,
     }
 

@@ -171,6 +171,7 @@ class Metrics:
         outcome = facts.text(vocabulary.SYNC_OUTCOME) or ("failure" if action == "failed" else "success")
         self.series.observe(catalogue.STAGE_DURATION, service, (kind, *where, outcome), durations, slowest)
         self.series.add(catalogue.ITEMS, service, (*where, kind, action or catalogue.NONE), len(durations))
+        self._take_counted(facts, where, service, len(durations))
         if again := facts.retries():
             self.series.add(catalogue.RETRIES, service, (where[0], kind, ""), again * len(durations))
 
@@ -196,8 +197,7 @@ class Metrics:
         took = span.end - span.start
         labels = (label, *where, outcome)
         self.series.observe(catalogue.STAGE_DURATION, service, labels, [took], _exemplar(span, took))
-        for action, count in facts.counted().items():
-            self.series.add(catalogue.ITEMS, service, (*where, "", action), count)
+        self._take_counted(facts, where, service)
         if sort == API:
             self._take_call(span, facts, (pipeline, name, outcome), service)
         elif sort == BATCH:
@@ -209,6 +209,11 @@ class Metrics:
             self.series.add(catalogue.WAIT_TIME, service, (pipeline, *waited_for), max(took, 0) / 1e9)
         elif sort in PARTS and sort != API and (again := facts.retries()):
             self.series.add(catalogue.RETRIES, service, (pipeline, kind, name), again)
+
+    def _take_counted(self, facts: Facts, where: tuple[str, str, str, str], service: str, spans: int = 1) -> None:
+        """Add what was counted by hand on each of some spans."""
+        for action, count in facts.counted().items():
+            self.series.add(catalogue.ITEMS, service, (*where, "", action), count * spans)
 
     def _take_call(self, span: LeanSpan, facts: Facts, labels: tuple[str, str, str], service: str) -> None:
         took = span.end - span.start
