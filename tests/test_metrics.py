@@ -259,6 +259,15 @@ def test_items_are_read_the_quick_way(recorded: Recorded, make: Callable[..., An
     assert len(others) == 2
 
 
+def test_an_item_that_another_tracer_failed_counts_as_failed(recorded: Recorded) -> None:
+    """The span's status says so, where its attributes do not."""
+    with otelsync.pipeline("orders"), trace.get_tracer("of.others").start_as_current_span("sync.order") as span_:
+        span_.set_status(trace.StatusCode.ERROR)
+    series = counted(recorded.journal)
+    assert values(series, catalogue.ITEMS) == {("orders", "", "failed"): 1}
+    assert counts(series, catalogue.STAGE_DURATION)["order", "orders", "", "failure"] == 1
+
+
 def test_repos_have_both_kinds_of_labels(recorded: Recorded) -> None:
     """What was there before there were other groups stays as it was."""
     with otelsync.pipeline("github"), otelsync.repo("acme/api"), otelsync.pull_request(1) as pr:
@@ -378,7 +387,7 @@ def test_a_call_that_was_open_at_a_restart_keeps_its_operation(recorded: Recorde
 
 
 def test_retries_are_counted_by_what_is_retried(recorded: Recorded) -> None:
-    """Attempts of a call, in one span or in several, and runs of a task that was put back."""
+    """Further sends in one call, calls that are further attempts, and runs of a task that was put back."""
     with otelsync.pipeline("github"):
         with otelsync.api_call("get_repository") as call:
             call.set(**{"sync.api.attempts": 3})
@@ -388,7 +397,7 @@ def test_retries_are_counted_by_what_is_retried(recorded: Recorded) -> None:
     with trace.get_tracer("celery").start_as_current_span("run/sync", kind=SpanKind.CONSUMER) as run:
         run.set_attributes({"celery.task_name": "sync", "sync.outcome": "retry"})
     assert values(counted(recorded.journal), catalogue.RETRIES) == {
-        ("github", "api", "get_repository"): 2,
+        ("github", "http", "get_repository"): 2,
         ("github", "api", "list_pulls"): 1,
         ("", "task", "sync"): 1,
     }

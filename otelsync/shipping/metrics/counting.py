@@ -38,6 +38,7 @@ MOST_SENDS: Final = 1_024
 """Requests that have not ended, of whose single sends one has."""
 
 _CLIENT, _CONSUMER = 3, 5
+_STATUS_ERROR: Final = b"\x18\x02"
 _METHODS: Final = re.compile(rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|QUERY|TRACE|CONNECT|HTTP)(?: |$)")
 _PROGRESS: Final = (b"sync.repo.progress", b"sync.group.progress", b"sync.pipeline.progress")
 _OURS: Final = b"\x0a\x08otelsync"
@@ -182,6 +183,8 @@ class Metrics:
             sort, kind = part_of(_text(name))
             if sort == ITEM:
                 took = span.end - span.start
+                if _STATUS_ERROR in span.status:
+                    facts = facts.of_a_failure()
                 self._take_items(kind, facts, [took], _exemplar(span, took), place.service)
             else:
                 self._take_stage(span, facts, sort, kind, place.service)
@@ -193,7 +196,7 @@ class Metrics:
     def _take_stage(self, span: LeanSpan, facts: Facts, sort: str, kind: str, service: str) -> None:
         label, name = _label_of(span.name, sort, kind)
         where = pipeline, *_ = _whereabouts(facts, sort, kind, name)
-        outcome = facts.text(vocabulary.SYNC_OUTCOME) or ("failure" if b"\x18\x02" in span.status else "success")
+        outcome = facts.text(vocabulary.SYNC_OUTCOME) or ("failure" if _STATUS_ERROR in span.status else "success")
         took = span.end - span.start
         labels = (label, *where, outcome)
         self.series.observe(catalogue.STAGE_DURATION, service, labels, [took], _exemplar(span, took))
@@ -218,9 +221,10 @@ class Metrics:
     def _take_call(self, span: LeanSpan, facts: Facts, labels: tuple[str, str, str], service: str) -> None:
         took = span.end - span.start
         self.series.observe(catalogue.API_DURATION, service, labels, [took], _exemplar(span, took))
-        again = max(facts.whole(vocabulary.SYNC_API_ATTEMPTS), 1) - 1 or facts.retries()
-        if again:
-            self.series.add(catalogue.RETRIES, service, (labels[0], "api", labels[1]), again)
+        again = max(facts.whole(vocabulary.SYNC_API_ATTEMPTS), 1) - 1
+        for what, count in (("api", facts.retries()), ("http", again)):
+            if count:
+                self.series.add(catalogue.RETRIES, service, (labels[0], what, labels[1]), count)
         self._take_limits(facts, service, span.end)
 
     def _take_request(self, span: LeanSpan, facts: Facts, place: _Place) -> None:

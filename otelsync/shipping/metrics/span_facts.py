@@ -94,6 +94,12 @@ class Facts:
         groups = vocabulary.groups_of(self._values)
         return groups[-1] if groups else ("", "")
 
+    def of_a_failure(self) -> Facts:
+        """The same of an item that has failed, whatever its action was before, unless it says how it ended."""
+        if self.text(vocabulary.SYNC_OUTCOME) not in ("", vocabulary.SUCCESS, vocabulary.PARTIAL):
+            return self
+        return Facts({**self._values, vocabulary.SYNC_ACTION: "failed", vocabulary.SYNC_OUTCOME: vocabulary.FAILURE})
+
     def retries(self) -> int:
         """Return of how many earlier attempts of the same part this one tells."""
         return 1 if self.whole(vocabulary.SYNC_ATTEMPT) > 1 else self.whole(vocabulary.SYNC_RECOVERED)
