@@ -182,6 +182,8 @@ PARTS: Final = frozenset((GROUP, ITEM, BATCH, STAGE, API))
 
 _FIXED: Final = {PIPELINE: PIPELINE, API: API, STAGE: STAGE, BATCH: BATCH}
 _LONGEST_KIND: Final = 41
+_LONGEST_HEAD: Final = 240
+"""Bytes of the first word of an encoded name."""
 _PART: Final = re.compile(r"sync\.([^.]+)", re.ASCII)
 _NAMED_STAGE: Final = re.compile(r"sync\.[^.]+\..+", re.ASCII)
 """A stage whose name is the span's whole name, such as ``sync.api.graphql``."""
@@ -223,18 +225,22 @@ def _part_of(head: str, has_name: bool) -> tuple[str, str]:
 
 def is_item(name: bytes) -> bool:
     """Return whether a span is an item's, by its encoded name. Quick, as most spans are."""
-    return name == SYNC_PR_BYTES or (name.startswith(_OURS) and b" " not in name and _sort_of(name, False) == ITEM)
+    return name == SYNC_PR_BYTES or (name.startswith(_OURS) and b" " not in name and _sort(name, False) == ITEM)
 
 
 def is_group(name: bytes) -> bool:
     """Return whether a span is a group's, by its encoded name."""
     head, space, _ = name.partition(b" ")
-    return bool(space) and head.startswith(_OURS) and _sort_of(head, True) == GROUP
+    return bool(space) and head.startswith(_OURS) and _sort(head, True) == GROUP
+
+
+def _sort(head: bytes, has_name: bool) -> str:
+    return _known_sort(head, has_name) if len(head) < _LONGEST_HEAD else ""
 
 
 @lru_cache(1_024)
-def _sort_of(head: bytes, has_name: bool) -> str:
-    return _part_of(head.decode("utf-8", "replace"), has_name)[0] if len(head) < 60 else ""
+def _known_sort(head: bytes, has_name: bool) -> str:
+    return part_of(head.decode("utf-8", "replace") + " " * has_name)[0]
 
 
 @lru_cache(1_024)
