@@ -87,12 +87,10 @@ class MetricMemory:
 
     service: str = ""
     """The service's name, as the latest record has it."""
-    below: dict[str, dict[str, Counts]] = field(default_factory=dict)
-    """By series and open span: items that were counted below it (see `otelsync.shipping.metrics.item_counts`)."""
     ledger: Counts = field(default_factory=dict)
     """The ledger's sums that the counters have been told of (see `otelsync.shipping.metrics.service`)."""
     last_success: dict[str, Counts] = field(default_factory=dict)
-    """By pipeline and repo (empty: the pipeline's own): Unix seconds."""
+    """By pipeline and repo (empty: the pipeline's own; kind, line feed, name: another group's): Unix seconds."""
 
 
 @dataclass(slots=True)

@@ -106,7 +106,7 @@ def pull_request(number: int | str, **attributes: Any) -> PullRequest:
     return PullRequest(str(number) if isinstance(number, int) else number, attributes)
 
 
-def stage(name: str, **attributes: Any) -> Stage:
+def stage(name: str, /, **attributes: Any) -> Stage:
     """Any other part of a sync, such as a batch for a language model, or weekly metrics."""
     return OtherStage(name, attributes)
 
