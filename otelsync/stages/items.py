@@ -12,8 +12,11 @@ from otelsync import vocabulary
 from otelsync.levels import DEBUG
 from otelsync.logs.installed import enabled
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave
+from otelsync.recording.scope import EMPTY
+from otelsync.stages import misuse
 from otelsync.stages.stage import Stage, add, current_tracer
 from otelsync.text.presentable import text_of
+from otelsync.vocabulary import SYNC_PIPELINE
 
 if TYPE_CHECKING:
     from otelsync.recording.span import RecordedSpan
@@ -46,6 +49,8 @@ class Item(Stage):
     LEVEL = DEBUG
     LONG = False
     COLLECTS = False
+    is_part_of_run = True
+    EXAMPLE = '@otelsync.item("order", 4711)'
 
     _action = ""
     _operation: str
@@ -64,12 +69,14 @@ class Item(Stage):
         span = self.span = current_tracer().start_span(self._operation, None, _INTERNAL, self._initial())
         if hasattr(span, "announce") and installed():
             ours = cast("RecordedSpan", span)
-            self.around = ours.scope.stage if ours.scope else None
+            scope = ours.scope or EMPTY
             self._token = CURRENT.set(ours)
         else:
             scope = current_scope()
-            self.around = scope.stage
             self._enter_elsewhere(scope)
+        self.around = scope.stage
+        if SYNC_PIPELINE not in scope.attributes and misuse.running:
+            misuse.warn_of_adrift(self)
         self._counts = {}
         self._clock = time.perf_counter_ns()
         return self
@@ -139,6 +146,7 @@ class PullRequest(Item):
     }
     ID = vocabulary.VCS_CHANGE_ID
 
+    EXAMPLE = "@otelsync.pull_request(4711)"
     _kind = "pr"
     _operation = vocabulary.SYNC_PR
 

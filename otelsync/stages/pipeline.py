@@ -16,8 +16,8 @@ from otelsync.levels import INFO
 from otelsync.logs.installed import emit
 from otelsync.recording.runtime_context import leave
 from otelsync.recording.scope import SyncScope
-from otelsync.stages import dispatchers
-from otelsync.stages.stage import WAITED, Milestone
+from otelsync.stages import dispatchers, misuse
+from otelsync.stages.stage import WAITED, Milestone, Self
 
 if TYPE_CHECKING:
     from celery.canvas import Signature
@@ -37,6 +37,8 @@ class Pipeline(Milestone):
     STARTED = "sync.pipeline.started"
     COMPLETED = "sync.pipeline.completed"
     FAILED = "sync.pipeline.failed"
+    is_part_of_run = False
+    EXAMPLE = '@otelsync.pipeline("name")'
     progress_pause = 0.0  # told at each percent: its items are repositories, and the next one may take an hour
 
     sync_id: str
@@ -107,12 +109,18 @@ class Pipeline(Milestone):
             self._items_failed += 1
         self._end()
 
+    def __enter__(self: Self) -> Self:
+        super().__enter__()
+        misuse.running.add(self)
+        return self
+
     def _counted(self) -> tuple[object, ...]:
         return dict(self._counts), self._fetched_below, self._parts, self._items_failed, self._failure
 
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
+        misuse.running.discard(self)
         if self._handed_over is None:
             super().__exit__(exc_type, error, tb)
             del self._token

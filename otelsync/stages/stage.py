@@ -27,6 +27,7 @@ from otelsync.logs import events
 from otelsync.logs.installed import emit, enabled
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
+from otelsync.stages import misuse
 from otelsync.stages.generators import around_async_generator, around_generator
 from otelsync.stages.harmless_exceptions import outcome_without_failure
 from otelsync.text.presentable import text_of
@@ -86,6 +87,10 @@ class Stage:
     """Seconds that lie at least between two events of its progress, but for the last."""
     COLLECTS = True
     """True if counts from below stop here before they go on."""
+    is_part_of_run = False
+    """True if it makes no sense outside a pipeline, where one runs."""
+    EXAMPLE = '@otelsync.stage("name")'
+    """Such a stage as a decorator."""
 
     # How a stage stands that has just begun.
     _failure = _outcome = ""
@@ -100,7 +105,10 @@ class Stage:
     """The stage around; None outside any."""
 
     def __init__(self, name: str, attributes: dict[str, Any]) -> None:
-        self._name = name if type(name) is str else text_of(name)
+        if type(name) is not str:
+            misuse.refuse_function(name, self.EXAMPLE)
+            name = text_of(name)
+        self._name = name
         self._arguments = attributes
 
     # What callers use
@@ -120,6 +128,8 @@ class Stage:
     @property
     def outcome(self) -> str:
         """``success``, ``partial``, ``failure``, ``cancelled`` or ``retry``; as it stands, while the stage runs."""
+        if self.span is misuse.NOT_BEGUN:
+            return ""
         if self._outcome:
             return self._outcome
         if self._parts and self._parts_failed == self._parts:
@@ -142,6 +152,8 @@ class Stage:
         They become ``sync.items.*`` here and in every stage around. What was fetched need not be counted: it is the
         sum of the rest.
         """
+        if self.span is misuse.NOT_BEGUN:
+            return
         for name, number in items.items():
             try:
                 number = operator.index(number)
@@ -177,10 +189,18 @@ class Stage:
 
     def fail(self, reason: str | BaseException) -> None:
         """Say that the stage has failed, though no exception leaves it; an exception is a reason as well."""
+        if self.span is misuse.NOT_BEGUN:
+            return
         self._failure = text_of(reason) or "failed"
         self._outcome = "failure"
 
     # Entering and leaving
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Return what a stage has only once it has begun, and warn."""
+            return misuse.before_with(self, name)
 
     def __enter__(self: Self) -> Self:
         self._begin_afresh()
@@ -197,6 +217,8 @@ class Stage:
                 ours.announce()
         else:
             self._enter_elsewhere(inner)
+        if vocabulary.SYNC_PIPELINE not in scope.attributes and misuse.running:
+            misuse.warn_of_adrift(self)
         if self.STARTED:
             self._log_start()
         return self
@@ -209,6 +231,7 @@ class Stage:
 
     def _enter_elsewhere(self, scope: SyncScope) -> None:
         """Become current under another provider, whose spans know nothing of scopes."""
+        misuse.note_unrecorded(self.span)
         if scope.attributes:
             self.span.set_attributes(scope.attributes)
         context = context_api.set_value(_SPAN_KEY, self.span)
@@ -335,6 +358,7 @@ class Stage:
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Run each call of a function, coroutine function or generator function as a stage of its own."""
+        misuse.refuse_undecoratable(function)
         if inspect.isasyncgenfunction(function):
             return cast("Callable[P, R]", around_async_generator(self.again, function))
         if inspect.isgeneratorfunction(function):
@@ -369,7 +393,7 @@ class OtherStage(Stage):
 class Milestone(Stage):
     """A stage of which the stage around can be made up of several."""
 
-    is_milestone = True
+    is_milestone = is_part_of_run = True
 
     def _roll_up(self, outcome: str) -> None:
         parent = self.around
