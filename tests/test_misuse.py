@@ -20,6 +20,7 @@ from recorded import Recorded
 import otelsync
 from otelsync.stages.pipeline import Pipeline
 from otelsync.stages.stage import Stage
+from otelsync.testing.recording import record as record_for_test
 
 STAGES: list[Callable[[], Stage]] = [
     lambda: otelsync.pipeline("p"),
@@ -156,6 +157,14 @@ class TestAdrift:
         finally:
             logger.removeHandler(handler)
         assert len(recorded.spans) == 2
+
+
+def test_each_recorded_test_is_warned_anew(tmp_path: Path) -> None:
+    """What a test finds does not depend on the tests before it."""
+    for number in range(2):
+        with record_for_test(tmp_path / str(number)) as recorded:
+            otelsync.pipeline("p").count(created=1)
+            assert ["was used before its `with`" in event for event in recorded.events] == [True]
 
 
 class TestBeforeWith:
