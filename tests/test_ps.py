@@ -87,7 +87,7 @@ class TestListing:
     def test_before_anything_is_recorded(self, tmp_path: Path) -> None:
         """An empty place is no error."""
         result = CliRunner().invoke(main, ["ps", "--home", str(tmp_path)])
-        assert (result.exit_code, result.output) == (0, "no run is in flight\n")
+        assert (result.exit_code, result.stdout) == (0, "no run is in flight\n")
 
     def test_a_run_in_flight_says_where_it_is(self, watched: Watched) -> None:
         """Its repository, the call, the last pull request, progress on each level, what is left of a limit."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span
 
-from otelsync.stages import lineage
+from otelsync.stages import lineage, misuse
 from otelsync.text.presentable import presentable
 from otelsync.vocabulary import ACTIONS, FAILED, FAILURE, ITEM, PARTIAL, SUCCESS, part_of
 
@@ -67,7 +67,8 @@ class Collecting:
         """
         target = nearest_open(self)
         if target is None:
-            _log.warning("count(): the stage has ended, or was begun by another process, so it is not counted")
+            if getattr(self, "span", None) is not misuse.NOT_BEGUN:
+                _log.warning("count(): the stage has ended, or was begun by another process, so it is not counted")
             return
         for name, number in items.items():
             try:

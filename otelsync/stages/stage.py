@@ -28,7 +28,7 @@ from otelsync.recording.clock import elapsed_of, present_of
 from otelsync.recording.exceptions import take_error
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave, step_out, strays
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
-from otelsync.stages import lineage
+from otelsync.stages import lineage, misuse
 from otelsync.stages.collecting import Collecting, PartKey, digest_of, item_around, nearest_open
 from otelsync.stages.generators import around_async_generator, around_generator
 from otelsync.stages.harmless_exceptions import outcome_without_failure
@@ -86,6 +86,10 @@ class Stage(Collecting):
     """True if parts that end below belong to it."""
     is_part = True
     """True if its outcome matters to what encloses it."""
+    is_part_of_run = False
+    """True if it makes no sense outside a pipeline, where one runs."""
+    EXAMPLE = '@otelsync.stage("name")'
+    """Such a stage as a decorator."""
 
     # How a stage stands that has just begun.
     _failure = _outcome = ""
@@ -93,7 +97,10 @@ class Stage(Collecting):
     _forks = 0
 
     def __init__(self, name: str, attributes: dict[str, Any]) -> None:
-        self._name = name if type(name) is str else text_of(name)
+        if type(name) is not str:
+            misuse.refuse_function(name, self.EXAMPLE)
+            name = text_of(name)
+        self._name = name
         self._arguments = attributes
         if attributes and attributes.get("kind") == vocabulary.WAITING:
             self.is_part = self.COLLECTS = False
@@ -115,7 +122,7 @@ class Stage(Collecting):
     @property
     def outcome(self) -> str:
         """``success``, ``partial``, ``failure``, ``cancelled`` or ``retry``; as it stands, while the stage runs."""
-        return self._outcome or self.outcome_of_parts()
+        return self._outcome or ("" if self.span is misuse.NOT_BEGUN else self.outcome_of_parts())
 
     @property
     def name(self) -> str:
@@ -152,12 +159,20 @@ class Stage(Collecting):
 
     def fail(self, reason: str | BaseException) -> None:
         """Say that the stage has failed, though no exception leaves it; an exception is a reason as well."""
+        if self.span is misuse.NOT_BEGUN:
+            return
         self._failure = text_of(reason) or "failed"
         self._outcome = vocabulary.FAILURE
         if isinstance(reason, BaseException) and take_error(self.span, reason):
             self._arose = reason
 
     # Entering and leaving
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Return what a stage has only once it has begun, and warn."""
+            return misuse.before_with(self, name)
 
     def __enter__(self: Self) -> Self:
         self._begin_afresh()
@@ -178,6 +193,8 @@ class Stage(Collecting):
                 ours.announce()
         else:
             self._enter_elsewhere(inner)
+        if vocabulary.SYNC_PIPELINE not in scope.attributes and misuse.running:
+            misuse.warn_of_adrift(self)
         if self.STARTED:
             self._log_start()
         return self
@@ -190,6 +207,7 @@ class Stage(Collecting):
 
     def _enter_elsewhere(self, scope: SyncScope) -> None:
         """Become current under another provider, whose spans know nothing of scopes."""
+        misuse.note_unrecorded(self.span)
         if scope.attributes:
             self.span.set_attributes(scope.attributes)
         context = context_api.set_value(_SPAN_KEY, self.span)
@@ -340,6 +358,7 @@ class Stage(Collecting):
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Run each call of a function, coroutine function or generator function as a stage of its own."""
+        misuse.refuse_undecoratable(function)
         if inspect.isasyncgenfunction(function):
             return cast("Callable[P, R]", around_async_generator(self.again, function))
         if inspect.isgeneratorfunction(function):
@@ -374,7 +393,7 @@ class OtherStage(Stage):
 class Milestone(Stage):
     """A stage whose progress is told from the start."""
 
-    is_milestone = True
+    is_milestone = is_part_of_run = True
 
 
 class Collector(Stage):
