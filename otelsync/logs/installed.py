@@ -66,3 +66,10 @@ def emit(
     path = _active
     if path is not None and level >= path.level:
         path.emit(level, logger, event, fields, span, error)
+
+
+def keep(level: int, logger: str, event: str, fields: Mapping[str, Any], span: Span | None = None) -> None:
+    """Log an event of otelsync's own that is data: it is journalled at any level, and shown where that lets it."""
+    path = _active
+    if path is not None:
+        path.keep(level, logger, event, fields, span)

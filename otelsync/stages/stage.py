@@ -10,7 +10,7 @@ import inspect
 import logging
 import operator
 import time
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar, cast
@@ -97,6 +97,8 @@ class Stage:
 
     span: Span
     """The stage's span, while it runs and after."""
+    trackers: Sequence[Tracker[Any]] = ()
+    """Those that count its items, and tell how far it came."""
     around: Stage | None = None
     """The stage around; None outside any."""
 
@@ -225,6 +227,8 @@ class Stage:
 
     def _end(self) -> str:
         """End the span, and log it, with what has come of the stage; returns the outcome."""
+        for tracker in tuple(self.trackers):
+            tracker.finish()
         outcome = self._outcome = self.outcome
         self._set_last_attributes(outcome)
         if outcome == "failure" and not self._failure:
