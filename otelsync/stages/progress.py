@@ -19,7 +19,7 @@ from opentelemetry.trace import Span
 
 from otelsync.hooks.harmless import harmless
 from otelsync.levels import INFO
-from otelsync.logs.installed import keep
+from otelsync.logs.installed import emit
 from otelsync.stages import rate_limits
 from otelsync.stages.rate_limit_fields import RateLimit
 from otelsync.stages.rate_limits import SAME_WINDOW, Standing, forecast
@@ -348,7 +348,7 @@ class Tracker(Generic[T]):
     def _tell(self, now: float) -> None:
         stage = self._stage
         self._told_at, self._told = now, (self.done, self.percent or 0.0)
-        keep(INFO, "otelsync", f"{stage.EVENTS}.progress", self._fields(), stage.span)
+        emit(INFO, "otelsync", f"{stage.EVENTS}.progress", self._fields(), stage.span, is_data=True)
 
     def _fields(self) -> dict[str, Any]:
         eta = self.eta
