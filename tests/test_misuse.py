@@ -374,3 +374,31 @@ class TestBeforeConfigure:
         with otelsync.pipeline("p"), otelsync.repo("acme/api"), otelsync.pull_request(1):
             pass
         assert caplog.records == []
+
+
+def test_an_unknown_action_is_said_once(recorded: Recorded, caplog: pytest.LogCaptureFixture) -> None:
+    """It may be misspelt; such items count under that name all the same."""
+    for _ in range(2):
+        with otelsync.repo("acme/api"):
+            for number in range(3):
+                with otelsync.pull_request(number) as pr:
+                    pr.set(action="creatd")
+    said = [record.getMessage() for record in caplog.records if "creatd" in record.getMessage()]
+    assert len(said) == 1
+    assert "none of created, updated" in said[0]
+
+
+def test_counting_on_the_stage_of_another_process_is_said(recorded: Recorded, tmp_path: Path) -> None:
+    """A forked child counts on a copy, which ends nowhere: what is counted there is lost, and that is said."""
+    said = tmp_path / "said"
+    with otelsync.repo("acme/api") as repo:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                logging.getLogger("otelsync").addHandler(logging.FileHandler(said))
+                repo.count(created=1)
+                repo.count(created=1)
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+    assert said.read_text().count("so what is counted is lost") == 1

@@ -68,7 +68,11 @@ class Collecting:
         target = nearest_open(self)
         if target is None:
             if getattr(self, "span", None) is not misuse.NOT_BEGUN:
-                _log.warning("count(): the stage has ended, or was begun by another process, so it is not counted")
+                misuse.warn_once(
+                    "count outside",
+                    "count(): the stage has ended, or was begun by the process that forked this one, so what is counted"
+                    " is lost; count in a stage of this process, or give each item a span of its own",
+                )
             return
         for name, number in items.items():
             try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from types import FrameType
 from typing import Final, Protocol
@@ -16,6 +17,7 @@ from weakref import WeakSet
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, Span
 
 from otelsync import in_force
+from otelsync.vocabulary import ACTIONS
 
 
 class Begun(Protocol):
@@ -37,6 +39,8 @@ running: Final[WeakSet[Begun]] = WeakSet()
 
 _log = logging.getLogger("otelsync")
 _warned: set[str] = set()
+_MOST_WARNED: Final = 100
+_LONGEST: Final = 60
 _unrecorded = 0
 
 
@@ -66,6 +70,18 @@ def warn_of_adrift(stage: Begun) -> None:
             type(stage).__name__,
             stage.name,
         )
+
+
+def warn_of_actions(items: Iterable[str]) -> None:
+    """Warn of each action of an item, or '' for none, that is none of the usual ones, as it may be misspelt."""
+    for action in items:
+        if action and action not in ACTIONS and len(_warned) < _MOST_WARNED:
+            warn_once(
+                f"action {action}",
+                "the action %r is none of %s: such items count under that name. Correct it, if it is misspelt",
+                action[:_LONGEST],
+                ", ".join(ACTIONS),
+            )
 
 
 def before_with(stage: Begun, name: str) -> object:

@@ -47,6 +47,7 @@ Self = TypeVar("Self", bound="Stage")
 _log = logging.getLogger("otelsync")
 COMMON_ALIASES: Final = {"attempt": vocabulary.SYNC_ATTEMPT, "required": vocabulary.SYNC_REQUIRED}
 """Short names of attributes that every stage has."""
+_USUAL: Final = frozenset(("", *vocabulary.ACTIONS))
 _GIVEN: Final = frozenset(("_name", "_arguments", "_kind", "_operation", "is_part", "COLLECTS"))
 """Names of the attributes that a stage was made with; all else is of one run of it."""
 
@@ -317,6 +318,8 @@ class Stage(Collecting):
         totals = self.totals()
         if totals:
             self.span.set_attributes({vocabulary.SYNC_ITEMS_ + name: number for name, number in totals.items()})
+        if not self.items.keys() <= _USUAL:
+            misuse.warn_of_actions(list(self.items))
         if self.counted:
             by_hand = {vocabulary.SYNC_COUNTED_ + name: number for name, number in self.counted.items()}
             self.span.set_attributes(by_hand)
