@@ -7,7 +7,7 @@ many there are: the depth of the trace times what runs in parallel.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
 from itertools import groupby
 from operator import itemgetter
@@ -15,14 +15,12 @@ from typing import Any, Final
 
 import orjson
 
-from otelsync.reports.figures import NOTHING
-from otelsync.vocabulary import SYNC_OUTCOME
+from otelsync.vocabulary import STAGE, SYNC_OUTCOME, SYNC_STAGE_KIND, WAITING, part_of
 
 STATUS_ERROR: Final = 2
 CLIENT: Final = 3
 """OTLP's kind of a span that stands for a request to somebody else."""
 
-_COUNTS: Final = '"sync.items.'
 _ROWS: Final = (
     "SELECT span_id, parent_span_id, name, kind, start_ns, end_ns, status, status_message, attributes"
     " FROM spans INDEXED BY spans_by_time WHERE trace_id = ? {} ORDER BY start_ns, span_id"
@@ -44,12 +42,16 @@ class Step:
         "failed_below",
         "group",
         "group_from",
-        "has_counts",
-        "items_below",
+        "has_sends",
         "kind",
+        "last_send",
         "name",
         "parent",
+        "parent_id",
+        "part_kind",
+        "resent",
         "running",
+        "sort",
         "span_id",
         "start_ns",
         "status",
@@ -58,8 +60,10 @@ class Step:
     )
 
     def __init__(self, trace_id: str, row: Row, until: int, parent: Step | None) -> None:
-        self.span_id, _, self.name, self.kind, start, end, self.status, message, text = row
+        self.span_id, self.parent_id, self.name, self.kind, start, end, self.status, message, text = row
         self.trace_id = trace_id
+        self.sort, self.part_kind = part_of(self.name)
+        """Which part of a sync it is (see `otelsync.vocabulary`); two empty texts for none."""
         self.start_ns = self._covered_until = start
         self.running = end is None
         if end is None:
@@ -77,9 +81,10 @@ class Step:
         self.group: str | None = None
         """For whoever counts by group: which one it belongs to, and the attribute's value that says so."""
         self.group_from: object = None
-        self.has_counts = _COUNTS in text
-        self.items_below = NOTHING
-        """Counts of the stages below it."""
+        self.resent = self.last_send = 0
+        """For whoever counts sends: those beyond the first in it, and the ordinal of the last request in it."""
+        self.has_sends = False
+        """True if the sends of a request have spans of their own below it."""
         self.covered_ns = 0
         """Nanoseconds in which one of its children ran. Children that overlap count once."""
 
@@ -87,6 +92,11 @@ class Step:
     def failed(self) -> bool:
         """True if its status is an error."""
         return self.status == STATUS_ERROR
+
+    @property
+    def is_wait(self) -> bool:
+        """True if it is a wait, or a stage of kind ``waiting``."""
+        return is_wait(self.sort, self.attributes)
 
     @property
     def outcome(self) -> str:
@@ -116,6 +126,11 @@ class Step:
             self._covered_until = end
         if child.status == STATUS_ERROR and child.kind != CLIENT:
             self.failed_below = True
+
+
+def is_wait(sort: str, attributes: Mapping[str, Any]) -> bool:
+    """Return whether a span of that sort waits."""
+    return sort == WAITING or (sort == STAGE and attributes.get(SYNC_STAGE_KIND) == WAITING)
 
 
 def steps(

@@ -10,11 +10,12 @@ from typing import IO, Final
 from otelsync.store.runs import Run, find_run, open_store
 from otelsync.store.spans import StoredSpan
 from otelsync.store.tree import MOST_FAILED, Family, RunTree
+from otelsync.text.item_counts import items_line
 from otelsync.text.paint import Line, Piece, painter
 from otelsync.text.printable import pad, printable
 from otelsync.text.quantities import counted, day_and_time, duration
 from otelsync.views.outline import Entry, outline, unrolled
-from otelsync.vocabulary import ACTIONS, NAMED_REPO, SYNC_ITEMS_, SYNC_REPO
+from otelsync.vocabulary import NAMED_REPO, SYNC_ITEMS_, SYNC_REPO
 
 MOST_KINDS: Final = 10
 """Lines of the table of kinds."""
@@ -206,14 +207,15 @@ def _items(tree: RunTree) -> Iterator[Line]:
     """Return the fate of what was fetched, by the topmost span that has counted it."""
     for family in tree.roots():
         for span in tree.members(family) if family.can_be_listed else ():
-            counts = {action: _number(span.attributes.get(SYNC_ITEMS_ + action)) for action in ACTIONS}
-            fetched = _number(span.attributes.get(f"{SYNC_ITEMS_}fetched"))
+            counts = {
+                printable(name.removeprefix(SYNC_ITEMS_), 40): _number(count)
+                for name, count in span.attributes.items()
+                if name.startswith(SYNC_ITEMS_)
+            }
+            fetched = counts.pop("fetched", 0)
             if fetched or any(counts.values()):
-                parts = " + ".join(f"{count:,} {action}" for action, count in counts.items() if count) or "0"
-                total = sum(counts.values())
-                off = "" if fetched == total else f" ({fetched - total:+,} unaccounted for)"
                 yield []
-                yield [Piece("items", "bold"), Piece(f"  {fetched:,} fetched = {parts}{off}")]
+                yield [Piece("items", "bold"), Piece(f"  {items_line(fetched, counts)}")]
                 return
 
 
