@@ -89,6 +89,8 @@ class Group:
     outcome: str
     """``success``, ``partial``, ``failure``, ``cancelled``, ``interrupted`` or ``running``; empty: nobody said."""
     items: Items
+    unexplained: Items
+    """Of these, what its stages recorded as counted, and neither items nor counts by hand tell of."""
     item_spans: int
     """Spans of items, whatever became of them."""
     items_without_action: int

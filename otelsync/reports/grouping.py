@@ -19,7 +19,10 @@ _GROUPS: Final = (
     " UNION ALL SELECT parent_span_id, '', name, 1, start_ns FROM spans INDEXED BY spans_open"
     " WHERE trace_id = ?1 AND end_ns IS NULL AND name GLOB 'sync.?* *'"
 )
-_AROUND: Final = "SELECT parent_span_id, name FROM spans INDEXED BY spans_with_children WHERE trace_id = ? AND span_id = ? AND leaf = 0"
+_AROUND: Final = (
+    "SELECT parent_span_id, name FROM spans INDEXED BY spans_with_children"
+    " WHERE trace_id = ? AND span_id = ? AND leaf = 0"
+)
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from otelsync.reports.accounting import Accounting, Share
 from otelsync.reports.failures import Failures
 from otelsync.reports.grouping import Grouping
 from otelsync.reports.items import NOTHING, Items
 from otelsync.reports.own_errors import OwnErrors
-from otelsync.reports.provisional import Accounts
 from otelsync.reports.rate_limits import RateLimits
 from otelsync.reports.sweep import CLIENT, Step
 from otelsync.reports.tally import Tally, key_of
 from otelsync.reports.values import OTHER, bounded
+from otelsync.store.accounts import Account
 from otelsync.store.schema import STATUS_ERROR
 from otelsync.store.spans import read
-from otelsync.vocabulary import GROUP, ITEM, SYNC_OUTCOME
+from otelsync.vocabulary import GROUP, ITEM
 
 MOST_GROUPS: Final = 2_000
 """Groups that are told apart; all others are one."""
@@ -34,11 +35,12 @@ class Reading:
     Args:
         grouping: How the run is divided.
         root: Trace and span id of the pipeline.
+        accounting: Of the run; nothing has ended in it yet.
     """
 
     grouping: Grouping
     root: tuple[str, str]
-    accounts: Accounts = field(default_factory=Accounts)
+    accounting: Accounting
     tallies: dict[str, Tally] = field(default_factory=dict)
     outside: Tally = field(init=False)
     failures: Failures = field(default_factory=Failures)
@@ -49,14 +51,13 @@ class Reading:
     """The pipeline's error."""
     rows: int = 0
     running: int = 0
-    put_back: int = 0
-    """Attempts of tasks that will be made again."""
     failed_requests: int = 0
     """Requests that failed, in a stage that did not."""
     late_items: Items = NOTHING
     """Those that ended after the pipeline."""
     _places: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     """Of each span that failed, the name of its group ('' for none), and kind and key of the item that it is about."""
+    _root_group: str | None = None
     _pipeline_end_ns: int = 2**63 - 1
     _inner: dict[tuple[str, str], str] = field(default_factory=dict)
     """By kind and name of groups that are no groups of the report: which one of the report they are in."""
@@ -81,13 +82,11 @@ class Reading:
         """Take in a span that has ended."""
         self.rows += 1
         tally = self.outside if step.group is None else self.tallies[step.group]
-        outcome = self.accounts.add(step)
-        items = self.accounts.contribution(step)
-        if items:
-            tally.items += items
-            if self.pipeline and step.end_ns > self._pipeline_end_ns:
-                self.late_items += items
-        tally.add(step, outcome)
+        share = self.accounting.end(step)
+        self._take_items(tally, share)
+        if share.items and step.end_ns > self._pipeline_end_ns:
+            self.late_items += share.items
+        tally.add(step, share.outcome)
         if step.running:
             self.running += 1
         if step.status == STATUS_ERROR:
@@ -95,14 +94,26 @@ class Reading:
         elif step.sort == ITEM:
             return
         self.rate_limits.add(step)
-        self.put_back += step.attributes.get(SYNC_OUTCOME) == "retry"
         if (step.trace_id, step.span_id) == self.root:
-            self.pipeline, self._pipeline_end_ns = step.attributes, step.end_ns
+            self.pipeline, self._root_group = step.attributes, step.group
+            self._pipeline_end_ns = 2**63 - 1 if step.running else step.end_ns
             self.error = bounded(step.status_message) if step.failed else ""
 
-    def read_errors(self, store: sqlite3.Connection, traces: Iterable[str]) -> OwnErrors:
+    def _take_items(self, tally: Tally, share: Share) -> None:
+        if share.items:
+            tally.items += share.items
+        if share.unexplained:
+            tally.unexplained += share.unexplained
+
+    def close(self) -> Account:
+        """Return the account of the run, when all its spans have been taken in."""
+        share = self.accounting.close()
+        self._take_items(self.outside if self._root_group is None else self.tallies[self._root_group], share)
+        assert self.accounting.account is not None
+        return self.accounting.account
+
+    def read_errors(self, store: sqlite3.Connection, traces: Iterable[str], errors: Collection[str]) -> OwnErrors:
         """Take in the errors, now that it is known which failures were none; returns those of groups themselves."""
-        errors = self.accounts.errors
         own = OwnErrors(self.grouping, errors)
         for trace_id in traces if self._places else ():
             for span in read(store, _FAILED, (trace_id,)):

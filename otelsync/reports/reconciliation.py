@@ -31,14 +31,20 @@ def discrepancies(summary: Summary, pipeline: Mapping[str, Any], late: Items) ->
 
 
 def _of_group(group: Group, title: str, name: str | None) -> Iterator[Discrepancy]:
-    """What was fetched by hand, and did not become anything; each span of an item is accounted for by itself."""
+    """List counts of stages that nothing recorded tells of, and items fetched by hand that did not become anything."""
+    for count in group.unexplained.by_name():
+        said, found = group.items[count], group.items[count] - group.unexplained[count]
+        if said != found:
+            yield Discrepancy(
+                f"{title}: {printable(count, 40)}: sum of its stages = items and counts by hand", said, found, name
+            )
     found = group.items.accounted_for + group.items_without_action
     if found != group.items.fetched:
         yield Discrepancy(f"{title}: {_PARTS}", group.items.fetched, found, name)
 
 
 def _of_pipeline(items: Items, pipeline: Mapping[str, Any], late: Items) -> Iterator[Discrepancy]:
-    """The pipeline's own counts, against the sum of all that was recorded."""
+    """List counts of the pipeline's own that are not the sum of all that was recorded."""
     said = {name: whole(pipeline.get(SYNC_ITEMS_ + name)) for name in items.by_name()}
     for name, count in said.items():
         if count not in (items[name], items[name] - late[name]):

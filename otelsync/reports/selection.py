@@ -30,7 +30,8 @@ _MOST_NAMES: Final = 100
 """Names under one parent that are told apart."""
 _HEAD: Final = "substr(name, 1, instr(name, ' ') - 1)"
 _NO_GROUPS: Final = ", ".join(f"'{name}'" for name in (SYNC_PIPELINE, SYNC_API, SYNC_STAGE, SYNC_BATCH))
-_KIND: Final = f"iif(name GLOB 'sync.?* *' AND instr(substr({_HEAD}, 6), '.') = 0 AND {_HEAD} NOT IN ({_NO_GROUPS}), {_HEAD}, name)"
+_IS_GROUP: Final = f"name GLOB 'sync.?* *' AND instr(substr({_HEAD}, 6), '.') = 0 AND {_HEAD} NOT IN ({_NO_GROUPS})"
+_KIND: Final = f"iif({_IS_GROUP}, {_HEAD}, name)"
 """Groups of a kind are siblings of one kind, though each has a name of its own."""
 _TOOK: Final = "max(coalesce(end_ns, start_ns) - start_ns, 0)"
 _PLACE: Final = "FROM spans INDEXED BY spans_by_parent WHERE parent_span_id = ? AND trace_id = ?"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
+from otelsync.reports.accounting import Accounting
 from otelsync.reports.figures import Group, Journal, Retries, Rows, Summary
 from otelsync.reports.folder import file_names
 from otelsync.reports.grouping import Grouping
@@ -22,8 +23,10 @@ from otelsync.reports.tally import Tally, add_up, batches, operations
 from otelsync.reports.time_spent import CATEGORIES
 from otelsync.reports.values import OTHER, bounded
 from otelsync.shipping.ledger import Ledger
+from otelsync.store.account_reading import begin_account
+from otelsync.store.accounts import Account
 from otelsync.store.runs import Run, traces_of
-from otelsync.vocabulary import GROUP, NAMED_PIPELINE, SYNC_PHASE, part_of
+from otelsync.vocabulary import GROUP, NAMED_PIPELINE, RUNNING, SYNC_PHASE, part_of
 
 MOST_ATTRIBUTES: Final = 30
 MOST_DISCREPANCIES: Final = 50
@@ -47,12 +50,14 @@ def summarize(
         ledgers: Of journal directories, by name.
     """
     traces = traces_of(store, run)
-    reading = Reading(grouping, (run.trace_id, run.root_span_id or ""))
+    root_id = run.root_span_id or ""
+    reading = Reading(grouping, (run.trace_id, root_id), Accounting(begin_account(store, traces, root_id), root_id))
     for trace_id in traces:
         for step in steps(store, trace_id, run.last_ns, reading.begin):
             reading.add(step)
-    own_errors = reading.read_errors(store, traces)
-    return _Summing(store, run, traces, reading, own_errors, ledgers or {}).summary()
+    account = reading.close()
+    own_errors = reading.read_errors(store, traces, frozenset(account.errors))
+    return _Summing(store, run, traces, reading, account, own_errors, ledgers or {}).summary()
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class _Summing:
     run: Run
     traces: list[str]
     reading: Reading
+    account: Account
     own_errors: OwnErrors
     ledgers: Mapping[str, Ledger]
 
@@ -75,7 +81,7 @@ class _Summing:
             trace_id=run.trace_id,
             pipeline=bounded(run.pipeline or (run.root_name or "").removeprefix(NAMED_PIPELINE)),
             service=bounded(run.service or ""),
-            outcome="running" if run.running else bounded(run.outcome or "", 20),
+            outcome=RUNNING if run.running else bounded(run.outcome or "", 20),
             error=reading.error,
             phase=bounded(reading.pipeline.get(SYNC_PHASE, ""), 60),
             started_at_ns=run.start_ns,
@@ -93,7 +99,7 @@ class _Summing:
             time_ns={kind: sum(group.time_ns[kind] for group in everything) for kind in CATEGORIES},
             operations=operations(_merged(_by_kind(tally) for tally in self._tallies())),
             batches=batches(_merged(tally.batches for tally in self._tallies())),
-            error_count=reading.failures.count,
+            error_count=len(self.account.errors),
             errors=reading.failures.types(self.store, self.traces),
             events=logged_events(self.store, self.traces),
             retries=self._retries(everything),
@@ -135,11 +141,11 @@ class _Summing:
         )
 
     def _retries(self, groups: Sequence[Group]) -> Retries:
-        accounts = self.reading.accounts
+        account = self.account
         return Retries(
-            parts=accounts.retries,
-            recovered=accounts.recovered,
-            tasks=self.reading.put_back,
+            parts=account.retries,
+            recovered=account.recovered,
+            tasks=account.put_back,
             resent=sum(group.resent for group in groups),
             by_reason=retry_reasons(self.store, self.traces),
             failed_requests=self.reading.failed_requests,

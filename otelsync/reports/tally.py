@@ -34,6 +34,8 @@ class Tally:
 
     def __init__(self, grouping: Grouping) -> None:
         self.items = NOTHING
+        self.unexplained = NOTHING
+        """Of these, what stages say that they counted, and nothing else tells of."""
         self.item_spans = self.without_action = self.resent = self.waited_ns = self.errors = self.failed_count = 0
         self.failed: list[Item] = []
         """The first failed items."""
@@ -82,6 +84,7 @@ class Tally:
             name=name,
             outcome=self._outcome(),
             items=self.items,
+            unexplained=self.unexplained,
             item_spans=self.item_spans,
             items_without_action=self.without_action,
             errors=self.errors,

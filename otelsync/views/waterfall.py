@@ -10,7 +10,7 @@ from typing import IO, Final
 from otelsync.store.runs import Run, find_run, open_store
 from otelsync.store.spans import StoredSpan
 from otelsync.store.tree import MOST_FAILED, Family, RunTree
-from otelsync.text.item_counts import items_line
+from otelsync.text.item_counts import apart, items_line
 from otelsync.text.paint import Line, Piece, painter
 from otelsync.text.printable import pad, printable
 from otelsync.text.quantities import counted, day_and_time, duration
@@ -212,10 +212,9 @@ def _items(tree: RunTree) -> Iterator[Line]:
                 for name, count in span.attributes.items()
                 if name.startswith(SYNC_ITEMS_)
             }
-            fetched = counts.pop("fetched", 0)
-            if fetched or any(counts.values()):
+            if any(counts.values()):
                 yield []
-                yield [Piece("items", "bold"), Piece(f"  {items_line(fetched, counts)}")]
+                yield [Piece("items", "bold"), Piece(f"  {items_line(*apart(counts))}")]
                 return
 
 
