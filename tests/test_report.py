@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from runs_to_report import BEFORE_SYNC, HOSTILE, PIPELINE, hostile, nightly, reported
-from stored import SYNC_ID, TRACE, batch, log, span, store
+from stored import SYNC_ID, TRACE, batch, span, store
 
 from otelsync.cli import main
 from otelsync.errors import RunNotFoundError
 from otelsync.reports.writing import ReportError, write_report
 from otelsync.shipping.ledger import Account, Ledger
-
 
 ALL_FAILED: dict[str, Any] = {"sync__parts": 1, "sync__parts__failed": 1}
 """Attributes of a stage that failed because its only part did."""

@@ -94,7 +94,8 @@ OURS = {
 }
 """Expressions that templates of Markdown write as they stand: words of ours, ids in hex, figures, parts made before."""
 SAFE = re.compile(
-    r"\|(text(\(\d+\))?|number|duration|took|timestamp|day_and_time|items_line|length|code|counted\(\"[\w ]+\"\)|arrow.*)$"
+    r"\|(text(\(\d+\))?|number|duration|took|timestamp|day_and_time|items_line|length|code|arrow.*)$"
+    r"|\|counted\(\"[\w ]+\"\)$"
     r"|^(row|time|operations|batches|items_table)\(|^\"[^\"]*\"( if (not )?(loop\.|kinds\||summary\.)| \*|\.format\()"
 )
 

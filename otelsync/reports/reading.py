@@ -57,6 +57,8 @@ class Reading:
     """Those that ended after the pipeline."""
     _places: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     """Of each span that failed, the name of its group ('' for none), and kind and key of the item that it is about."""
+    _summed: dict[str, list[tuple[str, Any, int]]] = field(default_factory=dict)
+    """Items that are summed up, by the id of the span that they stand below."""
     _root_group: str | None = None
     _pipeline_end_ns: int = 2**63 - 1
     _inner: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -77,6 +79,13 @@ class Reading:
             step.group, step.group_from = self._known(group_name(said)), said
         if step.group is None or step.sort == GROUP:
             self._know_inner(step)
+        if self._summed:
+            self._take_summed(self._summed.pop(step.span_id, ()), step)
+
+    def expect(self, items: Iterable[tuple[str, str, Any, int]]) -> None:
+        """Take in items that are summed up, as `ordinary_items` lists them, with the spans that they stand below."""
+        for parent, *item in items:
+            self._summed.setdefault(parent, []).append((item[0], item[1], item[2]))
 
     def add(self, step: Step) -> None:
         """Take in a span that has ended."""
@@ -99,6 +108,16 @@ class Reading:
             self._pipeline_end_ns = 2**63 - 1 if step.running else step.end_ns
             self.error = bounded(step.status_message) if step.failed else ""
 
+    def _take_summed(self, items: Iterable[tuple[str, Any, int]], step: Step | None = None) -> None:
+        for action, said, number in items:
+            group = None if step is None else step.group
+            if said not in (None, ""):
+                group = self._known(group_name(said))
+            tally = self.outside if group is None else self.tallies[group]
+            tally.items += self.accounting.item("" if step is None else step.span_id, action, number)
+            tally.item_spans += number
+            tally.without_action += 0 if action else number
+
     def _take_items(self, tally: Tally, share: Share) -> None:
         if share.items:
             tally.items += share.items
@@ -107,6 +126,8 @@ class Reading:
 
     def close(self) -> Account:
         """Return the account of the run, when all its spans have been taken in."""
+        for items in self._summed.values():
+            self._take_summed(items)
         share = self.accounting.close()
         self._take_items(self.outside if self._root_group is None else self.tallies[self._root_group], share)
         assert self.accounting.account is not None

@@ -15,7 +15,16 @@ from typing import Any, Final
 
 import orjson
 
-from otelsync.vocabulary import STAGE, SYNC_OUTCOME, SYNC_STAGE_KIND, WAITING, part_of
+from otelsync.vocabulary import (
+    STAGE,
+    SYNC_ACTION,
+    SYNC_ATTEMPT,
+    SYNC_OUTCOME,
+    SYNC_RECOVERED,
+    SYNC_STAGE_KIND,
+    WAITING,
+    part_of,
+)
 
 STATUS_ERROR: Final = 2
 CLIENT: Final = 3
@@ -25,7 +34,16 @@ _ROWS: Final = (
     "SELECT span_id, parent_span_id, name, kind, start_ns, end_ns, status, status_message, attributes"
     " FROM spans INDEXED BY spans_by_time WHERE trace_id = ? {} ORDER BY start_ns, span_id"
 )
-_NOT_ORDINARY: Final = "AND NOT (name = 'sync.pr' AND status <> 2)"
+_ORDINARY: Final = (
+    "name GLOB 'sync.?*' AND instr(name, ' ') = 0 AND instr(substr(name, 6), '.') = 0 AND status <> 2"
+    f" AND end_ns IS NOT NULL AND instr(attributes, '\"{SYNC_OUTCOME}\"') = 0"
+    f" AND instr(attributes, '\"{SYNC_ATTEMPT}\"') = 0 AND instr(attributes, '\"{SYNC_RECOVERED}\"') = 0"
+)
+"""Items that went well, at the first attempt."""
+_SUMMED: Final = (
+    f"SELECT parent_span_id, json_extract(attributes, '$.\"{SYNC_ACTION}\"'), json_extract(attributes, ?2), count(*)"
+    f" FROM spans INDEXED BY spans_by_time WHERE trace_id = ?1 AND {_ORDINARY} GROUP BY 1, 2, 3"
+)
 
 Row = tuple[str, str, str, int, int, "int | None", int, "str | None", str]
 """A span as `_ROWS` selects it."""
@@ -143,9 +161,9 @@ def steps(
         trace_id: Which trace.
         until: The run's last sign of life, unix nanoseconds: taken for the end of what has not ended.
         begin: Called with each span when it begins, so after the span around it.
-        ordinary: Whether pull requests that did not fail are among them. Without, own times mean nothing.
+        ordinary: Whether items that went well are among them. Without, own times mean nothing; see `ordinary_items`.
     """
-    query = _ROWS.format("" if ordinary else _NOT_ORDINARY)
+    query = _ROWS.format("" if ordinary else f"AND NOT ({_ORDINARY})")
     around: dict[str, Step] = {}
     ends: list[tuple[int, int, Step]] = []
     number = 0
@@ -166,6 +184,12 @@ def steps(
         heappush(ends, (step.end_ns, number, step))
     while ends:
         yield _close(heappop(ends)[2], around)
+
+
+def ordinary_items(store: sqlite3.Connection, trace_id: str, attribute: str) -> Iterator[tuple[str, str, Any, int]]:
+    """List items that went well, summed up: the id around, action, the value of an attribute, how many there are."""
+    for parent, action, said, number in store.execute(_SUMMED, (trace_id, f'$."{attribute}"')):
+        yield parent, action if isinstance(action, str) else "", said, number
 
 
 def _close(step: Step, around: dict[str, Step]) -> Step:

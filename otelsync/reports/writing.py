@@ -80,7 +80,7 @@ def make_report(
         summary = summarize(store, run, divided, ledgers=ledgers)
         before = previous_run(store, run)
         if before is not None:
-            summary = replace(summary, previous=compare(summary, summarize(store, before, divided)))
+            summary = replace(summary, previous=compare(summary, summarize(store, before, divided, in_short=True)))
         nodes = select(store, run, summary.traces)
     folder = Path(directory) / folder_name(run.sync_id, run.trace_id)
     texts: dict[str, Iterable[str]] = {group.file: [group_markdown(summary, group)] for group in summary.groups}
