@@ -90,7 +90,7 @@ def test_a_group_s_own_exception_stands_in_its_file(path: Path) -> None:
         """\
 ## Why it failed
 
-TimeoutError: TimeoutError: no answer in 30 s (span 0000000000000020, trace 765151e9000000000000000000000001)
+TimeoutError: no answer in 30 s (span 0000000000000020, trace 765151e9000000000000000000000001)
 
     Traceback (most recent call last):
       File "sync.py", line 7, in send

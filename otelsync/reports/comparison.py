@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
-from otelsync.reports.figures import Comparison, ErrorType, Group, GroupChange, Summary, took
+from otelsync.reports.figures import Comparison, ErrorType, Group, GroupChange, OwnError, Summary, took
 from otelsync.store.runs import Run
 from otelsync.text.plurals import label
 from otelsync.text.printable import printable
@@ -43,7 +43,7 @@ def compare(now: Summary, before: Summary) -> Comparison:
         waited_ns=before.waited_ns,
         errors=before.error_count,
         groups=_changes(now, before),
-        new_errors=tuple(_told(error) for error in now.errors if (error.type, error.reason) not in known),
+        new_errors=tuple(error_line(error) for error in now.errors if (error.type, error.reason) not in known),
         new_failures=tuple(sorted(_failures(now) - _failures(before))[:MOST_FAILURES]),
     )
 
@@ -101,7 +101,7 @@ def _rank(change: GroupChange) -> tuple[bool, int, int, str]:
     return not newly_bad, -worse, -abs(slower), change.name
 
 
-def _told(error: ErrorType) -> str:
+def error_line(error: ErrorType | OwnError) -> str:
     """Return an error's type and message, the type once."""
     return error.message if error.message.startswith(error.type) else f"{error.type}: {error.message}".rstrip(": ")
 

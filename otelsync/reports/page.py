@@ -12,7 +12,7 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from otelsync.reports.comparison import differences, item_name
+from otelsync.reports.comparison import differences, error_line, item_name
 from otelsync.reports.figures import Item, Summary, took
 from otelsync.reports.selection import Node
 from otelsync.reports.sweep import is_wait
@@ -71,6 +71,7 @@ def templates() -> Environment:
         "day_and_time": day_and_time,
         "differences": differences,
         "duration": duration,
+        "error_line": error_line,
         "inline_hash": _inline_hash,
         "item_name": item_name,
         "label": label,
