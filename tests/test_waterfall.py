@@ -102,13 +102,13 @@ def test_the_waterfall_of_a_run(path: Path) -> None:
     assert drawn(path) == (
         """\
 nightly  202508022027-SYNC-765151E9
-partial after 400ms, started 2025-08-02 20:27:00 UTC, service github-sync, 18 spans, 1 failed, 1 log record
+partial after 400ms, started 2025-08-02 20:27:00 UTC, service github-sync, 18 spans, 1 error, 1 log record
 
 sync.pipeline nightly                        |####################|   400ms  partial
   sync.repo acme/api                         |  #############     |   250ms  partial
     sync.api list_pull_requests page=1       |    #####           |  90.0ms
       sync.pr x6                             |     ===            |  7.08ms p50  9.96ms p95  10.0ms max #15
-    sync.api list_pull_requests page=2       |         #####      |  90.0ms
+    sync.api list_pull_requests page=2       |         #####      |  90.0ms  partial
       sync.pr x6 (1 failed)                  |          ===       |  7.08ms p50  9.96ms p95  10.0ms max #25
         sync.pr #23                          |           #        |  8.00ms  failed
           ! ValueError: no title
@@ -122,7 +122,7 @@ sync.api list_pull_requests                   2       0    180ms   90.0ms   90.0
 sync.pr                                      13       1   91.0ms   7.00ms   10.0ms  acme/api #15 created
 sync.repo acme/web                            1       0   80.0ms   80.0ms   80.0ms  acme/web
 
-failed
+errors
 0000000000000203  sync.pr  acme/api #23  ValueError: no title
 
 items  13 fetched = 11 created + 1 skipped + 1 failed
@@ -133,6 +133,36 @@ look further
   otelsync show 202508022027-SYNC-765151E9 --json    for other programs
 """
     )
+
+
+def test_customers_and_orders_in_the_waterfall(path: Path) -> None:
+    """Items of any kind say their id, groups their kind and name, and stages what a caller has given them first."""
+    bound: dict[str, Any] = {"tenant": "eu", "sync__customer": "GREYSON"}
+    error = "no drop-down value"
+    failed: dict[str, Any] = {"sync__item__id": "4711", "sync__action": "failed"}
+    spans = [span("sync.order", 0x10, 4, 100, 101, error=error, **bound, **failed)]
+    spans.append(span("sync.batch create", 4, 3, 90, 120, sync__batch__number=1, sync__batch__size=25, **bound))
+    for number, column in enumerate(["size", "\x1b[31m" + "x" * 99, "a", "b", "c", "d"]):
+        given: dict[str, Any] = {**bound, "column": column, "region": "EU", "third": 3, "fourth": 4}
+        spans.append(span("sync.stage map", 0x20 + number, 3, 200 + number, 201 + number, **given))
+    spans.append(span("sync.stage lock", 0x30, 3, 300, 310, sync__stage__kind="waiting", **bound))
+    spans.append(span("sync.customer GREYSON", 3, 1, 50, 350, sync__outcome="partial", **bound))
+    spans.append(span(PIPELINE, 1, 0, 0, 400, sync__outcome="partial", sync__pipeline="nightly"))
+    store(path, batch(*spans))
+    titles = [line.split(" |")[0].rstrip() for line in tree_of(path, width=240).splitlines()]
+    assert titles == [
+        "sync.pipeline nightly",
+        "  sync.customer GREYSON",
+        "    sync.batch create number=1 size=25",
+        "      ! all its parts failed",
+        "      sync.order 4711",
+        "        ! no drop-down value",
+        "    sync.stage map column=size region=EU third=3",
+        "    sync.stage map column=\\x1b[31mxxxxxxxxxxxxxxx… region=EU third=3",
+        *(f"    sync.stage map column={column} region=EU third=3" for column in "abcd"),
+        "    sync.stage lock waiting",
+    ]
+    assert "0000000000000010  sync.order  customer GREYSON 4711  no drop-down value" in drawn(path)
 
 
 def test_a_running_pipeline(path: Path) -> None:
@@ -398,7 +428,7 @@ def test_the_short_way_to_json_says_the_same(path: Path) -> None:
     )
     everything = "WHERE trace_id = ? ORDER BY start_ns, span_id"
     with open_store(path) as opened:
-        texts = list(otlp_texts(opened, everything, (TRACE,)))
+        texts = list(otlp_texts(opened, everything, (TRACE,), {}))
         spans = [otlp_json(one) for one in read(opened, everything, (TRACE,))]
     assert [json.loads(text) for text in texts] == spans
     assert len(texts) == 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import ceil
 from pathlib import Path
 from typing import IO, Final
@@ -15,7 +15,6 @@ from otelsync.text.paint import Line, Piece, painter
 from otelsync.text.printable import pad, printable
 from otelsync.text.quantities import counted, day_and_time, duration
 from otelsync.views.outline import Entry, outline, unrolled
-from otelsync.vocabulary import NAMED_REPO, SYNC_ITEMS_, SYNC_REPO
 
 MOST_KINDS: Final = 10
 """Lines of the table of kinds."""
@@ -66,14 +65,10 @@ def render_run(
 
 def _waterfall(tree: RunTree, chart: _Chart, *, every_span: bool, hints: bool) -> Iterator[Line]:
     yield from _heading(tree.run)
-    failures: list[StoredSpan] = []
     for entry in unrolled(tree) if every_span else outline(tree):
         yield from chart.lines(entry)
-        span = entry.span
-        if span is not None and entry.family is None and span.failed and len(failures) < MOST_FAILED:
-            failures.append(span)
     yield from _kinds(tree)
-    yield from _failures(failures, tree.run)
+    yield from _errors(tree)
     yield from _items(tree)
     if hints:
         yield from _commands(tree.run, every_span)
@@ -88,22 +83,33 @@ class _Chart:
         self._bar_cells = max(width // 6, 8)
         self._tree_cells = max(width * 11 // 30, 20)
         self._one, self._many, self._running = ("█", "▒", "▶") if blocks else ("#", "=", ">")
+        self._around: list[Mapping[str, object]] = []
+        """Attributes of what is shown around the next line, by depth."""
 
     def lines(self, entry: Entry) -> Iterator[Line]:
         indent = "  " * entry.depth
         if entry.note:
             yield [Piece(indent + entry.note, "dim")]
-        elif entry.family is not None:
-            yield self._family(indent, entry.family, entry.span)
+            return
+        label = self._label(entry)
+        if entry.family is not None:
+            yield self._family(indent, entry.family, entry.span, label)
         elif entry.span is not None:
-            yield self._span(indent, entry.span)
+            yield self._span(indent, entry.span, label)
             if entry.span.failed:
                 yield [Piece(indent + "  "), Piece("! " + entry.span.error, "red")]
 
-    def _span(self, indent: str, span: StoredSpan) -> Line:
+    def _label(self, entry: Entry) -> str:
+        """Return the label of an entry's span, beside what is shown around it."""
+        del self._around[entry.depth :]
+        label = entry.span.label(self._around[-1] if self._around else {}) if entry.span is not None else ""
+        self._around.append(entry.span.attributes if entry.span is not None else {})
+        return label
+
+    def _span(self, indent: str, span: StoredSpan, label: str) -> Line:
         outcome = span.outcome
         style = _STYLES.get(outcome, "red" if span.failed else "")
-        title = " ".join(part for part in (printable(span.name, 200), span.detail) if part)
+        title = " ".join(part for part in (printable(span.name, 200), span.detail, label) if part)
         took = duration(span.duration_ns(self._last))
         return [
             Piece(pad(indent + title, self._tree_cells), "bold" if not indent else ""),
@@ -113,7 +119,7 @@ class _Chart:
             Piece(f"  {attempt}" if (attempt := span.attempt) else "", "dim"),
         ]
 
-    def _family(self, indent: str, family: Family, slowest: StoredSpan | None) -> Line:
+    def _family(self, indent: str, family: Family, slowest: StoredSpan | None, label: str) -> Line:
         counts = _counted(family)
         name = printable(family.name, max(self._tree_cells - len(indent) - len(counts) - 1, 8))
         title = Piece(pad(f"{indent}{name} {counts}", self._tree_cells))
@@ -123,7 +129,7 @@ class _Chart:
             return [title, *bar]
         p50, p95 = (duration(value) for value in family.percentiles(0.5, 0.95))
         figures = f"{p50:>7} p50 {p95:>7} p95 {duration(family.slowest_ns):>7} max"
-        return [title, *bar, Piece(figures), Piece(f" {slowest.mark}", "dim")]
+        return [title, *bar, Piece(figures), Piece(f" {slowest.mark or label or slowest.span_id}", "dim")]
 
     def _bar(self, start_ns: int, end_ns: int | None, glyph: str, style: str) -> list[Piece]:
         first = min(int(self._at(start_ns)), self._bar_cells - 1)
@@ -156,10 +162,18 @@ def _heading(run: Run) -> Iterator[Line]:
     facts = [f"started {day_and_time(run.start_ns)} UTC"]
     if run.service:
         facts.append(f"service {printable(run.service, 40)}")
-    facts.append(f"{counted(run.spans, 'span')}, {run.errors:,} failed, {counted(run.logs, 'log record')}")
+    facts += [counted(run.spans, "span"), counted(run.errors, "error"), *_tried_again(run)]
+    facts.append(counted(run.logs, "log record"))
     how_long = f" {took} {when}" if run.running else f" {when} {took}"
     yield [Piece(state, _STYLES.get(state, "")), Piece(f"{how_long}, {', '.join(facts)}")]
     yield []
+
+
+def _tried_again(run: Run) -> Iterator[str]:
+    account = run.account
+    if account is not None and (account.retries or account.recovered or account.put_back):
+        put_back = f", {counted(account.put_back, 'task')} put back" if account.put_back else ""
+        yield f"{counted(account.retries, 'retry', 'retries')} ({account.recovered:,} recovered){put_back}"
 
 
 def _kinds(tree: RunTree) -> Iterator[Line]:
@@ -183,18 +197,19 @@ def _kinds(tree: RunTree) -> Iterator[Line]:
 
 def _whereabouts(span: StoredSpan) -> str:
     """Return what tells a span from others, and where it stands."""
-    suffix = span.name.partition(" ")[2] if span.name.startswith(NAMED_REPO) else ""
-    repo = printable(span.attributes.get(SYNC_REPO, suffix), 40)
-    return " ".join(part for part in (repo, span.detail) if part) or span.span_id
+    return " ".join(part for part in (span.group, span.detail, span.label({})) if part) or span.span_id
 
 
-def _failures(failures: list[StoredSpan], run: Run) -> Iterator[Line]:
-    if not failures:
+def _errors(tree: RunTree) -> Iterator[Line]:
+    """List the first errors, each where it arose."""
+    account = tree.run.account
+    if account is None or not account.errors:
         return
+    spans = tree.named(account.errors)[:MOST_FAILED]
     yield []
-    more = f", the first {len(failures)} of {run.errors:,}" if run.errors > len(failures) else ""
-    yield [Piece(f"failed{more}", "bold red")]
-    for span in sorted(failures, key=lambda span: span.start_ns):
+    more = f", the first {len(spans)} of {account.error_count:,}" if account.error_count > len(spans) else ""
+    yield [Piece(f"errors{more}", "bold red")]
+    for span in spans:
         where = _whereabouts(span)
         yield [
             Piece(f"{span.span_id}  {printable(span.name, 40)}"),
@@ -204,22 +219,12 @@ def _failures(failures: list[StoredSpan], run: Run) -> Iterator[Line]:
 
 
 def _items(tree: RunTree) -> Iterator[Line]:
-    """Return the fate of what was fetched, by the topmost span that has counted it."""
-    for family in tree.roots():
-        for span in tree.members(family) if family.can_be_listed else ():
-            counts = {
-                printable(name.removeprefix(SYNC_ITEMS_), 40): _number(count)
-                for name, count in span.attributes.items()
-                if name.startswith(SYNC_ITEMS_)
-            }
-            if any(counts.values()):
-                yield []
-                yield [Piece("items", "bold"), Piece(f"  {items_line(*apart(counts))}")]
-                return
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    """Return the fate of what was fetched."""
+    account = tree.run.account
+    if account is not None and account.totals:
+        totals = {printable(name, 40): count for name, count in account.totals.items()}
+        yield []
+        yield [Piece("items", "bold"), Piece(f"  {items_line(*apart(totals))}")]
 
 
 def _commands(run: Run, every_span: bool) -> Iterator[Line]:
