@@ -34,10 +34,10 @@ _FETCHED: Final = "fetched"
 
 
 class Share(NamedTuple):
-    """What a span adds to a run."""
+    """Share of one span in a run."""
 
     outcome: str
-    """What follows from all that was recorded of it."""
+    """Derived from all that was recorded of it."""
     items: Items = NOTHING
     unexplained: Items = NOTHING
     """Of these, what it recorded as its count, and neither an item's span nor a count by hand tells of."""
