@@ -108,13 +108,15 @@ def _engine(options: argparse.Namespace, environment: Environment, boards: Board
 
 def _tell(session: Session | None, options: argparse.Namespace, orders: Database) -> None:
     """Add the customers' files to the run's report, and to those of runs before that were killed."""
-    if session is not None and not (options.reports / session.sync_id / "summary.json").exists():
+    recorded = session is not None and session.sync_id
+    if session is not None and recorded and not (options.reports / session.sync_id / "summary.json").exists():
         customer_reports.make(options.reports, session.sync_id)  # somebody else ships, or it is not done yet
     customer_reports.write_all(options.reports, orders)
     if session is None:
         return
-    print(f"{session.sync_id}: {session.outcome}; report in {options.reports / session.sync_id}")
-    if options.generate_report:
+    where = f"report in {options.reports / session.sync_id}" if recorded else "tracing is off, so there is no report"
+    print(f"{session.sync_id or 'sync'}: {session.outcome}; {where}")
+    if options.generate_report and recorded:
         print(*customer_reports.table(options.reports / session.sync_id), sep="\n")
 
 

@@ -26,7 +26,7 @@ _MOST: Final = 50
 """Records of each kind that are listed."""
 _STATES: Final = ("SYNCED", "ERROR", "PENDING")
 _MARKS: Final = {"success": "✅", "partial": "⚠️", "failure": "❌", "interrupted": "🛑"}
-_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$-])")
+_MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>#!|~&$@]|:(?=//)|(?<=www)\.)")
 
 
 def make(directory: Path, sync_id: str | None = None) -> str:
