@@ -19,6 +19,7 @@ from opentelemetry.util import types
 from otelsync.journal.native import native
 from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
+from otelsync.recording.runtime_context import Strayed
 from otelsync.recording.scope import SCOPE_KEY, SPAN_TAG, SyncScope
 from otelsync.recording.span_bytes import LOCAL_FLAGS, REMOTE_FLAGS, Trace
 from otelsync.redaction import Redactor
@@ -92,7 +93,7 @@ class Recorder(sdk.Tracer):
         return body
 
 
-class SpanState(Span):
+class SpanState(Strayed, Span):
     """The identity of a span and what has been set so far, with the names that the SDK's spans have for them."""
 
     # What most spans leave as it is stands here: a span is made a thousand times more often than it fails.
@@ -110,6 +111,8 @@ class SpanState(Span):
     _started = False
     is_below_remote = False
     """True if its parent is a span of another process, which its flags say."""
+    inner: Any = None
+    """Collector of the parts inside an item, made when one of them fails; this room knows nothing of it."""
     records_exceptions = True
     sets_status = True
 
@@ -175,6 +178,16 @@ class SpanState(Span):
         if isinstance(parent, SpanState):
             return parent.get_span_context()
         return parent() if callable(parent) else parent
+
+    @property
+    def above(self) -> SpanState | None:
+        """The parent, where that is a span of ours in this process."""
+        return self._parent if isinstance(self._parent, SpanState) else None
+
+    @property
+    def is_announced(self) -> bool:
+        """Return whether its beginning was journalled, as that of stages is and that of items is not."""
+        return self._started
 
     @property
     def start_time(self) -> int:
