@@ -185,7 +185,7 @@ class TestTroubles:
         ):
             finished = site.run(*arguments)
             assert finished.returncode == 64
-            assert finished.stderr.splitlines()[-1].count("order_sync: ") == 1
+            assert "order_sync" in finished.stderr.splitlines()[-1]
         assert site.run("sync", environment="nowhere").returncode == 64
         assert not site.reports
 

@@ -93,22 +93,23 @@ def _session(group: Mapping[str, Any]) -> Iterator[str]:
     counts = ", ".join(f"{items[name]} {name}" for name in ("created", "updated", "skipped", "failed") if items[name])
     yield from ("", "## Session", "", "| | |", "|---|---|")
     yield f"| records processed | {items['fetched']}{f' ({counts})' if counts else ''} |"
+    yield f"| errors | {group['errors']} |"
     yield f"| execution time | {group['duration_seconds']:.2f} s |"
     yield f"| waited for limits and retries | {group['waited_seconds']:.2f} s |"
     yield f"| API operations | {group['api_calls']}, {group['api_failed']} failed, {group['resent']} sent again |"
-    for name, operation in _operations(group, "sync.batch "):
-        good = operation["count"] - operation["failed"]
-        yield f"| batches {_text(name)} | {good} of {operation['count']} answered, {good / operation['count']:.1%} |"
-    yield from ("", "| API operation | calls | failed | together | slowest |", "|---|---:|---:|---:|---:|")
-    for name, operation in _operations(group, "sync.api "):
-        times = f"{operation['total_seconds']:.3f} s | {operation['slowest_seconds']:.3f} s"
-        yield f"| {_text(name)} | {operation['count']} | {operation['failed']} | {times} |"
-
-
-def _operations(group: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for operation in sorted(group["operations"], key=lambda operation: str(operation["name"])):
-        if operation["name"].startswith(prefix) and operation["count"]:
-            yield operation["name"].removeprefix(prefix), operation
+    for error in group["own_errors"]:
+        yield f"| failed by | {_text(error['type'])}: {_text(error['message'])} |"
+    if group["batches"]:
+        yield from ("", "| batches of | number | succeeded | failed | records |", "|---|---:|---:|---:|---:|")
+    for each in group["batches"]:
+        succeeded = f"{each['succeeded']}, {each['succeeded'] / max(each['count'], 1):.1%}"
+        yield f"| {_text(each['name'])} | {each['count']} | {succeeded} | {each['failed']} | {each['items']} |"
+    calls = [each for each in group["operations"] if each["name"].startswith("sync.api ")]
+    if calls:
+        yield from ("", "| API operation | calls | failed | together | slowest |", "|---|---:|---:|---:|---:|")
+    for each in sorted(calls, key=lambda each: str(each["name"])):
+        name, times = _text(each["name"][9:]), f"{each['total_seconds']:.3f} s | {each['slowest_seconds']:.3f} s"
+        yield f"| {name} | {each['count']} | {each['failed']} | {times} |"
 
 
 def _database(customer: str, sync_id: str, database: Database) -> Iterator[str]:
