@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from examples.order_sync.board import Board, Limits
+from examples.order_sync.board import Answer, Board, Limits
 from examples.order_sync.board_server import serving
 from examples.order_sync.database import create
 from examples.order_sync.demo_orders import orders, subitems
 
-__all__ = ["Board", "Limits", "Site", "serving"]
+__all__ = ["Answer", "Board", "Limits", "Site", "serving"]
 
 ROOT = Path(__file__).parents[1]
 CUSTOMERS = ("GREYSON", "PELOTON")
@@ -78,8 +78,9 @@ class Site:
 
     @property
     def reports(self) -> list[Path]:
-        """The folders of reports, oldest first."""
-        return sorted((self.home / "reports" / "sync").glob("*"))
+        """The folders of reports, by the start of their runs."""
+        read = [(json.loads(path.read_text()), path.parent) for path in self.home.glob("reports/sync/*/summary.json")]
+        return [folder for _, folder in sorted((summary["started_at"], folder) for summary, folder in read)]
 
     def summary(self, number: int = -1) -> dict[str, Any]:
         """The figures of a report."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import sqlite3
@@ -12,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import documents
 import pytest
-from order_sync_site import CUSTOMERS, ROOT, Board, Limits, Site, figures, serving
+from order_sync_site import CUSTOMERS, ROOT, Answer, Board, Limits, Site, figures, serving
 
 HOSTILE = "a|b\n# not a heading <img src=x> `\x1b[2J` [x](http://evil.example) \u202e $x$"
 EXAMPLE = ROOT / "examples" / "order_sync"
@@ -161,6 +164,8 @@ class TestTroubles:
         waits = {wait["kind"]: wait["count"] for wait in summary["waits"]}
         assert waits.keys() >= {"complexity", "minute"}
         assert summary["error_count"] == 0
+        limits_hit = sum(count for kind, count in waits.items() if kind in ("complexity", "minute"))
+        assert summary["retries"]["resent"] == limits_hit + 2
 
     def test_a_batch_that_fails_leaves_its_orders_pending(self, site: Site) -> None:
         """A request beyond all complexity is refused for good; the next batch goes on, and nothing is lost."""
@@ -229,7 +234,7 @@ class TestKilled:
         assert summary["outcome"] == "interrupted"
         for customer, outcome in outcomes.items():
             assert slow.page(customer).startswith(f"# {customer}: {outcome}\n")
-            assert str(slow.reports[-1] / f"{customer.lower()}_") in str(slow.home / finished.stdout)
+            assert f"{slow.reports[-1].relative_to(slow.home)}/{customer.lower()}_" in finished.stdout
         assert during in (slow.reports[-1] / "_SYNC_SUMMARY.md").read_text()
         said, true = figures(summary), slow.truth(summary["sync_id"])
         assert 0 <= true["SYNCED"] - said["SYNCED"] <= 1  # the one that was in hand
@@ -319,3 +324,73 @@ class TestTracing:
         assert finished.returncode == 2, finished.stderr
         assert "PELOTON" in finished.stdout
         assert (tmp_path / ".order_sync" / "board.db").exists()
+
+    def test_the_commands_of_its_page_work(self, tmp_path: Path) -> None:
+        """The blocks of docs/order-sync.md, in their order; the sync with --execute is partial."""
+        site = Site(tmp_path)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        variables = {key: value for key, value in site.variables(PATH=path).items() if key != "BOARD_API_URL"}
+        page = ROOT / "docs" / "order-sync.md"
+        lines = [line for block in documents.blocks(page, "sh") for line in block.text.splitlines()]
+        assert len(lines) == 4
+        for line in lines:
+            command = ["bash", "-c", line]
+            finished = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+            assert finished.returncode == (2 if "--execute" in line else 0), finished.stdout + finished.stderr
+            assert finished.stdout
+
+
+class TestBoard:
+    """The board of the example: what it refuses, and how."""
+
+    QUERY = "mutation { create_item(board_id: $board, item_name: $name, column_values: $values) { id } }"
+
+    def asked(self, board: Board, label: str = "CANCELLED", query: str = QUERY, token: str = "a-token") -> Answer:
+        """One request for one item."""
+        values = json.dumps({"key": "K-1", "status": {"label": label}, "quantity": 1})
+        variables = {"board": "1001", "name": "A polo", "values": values}
+        return board.answer(token, {"query": query, "variables": variables})
+
+    def code(self, answer: Answer) -> str:
+        """The code of the first error."""
+        return str(answer.body["errors"][0]["extensions"]["code"])
+
+    def test_labels_are_case_sensitive(self, board: Board) -> None:
+        """Another case is refused in words of its own, and nothing is made."""
+        assert "errors" not in self.asked(board).body
+        refused = self.asked(board, "Cancelled")
+        assert (refused.status, self.code(refused)) == (200, "ColumnValueException")
+        assert refused.body["data"]["create_item"] is None
+        assert board.names() == ["A polo"]
+
+    def test_a_spent_budget_is_full_again_after_its_time(self) -> None:
+        """It says after how long; the status is 429 and 200 by turns; beyond all measure is refused for good."""
+        now = 0.0
+        board = Board(limits=Limits(complexity_budget=20, complexity_seconds=30), clock=lambda: now)
+        complexity = [self.asked(board).body["data"]["complexity"] for _ in range(2)]
+        assert complexity[-1] == {"before": 10, "after": 0, "query": 10, "reset_in_x_seconds": 30}
+        now = 20.0
+        refused = [self.asked(board) for _ in range(2)]
+        assert {self.code(answer) for answer in refused} == {"ComplexityException"}
+        assert {answer.status for answer in refused} == {200, 429}
+        assert refused[0].body["errors"][0]["extensions"]["retry_in_seconds"] == 10
+        now = 30.0
+        assert "data" in self.asked(board).body
+        assert self.code(self.asked(board, query=f"mutation {{ {self.QUERY.partition('{')[2] * 3}")) == (
+            "MaxComplexityExceeded"
+        )
+
+    def test_requests_are_limited_too(self) -> None:
+        """429 with Retry-After in whole seconds."""
+        board = Board(limits=Limits(requests=1, requests_seconds=1.5), clock=lambda: 0.0)
+        self.asked(board)
+        refused = self.asked(board)
+        assert (refused.status, refused.retry_after, self.code(refused)) == (429, 2, "RateLimitExceeded")
+
+    def test_what_is_no_request_is_refused(self, board: Board) -> None:
+        """No token, no query, a field that is none, a board that is none."""
+        assert self.asked(board, token="").status == 401
+        assert board.answer("a-token", ["no object"]).status == 400
+        assert self.code(self.asked(board, query="query { nonsense(id: $name) { id } }")) == "undefinedField"
+        lost = "mutation { create_group(board_id: $name, group_name: $name) { id } }"
+        assert self.code(self.asked(board, query=lost)) == "ResourceNotFoundException"

@@ -202,6 +202,7 @@ class BoardClient:
         with otelsync.api_call(operation, kind="graphql") as stage:
             while True:
                 reply = self._send(query, variables)
+                stage.set(**{"sync.api.attempts": 1 + waits + stumbles})
                 log.debug(ASKED, operation=operation, status=reply.status)
                 if reply.limit and waits < WAITS:
                     waits += 1

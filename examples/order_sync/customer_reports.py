@@ -79,8 +79,9 @@ def _page(customer: str, summary: Mapping[str, Any], database: Database) -> Iter
     yield f"# {_text(customer)}: {_MARKS.get(outcome, '')} {outcome}".replace(":  ", ": ")
     yield ""
     dry = "" if summary["attributes"].get("execute") == "True" else ", a dry run"
-    yield f"Sync {summary['sync_id']} of {summary['started_at'][:19]} UTC, {summary['outcome']}, in the environment"
-    yield f"{_text(summary['attributes'].get('environment'))}{dry}. [Summary of the run]({SUMMARY})"
+    started = datetime.fromisoformat(summary["started_at"])
+    yield f"Sync {summary['sync_id']} of {started:%Y-%m-%d %H:%M:%S} UTC: {summary['outcome']}."
+    yield f"Environment: {_text(summary['attributes'].get('environment'))}{dry}. [Summary]({SUMMARY})"
     yield from _session(group) if group is not None else ("", "The run did not come to this customer.")
     try:
         yield from _database(customer, str(summary["sync_id"]), database)
