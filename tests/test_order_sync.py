@@ -343,12 +343,14 @@ class TestTracing:
 class TestBoard:
     """The board of the example: what it refuses, and how."""
 
-    QUERY = "mutation { create_item(board_id: $board, item_name: $name, column_values: $values) { id } }"
+    QUERY = (
+        "mutation { create_item(board_id: $board, group_id: $group, item_name: $name, column_values: $values) { id } }"
+    )
 
     def asked(self, board: Board, label: str = "CANCELLED", query: str = QUERY, token: str = "a-token") -> Answer:
         """One request for one item."""
         values = json.dumps({"key": "K-1", "status": {"label": label}, "quantity": 1})
-        variables = {"board": "1001", "name": "A polo", "values": values}
+        variables = {"board": "1001", "group": "1", "name": "A polo", "values": values}
         return board.answer(token, {"query": query, "variables": variables})
 
     def code(self, answer: Answer) -> str:
@@ -394,3 +396,5 @@ class TestBoard:
         assert self.code(self.asked(board, query="query { nonsense(id: $name) { id } }")) == "undefinedField"
         lost = "mutation { create_group(board_id: $name, group_name: $name) { id } }"
         assert self.code(self.asked(board, query=lost)) == "ResourceNotFoundException"
+        incomplete = "mutation { create_group(board_id: $board) { id } }"
+        assert self.code(self.asked(board, query=incomplete)) == "missingRequiredArguments"

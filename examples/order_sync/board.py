@@ -158,6 +158,8 @@ class Board:
             given = {argument: variables.get(variable) for argument, variable in _ARGUMENT.findall(arguments)}
             try:
                 data[alias or name] = self._field(name, given)
+            except KeyError as missing:
+                return Answer(400, {"errors": [Refusal("missingRequiredArguments", f"{name} needs {missing}").entry]})
             except Refusal as refusal:
                 data[alias or name] = None
                 errors.append({**refusal.entry, "path": [alias or name]})
