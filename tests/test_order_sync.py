@@ -18,6 +18,8 @@ import documents
 import pytest
 from order_sync_site import CUSTOMERS, ROOT, Answer, Board, Limits, Site, figures, serving
 
+from examples.order_sync.board_client import Reply
+
 HOSTILE = "a|b\n# not a heading <img src=x> `\x1b[2J` [x](http://evil.example) \u202e $x$"
 EXAMPLE = ROOT / "examples" / "order_sync"
 
@@ -181,6 +183,26 @@ class TestTroubles:
         assert figures(summary) == site.truth(summary["sync_id"])
         assert "Query has complexity of 120" in (site.reports[-1] / "_SYNC_SUMMARY.md").read_text()
 
+    def test_reports_of_another_environment_are_left_alone(self, site: Site) -> None:
+        """Its database is another one, and would say nothing of them."""
+        assert site.run("sync").returncode == 0
+        (folder,) = site.reports
+        (folder / "greyson_20000101_000000.md").write_text("mine")
+        for page in folder.glob("peloton_*.md"):
+            page.unlink()
+        (site.home / "other.toml").write_text((site.home / "test.toml").read_text())
+        assert site.run("sync", environment="other.toml").returncode == 0
+        assert not list(folder.glob("peloton_*.md"))
+        assert site.run("sync").returncode == 0
+        assert len(list(folder.glob("peloton_*.md"))) == 1
+        assert (folder / "greyson_20000101_000000.md").read_text() == "mine"
+
+    def test_where_nothing_ran_there_is_nothing_to_report(self, site: Site) -> None:
+        """Exit 1, and otelsync says why."""
+        finished = site.run("report")
+        assert finished.returncode == 1
+        assert "nothing has been recorded yet" in finished.stderr
+
     def test_wrong_use_is_no_partial_sync(self, site: Site) -> None:
         """Exit 64, with the reason in one line."""
         for arguments in (
@@ -193,6 +215,33 @@ class TestTroubles:
             assert "order_sync" in finished.stderr.splitlines()[-1]
         assert site.run("sync", environment="nowhere").returncode == 64
         assert not site.reports
+
+
+class TestReply:
+    """What the client makes of an answer, whatever is in it."""
+
+    @pytest.mark.parametrize(
+        ("reply", "limit", "wait"),
+        [
+            (Reply(200, {"errors": [{"extensions": {"code": "ComplexityException"}}]}), "complexity", 1.0),
+            (Reply(429, {"errors": [{"extensions": {"retry_in_seconds": 0.5}}]}, "7"), "minute", 0.5),
+            (Reply(429, {}, "7"), "minute", 7.0),
+            (Reply(429, {}, "Wed, 21 Oct 2026 07:28:00 GMT"), "minute", 1.0),
+            (Reply(429, {"errors": [{"extensions": {"retry_in_seconds": 1e300}}]}), "minute", 120.0),
+            (Reply(429, {"errors": [{"extensions": {"retry_in_seconds": float("nan")}}]}), "minute", 0.0),
+            (Reply(429, {"errors": [{"extensions": {"retry_in_seconds": -1}}]}), "minute", 0.0),
+            (Reply(200, {"errors": "nonsense"}), "", 1.0),
+            (Reply(200, {"data": {}, "errors": [{"extensions": {"code": "ComplexityException"}}]}), "", 1.0),
+        ],
+    )
+    def test_a_limit_is_waited_for_as_long_as_it_says(self, reply: Reply, limit: str, wait: float) -> None:
+        """As the board says, else as HTTP does, else a second; never absurdly long. A partial answer is no limit."""
+        assert (reply.limit, reply.wait) == (limit, wait)
+
+    def test_a_stumble_is_no_fault_of_the_request(self) -> None:
+        """No answer, or an error of the server."""
+        assert [Reply(status, {}).stumbled for status in (0, 500, 503, 200, 400, 401)] == [True] * 3 + [False] * 3
+        assert Reply(503, {}).reason == "status 503"
 
 
 class TestKilled:

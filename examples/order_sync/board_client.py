@@ -75,7 +75,7 @@ class Reply:
         """Seconds after which it may come again: as the board says, else as HTTP does, else one."""
         said = self._extensions.get("retry_in_seconds", self.retry_after)
         try:
-            return min(max(float(said), 0.0), _LONGEST_WAIT)
+            return min(max(0.0, float(said)), _LONGEST_WAIT)
         except (TypeError, ValueError):
             return 1.0
 
@@ -182,9 +182,8 @@ class BoardClient:
     def _saved(self, operation: str, reply: Mapping[str, Any], number: int, record: Record, known: Contents) -> Saved:
         made = reply["data"].get(f"r{number}")
         if made is None:
-            reason = next(
-                (each["message"] for each in reply["errors"] if each.get("path") == [f"r{number}"]), "no answer"
-            )
+            errors = [each for each in reply.get("errors") or () if each.get("path") == [f"r{number}"]]
+            reason = str(errors[0]["message"]) if errors else "no answer"
             log.warning(REFUSED, operation=operation, key=record.key, reason=reason)
             return Saved("failed", error=reason)
         was_there = record.key in known.items

@@ -49,29 +49,29 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     with Database(options.database or environment.database) as orders:
         if options.command == "report":
-            return _report(options, orders)
+            return _report(options, environment, orders)
         return _sync(options, environment, customers, orders)
 
 
 def _sync(
     options: argparse.Namespace, environment: Environment, customers: tuple[Customer, ...], orders: Database
 ) -> int:
-    session = None
+    session, called = None, ", ".join(options.customer or [customer_reports.ALL])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the run ends, and has its report
     with options.log.open("a", encoding="utf-8") as file:  # standard output is for people
         otelsync.configure(service_name="order-sync", store="on", reports_dir=options.reports, log_stream=file)
         otelsync.instrument("requests")
         try:
-            log.info(CALLED, environment=environment.name, customers=[customer.name for customer in customers])
+            log.info(CALLED, environment=environment.name, customers=called)
             _have_database(environment, options.database)
             with _boards(options, environment) as boards:
-                session = _engine(options, environment, boards, orders).run(customers)
+                session = _engine(options, environment, boards, orders).run(customers, called)
             log.info(ENDED, sync_id=session.sync_id, outcome=session.outcome)
         except KeyboardInterrupt:
             print("order_sync: stopped", file=sys.stderr)
         finally:
             otelsync.shutdown(timeout=10)  # the report comes with it
-    _tell(session, options, orders)
+    _tell(session, options, environment, orders)
     return EXIT.get(session.outcome, 1) if session is not None else STOPPED
 
 
@@ -106,12 +106,12 @@ def _engine(options: argparse.Namespace, environment: Environment, boards: Board
     )
 
 
-def _tell(session: Session | None, options: argparse.Namespace, orders: Database) -> None:
+def _tell(session: Session | None, options: argparse.Namespace, environment: Environment, orders: Database) -> None:
     """Add the customers' files to the run's report, and to those of runs before that were killed."""
     recorded = session is not None and session.sync_id
     if session is not None and recorded and not (options.reports / session.sync_id / "summary.json").exists():
         customer_reports.make(options.reports, session.sync_id)  # somebody else ships, or it is not done yet
-    customer_reports.write_all(options.reports, orders)
+    customer_reports.write_all(options.reports, environment, orders)
     if session is None:
         return
     where = f"report in {options.reports / session.sync_id}" if recorded else "tracing is off, so there is no report"
@@ -120,9 +120,9 @@ def _tell(session: Session | None, options: argparse.Namespace, orders: Database
         print(*customer_reports.table(options.reports / session.sync_id), sep="\n")
 
 
-def _report(options: argparse.Namespace, orders: Database) -> int:
+def _report(options: argparse.Namespace, environment: Environment, orders: Database) -> int:
     sync_id = customer_reports.make(options.reports, options.sync_id)
-    written = customer_reports.write_all(options.reports, orders, anew=sync_id)
+    written = customer_reports.write_all(options.reports, environment, orders, anew=sync_id)
     print(*written, sep="\n")
     return 0 if sync_id else 1
 

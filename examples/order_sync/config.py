@@ -84,6 +84,8 @@ def _environment(name: str, read: dict[str, Any]) -> Environment:
         customers=tuple(customers),
         limits=Limits(**read["board"]) if "board" in read else None,
     )
+    if any(", " in customer.name or not customer.name for customer in customers):
+        raise ValueError("a customer's name is a text without a comma")
     if environment.batch_size < 1:
         raise ValueError("batch_size is at least 1")
     if not environment.url and environment.limits is None:

@@ -18,9 +18,12 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
+from .config import Environment
 from .database import Database, Kind
 from .sync_engine import PIPELINE
 
+ALL: Final = "all"
+"""The customers of a run that was for all of its environment."""
 SUMMARY: Final = "_SYNC_SUMMARY.md"
 _MOST: Final = 50
 """Records of each kind that are listed."""
@@ -37,35 +40,36 @@ def make(directory: Path, sync_id: str | None = None) -> str:
     return str(json.loads(made.stdout)["sync_id"]) if made.returncode == 0 else ""
 
 
-def write_all(directory: Path, database: Database, anew: str = "") -> list[Path]:
-    """Write the customers' files of each report that has none yet, and of the run named `anew`; returns them."""
+def write_all(directory: Path, environment: Environment, database: Database, anew: str = "") -> list[Path]:
+    """Write the customers' files of each report of an environment that lacks any, and of the run named `anew`.
+
+    Returns:
+        The files.
+    """
     written: list[Path] = []
     for path in sorted(directory.glob("*/summary.json")):
         try:
             summary = json.loads(path.read_text())
-            if summary["pipeline"] == PIPELINE and (path.parent.name == anew or not _has_files(path.parent, summary)):
-                written += _write(path.parent, summary, database)
+            if summary["pipeline"] == PIPELINE and summary["attributes"]["environment"] == environment.name:
+                pages = {path.parent / _file(name, summary): name for name in _customers(summary, environment)}
+                if path.parent.name == anew or not all(page.exists() for page in pages):
+                    written += _write(pages, summary, database)
         except (OSError, ValueError, KeyError, TypeError) as error:
             print(f"order_sync: no customers' files in {path.parent}: {type(error).__name__}: {error}", file=sys.stderr)
     return written
 
 
-def _has_files(folder: Path, summary: Mapping[str, Any]) -> bool:
-    return all((folder / _file(customer, summary)).exists() for customer in _customers(summary))
-
-
-def _write(folder: Path, summary: Mapping[str, Any], database: Database) -> list[Path]:
-    paths = []
-    for customer in _customers(summary):
-        path = folder / _file(customer, summary)
-        path.write_text("\n".join(_page(customer, summary, database)) + "\n", encoding="utf-8")
-        paths.append(path)
-    return paths
-
-
-def _customers(summary: Mapping[str, Any]) -> list[str]:
+def _customers(summary: Mapping[str, Any], environment: Environment) -> list[str]:
     """All that the run was for, also those to which it did not come."""
-    return [name for name in str(summary["attributes"]["customers"]).split(", ") if name]
+    called = str(summary["attributes"]["customers"])
+    names = [each.name for each in environment.customers] if called == ALL else called.split(", ")
+    return list(dict.fromkeys(names))
+
+
+def _write(pages: Mapping[Path, str], summary: Mapping[str, Any], database: Database) -> list[Path]:
+    for path, customer in pages.items():
+        path.write_text("\n".join(_page(customer, summary, database)) + "\n", encoding="utf-8")
+    return list(pages)
 
 
 def _file(customer: str, summary: Mapping[str, Any]) -> str:
