@@ -26,6 +26,7 @@ from otelsync.recording.span import RecordedSpan
 from otelsync.shipping.shipper import Shipper
 from otelsync.stages import stage as stages
 from otelsync.stages.pipeline import Pipeline
+from otelsync.stages.progress import Tracker
 from otelsync.store.writing import StoreSink
 from otelsync.views.in_flight import InFlight, remaining
 from otelsync.views.in_flight_text import line_of, lines_of, signature
@@ -88,6 +89,24 @@ class TestListing:
         """An empty place is no error."""
         result = CliRunner().invoke(main, ["ps", "--home", str(tmp_path)])
         assert (result.exit_code, result.stdout) == (0, "no run is in flight\n")
+
+    def test_progress_is_seen_at_any_log_level(self, record: Callable[..., Recorded]) -> None:
+        """With LOG_LEVEL=ERROR as well, of loops and of what is counted by hand."""
+        watched = Watched(record(log_level="ERROR"))
+        with otelsync.pipeline("p") as run:
+            for name in run.track(["acme/web", "acme/api"]):
+                with otelsync.repo(name) as repo:
+                    tracker: Tracker[int] = repo.track(total=150)
+                    tracker.advance(150)
+                    if name == "acme/api":
+                        with otelsync.stage("llm") as llm:
+                            llm.track(total=4).advance(1)
+                            shown = watched.ps()
+            ended = watched.ps()
+        assert "1 of 2  50.0%" in shown
+        assert "0 of 150  0.0%" in shown
+        assert "2 of 2  100.0%" in ended
+        watched.in_flight.close()
 
     def test_a_run_in_flight_says_where_it_is(self, watched: Watched) -> None:
         """Its repository, the call, the last pull request, progress on each level, what is left of a limit."""
@@ -343,7 +362,7 @@ class TestShipping:
         padding = "x" * 100_000
         try:
             with otelsync.pipeline("p") as run, otelsync.repo("acme/api") as repo:
-                tracker = repo.track([1, 2], total=2)
+                tracker: Tracker[int] = repo.track([1, 2], total=2)
                 for _ in tracker:
                     for _ in range(5):
                         otelsync.get_logger("app").info("padding", padding=padding)

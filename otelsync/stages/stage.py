@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar, cast
@@ -95,6 +95,9 @@ class Stage(Collecting):
     _failure = _outcome = ""
     _arose: BaseException | None = None
     _forks = 0
+    trackers: Sequence[Tracker[Any]] = ()
+    """Those that count its items, and tell how far it came."""
+    _ended_at: int | None = None
 
     def __init__(self, name: str, attributes: dict[str, Any]) -> None:
         if type(name) is not str:
@@ -219,6 +222,8 @@ class Stage(Collecting):
         leave(self._token, self.span)
         if error is not None:
             self._note(error)
+        for tracker in tuple(self.trackers):
+            tracker.finish()
         self._end(self._close())
 
     def _close(self) -> int | None:
@@ -272,6 +277,7 @@ class Stage(Collecting):
     def _end(self, when: int | None) -> None:
         """End the span, and log it, with what has come of the stage."""
         outcome = self.outcome
+        self._ended_at = when
         self._set_last_attributes(outcome)
         if outcome == vocabulary.FAILURE and not self._failure:
             self._say_that_all_failed()
@@ -351,7 +357,7 @@ class Stage(Collecting):
         emit(level, "otelsync", self.FAILED if failed else self.COMPLETED, fields, self.span, self._arose)
 
     def _elapsed_ms(self) -> float:
-        elapsed = elapsed_of(self.span)
+        elapsed = elapsed_of(self.span, self._ended_at)
         return round((time.perf_counter_ns() - self._clock if elapsed is None else elapsed) / 1e6, 3)
 
     # As a decorator
