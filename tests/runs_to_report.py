@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from stored import SYNC_ID, TRACE, batch, log, span, store
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from stored import SYNC_ID, TRACE, batch, log, pairs, span, store
 
 PIPELINE = "sync.pipeline nightly"
 BEFORE_TRACE = "0badcafe" + "0" * 24
@@ -148,6 +150,79 @@ def _hostile() -> Iterator[bytes]:
         )
         yield span(f"sync.repo {text}", repo, 1, start, start + 8, sync__outcome="partial", sync__repo=text)
     yield span(PIPELINE, 1, 0, 0, 1000, sync__outcome="partial", sync__pipeline="nightly\n# <b>", note=HOSTILE[9])
+
+
+def orders() -> list[bytes]:
+    """Two customers: orders with sub-items, batches, a wait, unknown actions; one raises an exception that passes."""
+
+    def one(name: str, own: int, parent: int, start: float, end: float, **rest: object) -> bytes:
+        return span(name, own, parent, start, end, sync__pipeline="orders", **rest)  # type: ignore[arg-type]
+
+    def order(own: int, parent: int, at: float, **rest: object) -> bytes:
+        return one("sync.order", own, parent, at, at + 5, sync__item__kind="order", sync__item__id=f"{own:x}", **rest)
+
+    greyson: dict[str, Any] = {"sync__customer": "GREYSON"}
+    peloton: dict[str, Any] = {"sync__customer": "PELOTON"}
+    board = {**greyson, "sync__board": "men"}
+    late: dict[str, Any] = {
+        "error": "TimeoutError: no answer in 30 s",
+        "error__type": "TimeoutError",
+        "sync__outcome": "failure",
+    }
+    stack = 'Traceback (most recent call last):\n  File "sync.py", line 7, in send\nTimeoutError: no answer in 30 s\n'
+    return [
+        order(0x101, 0x11, 12, sync__action="created", sync__item__title="Shirts", **board),
+        order(0x102, 0x11, 18, sync__action="creatd", **board),
+        order(0x103, 0x11, 24, **board),
+        one("sync.subitem", 0x104, 0x11, 29, 30, sync__item__id="s1", sync__action="created", **board),
+        one("sync.batch orders", 0x11, 0x10, 11, 40, sync__batch__size=4, sync__outcome="success", **board),
+        order(
+            0x105,
+            0x12,
+            45,
+            sync__action="failed",
+            error="ValueError: no label",
+            error__type="ValueError",
+            sync__part__key="aa",
+            **board,
+        ),
+        one("sync.batch orders", 0x12, 0x10, 41, 55, sync__batch__size=1, sync__outcome="failure", **_ALL, **board),
+        one("sync.stage cool_down", 0x13, 0x10, 56, 66, sync__stage__kind="waiting", sync__outcome="success", **board),
+        one("sync.board men", 0x10, 2, 10, 90, sync__outcome="partial", **greyson),
+        one("sync.customer GREYSON", 2, 1, 5, 95, sync__outcome="partial", sync__group__kind="customer"),
+        span(
+            "sync.api send",
+            0x20,
+            3,
+            101,
+            110,
+            **late,
+            **peloton,
+            sync__part__key="bb",
+            events=[
+                Span.Event(
+                    name="exception",
+                    attributes=pairs({"exception__type": "TimeoutError", "exception__stacktrace": stack}),
+                )
+            ],
+        ),
+        one("sync.customer PELOTON", 3, 1, 100, 120, **late, sync__error__passed=True, sync__part__key="cc"),
+        one(
+            "sync.pipeline orders",
+            1,
+            0,
+            0,
+            200,
+            sync__outcome="partial",
+            sync__items__fetched=5,
+            sync__items__created=2,
+            sync__items__failed=1,
+            sync__items__creatd=1,
+        ),
+    ]
+
+
+_ALL: dict[str, Any] = {"error": "its only part failed", "sync__parts": 1, "sync__parts__failed": 1}
 
 
 def _items(**counts: int) -> dict[str, int]:

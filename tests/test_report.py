@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from runs_to_report import BEFORE_SYNC, HOSTILE, PIPELINE, hostile, nightly, reported
-from stored import SYNC_ID, TRACE, batch, log, span, store
+from stored import SYNC_ID, TRACE, batch, span, store
 
 from otelsync.cli import main
 from otelsync.errors import RunNotFoundError
 from otelsync.reports.writing import ReportError, write_report
 from otelsync.shipping.ledger import Account, Ledger
+
+ALL_FAILED: dict[str, Any] = {"sync__parts": 1, "sync__parts__failed": 1}
+"""Attributes of a stage that failed because its only part did."""
 
 
 @pytest.fixture
@@ -48,6 +51,11 @@ def listed(folder: Path) -> list[str]:
 def section(document: str, title: str) -> str:
     """What stands under a heading."""
     return document.split(f"\n## {title}", 1)[1].split("\n## ", 1)[0].partition("\n\n")[2].rstrip("\n")
+
+
+def counted(**items: int) -> dict[str, Any]:
+    """Attributes of a stage with counts by hand."""
+    return {f"sync__{what}__{name}": number for name, number in items.items() for what in ("items", "counted")}
 
 
 def test_the_folder_of_a_run(path: Path) -> None:
@@ -96,13 +104,20 @@ def test_errors_by_type(path: Path) -> None:
     assert found["error_count"] == 1
     (error,) = found["errors"]
     (at,) = error.pop("occurrences")
-    assert error == {"type": "ValueError", "count": 1, "message": "ValueError: no title", "stages": {"sync.pr": 1}}
+    assert error == {
+        "type": "ValueError",
+        "reason": "ValueError: no title",
+        "count": 1,
+        "message": "ValueError: no title",
+        "stages": {"sync.pr": 1},
+    }
     assert at == {
         "trace_id": TRACE,
         "span_id": "0000000000000102",
         "name": "sync.pr",
-        "repo": "acme/api",
-        "change": "2",
+        "group": "acme/api",
+        "kind": "pr",
+        "key": "2",
         "ended_at": "2025-08-02T20:27:00.240000000Z",
         "log": "pr-007 sync.pr.failed",
         "logged_at": "2025-08-02T20:27:00.240000000Z",
@@ -113,8 +128,18 @@ def test_an_error_that_goes_through_stages_counts_once(path: Path) -> None:
     """The stages that fail because one below them does are no errors of their own."""
     spans = [
         span("sync.api list", 3, 2, 1, 2, error="TimeoutError: late", error__type="TimeoutError"),
-        span("sync.repo a/b", 2, 1, 1, 3, error="TimeoutError: late", sync__outcome="failure", sync__repo="a/b"),
-        span(PIPELINE, 1, 0, 0, 4, error="its only part failed", sync__outcome="failure"),
+        span(
+            "sync.repo a/b",
+            2,
+            1,
+            1,
+            3,
+            error="TimeoutError: late",
+            sync__outcome="failure",
+            sync__repo="a/b",
+            sync__error__passed=True,
+        ),
+        span(PIPELINE, 1, 0, 0, 4, error="its only part failed", sync__outcome="failure", **ALL_FAILED),
     ]
     found = figures(store(path, batch(*spans)))
     assert [(error["type"], error["count"], error["stages"]) for error in found["errors"]] == [
@@ -126,10 +151,12 @@ def test_an_error_that_goes_through_stages_counts_once(path: Path) -> None:
 def test_retries(path: Path) -> None:
     """Requests sent again, the reasons that were logged, and requests that failed in a stage that did not."""
     assert figures(reported(path))["retries"] == {
+        "parts": 0,
+        "recovered": 0,
+        "tasks": 0,
         "resent": 1,
         "by_reason": {"server": 1},
-        "recovered": 1,
-        "tasks": 0,
+        "failed_requests": 1,
     }
 
 
@@ -188,7 +215,7 @@ The run of 2025-08-01 20:27:00 UTC before this one (success).
 | API calls | 1 | 1 | +0 |
 | errors | 0 | 1 | +1 |
 
-Types of error that it did not have: ValueError
+Errors that it did not have: ValueError: no title
 
 Failed now and not then: acme/api #2
 
@@ -219,6 +246,7 @@ Part of nightly 202508022027-SYNC-765151E9 (partial), [summary](_SYNC_SUMMARY.md
 - Started 2025-08-02 20:27:00 UTC, took 400ms, waited 100ms
 - Items: 2 fetched = 1 created + 1 failed
 - API calls: 1, 0 failed, 1 request sent again
+- Errors: 1
 
 ## Failed pull requests
 
@@ -233,8 +261,8 @@ Part of nightly 202508022027-SYNC-765151E9 (partial), [summary](_SYNC_SUMMARY.md
 def test_grouped_by_customer(path: Path) -> None:
     """Any attribute can have the files: repos that carry it are summed up, and what carries none is outside."""
     found = figures(reported(path), group_by="customer")
-    assert [(group["name"], group["repos"], group["items"]["fetched"]) for group in found["groups"]] == [
-        ("ACME", ["acme/api", "acme/web"], 3)
+    assert [(group["name"], group["within"], group["items"]["fetched"]) for group in found["groups"]] == [
+        ("ACME", {"repo": ["acme/api", "acme/web"]}, 3)
     ]
     assert found["groups"][0]["outcome"] == "partial"
     assert found["reconciles"]
@@ -250,14 +278,15 @@ def test_an_attribute_of_the_repo_alone_counts_for_what_is_below(path: Path) -> 
         span(PIPELINE, 1, 0, 0, 5, sync__outcome="success"),
     ]
     (group,) = figures(store(path, batch(*spans)), group_by="tenant")["groups"]
-    assert (group["name"], group["pull_requests"]) == ("one", 2)
+    assert (group["name"], group["item_spans"]) == ("one", 2)
 
 
 def test_counts_that_do_not_reconcile(path: Path) -> None:
-    """What was fetched and not accounted for, and a sum that is not the pipeline's, are said, with both figures."""
+    """Counts that nothing recorded tells of, items that became nothing, and a pipeline that says other, are said."""
     spans = [
-        span("sync.repo a/b", 2, 1, 1, 4, sync__repo="a/b", sync__items__fetched=9, sync__items__created=7),
-        span(PIPELINE, 1, 0, 0, 5, sync__outcome="success", sync__items__fetched=10, sync__items__created=10),
+        span("sync.repo a/b", 2, 1, 1, 4, sync__repo="a/b", sync__items__fetched=9, sync__counted__fetched=9),
+        span("sync.repo a/c", 3, 1, 1, 4, sync__repo="a/c", sync__items__fetched=2, sync__items__created=2),
+        span(PIPELINE, 1, 0, 0, 5, sync__outcome="success", sync__items__fetched=10, sync__items__created=2),
     ]
     document = summary(store(path, batch(*spans)))
     assert (
@@ -266,9 +295,10 @@ def test_counts_that_do_not_reconcile(path: Path) -> None:
 
 | what | expected | found | difference |
 | --- | ---: | ---: | ---: |
-| a/b: fetched = created + updated + unchanged + skipped + failed | 9 | 7 | -2 |
-| fetched: pipeline = sum by repo | 10 | 9 | -1 |
-| created: pipeline = sum by repo | 10 | 7 | -3 |
+| a/b: fetched = what became of the items | 9 | 0 | -9 |
+| a/c: fetched: sum of its stages = items and counts by hand | 2 | 0 | -2 |
+| a/c: created: sum of its stages = items and counts by hand | 2 | 0 | -2 |
+| fetched: pipeline = sum of what was recorded | 10 | 11 | +1 |
 """
         in document
     )
@@ -278,9 +308,9 @@ def test_counts_that_do_not_reconcile(path: Path) -> None:
 def test_counts_that_reconcile(path: Path) -> None:
     """Then nothing is said, also where a stage beside the repos, or around them, counts."""
     spans = [
-        span("sync.repo a/b", 2, 5, 1, 4, sync__repo="a/b", sync__items__fetched=1, sync__items__created=1),
+        span("sync.repo a/b", 2, 5, 1, 4, sync__repo="a/b", **counted(fetched=1, created=1)),
         span("sync.stage all", 5, 1, 1, 5, sync__items__fetched=1, sync__items__created=1),
-        span("sync.stage llm", 6, 1, 5, 6, sync__items__fetched=2, sync__items__updated=2),
+        span("sync.stage llm", 6, 1, 5, 6, **counted(updated=2), sync__items__fetched=2),
         span(
             PIPELINE,
             1,
@@ -322,34 +352,33 @@ def test_an_interrupted_run(path: Path) -> None:
     interrupted = {"sync__outcome": "interrupted", "error": "the process ended before this stage did"}
     spans = [
         *(span("sync.pr", 0x100 + n, 3, 10 + n, 11 + n, sync__repo="a/b", sync__action="created") for n in range(4)),
-        span("sync.repo a/a", 5, 1, 1, 9, sync__repo="a/a", sync__items__fetched=2, sync__items__updated=2),
+        span("sync.repo a/a", 5, 1, 1, 9, sync__repo="a/a", **counted(updated=2), sync__items__fetched=2),
         span("sync.api list", 3, 2, 10, 20, sync__repo="a/b", **interrupted),  # type: ignore[arg-type]
         span("sync.repo a/b", 2, 1, 9, 20, sync__repo="a/b", **interrupted),  # type: ignore[arg-type]
         span(PIPELINE, 1, 0, 0, 20, **interrupted),  # type: ignore[arg-type]
     ]
     found = figures(store(path, batch(*spans)))
     assert (found["outcome"], found["items"]["fetched"], found["items"]["created"]) == ("interrupted", 6, 4)
-    assert [(group["outcome"], group["items_from"]) for group in found["groups"]] == [
-        ("success", "stages"),
-        ("interrupted", "spans"),
+    assert [(group["outcome"], group["items"]["fetched"], group["errors"]) for group in found["groups"]] == [
+        ("success", 2, 0),
+        ("interrupted", 4, 1),
     ]
     assert found["reconciles"]
     assert "**The run was interrupted.**" in summary(path)
 
 
-def test_an_interrupted_repo_that_reported_its_progress(path: Path) -> None:
-    """Where there are no spans of pull requests, its last record of progress tells how far it came."""
-    progress = [
-        log("sync.repo.progress", 2, 10 + at, sync__repo="a/b", fetched=at, created=at - 1, failed=1) for at in (3, 8)
-    ]
+def test_hand_counts_and_items_of_a_killed_run_add_up(path: Path) -> None:
+    """What a stage counted by hand and what became of items are two things: their sum is what was fetched."""
+    interrupted: dict[str, Any] = {"sync__outcome": "interrupted", "error": "the process ended before this stage did"}
     spans = [
-        span("sync.repo a/b", 2, 1, 9, 20, sync__repo="a/b", sync__outcome="interrupted"),
-        span(PIPELINE, 1, 0, 0, 20, sync__outcome="interrupted"),
+        span("sync.stage import", 4, 2, 1, 5, sync__repo="a/b", **counted(created=1), sync__items__fetched=1),
+        *(span("sync.pr", 0x100 + n, 2, 10 + n, 11 + n, sync__repo="a/b", sync__action="updated") for n in range(4)),
+        span("sync.repo a/b", 2, 1, 0, 20, sync__repo="a/b", **interrupted),
+        span(PIPELINE, 1, 0, 0, 20, **interrupted),
     ]
-    found = figures(store(path, batch(*spans, logs=progress)))
-    (group,) = found["groups"]
-    assert (group["items_from"], group["items"]["fetched"], group["items"]["failed"]) == ("records", 8, 1)
-    assert found["items"]["created"] == 7
+    found = figures(store(path, batch(*spans)))
+    assert (found["items"]["fetched"], found["items"]["created"], found["items"]["updated"]) == (5, 1, 4)
+    assert (found["error_count"], found["reconciles"]) == (1, True)
 
 
 def test_a_run_that_has_not_ended(path: Path) -> None:
@@ -368,12 +397,26 @@ def test_a_run_that_has_not_ended(path: Path) -> None:
 def test_a_later_attempt_says_how_a_repo_went(path: Path) -> None:
     """A repo that was tried again and done is no failure, and its times add up."""
     spans = [
-        span("sync.repo a/b", 2, 1, 1, 3, sync__repo="a/b", sync__outcome="failure", error="late"),
-        span("sync.repo a/b", 3, 1, 4, 6, sync__repo="a/b", sync__outcome="success"),
+        span("sync.repo a/b", 2, 1, 1, 3, sync__repo="a/b", sync__outcome="failure", error="late", sync__part__key="k"),
+        span(
+            "sync.repo a/b",
+            3,
+            1,
+            4,
+            6,
+            sync__repo="a/b",
+            sync__outcome="success",
+            sync__part__key="k",
+            sync__recovered=1,
+        ),
         span(PIPELINE, 1, 0, 0, 7, sync__outcome="success"),
     ]
-    (group,) = figures(store(path, batch(*spans)))["groups"]
-    assert (group["outcome"], group["duration_seconds"]) == ("success", 0.004)
+    found = figures(store(path, batch(*spans)))
+    (group,) = found["groups"]
+    assert (group["outcome"], group["duration_seconds"], group["errors"]) == ("success", 0.004, 0)
+    assert (found["outcome"], found["error_count"]) == ("success", 0)
+    assert (found["retries"]["parts"], found["retries"]["recovered"]) == (1, 1)
+    assert group["own_errors"] == []
 
 
 def test_linked_traces_are_one_run(path: Path) -> None:
@@ -545,7 +588,7 @@ def test_the_command_takes_one_name(path: Path) -> None:
 def test_json_figures_of_one_run_have_a_known_form(path: Path) -> None:
     """Durations end in _seconds, instants in _at and are RFC 3339; the format has a number."""
     found = figures(reported(path))
-    assert (found["format"], found["duration_seconds"]) == (1, 1.0)
+    assert (found["format"], found["duration_seconds"]) == (2, 1.0)
     assert found["started_at"] == "2025-08-02T20:27:00.000000000Z"
     assert not [key for key in _keys(found) if key.endswith("_ns")]
 
@@ -560,9 +603,7 @@ def test_many_groups_become_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Beyond a bound, groups share a file, and their counts still add up."""
     monkeypatch.setattr("otelsync.reports.reading.MOST_GROUPS", 2)
     spans = [
-        span(
-            f"sync.repo a/{n}", 2 + n, 1, n, n + 1, sync__repo=f"a/{n}", sync__items__fetched=1, sync__items__created=1
-        )
+        span(f"sync.repo a/{n}", 2 + n, 1, n, n + 1, sync__repo=f"a/{n}", **counted(fetched=1, created=1))
         for n in range(5)
     ]
     root = span(PIPELINE, 1, 0, 0, 9, sync__outcome="success", sync__items__fetched=5, sync__items__created=5)

@@ -34,10 +34,8 @@ _NICE: Final = 10
 )
 @click.option(
     "--group-by",
-    default="repo",
-    show_default=True,
-    metavar="ATTRIBUTE",
-    help="What has a file of its own: repo, or an attribute such as customer.",
+    metavar="KIND",
+    help="What has a file of its own: a kind of groups such as repo, or an attribute. [the outermost kind]",
 )
 @click.option("--in-background", multiple=True, hidden=True, help="The runs, where whoever ships calls.")
 @options.json_option("The figures as JSON, as in summary.json.")
@@ -46,7 +44,7 @@ def command(
     sync_id: str | None,
     last: bool,
     output: Path | None,
-    group_by: str,
+    group_by: str | None,
     in_background: tuple[str, ...],
     as_json: bool,
     home: Path | None,
@@ -65,7 +63,7 @@ def command(
         _make_in_background(settings, in_background, output)
         return
     catch_up(settings)
-    report = make_report(settings.store_file, sync_id, output, group_by=group_by or "repo", ledgers=_ledgers(settings))
+    report = make_report(settings.store_file, sync_id, output, group_by=group_by or None, ledgers=_ledgers(settings))
     if as_json:
         click.echo(json.dumps(summary_json(report.summary), indent=2).replace("\x7f", "\\u007f"))
         return
@@ -100,17 +98,16 @@ def _ledgers(settings: Settings) -> dict[str, Ledger]:
 
 
 def _tell(folder: Path, summary: Summary) -> None:
-    from otelsync.reports.figures import items_line
     from otelsync.text.printable import printable
     from otelsync.text.quantities import counted, duration
 
     click.echo(
         f"{printable(summary.pipeline, 60)}  {printable(summary.name, 60)}\n"
         f"{printable(summary.outcome or 'ended', 20)} after {duration(summary.duration_ns)},"
-        f" {items_line(summary.items)}, {counted(summary.error_count, 'error')}"
+        f" {summary.items.line}, {counted(summary.error_count, 'error')}"
     )
     if not summary.reconciles:
         click.echo(f"the counts do not reconcile: {printable(summary.discrepancies[0].what, 100)}")
     for name in ("_SYNC_SUMMARY.md", "waterfall.html", "summary.json"):
         click.echo(f"  {printable(folder / name)}")
-    click.echo(f"  and {counted(len(summary.groups), 'file')} by {printable(summary.group_by, 60)}")
+    click.echo(f"  and {counted(len(summary.groups), 'file')} by {printable(summary.group_label, 60)}")

@@ -6,9 +6,10 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
-from otelsync.reports.figures import Comparison, Group, GroupChange, Summary, took
+from otelsync.reports.figures import Comparison, ErrorType, Group, GroupChange, OwnError, Summary, took
 from otelsync.store.runs import Run
-from otelsync.vocabulary import ACTIONS
+from otelsync.text.plurals import label
+from otelsync.text.printable import printable
 
 MOST_GROUPS: Final = 30
 """Groups whose change is told."""
@@ -31,7 +32,7 @@ def previous_run(store: sqlite3.Connection, run: Run) -> Run | None:
 
 def compare(now: Summary, before: Summary) -> Comparison:
     """Return the changes from `before` to `now`."""
-    known = {error.type for error in before.errors}
+    known = {(error.type, error.reason) for error in before.errors}
     return Comparison(
         sync_id=before.name,
         started_at_ns=before.started_at_ns,
@@ -42,7 +43,7 @@ def compare(now: Summary, before: Summary) -> Comparison:
         waited_ns=before.waited_ns,
         errors=before.error_count,
         groups=_changes(now, before),
-        new_errors=tuple(error.type for error in now.errors if error.type not in known),
+        new_errors=tuple(error_line(error) for error in now.errors if (error.type, error.reason) not in known),
         new_failures=tuple(sorted(_failures(now) - _failures(before))[:MOST_FAILURES]),
     )
 
@@ -55,7 +56,9 @@ def differences(now: Summary, before: Comparison) -> Iterator[tuple[str, str, st
     ):
         sign = "" if here == then else "-" if here < then else "+"
         yield title, took(then), took(here), f"{sign}{took(abs(here - then))}"
-    counts = [(name, getattr(before.items, name), getattr(now.items, name)) for name in ("fetched", *ACTIONS)]
+    counts = [
+        (printable(name, 40), before.items[name], now.items[name]) for name in (before.items + now.items).by_name()
+    ]
     counts += [("API calls", before.api_calls, now.api_calls), ("errors", before.errors, now.error_count)]
     for title, then, here in counts:
         if then or here:
@@ -98,10 +101,20 @@ def _rank(change: GroupChange) -> tuple[bool, int, int, str]:
     return not newly_bad, -worse, -abs(slower), change.name
 
 
+def error_line(error: ErrorType | OwnError) -> str:
+    """Return an error's type and message, the type once."""
+    return error.message if error.message.startswith(error.type) else f"{error.type}: {error.message}".rstrip(": ")
+
+
 def _failures(summary: Summary) -> set[str]:
     return {
-        f"{item.repo} #{item.change}"
+        f"{item.group} {item_name(item.kind, item.key)}".strip()
         for group in (*summary.groups, summary.outside)
         for item in group.failed
-        if item.change
+        if item.key
     }
+
+
+def item_name(kind: str, key: str) -> str:
+    """Return what people call one item: ``#7`` for a pull request, else its kind and key."""
+    return f"#{key}" if kind == "pr" else f"{label(kind)} {key}"

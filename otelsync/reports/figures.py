@@ -6,11 +6,11 @@ Names that end in ``_ns`` are nanoseconds; those that end in ``_at_ns`` are inst
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Final
+from dataclasses import dataclass, field
 
+from otelsync.reports.items import Items
+from otelsync.text.plurals import label
 from otelsync.text.quantities import duration
-from otelsync.vocabulary import ACTIONS
 
 
 def took(nanoseconds: int) -> str:
@@ -19,52 +19,14 @@ def took(nanoseconds: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
-    """Counts of items by their fate."""
-
-    fetched: int = 0
-    created: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    skipped: int = 0
-    failed: int = 0
-
-    @property
-    def accounted_for(self) -> int:
-        """Number of items with a known fate."""
-        return self.created + self.updated + self.unchanged + self.skipped + self.failed
-
-    @property
-    def missing(self) -> int:
-        """Number of items that were fetched and are not accounted for; negative: too many are."""
-        return self.fetched - self.accounted_for
-
-    def __add__(self, other: Items) -> Items:
-        return Items(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
-
-    def __sub__(self, other: Items) -> Items:
-        return Items(*(getattr(self, part.name) - getattr(other, part.name) for part in fields(self)))
-
-    def __bool__(self) -> bool:
-        return any(getattr(self, part.name) for part in fields(self))
-
-
-NOTHING: Final = Items()
-
-
-def items_line(items: Items) -> str:
-    """``12 fetched = 10 created + 2 failed``, and what is missing."""
-    parts = [f"{getattr(items, action):,} {action}" for action in ACTIONS if getattr(items, action)]
-    off = f" ({items.missing:+,} unaccounted for)" if items.missing else ""
-    return f"{items.fetched:,} fetched = {' + '.join(parts) or '0'}{off}"
-
-
-@dataclass(frozen=True, slots=True)
 class Item:
-    """One pull request."""
+    """One item, such as a pull request or an order."""
 
-    change: str
-    repo: str
+    kind: str
+    key: str
+    group: str
+    """The name of the innermost group that it belongs to."""
+    group_kind: str
     action: str
     title: str
     error: str
@@ -87,6 +49,39 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class Batches:
+    """All batches of one name."""
+
+    name: str
+    count: int
+    """Those that have ended."""
+    succeeded: int
+    failed: int
+    items: int
+    """What they were said to hold together (``sync.batch.size``)."""
+    total_ns: int
+    slowest_ns: int
+
+    @property
+    def success_rate(self) -> float:
+        """Share of those that succeeded."""
+        return self.succeeded / self.count if self.count else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OwnError:
+    """The failure of a group itself."""
+
+    type: str
+    message: str
+    traceback: tuple[str, ...]
+    """The last lines of the traceback, where an exception was recorded."""
+    trace_id: str
+    span_id: str
+    """Of the span in which the exception was recorded, else of the group."""
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """A repo, a customer, or by whatever attribute the report is grouped."""
 
@@ -94,27 +89,35 @@ class Group:
     outcome: str
     """``success``, ``partial``, ``failure``, ``cancelled``, ``interrupted`` or ``running``; empty: nobody said."""
     items: Items
-    items_from: str
-    """Source of `items`: ``stages`` (their totals), ``spans`` (of pull requests), ``records`` (of progress)."""
-    pull_requests: int
-    """Pull requests with an action in the store."""
+    unexplained: Items
+    """Of these, what its stages recorded as counted, and neither items nor counts by hand tell of."""
+    item_spans: int
+    """Spans of items, whatever became of them."""
+    items_without_action: int
+    """Of these, those of which nobody said what became of them."""
+    errors: int
+    """Of the run's errors those that arose in it."""
     api_calls: int
     api_failed: int
     resent: int
-    """Requests that were sent again within an API call."""
+    """Requests that were sent again."""
     duration_ns: int
-    """Of its repos together; where there is none, from its first span to the end of its last."""
+    """Of its spans of groups together; where there is none, from its first span to the end of its last."""
     waited_ns: int
-    """Of this, for rate limits and before requests were sent again."""
+    """Of this, for rate limits, before requests were sent again, and in stages of kind ``waiting``."""
     started_at_ns: int
     time_ns: Mapping[str, int]
     """Own time of its spans by category; see `otelsync.reports.time_spent`."""
     operations: tuple[Operation, ...]
+    batches: tuple[Batches, ...]
     failed: tuple[Item, ...]
     """The first that failed."""
+    failed_count: int
+    """Number of items that failed, and were not made good."""
     slowest: tuple[Item, ...]
-    repos: tuple[str, ...]
-    """The first repos in it."""
+    within: Mapping[str, tuple[str, ...]]
+    """Groups of other kinds in it: the first names by kind."""
+    own_errors: tuple[OwnError, ...] = ()
     file: str = ""
     """Its Markdown file in the report's folder."""
 
@@ -126,8 +129,11 @@ class Occurrence:
     trace_id: str
     span_id: str
     name: str
-    repo: str
-    change: str
+    group: str
+    """The name of the innermost group around it."""
+    kind: str
+    """Kind and key of the item that it is, or is about; empty texts: of none."""
+    key: str
     ended_at_ns: int
     log: str = ""
     """The record's id in the catalogue and its event; empty: none was found."""
@@ -136,9 +142,11 @@ class Occurrence:
 
 @dataclass(frozen=True, slots=True)
 class ErrorType:
-    """Failures of one type, each counted once: where it arose, and not again in every stage around."""
+    """Errors of one type and reason, each counted once: where it arose, and not again in every stage around."""
 
     type: str
+    reason: str
+    """The message without numbers, ids, quoted values and what varies in URLs."""
     count: int
     message: str
     """Of the first."""
@@ -162,21 +170,25 @@ class LoggedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """Attempts that were repeated."""
+    """Attempts that were repeated, each of these on its own."""
 
-    resent: int = 0
-    """Requests sent again (``sync.api.attempts`` of API calls, ``http.request.resend_count`` of requests)."""
-    by_reason: Mapping[str, int] = field(default_factory=dict)
-    """Log records ``sync.api.retry`` by what they give as their reason."""
+    parts: int = 0
+    """Items, API calls and other parts that were done again."""
     recovered: int = 0
-    """Requests that failed, in a stage that did not."""
+    """Failures that a later attempt made good. They are no errors."""
     tasks: int = 0
     """Attempts of tasks that were put back (outcome ``retry``)."""
+    resent: int = 0
+    """Requests that were sent again: physical sends beyond the first."""
+    by_reason: Mapping[str, int] = field(default_factory=dict)
+    """Log records ``sync.api.retry`` by what they give as their reason."""
+    failed_requests: int = 0
+    """Requests that failed, in a stage that did not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Waits of one kind: for a rate limit, or before a request was sent again."""
+    """Waits of one kind: for a rate limit, before a request was sent again, or a stage of kind ``waiting``."""
 
     kind: str
     count: int
@@ -208,8 +220,8 @@ class Rows:
     """Of the spans, those that have not ended; they are not counted yet."""
     logs: int
     logs_counted: int
-    pull_requests: int
-    """With an action."""
+    item_spans: int
+    """Spans of items that have ended."""
     traces: int
 
 
@@ -267,9 +279,9 @@ class Comparison:
     groups: tuple[GroupChange, ...]
     """Those that have changed most, failures first."""
     new_errors: tuple[str, ...]
-    """Types of error that the previous run did not have."""
+    """Errors that the previous run did not have: type and message of the first of a reason."""
     new_failures: tuple[str, ...]
-    """Pull requests, among those that the report names, that failed now and not before."""
+    """Items, among those that the report names, that failed now and not before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,15 +303,18 @@ class Summary:
     attributes: Mapping[str, str]
     """The caller's own, of the pipeline."""
     items: Items
-    items_from: str
     api_calls: int
     waited_ns: int
     group_by: str
+    """A kind of groups, or an attribute."""
+    group_attribute: str
+    """The attribute whose values name the groups."""
     groups: tuple[Group, ...]
     outside: Group
     """Everything that belongs to no group."""
     time_ns: Mapping[str, int]
     operations: tuple[Operation, ...]
+    batches: tuple[Batches, ...]
     error_count: int
     errors: tuple[ErrorType, ...]
     events: tuple[LoggedEvent, ...]
@@ -316,6 +331,16 @@ class Summary:
     def name(self) -> str:
         """The name of the run."""
         return self.sync_id or self.trace_id
+
+    @property
+    def group_label(self) -> str:
+        """Words for what the groups are."""
+        return label(self.group_by) if self.group_attribute == f"sync.{self.group_by}" else self.group_by
+
+    @property
+    def counts(self) -> tuple[str, ...]:
+        """Names of the counts of items: ``fetched``, and every action that is known or occurs."""
+        return tuple(self.items.by_name())
 
     @property
     def reconciles(self) -> bool:

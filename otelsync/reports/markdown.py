@@ -11,7 +11,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from otelsync.reports.comparison import MOST_GROUPS
-from otelsync.reports.figures import Group, Summary, items_line
+from otelsync.reports.figures import Group, Summary
+from otelsync.reports.items import Items
 from otelsync.reports.page import templates
 from otelsync.text.printable import printable
 from otelsync.text.quantities import duration
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
 
 _MARKUP: Final = re.compile(r"[\\`*<>\[\]|~&$@]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=//)|(?<=www)\.", re.IGNORECASE)
 """Characters that begin something within a line in CommonMark or in GitHub's dialect. Within a word ``_`` does not."""
-_SOURCES: Final = {
-    "spans": "counted from its pull requests, as it did not come to its end",
-    "records": "from its last record of progress, as it did not come to its end",
-    "groups": "the sum of its parts, as it has no total of its own",
-}
 
 
 def summary_markdown(summary: Summary) -> str:
@@ -56,15 +52,24 @@ def _environment() -> Environment:
     environment = templates().overlay(autoescape=False)
     environment.filters = environment.filters | {
         "arrow": _arrow,
-        "items_line": items_line,
+        "code": _code,
+        "items_line": _items_line,
         "text": text,
     }
     environment.globals = environment.globals | {
         "duration": duration,
         "most_changed": MOST_GROUPS,
-        "sources": _SOURCES,
     }
     return environment
+
+
+def _code(line: str) -> str:
+    """Return a line of an indented block of code, in which nothing is markup."""
+    return f"    {printable(line, 200)}"
+
+
+def _items_line(items: Items) -> str:
+    return text(items.line, 400)
 
 
 def _arrow(before: object, now: object, written: Callable[[Any], str] = str) -> str:

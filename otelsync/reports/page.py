@@ -12,14 +12,16 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from otelsync.reports.comparison import differences
-from otelsync.reports.figures import Summary, took
+from otelsync.reports.comparison import differences, error_line, item_name
+from otelsync.reports.figures import Item, Summary, took
 from otelsync.reports.selection import Node
-from otelsync.reports.time_spent import TITLES, WAITS
+from otelsync.reports.sweep import is_wait
+from otelsync.reports.time_spent import TITLES
 from otelsync.store.spans import StoredSpan
+from otelsync.text.plurals import label, plural
 from otelsync.text.printable import printable
 from otelsync.text.quantities import counted, day_and_time, duration, timestamp
-from otelsync.vocabulary import ACTIONS, OUTCOMES
+from otelsync.vocabulary import OUTCOMES, part_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -69,20 +71,33 @@ def templates() -> Environment:
         "day_and_time": day_and_time,
         "differences": differences,
         "duration": duration,
+        "error_line": error_line,
         "inline_hash": _inline_hash,
+        "item_name": item_name,
+        "label": label,
         "number": "{:,}".format,
+        "plural": plural,
         "text": _text,
         "timestamp": timestamp,
         "took": took,
     }
     environment.globals |= {
-        "actions": ACTIONS,
-        "counts": ("fetched", *ACTIONS),
+        "items_title": items_title,
         "outcomes": OUTCOMES,
         "titles": TITLES,
-        "wait_names": WAITS,
     }
     return environment
+
+
+def items_title(how: str, items: Sequence[Item]) -> str:
+    """Return a heading of some items: ``Failed orders``, ``Slowest items`` where they are of several kinds.
+
+    Args:
+        how: The first word.
+        items: What stands below.
+    """
+    kinds = {item.kind for item in items}
+    return f"{how} {plural(kinds.pop()) if len(kinds) == 1 else 'items'}"
 
 
 def _text(value: object, width: int = 200) -> str:
@@ -122,6 +137,10 @@ class _Waterfall:
     def style(self, span: StoredSpan) -> str:
         """Return the outcome that a span is coloured by; empty if by none."""
         return "failure" if span.outcome == "failed" else span.outcome if span.outcome in OUTCOMES else ""
+
+    def is_wait(self, span: StoredSpan) -> bool:
+        """Return whether a span is drawn as a wait."""
+        return is_wait(part_of(span.name)[0], span.attributes)
 
     def is_unfolded(self, node: Node, depth: int) -> bool:
         """Return whether what is below a node is shown from the beginning."""

@@ -9,8 +9,8 @@ from typing import Any, Final
 from otelsync import vocabulary
 from otelsync.reports.figures import RateLimit, Wait
 from otelsync.reports.sweep import Step
-from otelsync.reports.tally import OTHER, bounded, whole
-from otelsync.reports.time_spent import WAITS, nanoseconds
+from otelsync.reports.time_spent import nanoseconds
+from otelsync.reports.values import OTHER, bounded, whole
 
 _MOST: Final = 50
 _EPOCH_LIMIT: Final = 1 << 33
@@ -26,7 +26,7 @@ class RateLimits:
 
     def add(self, step: Step) -> None:
         """Take in a span."""
-        if step.name in WAITS:
+        if step.is_wait:
             self._wait(step)
         elif vocabulary.SYNC_RATE_LIMIT_REMAINING in step.attributes:
             self._observe(step)
@@ -58,7 +58,10 @@ class RateLimits:
 
     def _wait(self, step: Step) -> None:
         attributes = step.attributes
-        if step.name == vocabulary.SYNC_RETRY_WAIT:
+        planned = 0
+        if step.sort == vocabulary.STAGE:
+            kind = bounded(step.name.removeprefix(vocabulary.NAMED_STAGE), 60)
+        elif step.name == vocabulary.SYNC_RETRY_WAIT:
             kind = f"retry ({bounded(attributes.get(vocabulary.SYNC_RETRY_REASON, 'unknown'), 40)})"
             planned = nanoseconds(attributes.get(vocabulary.SYNC_RETRY_PLANNED_SECONDS))
         else:

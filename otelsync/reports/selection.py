@@ -15,6 +15,7 @@ from typing import Final
 from otelsync.store.runs import Run
 from otelsync.store.spans import StoredSpan, read
 from otelsync.store.tree import DEEPEST, RunTree
+from otelsync.vocabulary import SYNC_API, SYNC_BATCH, SYNC_PIPELINE, SYNC_STAGE
 
 BUDGET: Final = 5_000
 """Lines of the page, together with those that sum up."""
@@ -27,8 +28,11 @@ MOST_FAILED: Final = 1_000
 
 _MOST_NAMES: Final = 100
 """Names under one parent that are told apart."""
-_KIND: Final = "iif(name GLOB 'sync.repo *', 'sync.repo', name)"
-"""Repos are siblings of one kind, though each has a name of its own."""
+_HEAD: Final = "substr(name, 1, instr(name, ' ') - 1)"
+_NO_GROUPS: Final = ", ".join(f"'{name}'" for name in (SYNC_PIPELINE, SYNC_API, SYNC_STAGE, SYNC_BATCH))
+_IS_GROUP: Final = f"name GLOB 'sync.?* *' AND instr(substr({_HEAD}, 6), '.') = 0 AND {_HEAD} NOT IN ({_NO_GROUPS})"
+_KIND: Final = f"iif({_IS_GROUP}, {_HEAD}, name)"
+"""Groups of a kind are siblings of one kind, though each has a name of its own."""
 _TOOK: Final = "max(coalesce(end_ns, start_ns) - start_ns, 0)"
 _PLACE: Final = "FROM spans INDEXED BY spans_by_parent WHERE parent_span_id = ? AND trace_id = ?"
 _SUMS: Final = (

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
-import orjson
-
-from otelsync.reports.failures import logged_events
-from otelsync.reports.figures import Group, Items, Journal, Retries, Rows, Summary
+from otelsync.reports.accounting import Accounting
+from otelsync.reports.figures import Group, Journal, Retries, Rows, Summary
 from otelsync.reports.folder import file_names
-from otelsync.reports.reading import MOST_GROUPS, Reading, group_name
+from otelsync.reports.grouping import Grouping
+from otelsync.reports.items import NOTHING
+from otelsync.reports.logged import logged_events, retry_reasons
+from otelsync.reports.own_errors import OwnErrors
+from otelsync.reports.reading import Reading
 from otelsync.reports.reconciliation import discrepancies
-from otelsync.reports.sweep import steps
-from otelsync.reports.tally import OTHER, bounded, items_of, operations
+from otelsync.reports.sweep import ordinary_items, steps
+from otelsync.reports.tally import Tally, add_up, batches, operations
 from otelsync.reports.time_spent import CATEGORIES
+from otelsync.reports.values import OTHER, bounded
 from otelsync.shipping.ledger import Ledger
+from otelsync.store.account_reading import begin_account
+from otelsync.store.accounts import Account
 from otelsync.store.runs import Run, traces_of
-from otelsync.vocabulary import NAMED_PIPELINE, NAMED_REPO, SYNC_PHASE, SYNC_REPO
+from otelsync.vocabulary import GROUP, NAMED_PIPELINE, RUNNING, SYNC_PHASE, part_of
 
-REPO: Final = "repo"
-"""The attribute to group by unless told otherwise: ``sync.repo``."""
 MOST_ATTRIBUTES: Final = 30
 MOST_DISCREPANCIES: Final = 50
 MOST_TRACES: Final = 1_000
@@ -33,14 +35,13 @@ MOST_TRACES: Final = 1_000
 
 _MOST_NAMES: Final = 300
 _OURS: Final = ("sync.", "otelsync.", "error.", "exception.")
-_PROGRESS: Final = ("sync.repo.progress", "sync.repo.completed", "sync.repo.failed")
 
 
 def summarize(
     store: sqlite3.Connection,
     run: Run,
+    grouping: Grouping,
     *,
-    group_by: str = REPO,
     ledgers: Mapping[str, Ledger] | None = None,
     in_short: bool = False,
 ) -> Summary:
@@ -49,18 +50,24 @@ def summarize(
     Args:
         store: From `otelsync.store.runs.open_store`.
         run: Which.
-        group_by: ``repo``, or the name of an attribute such as ``customer``. A span belongs to the group that its own
-            attribute names, else to that of the span around it, else to that of its repo.
+        grouping: From `otelsync.reports.grouping`. A span belongs to the group that its own attribute names, else to
+            that of the span around it, else to the one that the group it names is in.
         ledgers: Of journal directories, by name.
-        in_short: Leave out pull requests that did not fail, which takes a fifth of the time: own times, and counts of
-            repos that did not come to their end, are then too low. It is enough to compare with.
+        in_short: Sum up items that went well, which takes a third of the time: own times are then too high. It is
+            enough to compare with.
     """
+    in_short = in_short and '"' not in grouping.attribute
     traces = traces_of(store, run)
-    reading = Reading(SYNC_REPO if group_by == REPO else group_by, (run.trace_id, run.root_span_id or ""))
+    root_id = run.root_span_id or ""
+    reading = Reading(grouping, (run.trace_id, root_id), Accounting(begin_account(store, traces, root_id), root_id))
     for trace_id in traces:
+        if in_short:
+            reading.expect(ordinary_items(store, trace_id, grouping.attribute))
         for step in steps(store, trace_id, run.last_ns, reading.begin, ordinary=not in_short):
             reading.add(step)
-    return _Summing(store, run, traces, reading, group_by, ledgers or {}).summary()
+    account = reading.close()
+    own_errors = reading.read_errors(store, traces, frozenset(account.errors))
+    return _Summing(store, run, traces, reading, account, own_errors, ledgers or {}).summary()
 
 
 @dataclass(frozen=True)
@@ -71,20 +78,20 @@ class _Summing:
     run: Run
     traces: list[str]
     reading: Reading
-    group_by: str
+    account: Account
+    own_errors: OwnErrors
     ledgers: Mapping[str, Ledger]
 
     def summary(self) -> Summary:
         run, reading = self.run, self.reading
         groups, outside = self._groups(), reading.outside.group("")
         everything = [*groups, outside]
-        items, items_from = self._items(everything)
         summary = Summary(
             sync_id=bounded(run.sync_id or "", 60),
             trace_id=run.trace_id,
             pipeline=bounded(run.pipeline or (run.root_name or "").removeprefix(NAMED_PIPELINE)),
             service=bounded(run.service or ""),
-            outcome="running" if run.running else bounded(run.outcome or "", 20),
+            outcome=RUNNING if run.running else bounded(run.outcome or "", 20),
             error=reading.error,
             phase=bounded(reading.pipeline.get(SYNC_PHASE, ""), 60),
             started_at_ns=run.start_ns,
@@ -92,16 +99,17 @@ class _Summing:
             last_seen_at_ns=run.last_ns,
             duration_ns=run.duration_ns,
             attributes=_own_attributes(reading.pipeline),
-            items=items,
-            items_from=items_from,
+            items=sum((group.items for group in everything), NOTHING),
             api_calls=sum(group.api_calls for group in everything),
             waited_ns=sum(group.waited_ns for group in everything),
-            group_by=bounded(self.group_by, 60),
+            group_by=bounded(reading.grouping.by, 60),
+            group_attribute=bounded(reading.grouping.attribute, 60),
             groups=groups,
             outside=outside,
             time_ns={kind: sum(group.time_ns[kind] for group in everything) for kind in CATEGORIES},
-            operations=operations(_all_names(reading)),
-            error_count=reading.failures.count,
+            operations=operations(_merged(_by_kind(tally) for tally in self._tallies())),
+            batches=batches(_merged(tally.batches for tally in self._tallies())),
+            error_count=len(self.account.errors),
             errors=reading.failures.types(self.store, self.traces),
             events=logged_events(self.store, self.traces),
             retries=self._retries(everything),
@@ -112,43 +120,19 @@ class _Summing:
             discrepancies=(),
             traces=tuple(self.traces[:MOST_TRACES]),
         )
-        return replace(summary, discrepancies=tuple(islice(discrepancies(summary, self.group_by), MOST_DISCREPANCIES)))
+        found = discrepancies(summary, reading.pipeline, reading.late_items)
+        return replace(summary, discrepancies=tuple(islice(found, MOST_DISCREPANCIES)))
+
+    def _tallies(self) -> tuple[Tally, ...]:
+        return (*self.reading.tallies.values(), self.reading.outside)
 
     def _groups(self) -> tuple[Group, ...]:
         tallies = self.reading.tallies
-        progress = {} if all(tally.is_whole for tally in tallies.values()) else self._progress()
         files = file_names(tallies)
         return tuple(
-            replace(tally.group(name, progress.get(name)), file=files[name]) for name, tally in sorted(tallies.items())
+            replace(tally.group(name), file=files[name], own_errors=self.own_errors.of(name))
+            for name, tally in sorted(tallies.items())
         )
-
-    def _items(self, groups: Sequence[Group]) -> tuple[Items, str]:
-        """Return the pipeline's counts, where it came to its end; else the sum over the groups."""
-        said = items_of(self.reading.pipeline)
-        if said and self.run.outcome != "interrupted" and not self.run.running:
-            return said, "stages"
-        return sum((group.items for group in groups), Items()), "groups"
-
-    def _progress(self) -> dict[str, Items]:
-        """The counts of the last record of progress of each group's repos."""
-        last: dict[str, Items] = {}
-        marks = ", ".join("?" * len(_PROGRESS))
-        for trace_id in self.traces:
-            for (text,) in self.store.execute(
-                "SELECT attributes FROM logs INDEXED BY logs_by_time"
-                f" WHERE trace_id = ? AND event IN ({marks}) ORDER BY time_ns",
-                (trace_id, *_PROGRESS),
-            ):
-                attributes = orjson.loads(text)
-                repo = attributes.get(SYNC_REPO)
-                if isinstance(repo, str) and len(last) < MOST_GROUPS:
-                    last[group_name(repo)] = items_of(attributes, "")
-        groups: dict[str, Items] = {}
-        for repo, items in last.items():
-            group = self.reading.groups_of_repos.get(repo)
-            if group is not None:
-                groups[group] = groups.get(group, Items()) + items
-        return groups
 
     def _rows(self, groups: Sequence[Group]) -> Rows:
         among, traces = "trace_id IN (SELECT value FROM json_each(?))", (json.dumps(self.traces),)
@@ -162,37 +146,39 @@ class _Summing:
             running=self.reading.running,
             logs=logs,
             logs_counted=int(counted[1]),
-            pull_requests=sum(group.pull_requests for group in groups),
+            item_spans=sum(group.item_spans for group in groups),
             traces=len(self.traces),
         )
 
     def _retries(self, groups: Sequence[Group]) -> Retries:
-        reasons: Counter[str] = Counter()
-        for trace_id in self.traces:
-            for reason, count in self.store.execute(
-                "SELECT coalesce(json_extract(attributes, '$.reason'), 'unknown'), count(*) FROM logs"
-                " INDEXED BY logs_by_time WHERE trace_id = ? AND event = 'sync.api.retry' AND json_valid(attributes)"
-                " GROUP BY 1 ORDER BY 2 DESC LIMIT 20",
-                (trace_id,),
-            ):
-                reasons[bounded(reason, 60)] += count
+        account = self.account
         return Retries(
+            parts=account.retries,
+            recovered=account.recovered,
+            tasks=account.put_back,
             resent=sum(group.resent for group in groups),
-            by_reason=dict(reasons.most_common()),
-            recovered=self.reading.failures.recovered,
-            tasks=self.reading.put_back,
+            by_reason=retry_reasons(self.store, self.traces),
+            failed_requests=self.reading.failed_requests,
         )
 
 
-def _all_names(reading: Reading) -> dict[str, list[int]]:
-    """The figures of each name in the whole run; repos, which have a table of their own, are one."""
+def _by_kind(tally: Tally) -> dict[str, list[int]]:
+    """Return the figures of each name, those of the groups of a kind, which have names of their own, as one."""
     names: dict[str, list[int]] = {}
-    for tally in (*reading.tallies.values(), reading.outside):
-        for name, figures in tally.names.items():
-            name = SYNC_REPO if name.startswith(NAMED_REPO) else name
-            known = names.setdefault(name if name in names or len(names) < _MOST_NAMES else OTHER, [0] * 5)
-            known[:] = *(a + b for a, b in zip(known[:4], figures[:4], strict=True)), max(known[4], figures[4])
+    for name, figures in tally.names.items():
+        sort, kind = part_of(name)
+        add_up(names.setdefault(f"sync.{kind}" if sort == GROUP else name, [0] * len(figures)), figures)
     return names
+
+
+def _merged(everything: Iterable[Mapping[str, list[int]]]) -> dict[str, list[int]]:
+    """Return the sums of figures by name, over all groups."""
+    merged: dict[str, list[int]] = {}
+    for names in everything:
+        for name, figures in names.items():
+            known = name if name in merged or len(merged) < _MOST_NAMES else OTHER
+            add_up(merged.setdefault(known, [0] * len(figures)), figures)
+    return merged
 
 
 def _own_attributes(attributes: Mapping[str, Any]) -> dict[str, str]:

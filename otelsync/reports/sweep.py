@@ -7,7 +7,7 @@ many there are: the depth of the trace times what runs in parallel.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
 from itertools import groupby
 from operator import itemgetter
@@ -15,19 +15,35 @@ from typing import Any, Final
 
 import orjson
 
-from otelsync.reports.figures import NOTHING
-from otelsync.vocabulary import SYNC_OUTCOME
+from otelsync.vocabulary import (
+    STAGE,
+    SYNC_ACTION,
+    SYNC_ATTEMPT,
+    SYNC_OUTCOME,
+    SYNC_RECOVERED,
+    SYNC_STAGE_KIND,
+    WAITING,
+    part_of,
+)
 
 STATUS_ERROR: Final = 2
 CLIENT: Final = 3
 """OTLP's kind of a span that stands for a request to somebody else."""
 
-_COUNTS: Final = '"sync.items.'
 _ROWS: Final = (
     "SELECT span_id, parent_span_id, name, kind, start_ns, end_ns, status, status_message, attributes"
     " FROM spans INDEXED BY spans_by_time WHERE trace_id = ? {} ORDER BY start_ns, span_id"
 )
-_NOT_ORDINARY: Final = "AND NOT (name = 'sync.pr' AND status <> 2)"
+_ORDINARY: Final = (
+    "name GLOB 'sync.?*' AND instr(name, ' ') = 0 AND instr(substr(name, 6), '.') = 0 AND status <> 2"
+    f" AND end_ns IS NOT NULL AND instr(attributes, '\"{SYNC_OUTCOME}\"') = 0"
+    f" AND instr(attributes, '\"{SYNC_ATTEMPT}\"') = 0 AND instr(attributes, '\"{SYNC_RECOVERED}\"') = 0"
+)
+"""Items that went well, at the first attempt."""
+_SUMMED: Final = (
+    f"SELECT parent_span_id, json_extract(attributes, '$.\"{SYNC_ACTION}\"'), json_extract(attributes, ?2), count(*)"
+    f" FROM spans INDEXED BY spans_by_time WHERE trace_id = ?1 AND {_ORDINARY} GROUP BY 1, 2, 3"
+)
 
 Row = tuple[str, str, str, int, int, "int | None", int, "str | None", str]
 """A span as `_ROWS` selects it."""
@@ -44,12 +60,16 @@ class Step:
         "failed_below",
         "group",
         "group_from",
-        "has_counts",
-        "items_below",
+        "has_sends",
         "kind",
+        "last_send",
         "name",
         "parent",
+        "parent_id",
+        "part_kind",
+        "resent",
         "running",
+        "sort",
         "span_id",
         "start_ns",
         "status",
@@ -58,8 +78,10 @@ class Step:
     )
 
     def __init__(self, trace_id: str, row: Row, until: int, parent: Step | None) -> None:
-        self.span_id, _, self.name, self.kind, start, end, self.status, message, text = row
+        self.span_id, self.parent_id, self.name, self.kind, start, end, self.status, message, text = row
         self.trace_id = trace_id
+        self.sort, self.part_kind = part_of(self.name)
+        """Which part of a sync it is (see `otelsync.vocabulary`); two empty texts for none."""
         self.start_ns = self._covered_until = start
         self.running = end is None
         if end is None:
@@ -77,9 +99,10 @@ class Step:
         self.group: str | None = None
         """For whoever counts by group: which one it belongs to, and the attribute's value that says so."""
         self.group_from: object = None
-        self.has_counts = _COUNTS in text
-        self.items_below = NOTHING
-        """Counts of the stages below it."""
+        self.resent = self.last_send = 0
+        """For whoever counts sends: those beyond the first in it, and the ordinal of the last request in it."""
+        self.has_sends = False
+        """True if the sends of a request have spans of their own below it."""
         self.covered_ns = 0
         """Nanoseconds in which one of its children ran. Children that overlap count once."""
 
@@ -87,6 +110,11 @@ class Step:
     def failed(self) -> bool:
         """True if its status is an error."""
         return self.status == STATUS_ERROR
+
+    @property
+    def is_wait(self) -> bool:
+        """True if it is a wait, or a stage of kind ``waiting``."""
+        return is_wait(self.sort, self.attributes)
 
     @property
     def outcome(self) -> str:
@@ -118,6 +146,11 @@ class Step:
             self.failed_below = True
 
 
+def is_wait(sort: str, attributes: Mapping[str, Any]) -> bool:
+    """Return whether a span of that sort waits."""
+    return sort == WAITING or (sort == STAGE and attributes.get(SYNC_STAGE_KIND) == WAITING)
+
+
 def steps(
     store: sqlite3.Connection, trace_id: str, until: int, begin: Callable[[Step], None], *, ordinary: bool = True
 ) -> Iterator[Step]:
@@ -128,9 +161,9 @@ def steps(
         trace_id: Which trace.
         until: The run's last sign of life, unix nanoseconds: taken for the end of what has not ended.
         begin: Called with each span when it begins, so after the span around it.
-        ordinary: Whether pull requests that did not fail are among them. Without, own times mean nothing.
+        ordinary: Whether items that went well are among them. Without, own times mean nothing; see `ordinary_items`.
     """
-    query = _ROWS.format("" if ordinary else _NOT_ORDINARY)
+    query = _ROWS.format("" if ordinary else f"AND NOT ({_ORDINARY})")
     around: dict[str, Step] = {}
     ends: list[tuple[int, int, Step]] = []
     number = 0
@@ -151,6 +184,12 @@ def steps(
         heappush(ends, (step.end_ns, number, step))
     while ends:
         yield _close(heappop(ends)[2], around)
+
+
+def ordinary_items(store: sqlite3.Connection, trace_id: str, attribute: str) -> Iterator[tuple[str, str, Any, int]]:
+    """List items that went well, summed up: the id around, action, the value of an attribute, how many there are."""
+    for parent, action, said, number in store.execute(_SUMMED, (trace_id, f'$."{attribute}"')):
+        yield parent, action if isinstance(action, str) else "", said, number
 
 
 def _close(step: Step, around: dict[str, Step]) -> Step:

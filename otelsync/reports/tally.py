@@ -1,51 +1,60 @@
-"""Sums over one group of spans: items, API calls, waits, time, and the pull requests worth naming."""
+"""Sums over one group of spans: items, API calls, batches, waits, time, and the items worth naming."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from heapq import heappush, heappushpop
-from typing import Any, Final
+from typing import Final
 
 from otelsync import vocabulary
-from otelsync.reports.figures import Group, Item, Items, Operation
-from otelsync.reports.sweep import CLIENT, STATUS_ERROR, Step
-from otelsync.reports.time_spent import CATEGORIES, WAITS, category, nanoseconds
-from otelsync.vocabulary import ACTIONS, NAMED_API, NAMED_REPO, SYNC_PR
+from otelsync.reports.figures import Batches, Group, Item, Operation
+from otelsync.reports.grouping import Grouping
+from otelsync.reports.items import NOTHING
+from otelsync.reports.resends import sent_again
+from otelsync.reports.sweep import STATUS_ERROR, Step
+from otelsync.reports.time_spent import CATEGORIES, category, nanoseconds
+from otelsync.reports.values import OTHER, bounded, whole
+from otelsync.store.spans import StoredSpan
 
 MOST_FAILED: Final = 100
-"""Failed pull requests that are named, of each group."""
+"""Failed items that are named, of each group."""
 MOST_SLOW: Final = 10
 MOST_NAMES: Final = 100
 """Names of spans that are told apart in a group."""
-MOST_REPOS: Final = 50
-OTHER: Final = "(other)"
+MOST_WITHIN: Final = 50
+"""Groups within a group that are named."""
+MOST_BATCHES: Final = 50
+"""Names of batches that are told apart in a group."""
 
 _WORST_FIRST: Final = ("interrupted", "running", "failure", "cancelled", "partial", "success")
 
 
 class Tally:
-    """Takes in the spans of a group, in the order in which they ended."""
+    """Takes in the spans of a group, in the order in which they ended. `grouping`: how the run is divided."""
 
-    def __init__(self) -> None:
-        self.actions = dict.fromkeys(ACTIONS, 0)
-        """Pull requests by what became of them."""
-        self.stages = Items()
-        """Counts of its stages; see `own_items`."""
-        self.resent = 0
-        self.waited_ns = 0
-        self.is_whole = True
-        """True if all of its repos came to their end, so that their totals can be trusted."""
+    def __init__(self, grouping: Grouping) -> None:
+        self.items = NOTHING
+        self.unexplained = NOTHING
+        """Of these, what stages say that they counted, and nothing else tells of."""
+        self.item_spans = self.without_action = self.resent = self.waited_ns = self.errors = self.failed_count = 0
+        self.failed: list[Item] = []
+        """The first failed items."""
         self.names: dict[str, list[int]] = {}
+        """By name of its spans: how many there are, how many failed, total and own time, the slowest."""
+        self.batches: dict[str, list[int]] = {}
+        """By name: how many there are, succeeded and failed, what they hold, total time, the slowest."""
+        self._grouping = grouping
         self._time = dict.fromkeys(CATEGORIES, 0)
-        self._outcomes: dict[str, str] = {}
-        self._repo_ns = 0
+        self._outcomes: dict[tuple[str, str, str], str] = {}
+        """Of its spans of groups, by the id of what is around, the key of the part, and their own id."""
+        self._within: dict[str, dict[str, None]] = {}
+        self._groups_ns = 0
         self._first_ns, self._last_ns = 2**63 - 1, 0
-        self._failed: list[Item] = []
         self._slowest: list[tuple[int, int, Item]] = []
         self._seen = 0
 
-    def add(self, step: Step) -> None:
-        """Take in a span."""
+    def add(self, step: Step, outcome: str) -> None:
+        """Take in a span. `outcome`: what follows from all that is recorded of it."""
         self._seen += 1
         own, took = step.own_ns, step.duration_ns
         self._time[category(step)] += own
@@ -54,48 +63,60 @@ class Tally:
             self._first_ns = step.start_ns
         if step.end_ns > self._last_ns:
             self._last_ns = step.end_ns
-        name = step.name
-        if name == SYNC_PR:
-            self._pull_request(step, took)
-        elif name in WAITS:
-            self.waited_ns += took
-        elif name.startswith(NAMED_API):
-            self.resent += max(whole(step.attributes.get(vocabulary.SYNC_API_ATTEMPTS)) - 1, 0)
-        elif name.startswith(NAMED_REPO):
-            self._repo(step, took)
+        sort = step.sort
+        if sort == vocabulary.ITEM:
+            self._item(step, took)
+        elif sort == vocabulary.GROUP:
+            self._group(step, outcome, took)
         else:
+            if sort == vocabulary.BATCH:
+                self._batch(step, outcome, took)
+            elif step.is_wait:
+                self.waited_ns += took
             # Before a task began; no span covers it.
             self._time["queue"] += nanoseconds(step.attributes.get(vocabulary.SYNC_QUEUE_WAIT_SECONDS))
-            self.resent += _was_sent_again(step)
+            self.resent += sent_again(step)
 
-    def group(self, name: str, recorded: Items | None = None) -> Group:
-        """The figures. `recorded`: what the last record of progress says."""
-        calls = [figures for called, figures in self.names.items() if called.startswith(NAMED_API)]
-        items, source = self._items(recorded or Items())
+    def group(self, name: str) -> Group:
+        """The figures."""
+        calls = [figures for called, figures in self.names.items() if called.startswith(vocabulary.NAMED_API)]
         return Group(
             name=name,
-            outcome=self._outcome(items),
-            items=items,
-            items_from=source,
-            pull_requests=sum(self.actions.values()),
+            outcome=self._outcome(),
+            items=self.items,
+            unexplained=self.unexplained,
+            item_spans=self.item_spans,
+            items_without_action=self.without_action,
+            errors=self.errors,
             api_calls=sum(figures[0] for figures in calls),
             api_failed=sum(figures[1] for figures in calls),
             resent=self.resent,
-            duration_ns=self._repo_ns or max(self._last_ns - self._first_ns, 0),
+            duration_ns=self._groups_ns or max(self._last_ns - self._first_ns, 0),
             waited_ns=self.waited_ns,
             started_at_ns=min(self._first_ns, self._last_ns),
             time_ns=dict(self._time),
             operations=operations(self.names),
-            failed=tuple(sorted(self._failed, key=lambda item: (item.started_at_ns, item.span_id))),
+            batches=batches(self.batches),
+            failed=tuple(self.failed),
+            failed_count=self.failed_count,
             slowest=tuple(item for *_, item in sorted(self._slowest, reverse=True)),
-            repos=tuple(self._outcomes),
+            within={kind: tuple(names) for kind, names in self._within.items()},
         )
+
+    def fail(self, span: StoredSpan) -> None:
+        """Count an error that arose here."""
+        self.errors += 1
+        if vocabulary.part_of(span.name)[0] == vocabulary.ITEM:
+            self.failed_count += 1
+            if len(self.failed) < MOST_FAILED:
+                self.failed.append(item_of(span, span.duration_ns(span.start_ns), self._grouping))
 
     def _name(self, step: Step, own: int, took: int) -> None:
         name = step.name
         figures = self.names.get(name)
         if figures is None:
-            name = name if len(self.names) < MOST_NAMES else NAMED_API + OTHER if name.startswith(NAMED_API) else OTHER
+            if len(self.names) >= MOST_NAMES:
+                name = vocabulary.NAMED_API + OTHER if step.sort == vocabulary.API else OTHER
             figures = self.names.setdefault(name, [0, 0, 0, 0, 0])
         figures[0] += 1
         figures[1] += step.status == STATUS_ERROR
@@ -104,99 +125,93 @@ class Tally:
         if took > figures[4]:
             figures[4] = took
 
-    def _pull_request(self, step: Step, took: int) -> None:
-        action = step.attributes.get(vocabulary.SYNC_ACTION)
-        if isinstance(action, str) and action in self.actions:
-            self.actions[action] += 1
-        if step.status == STATUS_ERROR and len(self._failed) < MOST_FAILED:
-            self._failed.append(item_of(step))
+    def _item(self, step: Step, took: int) -> None:
+        if not step.running:
+            self.item_spans += 1
+            self.without_action += not step.attributes.get(vocabulary.SYNC_ACTION)
         if len(self._slowest) < MOST_SLOW:
-            heappush(self._slowest, (took, -self._seen, item_of(step)))
+            heappush(self._slowest, (took, -self._seen, item_of(step, took, self._grouping)))
         elif took > self._slowest[0][0]:
-            heappushpop(self._slowest, (took, -self._seen, item_of(step)))
+            heappushpop(self._slowest, (took, -self._seen, item_of(step, took, self._grouping)))
 
-    def _repo(self, step: Step, took: int) -> None:
-        name = bounded(step.name.removeprefix(NAMED_REPO))
-        outcome = "running" if step.running else bounded(step.outcome, 20)
-        if outcome in ("running", "interrupted"):
-            self.is_whole = False
-        if outcome != "retry" and (name in self._outcomes or len(self._outcomes) < MOST_REPOS):
-            self._outcomes[name] = outcome  # a later attempt says how it went in the end
-        self._repo_ns += took
+    def _group(self, step: Step, outcome: str, took: int) -> None:
+        kind, name = step.part_kind, bounded(step.name.partition(" ")[2])
+        if self._grouping.attribute != f"sync.{kind}":
+            self._note_within(kind, name)
+        outer = step.parent
+        while outer is not None and outer.sort != vocabulary.GROUP:
+            outer = outer.parent
+        if outer is not None and outer.group == step.group:
+            return  # it is a part of the one around, whose outcome and time say it
+        self._groups_ns += took
+        place = step.parent_id, str(step.attributes.get(vocabulary.SYNC_PART_KEY, ""))
+        if whole(step.attributes.get(vocabulary.SYNC_RECOVERED)):
+            self._outcomes = {key: said for key, said in self._outcomes.items() if key[:2] != place}
+        if outcome not in ("", "retry"):
+            self._outcomes[*place, step.span_id] = outcome
 
-    def _items(self, recorded: Items) -> tuple[Items, str]:
-        """Totals of the stages; where one of them has not come to its end, whoever knows of most."""
-        seen = Items(fetched=sum(self.actions.values()), **self.actions)
-        if self.stages and self.is_whole:
-            return self.stages, "stages"
-        known = ((self.stages, "stages"), (seen, "spans"), (recorded, "records"))
-        return max(known, key=lambda source: source[0].fetched)
+    def _note_within(self, kind: str, name: str) -> None:
+        names = self._within.setdefault(kind, {}) if len(self._within) < MOST_WITHIN else self._within.get(kind)
+        if names is not None and len(names) < MOST_WITHIN:
+            names[name] = None
 
-    def _outcome(self, items: Items) -> str:
-        outcomes = set(self._outcomes.values()) - {""}
+    def _batch(self, step: Step, outcome: str, took: int) -> None:
+        name = bounded(step.name.removeprefix(vocabulary.NAMED_BATCH), 100)
+        known = self.batches.get(name)
+        if known is None:
+            name = name if len(self.batches) < MOST_BATCHES else OTHER
+            known = self.batches.setdefault(name, [0] * 6)
+        if step.running:
+            return
+        size = max(whole(step.attributes.get(vocabulary.SYNC_BATCH_SIZE)), 0)
+        add_up(known, [1, outcome == "success", outcome == "failure", size, took, took])
+
+    def _outcome(self) -> str:
+        outcomes = set(self._outcomes.values()) or ({"success"} if self.items else set())
         if not outcomes:
-            return "partial" if items.failed else "success" if items else ""
-        for worst in _WORST_FIRST:
-            if worst in outcomes:
-                return "partial" if worst in ("failure", "cancelled") and len(outcomes) > 1 else worst
-        return min(outcomes)
+            return "partial" if self.errors else ""
+        worst = next((worst for worst in _WORST_FIRST if worst in outcomes), "") or bounded(min(outcomes), 20)
+        if worst == "success":
+            return "partial" if self.errors else worst
+        return "partial" if worst in ("failure", "cancelled") and len(outcomes) > 1 else worst
+
+
+def add_up(sums: list[int], figures: Sequence[int]) -> None:
+    """Add figures to sums; the last one is the greatest."""
+    sums[:] = *(a + b for a, b in zip(sums[:-1], figures[:-1], strict=True)), max(sums[-1], figures[-1])
 
 
 def operations(names: Mapping[str, list[int]]) -> tuple[Operation, ...]:
-    """The names of spans, that in which most time went first."""
+    """Return the names of spans, that in which most time went first."""
     found = (Operation(bounded(name), *figures) for name, figures in names.items())
     return tuple(sorted(found, key=lambda operation: (-operation.own_ns, operation.name)))
 
 
-def _was_sent_again(step: Step) -> bool:
-    """Return whether a span is a request sent again, which the API call around it has not counted itself."""
-    if step.kind != CLIENT or whole(step.attributes.get(vocabulary.HTTP_REQUEST_RESEND_COUNT)) < 1:
-        return False
-    return step.parent is None or vocabulary.SYNC_API_ATTEMPTS not in step.parent.attributes
+def batches(names: Mapping[str, list[int]]) -> tuple[Batches, ...]:
+    """Return the batches by name, in the order of their names."""
+    return tuple(Batches(name, *names[name]) for name in sorted(names))
 
 
-def own_items(step: Step) -> Items:
-    """Return what a stage has counted beyond the stages below it, so that the sum over all counts everything once."""
-    items = items_of(step.attributes)
-    outer = step.parent
-    while outer is not None and not outer.has_counts:
-        outer = outer.parent
-    if outer is not None:
-        outer.items_below += items
-    return items - step.items_below
-
-
-def items_of(attributes: Mapping[str, Any], prefix: str = vocabulary.SYNC_ITEMS_) -> Items:
-    """The counts of a stage; what was fetched is the sum of the rest where it was not counted."""
-    counts = {action: whole(attributes.get(prefix + action)) for action in ACTIONS}
-    fetched = attributes.get(prefix + "fetched")
-    return Items(fetched=whole(fetched) if fetched is not None else sum(counts.values()), **counts)
-
-
-def item_of(step: Step) -> Item:
-    """Return the facts about a pull request."""
-    attributes = step.attributes
+def item_of(span: Step | StoredSpan, took: int, grouping: Grouping) -> Item:
+    """Return the facts about an item that took so many nanoseconds."""
+    attributes = span.attributes
+    kind, group = grouping.innermost(attributes)
+    title = attributes.get(vocabulary.SYNC_ITEM_TITLE, attributes.get(vocabulary.VCS_CHANGE_TITLE, ""))
     return Item(
-        change=bounded(attributes.get(vocabulary.VCS_CHANGE_ID, ""), 40),
-        repo=bounded(attributes.get(vocabulary.SYNC_REPO, "")),
+        kind=bounded(vocabulary.part_of(span.name)[1], 40),
+        key=key_of(attributes),
+        group=bounded(group),
+        group_kind=kind,
         action=bounded(attributes.get(vocabulary.SYNC_ACTION, ""), 40),
-        title=bounded(attributes.get(vocabulary.VCS_CHANGE_TITLE, "")),
-        error=bounded(step.status_message or attributes.get(vocabulary.ERROR_TYPE, "") if step.failed else ""),
-        duration_ns=step.duration_ns,
-        started_at_ns=step.start_ns,
-        trace_id=step.trace_id,
-        span_id=step.span_id,
+        title=bounded(title),
+        error=bounded(span.status_message or attributes.get(vocabulary.ERROR_TYPE, "") if span.failed else ""),
+        duration_ns=took,
+        started_at_ns=span.start_ns,
+        trace_id=span.trace_id,
+        span_id=span.span_id,
     )
 
 
-def whole(value: object) -> int:
-    """A count from outside: what is not a whole number counts nothing."""
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 2**53:
-        return 0
-    return value
-
-
-def bounded(value: object, most: int = 300) -> str:
-    """Text of at most `most` characters; what was cut off is marked."""
-    text = value if isinstance(value, str) else str(value)
-    return text if len(text) <= most else text[: most - 1] + "…"
+def key_of(attributes: Mapping[str, object]) -> str:
+    """Return which item of its kind a span is of."""
+    return bounded(attributes.get(vocabulary.SYNC_ITEM_ID, attributes.get(vocabulary.VCS_CHANGE_ID, "")), 60)

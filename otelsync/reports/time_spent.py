@@ -2,12 +2,12 @@
 
 | category | spans |
 |---|---|
-| ``waiting`` | ``sync.rate_limit.wait``, ``sync.retry.wait`` |
+| ``waiting`` | ``sync.rate_limit.wait``, ``sync.retry.wait``, stages of kind ``waiting`` |
 | ``llm`` | spans with ``gen_ai.*`` attributes, stages whose name begins with ``llm``, and the requests below them |
 | ``database`` | spans with ``db.system.name`` or ``db.system`` |
 | ``queue`` | sending to a broker (``messaging.system``, no consumer), and ``sync.queue.wait_seconds`` of a task |
 | ``api`` | ``sync.api``, and other requests to somebody else (kind client) |
-| ``own`` | all the rest: the code of pipelines, repos, pull requests, stages and tasks |
+| ``own`` | all the rest: the code of pipelines, groups, items, batches, stages and tasks |
 
 A stage's attribute ``sync.stage.kind`` (``otelsync.stage("score", kind="llm")``) with the name of a category decides
 before any of these.
@@ -30,7 +30,6 @@ TITLES: Final = {
     "own": "own code",
 }
 """Titles of the categories for people."""
-WAITS: Final = frozenset((vocabulary.SYNC_RATE_LIMIT_WAIT, vocabulary.SYNC_RETRY_WAIT))
 
 _CONSUMER: Final = 5
 _PASSED_ON: Final = ("llm", "database")
@@ -54,18 +53,18 @@ def category(step: Step) -> str:
 
 
 def _by_itself(step: Step) -> str:
-    name = step.name
-    if name == vocabulary.SYNC_PR:
+    sort = step.sort
+    if sort == vocabulary.ITEM:
         return "own"
-    if name in WAITS:
+    if step.is_wait:
         return "waiting"
-    if name.startswith(vocabulary.NAMED_API):
+    if sort == vocabulary.API:
         return "api"
     said = step.attributes.get(vocabulary.SYNC_STAGE_KIND)
     if isinstance(said, str) and said in CATEGORIES:
         return said
-    if name.startswith("sync."):
-        return "llm" if name.startswith(("sync.stage llm", "sync.llm")) else "own"
+    if step.name.startswith("sync."):
+        return "llm" if step.name.startswith(("sync.stage llm", "sync.llm")) else "own"
     return _by_convention(step)
 
 

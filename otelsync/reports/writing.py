@@ -12,18 +12,20 @@ from otelsync import settings
 from otelsync.reports.comparison import compare, previous_run
 from otelsync.reports.figures import Summary
 from otelsync.reports.folder import PAGE, SUMMARY, TEXT, ReportError, folder_name, remove_oldest, write_folder
+from otelsync.reports.grouping import grouping
+from otelsync.reports.items import Items
 from otelsync.reports.markdown import group_markdown, summary_markdown
 from otelsync.reports.page import page
 from otelsync.reports.selection import select
-from otelsync.reports.summary import REPO, summarize
+from otelsync.reports.summary import summarize
 from otelsync.shipping.ledger import Ledger
-from otelsync.store.runs import find_run, open_store
+from otelsync.store.runs import find_run, open_store, traces_of
 from otelsync.text.quantities import timestamp
 from otelsync.version import __version__
 
 __all__ = ["Report", "ReportError", "Summary", "make_report", "remove_oldest", "summary_json", "write_report"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of `summary.json`: a change that readers would stumble over needs another number."""
 
 
@@ -40,7 +42,7 @@ def write_report(
     sync_id: str | None = None,
     directory: Path | str = settings.REPORTS,
     *,
-    group_by: str = REPO,
+    group_by: str | None = None,
     ledgers: Mapping[str, Ledger] | None = None,
 ) -> Path:
     """Write the report of a run, over an earlier one of the same run.
@@ -49,7 +51,7 @@ def write_report(
         store_path: The local store.
         sync_id: What names the run, as `otelsync.store.runs.find_run` takes it. None: the latest.
         directory: Where the run's folder goes.
-        group_by: What has a file each: ``repo``, or the name of an attribute such as ``customer``.
+        group_by: What has a file each: a kind of groups such as ``repo``, or an attribute. None: the outermost kind.
         ledgers: Of journal directories, by name: what of their records is not in the store.
 
     Returns:
@@ -68,17 +70,17 @@ def make_report(
     sync_id: str | None,
     directory: Path | str,
     *,
-    group_by: str,
+    group_by: str | None,
     ledgers: Mapping[str, Ledger] | None,
 ) -> Report:
     """Write a report as `write_report` does, and return its figures with it."""
     with open_store(store_path) as store:
         run = find_run(store, sync_id)
-        summary = summarize(store, run, group_by=group_by, ledgers=ledgers)
+        divided = grouping(store, traces_of(store, run), group_by)
+        summary = summarize(store, run, divided, ledgers=ledgers)
         before = previous_run(store, run)
         if before is not None:
-            earlier = summarize(store, before, group_by=group_by, in_short=before.outcome != "interrupted")
-            summary = replace(summary, previous=compare(summary, earlier))
+            summary = replace(summary, previous=compare(summary, summarize(store, before, divided, in_short=True)))
         nodes = select(store, run, summary.traces)
     folder = Path(directory) / folder_name(run.sync_id, run.trace_id)
     texts: dict[str, Iterable[str]] = {group.file: [group_markdown(summary, group)] for group in summary.groups}
@@ -100,6 +102,8 @@ def summary_json(summary: Summary) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Items):
+        return value.by_name()
     if is_dataclass(value):
         return dict(_field(field.name, getattr(value, field.name)) for field in fields(value))
     if isinstance(value, Mapping):  # its keys are somebody else's names

@@ -59,11 +59,7 @@ def read_account(store: sqlite3.Connection, traces: Sequence[str], root_id: str 
         root_id: The span of its pipeline, or of whatever it begins with.
     """
     among = (json.dumps(list(traces)),)
-    accounts = Accounts(root_id or "")
-    for row in store.execute(_PLACES, among):
-        accounts.begin(*row)
-    if root_id:
-        accounts.begin(root_id, "", "", 0)
+    accounts = begin_account(store, traces, root_id)
     root: Ended | None = None
     recorded: dict[str, Any] = {}
     for span_id, parent_id, name, kind, status, text, took in store.execute(_ENDED, among):
@@ -75,6 +71,16 @@ def read_account(store: sqlite3.Connection, traces: Sequence[str], root_id: str 
             recorded[span_id] = span.attributes.get(SYNC_OUTCOME)
     account = accounts.close(root)
     return account, _shortened(account, recorded)
+
+
+def begin_account(store: sqlite3.Connection, traces: Sequence[str], root_id: str | None) -> Accounts:
+    """Return accounts that know of every span with others below it, and of no end yet; arguments as above."""
+    accounts = Accounts(root_id or "")
+    for row in store.execute(_PLACES, (json.dumps(list(traces)),)):
+        accounts.begin(*row)
+    if root_id:
+        accounts.begin(root_id, "", "", 0)
+    return accounts
 
 
 def account_of(store: sqlite3.Connection, traces: Sequence[str], root_id: str | None) -> RunAccount:

@@ -10,7 +10,7 @@ from typing import IO, Final
 from otelsync.store.runs import Run, find_run, open_store
 from otelsync.store.spans import StoredSpan
 from otelsync.store.tree import MOST_FAILED, Family, RunTree
-from otelsync.text.item_counts import items_line
+from otelsync.text.item_counts import apart, items_line
 from otelsync.text.paint import Line, Piece, painter
 from otelsync.text.printable import pad, printable
 from otelsync.text.quantities import counted, day_and_time, duration
@@ -222,9 +222,9 @@ def _items(tree: RunTree) -> Iterator[Line]:
     """Return the fate of what was fetched."""
     account = tree.run.account
     if account is not None and account.totals:
-        actions = {printable(name, 40): count for name, count in account.totals.items() if name != "fetched"}
+        totals = {printable(name, 40): count for name, count in account.totals.items()}
         yield []
-        yield [Piece("items", "bold"), Piece(f"  {items_line(account.totals.get('fetched', 0), actions)}")]
+        yield [Piece("items", "bold"), Piece(f"  {items_line(*apart(totals))}")]
 
 
 def _commands(run: Run, every_span: bool) -> Iterator[Line]:
