@@ -356,6 +356,26 @@ def test_groups_add_up_to_the_account_of_the_run(
     assert sum(error.count for error in found.errors) == len(account.errors)
 
 
+def test_a_run_in_the_middle_says_what_has_failed_so_far(path: Path) -> None:
+    """Items and errors in stages that still run count in the report, and in the account that `list` shows."""
+    orders = [
+        span("sync.order", 0x100, 2, 3, 4, sync__customer="A", sync__item__id="7", sync__action="failed", error="no"),
+        span("sync.order", 0x101, 2, 4, 5, sync__customer="A", sync__item__id="8", sync__action="created"),
+    ]
+    begun = [
+        span(PIPELINE, 1, 0, 0, None, sync__pipeline="nightly"),
+        span("sync.customer A", 2, 1, 1, None, sync__group__kind="customer"),
+    ]
+    found = figures(store(path, batch(*orders, started=begun)))
+    assert (found["outcome"], found["items"]["fetched"], found["error_count"]) == ("running", 2, 1)
+    assert [(group["outcome"], group["errors"]) for group in found["groups"]] == [("running", 1)]
+    assert [item["key"] for item in found["groups"][0]["failed"]] == ["7"]
+    with open_store(path) as opened:
+        account = find_run(opened).account
+        assert account is not None
+        assert (account.totals["fetched"], account.error_count) == (2, 1)
+
+
 def test_a_pull_request_is_still_one(path: Path) -> None:
     """A run of repos reads as it did: by repo, failed pull requests, their numbers."""
     folder = report(path, *nightly())

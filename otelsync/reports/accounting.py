@@ -34,10 +34,10 @@ _FETCHED: Final = "fetched"
 
 
 class Share(NamedTuple):
-    """What a span adds to a run."""
+    """Share of one span in a run."""
 
     outcome: str
-    """What follows from all that was recorded of it."""
+    """Derived from all that was recorded of it."""
     items: Items = NOTHING
     unexplained: Items = NOTHING
     """Of these, what it recorded as its count, and neither an item's span nor a count by hand tells of."""
@@ -95,7 +95,7 @@ class Accounting:
         self.account = self._accounts.close(self._root)
         if self._root is None:
             return Share(RUNNING)
-        return self._share(self.account.outcome, self.account.totals, inside, self._root)
+        return self._share(self.account.outcome, self.account.stages[self._root_id].totals, inside, self._root)
 
     def _share(self, outcome: str, totals: Mapping[str, int], inside: Mapping[str, int], ended: Ended) -> Share:
         names = [name for name in {**totals, **inside} if totals.get(name, 0) != inside.get(name, 0)]

@@ -58,7 +58,7 @@ class Batches:
     succeeded: int
     failed: int
     items: int
-    """What they were said to hold together (``sync.batch.size``)."""
+    """Sum of their sizes (``sync.batch.size``)."""
     total_ns: int
     slowest_ns: int
 

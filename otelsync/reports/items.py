@@ -21,7 +21,7 @@ class Items:
     actions: Mapping[str, int] = field(default_factory=dict)
     """By known and unknown actions, without those of which there are none."""
     others: Mapping[str, int] = field(default_factory=dict)
-    """What callers counted beside, by their own names."""
+    """Counts that callers made beside, by their own names."""
 
     @property
     def accounted_for(self) -> int:

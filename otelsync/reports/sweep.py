@@ -81,7 +81,7 @@ class Step:
         self.span_id, self.parent_id, self.name, self.kind, start, end, self.status, message, text = row
         self.trace_id = trace_id
         self.sort, self.part_kind = part_of(self.name)
-        """Which part of a sync it is (see `otelsync.vocabulary`); two empty texts for none."""
+        """Sort and kind of the part of a sync that it is (see `otelsync.vocabulary`); two empty texts for none."""
         self.start_ns = self._covered_until = start
         self.running = end is None
         if end is None:

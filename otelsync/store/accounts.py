@@ -220,6 +220,10 @@ class Accounts:
                 account.errors.append(root.span_id)
         failed = root is not None and root.has_failed
         account.errors += [*(place.all_errors(foreign=not failed) if place else ()), *top.all_errors(foreign=True)]
+        for left in self.places.values():  # what has ended in stages that still run
+            if left.open and left is not place:
+                account.errors += left.all_errors(foreign=True)
+                account.totals = added((account.totals, left.totals({}, {})))
         return account
 
     # One span
