@@ -78,11 +78,11 @@ def test_the_table_of_repos(path: Path) -> None:
     """A line for each repo, with what became of its items, its API calls, its time and what it waited; then the sum."""
     assert section(summary(reported(path)), "By repo") == (
         """\
-| repo | status | fetched | created | updated | unchanged | skipped | failed | API calls | time | waited |
-| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-| [acme/api](acme-api.md) | partial | 2 | 1 | 0 | 0 | 0 | 1 | 1 | 400ms | 100ms |
-| [acme/web](acme-web.md) | success | 1 | 0 | 0 | 0 | 1 | 0 | 0 | 100ms | 0 |
-| **all** | **partial** | **3** | **1** | **0** | **0** | **1** | **1** | **1** | **1.00s** | **100ms** |"""
+| repo | status | fetched | created | updated | unchanged | skipped | failed | errors | API calls | time | waited |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| [acme/api](acme-api.md) | partial | 2 | 1 | 0 | 0 | 0 | 1 | 1 | 1 | 400ms | 100ms |
+| [acme/web](acme-web.md) | success | 1 | 0 | 0 | 0 | 1 | 0 | 0 | 0 | 100ms | 0 |
+| **all** | **partial** | **3** | **1** | **0** | **0** | **1** | **1** | **1** | **1** | **1.00s** | **100ms** |"""
     )
 
 

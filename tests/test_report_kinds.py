@@ -53,11 +53,11 @@ def test_a_run_is_divided_by_its_outermost_groups(path: Path) -> None:
         """\
 ## By customer
 
-| customer | status | fetched | created | updated | unchanged | skipped | failed | creatd | no action | API calls | time | waited |
-| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-| [GREYSON](greyson.md) | partial | 5 | 2 | 0 | 0 | 0 | 1 | 1 | 1 | 0 | 90.0ms | 10.0ms |
-| [PELOTON](peloton.md) | failure | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 1 | 20.0ms | 0 |
-| **all** | **partial** | **5** | **2** | **0** | **0** | **0** | **1** | **1** | **1** | **1** | **200ms** | **10.0ms** |
+| customer | status | fetched | created | updated | unchanged | skipped | failed | creatd | no action | errors | API calls | time | waited |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| [GREYSON](greyson.md) | partial | 5 | 2 | 0 | 0 | 0 | 1 | 1 | 1 | 1 | 0 | 90.0ms | 10.0ms |
+| [PELOTON](peloton.md) | failure | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 1 | 1 | 20.0ms | 0 |
+| **all** | **partial** | **5** | **2** | **0** | **0** | **0** | **1** | **1** | **1** | **2** | **1** | **200ms** | **10.0ms** |
 """  # noqa: E501  # a table's rows are lines
         in document
     )
