@@ -13,7 +13,9 @@ from typing import Final
 
 # What becomes of an item, and of a stage
 
-ACTIONS: Final = ("created", "updated", "unchanged", "skipped", "failed")
+FAILED: Final = "failed"
+"""The action of an item that ended in failure."""
+ACTIONS: Final = ("created", "updated", "unchanged", "skipped", FAILED)
 """Possible fates of an item; the items fetched are their sum."""
 
 SUCCESS: Final = "success"

@@ -253,7 +253,7 @@ def test_tasks_inherit_and_do_not_disturb(recorded: Recorded) -> None:
     assert (
         recorded.tree("number")
         == """
-sync.pipeline p      [success]
+sync.pipeline p      [partial]
   task 1             number=1
     sync.stage step  [success] number=1
   task 2             ERROR number=2

@@ -55,7 +55,7 @@ def test_a_whole_run_is_one_tree(recorded: Recorded) -> None:
 sync.pipeline github.onboarding  [partial] fetched=102
   sync.repo acme/api             [partial] fetched=100
     sync.api list_pull_requests  [partial] page=1 fetched=100
-      sync.pr                    x100
+      sync.pr                    x100 (2 failed)
   sync.repo acme/web             [success] fetched=2
     sync.api list_pull_requests  [success] page=1"""
     )
@@ -355,8 +355,8 @@ def test_items_of_copied_contexts_roll_up(recorded: Recorded) -> None:
     assert (
         recorded.tree()
         == f"""
-sync.repo acme/api  [partial]
-  sync.pr           x{threads * items}"""
+sync.repo acme/api  [failure]
+  sync.pr           x{threads * items} ({threads * items} failed)"""
     )
 
 
@@ -624,7 +624,7 @@ def test_without_configuration_stages_do_nothing() -> None:
         pr.skip("why")
         pr.fail("why")
     assert (run.sync_id, run.trace_id, run.span_id) == ("", "", "")
-    assert run.outcome == "partial"
+    assert run.outcome == "failure"
 
 
 def test_long_stages_are_announced(recorded: Recorded) -> None:

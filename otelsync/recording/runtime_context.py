@@ -29,6 +29,16 @@ class Activated(Protocol):
         """Return that context."""
 
 
+STAYS: Final = object()
+
+
+class Strayed:
+    """A span that may have been left in another context than it was entered in."""
+
+    left_for: Any = STAYS
+    """The context, or the span that stands for it, that was current before; `STAYS` unless it was left elsewhere."""
+
+
 CURRENT: Final[ContextVar[Context | Activated | None]] = ContextVar("otelsync_current", default=None)
 """The current context, one of our spans that stands for one, or None where nothing was attached."""
 
@@ -97,15 +107,40 @@ def current_scope() -> SyncScope:
     return scope if isinstance(scope, SyncScope) else EMPTY
 
 
-def leave(token: Token[Any]) -> None:
-    """Undo an activation. In another `contextvars` context (a generator closed elsewhere) there is nothing to undo."""
+class _Strays:
+    """Memory of whether a span may be current in a context that it was never taken out of."""
+
+    seen = False
+
+
+strays = _Strays()
+
+
+def leave(token: Token[Any], span: Span | None = None) -> None:
+    """Undo an activation, of `span`.
+
+    In another `contextvars` context there is nothing to undo: a generator was left early and is closed elsewhere. The
+    context that it was left in still has its span, which :func:`step_out` takes out of it later.
+    """
     if token.var is CURRENT:
-        try:  # noqa: SIM105  # contextlib.suppress costs more than the whole of the rest
+        try:
             CURRENT.reset(token)
-        except (ValueError, RuntimeError):  # RuntimeError: one object was entered twice, and is left twice
+        except ValueError:
+            if isinstance(span, Strayed):
+                span.left_for = None if token.old_value is Token.MISSING else token.old_value
+                strays.seen = True
+        except RuntimeError:  # one object was entered twice, and is left twice
             pass
     else:
         context_api.detach(token)
+
+
+def step_out() -> None:
+    """Take out of the current context the spans that were left in another one. Only if there are `strays`."""
+    current: Any = CURRENT.get()
+    while isinstance(current, Strayed) and current.left_for is not STAYS:
+        current = current.left_for
+        CURRENT.set(current)
 
 
 def scope_in(context: Context) -> SyncScope | None:

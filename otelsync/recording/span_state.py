@@ -19,6 +19,7 @@ from opentelemetry.util import types
 from otelsync.journal.native import native
 from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
+from otelsync.recording.runtime_context import Strayed
 from otelsync.recording.scope import SCOPE_KEY, SPAN_TAG, SyncScope
 from otelsync.recording.span_bytes import LOCAL_FLAGS, REMOTE_FLAGS, Trace
 from otelsync.redaction import Redactor
@@ -92,7 +93,7 @@ class Recorder(sdk.Tracer):
         return body
 
 
-class SpanState(Span):
+class SpanState(Strayed, Span):
     """The identity of a span and what has been set so far, with the names that the SDK's spans have for them."""
 
     # What most spans leave as it is stands here: a span is made a thousand times more often than it fails.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from otelsync import vocabulary
 from otelsync.recording.scope import SyncScope
-from otelsync.stages.stage import Milestone
+from otelsync.stages.stage import COMMON_ALIASES, Milestone
 from otelsync.text.presentable import text_of
 
 
@@ -27,7 +27,7 @@ class Group(Milestone):
     STARTED = "sync.group.started"
     COMPLETED = "sync.group.completed"
     FAILED = "sync.group.failed"
-    ALIASES: ClassVar[dict[str, str]] = {}
+    ALIASES: ClassVar[dict[str, str]] = COMMON_ALIASES
 
     def __init__(self, kind: str, name: str, attributes: dict[str, Any]) -> None:
         super().__init__(name, attributes)
@@ -57,7 +57,7 @@ class Repo(Group):
     STARTED = "sync.repo.started"
     COMPLETED = "sync.repo.completed"
     FAILED = "sync.repo.failed"
-    ALIASES: ClassVar[dict[str, str]] = {
+    ALIASES: ClassVar[dict[str, str]] = COMMON_ALIASES | {
         "provider": vocabulary.VCS_PROVIDER_NAME,
         "url": vocabulary.VCS_REPOSITORY_URL_FULL,
         "branch": vocabulary.VCS_REF_HEAD_NAME,
@@ -90,10 +90,9 @@ class Batch(Milestone):
     STARTED = "sync.batch.started"
     COMPLETED = "sync.batch.completed"
     FAILED = "sync.batch.failed"
-    ALIASES: ClassVar[dict[str, str]] = {
+    ALIASES: ClassVar[dict[str, str]] = COMMON_ALIASES | {
         "number": vocabulary.SYNC_BATCH_NUMBER,
         "size": vocabulary.SYNC_BATCH_SIZE,
-        "attempt": vocabulary.SYNC_ATTEMPT,
     }
 
     def _start_fields(self) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from opentelemetry.trace import SpanKind
 from otelsync import vocabulary
 from otelsync.levels import DEBUG
 from otelsync.logs.installed import enabled
-from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave
-from otelsync.stages.stage import Stage, add, current_tracer
+from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave, step_out, strays
+from otelsync.stages import lineage
+from otelsync.stages.collecting import nearest_open, take_item
+from otelsync.stages.stage import COMMON_ALIASES, Stage, current_tracer
 from otelsync.text.presentable import text_of
 
 if TYPE_CHECKING:
@@ -35,11 +37,10 @@ class Item(Stage):
     EVENTS = "sync.item"
     COMPLETED = "sync.item.processed"
     FAILED = "sync.item.failed"
-    ALIASES: ClassVar[dict[str, str]] = {
+    ALIASES: ClassVar[dict[str, str]] = COMMON_ALIASES | {
         "action": vocabulary.SYNC_ACTION,
         "state": vocabulary.SYNC_ITEM_STATE,
         "title": vocabulary.SYNC_ITEM_TITLE,
-        "attempt": vocabulary.SYNC_ATTEMPT,
     }
     ID = vocabulary.SYNC_ITEM_ID
     """The attribute that holds its id."""
@@ -61,6 +62,8 @@ class Item(Stage):
     def __enter__(self: AnyItem) -> AnyItem:
         if "span" in self.__dict__:
             self._begin_afresh()
+        if strays.seen:
+            step_out()
         span = self.span = current_tracer().start_span(self._operation, None, _INTERNAL, self._initial())
         if hasattr(span, "announce") and installed():
             ours = cast("RecordedSpan", span)
@@ -70,19 +73,37 @@ class Item(Stage):
             scope = current_scope()
             self.around = scope.stage
             self._enter_elsewhere(scope)
-        self._counts = {}
         self._clock = time.perf_counter_ns()
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if error is not None or self._outcome or self._counts or enabled(self.LEVEL):
+        around = self.around
+        if (
+            error is not None
+            or self._outcome
+            or self._action == vocabulary.FAILED
+            or (around is not None and self._name in around.failures)
+            or enabled(self.LEVEL)
+        ):
             return super().__exit__(exc_type, error, tb)
         leave(self._token)
+        take_item(around, self._action)
         self.span.end()
-        if self._action and self.around is not None:
-            self._roll_up("success")
+        return None
+
+    def _close(self) -> int | None:
+        """Be a part of the nearest stage around that is open."""
+        if self._action == vocabulary.FAILED and not self._outcome:
+            self.fail(vocabulary.FAILED)
+        outcome = self.outcome
+        if outcome == vocabulary.FAILURE:
+            self.set(action=vocabulary.FAILED)
+        with lineage.rolling_up:
+            target = nearest_open(self.around)
+            self._become_part_of(target, outcome, is_item=True)
+            take_item(target, self._action)
         return None
 
     def set(self, **attributes: Any) -> None:
@@ -92,6 +113,15 @@ class Item(Stage):
             if key == "action":
                 self._action = value = value if type(value) is str else text_of(value)
             set_attribute(aliases.get(key, key), value)
+
+    @property
+    def outcome(self) -> str:
+        """``success``, ``failure``, ``cancelled`` or ``retry``; as it stands, while the item is worked on."""
+        return self._outcome or vocabulary.SUCCESS
+
+    def totals(self) -> dict[str, int]:
+        """Return nothing: what is counted by hand here counts for the stage around."""
+        return {}
 
     def skip(self, reason: str) -> None:
         """Say that it was left out, and why; it counts as skipped."""
@@ -107,18 +137,8 @@ class Item(Stage):
         return attributes
 
     def _set_last_attributes(self, outcome: str) -> None:
-        if outcome == "failure":
-            self.set(action="failed")
-        elif outcome not in ("success", "partial"):
+        if outcome not in (vocabulary.SUCCESS, vocabulary.FAILURE):
             self.span.set_attribute(vocabulary.SYNC_OUTCOME, outcome)
-
-    def _roll_up(self, outcome: str) -> None:  # noqa: ARG002  # what counts is the action
-        parent, action = self.around, self._action
-        if parent is None or not action:
-            return
-        add(parent._counts, action, 1)
-        if action == "failed":
-            parent._items_failed += 1
 
     def _end_fields(self) -> dict[str, Any]:
         said = {"action": self._action} if self._action else {}
@@ -131,11 +151,10 @@ class PullRequest(Item):
     EVENTS = vocabulary.SYNC_PR
     COMPLETED = "sync.pr.processed"
     FAILED = "sync.pr.failed"
-    ALIASES: ClassVar[dict[str, str]] = {
+    ALIASES: ClassVar[dict[str, str]] = COMMON_ALIASES | {
         "action": vocabulary.SYNC_ACTION,
         "state": vocabulary.VCS_CHANGE_STATE,
         "title": vocabulary.VCS_CHANGE_TITLE,
-        "attempt": vocabulary.SYNC_ATTEMPT,
     }
     ID = vocabulary.VCS_CHANGE_ID
 

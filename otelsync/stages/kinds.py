@@ -20,7 +20,7 @@ from otelsync.recording.scope import SCOPE_KEY
 from otelsync.stages.groups import Batch, Group, Repo
 from otelsync.stages.items import Item, PullRequest
 from otelsync.stages.pipeline import Pipeline
-from otelsync.stages.stage import OtherStage, P, R, Stage
+from otelsync.stages.stage import COMMON_ALIASES, OtherStage, P, R, Stage
 
 
 class ApiCall(Stage):
@@ -31,10 +31,9 @@ class ApiCall(Stage):
     COMPLETED = "sync.api.completed"
     FAILED = "sync.api.failed"
     EVENTS = vocabulary.SYNC_API
-    ALIASES: ClassVar[dict[str, str]] = {
+    ALIASES: ClassVar[dict[str, str]] = COMMON_ALIASES | {
         "kind": vocabulary.SYNC_API_KIND,
         "page": vocabulary.SYNC_API_PAGE,
-        "attempt": vocabulary.SYNC_ATTEMPT,
     }
     LEVEL = DEBUG
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry.trace import Span
 
@@ -17,14 +17,12 @@ from otelsync.logs.installed import emit
 from otelsync.recording.runtime_context import leave
 from otelsync.recording.scope import SyncScope
 from otelsync.stages import dispatchers
-from otelsync.stages.stage import WAITED, Milestone
+from otelsync.stages.collecting import WAITED
+from otelsync.stages.stage import Milestone
 
 if TYPE_CHECKING:
     from celery.canvas import Signature
     from celery.result import AsyncResult, GroupResult
-
-OWN_FETCHED: Final = "own.fetched"
-"""The figure of what the dispatcher itself has counted as fetched, which then holds instead of any sum."""
 
 _log = logging.getLogger("otelsync")
 
@@ -43,6 +41,8 @@ class Pipeline(Milestone):
     """The run's name everywhere, such as ``202508022027-SYNC-765151E9``; empty where nothing is recorded."""
 
     _handed_over: tuple[object, ...] | None = None
+    _tasks: Mapping[str, int] | None = None
+    """Numbers of the tasks of a run that was dispatched, by what became of them."""
 
     def dispatch(self, canvas: Signature[Any], **options: Any) -> AsyncResult[Any] | GroupResult:
         """Start a Celery signature, chain, group or chord as the body of the run, wherever its tasks will run.
@@ -71,13 +71,15 @@ class Pipeline(Milestone):
         dispatch = dispatchers.dispatcher()
         return cast("AsyncResult[Any] | GroupResult", dispatch(self, canvas, options))
 
+    @property
+    def outcome(self) -> str:
+        """As of any stage; ``running`` once it was dispatched, as others end it."""
+        return vocabulary.RUNNING if self._handed_over is not None else super().outcome
+
     def hand_over(self) -> dict[str, int]:
         """Leave the end to whoever calls :meth:`finish_dispatched`; returns the figures up to now."""
         self._handed_over = self._counted()
-        figures = self.figures()
-        if "fetched" in self._counts:
-            figures[OWN_FETCHED] = self._counts["fetched"]
-        return figures
+        return self.figures() | {f"counted.{name}": number for name, number in self.counted.items()}
 
     def finish_dispatched(self, span: Span, figures: Mapping[str, int], start: int) -> None:
         """End a run that was handed over, as if all of it had run here.
@@ -90,25 +92,23 @@ class Pipeline(Milestone):
         """
         self.span = span
         self._clock = time.perf_counter_ns() - max(0, time.time_ns() - start)
-        items = {key.partition(".")[2]: number for key, number in figures.items() if key.startswith("items.")}
-        fetched = figures.get(OWN_FETCHED, items.pop("fetched", 0))
-        self._counts = {"fetched": fetched, **items} if fetched else items
-        self._parts, self._parts_failed = figures.get("parts", 0), figures.get("parts_failed", 0)
-        self._items_failed = figures.get("items_failed", 0) + items.get("failed", 0)
+        self.take_figures(figures)
         if figures.get(WAITED):
             span.set_attribute(vocabulary.SYNC_RATE_LIMIT_WAITED_SECONDS, figures[WAITED] / 1000)
         tasks = {kind: figures.get(f"tasks.{kind}", 0) for kind in ("succeeded", "failed", "cancelled")}
         if any(tasks.values()):
             span.set_attributes({f"{vocabulary.SYNC_TASKS_}{kind}": number for kind, number in tasks.items()})
-        unsuccessful = tasks["failed"] + tasks["cancelled"]
-        if unsuccessful and not tasks["succeeded"]:
-            self.fail(f"none of {unsuccessful} {'task' if unsuccessful == 1 else 'tasks'} succeeded")
-        elif unsuccessful:
-            self._items_failed += 1
-        self._end()
+        self._tasks = tasks
+        self._end(None)
+
+    def _say_that_all_failed(self) -> None:
+        super()._say_that_all_failed()
+        number = sum(self._tasks.values()) if self._tasks and not self._tasks["succeeded"] else 0
+        if number:
+            self._failure = f"none of {number} {'task' if number == 1 else 'tasks'} succeeded"
 
     def _counted(self) -> tuple[object, ...]:
-        return dict(self._counts), self._fetched_below, self._parts, self._items_failed, self._failure
+        return self.figures(), self._failure
 
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
@@ -117,7 +117,7 @@ class Pipeline(Milestone):
             super().__exit__(exc_type, error, tb)
             del self._token
             return
-        leave(self._token)
+        leave(self._token, self.span)
         del self._token
         if self._counted() != self._handed_over:
             _log.warning("pipeline %r: what was counted after dispatch() is lost; count before it", self._name)

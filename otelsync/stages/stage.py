@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import operator
 import time
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextvars import Token
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar, cast
 
 import opentelemetry.context as context_api
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, TracerProvider
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from otelsync import vocabulary
@@ -25,8 +24,11 @@ from otelsync.hooks.decorating import decorated
 from otelsync.levels import ERROR, INFO, LEVELS
 from otelsync.logs import events
 from otelsync.logs.installed import emit, enabled
-from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave
+from otelsync.recording.exceptions import take_error
+from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave, step_out, strays
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
+from otelsync.stages import lineage
+from otelsync.stages.collecting import Collecting, PartKey, digest_of, nearest_open
 from otelsync.stages.generators import around_async_generator, around_generator
 from otelsync.stages.harmless_exceptions import outcome_without_failure
 from otelsync.text.presentable import text_of
@@ -42,17 +44,13 @@ T = TypeVar("T")
 Self = TypeVar("Self", bound="Stage")
 
 _log = logging.getLogger("otelsync")
-_RECORDED_IN: Final = "__otelsync_recorded_in__"
-"""The key in an exception's ``__dict__`` that holds the id of the trace in which it was recorded."""
-
-_GIVEN: Final = frozenset(("_name", "_arguments", "_kind", "_operation"))
+COMMON_ALIASES: Final = {"attempt": vocabulary.SYNC_ATTEMPT, "required": vocabulary.SYNC_REQUIRED}
+"""Short names of attributes that every stage has."""
+_GIVEN: Final = frozenset(("_name", "_arguments", "_kind", "_operation", "is_part", "COLLECTS"))
 """Names of the attributes that a stage was made with; all else is of one run of it."""
 
-WAITED: Final = "waited_ms"
-"""The figure with the milliseconds that rate limits have taken."""
 
-
-class Stage:
+class Stage(Collecting):
     """A part of a sync: a span, what it carries, and how it went.
 
     Args:
@@ -70,10 +68,9 @@ class Stage:
     """The log event of its end; None if it logs none of its own."""
     FAILED = ""
     """The same where it has failed."""
-    ALIASES: ClassVar[dict[str, str]] = {
+    ALIASES: ClassVar[dict[str, str]] = COMMON_ALIASES | {
         "kind": vocabulary.SYNC_STAGE_KIND,
         "phase": vocabulary.SYNC_PHASE,
-        "attempt": vocabulary.SYNC_ATTEMPT,
     }
     """Short names of attributes."""
     LEVEL = INFO
@@ -85,23 +82,19 @@ class Stage:
     progress_pause = 1.0
     """Seconds that lie at least between two events of its progress, but for the last."""
     COLLECTS = True
-    """True if counts from below stop here before they go on."""
+    """True if parts that end below belong to it."""
+    is_part = True
+    """True if its outcome matters to what encloses it."""
 
     # How a stage stands that has just begun.
     _failure = _outcome = ""
     _arose: BaseException | None = None
-    _parts = _parts_failed = _items_failed = _fetched_below = _actions_below = 0
-    waited = 0.0
-    """Seconds that rate limits have taken so far, here and below."""
-
-    span: Span
-    """The stage's span, while it runs and after."""
-    around: Stage | None = None
-    """The stage around; None outside any."""
 
     def __init__(self, name: str, attributes: dict[str, Any]) -> None:
         self._name = name if type(name) is str else text_of(name)
         self._arguments = attributes
+        if attributes and attributes.get("kind") == vocabulary.WAITING:
+            self.is_part = self.COLLECTS = False
 
     # What callers use
 
@@ -120,11 +113,7 @@ class Stage:
     @property
     def outcome(self) -> str:
         """``success``, ``partial``, ``failure``, ``cancelled`` or ``retry``; as it stands, while the stage runs."""
-        if self._outcome:
-            return self._outcome
-        if self._parts and self._parts_failed == self._parts:
-            return "failure"
-        return "partial" if self._parts_failed or self._items_failed else "success"
+        return self._outcome or self.outcome_of_parts()
 
     @property
     def name(self) -> str:
@@ -135,22 +124,6 @@ class Stage:
         """Set attributes of the span, by full or short name."""
         for key, value in attributes.items():
             self.span.set_attribute(self.ALIASES.get(key, key), value)
-
-    def count(self, **items: int) -> None:
-        """Count items: ``fetched``, ``created``, ``updated``, ``unchanged``, ``skipped``, ``failed``, or your own.
-
-        They become ``sync.items.*`` here and in every stage around. What was fetched need not be counted: it is the
-        sum of the rest.
-        """
-        for name, number in items.items():
-            try:
-                number = operator.index(number)
-            except TypeError:
-                _log.warning("count(%s=%r): not a whole number, so it is not counted", name, number)
-                continue
-            add(self._counts, name, number)
-            if name == "failed":
-                self._items_failed += number
 
     def track(self, items: Iterable[T] | AsyncIterable[T] = (), total: int | None = None) -> Tracker[T]:
         """Count items as they are iterated over, and log progress now and then: ``for pull in repo.track(pulls)``.
@@ -178,17 +151,22 @@ class Stage:
     def fail(self, reason: str | BaseException) -> None:
         """Say that the stage has failed, though no exception leaves it; an exception is a reason as well."""
         self._failure = text_of(reason) or "failed"
-        self._outcome = "failure"
+        self._outcome = vocabulary.FAILURE
+        if isinstance(reason, BaseException) and take_error(self.span, reason):
+            self._arose = reason
 
     # Entering and leaving
 
     def __enter__(self: Self) -> Self:
         self._begin_afresh()
+        if strays.seen:
+            step_out()
         self._clock = time.perf_counter_ns()
         span = self.span = current_tracer().start_span(self._span_name(), None, SpanKind.INTERNAL, self._initial())
         scope = current_scope()
         self.around = scope.stage
         inner = self._inner_scope(scope) if self.COLLECTS else scope
+        self.open_in = lineage.generation
         if installed() and hasattr(span, "announce"):
             ours = cast("RecordedSpan", span)
             ours.scope = inner
@@ -205,7 +183,7 @@ class Stage:
         """Forget an earlier run of the same object."""
         for name in self.__dict__.keys() - _GIVEN:
             del self.__dict__[name]
-        self._counts: dict[str, int] = {}
+        self.begin_collecting()
 
     def _enter_elsewhere(self, scope: SyncScope) -> None:
         """Become current under another provider, whose spans know nothing of scopes."""
@@ -217,82 +195,86 @@ class Stage:
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        leave(self._token)
+        leave(self._token, self.span)
         if error is not None:
             self._note(error)
-        self._roll_up(self._end())
+        self._end(self._close())
 
-    def _end(self) -> str:
-        """End the span, and log it, with what has come of the stage; returns the outcome."""
-        outcome = self._outcome = self.outcome
+    def _close(self) -> int | None:
+        """Close for parts below, and be a part of the nearest stage around that is open; returns the end's time."""
+        with lineage.rolling_up:
+            is_ours = self.open_in == lineage.generation
+            self.open_in = 0
+            outcome = self._outcome = self.outcome
+            target = nearest_open(self.around)
+            if target is not None and is_ours:
+                target.take_totals(self.totals())
+            if self.is_part:
+                self._become_part_of(target if is_ours else None, outcome)
+            present = getattr(self.span, "present", None)
+            return present() if present is not None else None
+
+    def _become_part_of(self, target: Collecting | None, outcome: str, *, is_item: bool = False) -> None:
+        if outcome == vocabulary.FAILURE:
+            key = self._part_key()
+            self.span.set_attribute(vocabulary.SYNC_PART_KEY, key[1])
+            if self._arguments.get("required") is False:
+                outcome = ""
+            elif target is not None:
+                target.remember_failure(self._name, key)
+        elif outcome == vocabulary.SUCCESS and target is not None and self._name in target.failures:
+            key = self._part_key()
+            if number := target.make_good(self._name, key):
+                self.span.set_attributes({vocabulary.SYNC_PART_KEY: key[1], vocabulary.SYNC_RECOVERED: number})
+        if target is not None:
+            target.take_part(outcome, is_item=is_item)
+
+    def _part_key(self) -> PartKey:
+        """Return what it is a part of, and what tells it from other parts of that."""
+        parent = getattr(self.span, "parent", None)
+        kind = self._span_name().partition(" ")[0]
+        digest = digest_of(kind, self._name, self._arguments)
+        return trace.format_span_id(parent.span_id) if parent is not None else "", digest
+
+    def _end(self, when: int | None) -> None:
+        """End the span, and log it, with what has come of the stage."""
+        outcome = self.outcome
         self._set_last_attributes(outcome)
-        if outcome == "failure" and not self._failure:
-            self._failure = f"all {self._parts} parts failed" if self._parts > 1 else "its only part failed"
+        if outcome == vocabulary.FAILURE and not self._failure:
+            self._say_that_all_failed()
         if self._failure:
             self.span.set_status(Status(StatusCode.ERROR, self._failure))
         self._log_end(outcome)
-        self.span.end()
-        return outcome
+        self.span.end(when)
+
+    def _say_that_all_failed(self) -> None:
+        """Say why a stage has failed that raised nothing, and that this is no error of its own."""
+        number = self.failed
+        self._failure = f"all {number} parts failed" if number > 1 else "its only part failed"
+        self.span.set_attributes({vocabulary.SYNC_PARTS: number, vocabulary.SYNC_PARTS_FAILED: number})
 
     def _note(self, error: BaseException) -> None:
         """Take account of an exception that leaves the stage. Where it arises it is recorded, further out named."""
         if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError
-            self._outcome = self._outcome or "cancelled"
+            self._outcome = self._outcome or vocabulary.CANCELLED
             return
         harmless = outcome_without_failure(error)
         if harmless is not None:
             self._outcome = self._outcome or harmless
             return
-        self._outcome = "failure"
+        self._outcome = vocabulary.FAILURE
         self._failure = text_of(error)
-        self.span.set_attribute(vocabulary.ERROR_TYPE, type(error).__qualname__)
-        trace_id = self.trace_id
-        if error.__dict__.get(_RECORDED_IN) == trace_id:
-            return
-        self._arose = error
-        error.__dict__[_RECORDED_IN] = trace_id
-        try:
-            self.span.record_exception(error)
-        except Exception:  # its str() or repr() raises
-            self.span.add_event("exception", {vocabulary.EXCEPTION_TYPE: type(error).__qualname__})
-
-    def totals(self) -> dict[str, int]:
-        """Return the counts, with ``fetched``: as the caller counted it, else the sum of what became of the items."""
-        counts = self._counts
-        if "fetched" in counts:
-            return counts
-        fetched = self._fetched_below + _sum_actions(counts) - self._actions_below
-        return {"fetched": fetched, **counts} if fetched else counts
-
-    def figures(self) -> dict[str, int]:
-        """Return what was counted here, by name, for a pipeline that another process ends."""
-        figures = {f"items.{name}": number for name, number in self.totals().items()}
-        parts = {
-            "parts": self._parts,
-            "parts_failed": self._parts_failed,
-            "items_failed": self._items_failed - self._counts.get("failed", 0),
-            WAITED: round(self.waited * 1000),
-        }
-        return {name: number for name, number in (figures | parts).items() if number}
+        if take_error(self.span, error):
+            self._arose = error
 
     def _set_last_attributes(self, outcome: str) -> None:
-        if self._counts:
-            self.span.set_attributes({vocabulary.SYNC_ITEMS_ + name: number for name, number in self.totals().items()})
-        self.span.set_attribute(vocabulary.SYNC_OUTCOME, outcome)
-
-    def _roll_up(self, outcome: str) -> None:
-        """Add what was counted here to the stage around."""
-        parent = self.around
-        if parent is None:
-            return
         totals = self.totals()
         if totals:
-            fetched, actions = totals.get("fetched", 0), _sum_actions(totals)
-            parent._fetched_below += fetched
-            parent._actions_below += actions
-            parent.count(**{name: number for name, number in totals.items() if name != "fetched"})
-        elif outcome == "partial":
-            parent._items_failed += 1
+            self.span.set_attributes({vocabulary.SYNC_ITEMS_ + name: number for name, number in totals.items()})
+        if self.counted:
+            by_hand = {vocabulary.SYNC_COUNTED_ + name: number for name, number in self.counted.items()}
+            self.span.set_attributes(by_hand)
+        self.span.set_attribute(vocabulary.SYNC_OUTCOME, outcome)
 
     def _span_name(self) -> str:
         return f"{self.KIND} {self._name}"
@@ -367,29 +349,28 @@ class OtherStage(Stage):
 
 
 class Milestone(Stage):
-    """A stage of which the stage around can be made up of several."""
+    """A stage whose progress is told from the start."""
 
     is_milestone = True
 
-    def _roll_up(self, outcome: str) -> None:
-        parent = self.around
-        if parent is not None and outcome != "retry":  # it will come again, and is a part then
-            parent._parts += 1
-            if outcome == "failure":
-                parent._parts_failed += 1
-            elif outcome == "partial":
-                parent._items_failed += 1
-        super()._roll_up(outcome)
-
 
 class Collector(Stage):
-    """A stage without a span: takes the counts of a task that is a part of a dispatched pipeline."""
+    """A stage without a span: takes what ends in a task that is a part of a dispatched pipeline."""
 
     span = trace.INVALID_SPAN
 
     def __init__(self) -> None:
         super().__init__("", {})
-        self._counts = {}
+        self.begin_collecting()
+        self.open_in = lineage.generation
+
+    def as_part(self, outcome: str) -> dict[str, int]:
+        """Return the figures of a task that ended so, in which it is one part itself."""
+        figures = {name: number for name, number in self.figures().items() if not name.startswith("parts.")}
+        if outcome == vocabulary.SUCCESS:
+            outcome = self.outcome_of_parts()
+        how = {vocabulary.SUCCESS: "good", vocabulary.PARTIAL: "partial"}.get(outcome, "failed")
+        return {**figures, f"parts.{how}": 1}
 
 
 _tracer: tuple[TracerProvider | None, Tracer] = (None, trace.NoOpTracer())
@@ -402,19 +383,3 @@ def current_tracer() -> Tracer:
     if _tracer[0] is not provider:
         _tracer = (provider, provider.get_tracer("otelsync", __version__))
     return _tracer[1]
-
-
-def _sum_actions(counts: dict[str, int]) -> int:
-    return sum(counts.get(action, 0) for action in vocabulary.ACTIONS)
-
-
-def add(counts: dict[str, int], name: str, number: int) -> None:
-    """Add to a count that other threads may be adding to.
-
-    There is no call between reading and storing, so CPython cannot switch threads there (see ``Journal.append``).
-    """
-    try:
-        counts[name] += number
-    except KeyError:
-        counts.setdefault(name, 0)
-        counts[name] += number

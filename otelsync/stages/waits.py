@@ -20,6 +20,7 @@ class Wait(OtherStage):
     """A wait that a rate limit or a retry asks for; the block sleeps, and this measures."""
 
     STARTED = "sync.rate_limit.waiting"
+    COLLECTS = is_part = False
     COUNTS = True
     """True if its seconds are summed on the stages around."""
 

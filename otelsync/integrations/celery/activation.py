@@ -14,12 +14,12 @@ from opentelemetry.instrumentation.celery.version import __version__
 from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanContext, SpanKind, TracerProvider
 from opentelemetry.trace import Tracer as TracerApi
 
+from otelsync.recording.exceptions import take_error
 from otelsync.recording.runtime_context import CURRENT, installed
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.recording.span import RecordedSpan
 from otelsync.recording.tracer import Tracer
 from otelsync.text.presentable import text_of
-from otelsync.vocabulary import ERROR_TYPE, EXCEPTION_TYPE
 
 log: Final = logging.getLogger("otelsync")
 
@@ -88,12 +88,5 @@ def activate(span: Span, scope: SyncScope | None, context: Context | None = None
 
 def note_error(span: Span, error: BaseException) -> None:
     """Set what says that an exception ended the span for good."""
-    span.set_attribute(ERROR_TYPE, type(error).__qualname__)
     span.set_status(trace.Status(trace.StatusCode.ERROR, text_of(error)))
-    recorded = error.__dict__.get("__otelsync_recorded_in__") if hasattr(error, "__dict__") else None
-    if recorded == trace.format_trace_id(span.get_span_context().trace_id):
-        return  # a stage inside has its traceback
-    try:
-        span.record_exception(error)
-    except Exception:  # its str() or repr() raises
-        span.add_event("exception", {EXCEPTION_TYPE: type(error).__qualname__})
+    take_error(span, error)

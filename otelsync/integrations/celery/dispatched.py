@@ -27,7 +27,7 @@ from otelsync.recording.scope import SyncScope
 from otelsync.recording.span import RecordedSpan
 from otelsync.recording.tracer import Tracer
 from otelsync.stages.pipeline import Pipeline
-from otelsync.stages.stage import current_tracer
+from otelsync.stages.stage import Collector, current_tracer
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult, GroupResult
@@ -128,11 +128,21 @@ def unpublished(app: Celery, run: str, task_id: str) -> None:
 def ended(app: Celery, run: str, task_id: str, outcome: str, counts: Mapping[str, int] | None = None) -> None:
     """Note that a task has ended for good; whoever notes the last one ends the pipeline. Never raises.
 
-    `outcome` is ``success``, ``partial``, ``failure``, ``cancelled`` or ``interrupted``, and never ``retry``; `counts`
-    are those of its :class:`Collector`, if it has run.
+    `outcome` is ``success``, ``partial``, ``failure``, ``cancelled`` or ``interrupted``, and never ``retry``;
+    `counts` are those of its :class:`Collector`, if it has run.
     """
     kind = "succeeded" if outcome in _SUCCEEDED else "cancelled" if outcome == "cancelled" else "failed"
-    _take_out(app, run, f"task:{task_id}", {**(counts or {}), f"tasks.{kind}": 1})
+    figures = Collector().as_part(outcome) if counts is None else counts
+    _take_out(app, run, f"task:{task_id}", {**figures, f"tasks.{kind}": 1})
+
+
+def put_back(app: Celery, run: str, attempt: str, counts: Mapping[str, int]) -> None:
+    """Note what an attempt has counted that another one follows: its items count as well. Never raises."""
+    figures = {name: number for name, number in counts.items() if not name.startswith("parts.")}
+    member = f"attempt:{attempt}"
+    is_new = bool(figures) and at_store(lambda: tally_of(app).add(run, member), False)
+    if is_new:
+        _take_out(app, run, member, figures)
 
 
 def _take_out(app: Celery, run: str, member: str, figures: Mapping[str, int], otherwise: Claim | None = None) -> None:

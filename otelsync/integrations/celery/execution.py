@@ -109,9 +109,13 @@ class Execution:
                 cast(RecordedSpan, span).scope = self._whole
             span.end()
         self._record_seconds(seconds, {"task": self._task.name, "worker": request.get("hostname")})
-        if self._collector is not None and self._is_final(state, error):
+        if self._collector is not None and state is not None:
             key, task_id = cast(str, self.run.envelope.run), cast(str, self.run.task_id)
-            dispatched.ended(self._task.app, key, task_id, outcome, self._collector.figures())
+            if self._is_final(state, error):
+                dispatched.ended(self._task.app, key, task_id, outcome, self._collector.as_part(outcome))
+            else:
+                attempt = f"{task_id}:{request.get('retries') or 0}"
+                dispatched.put_back(self._task.app, key, attempt, self._collector.figures())
 
     def _describe(self, state: str | None, error: BaseException | None, outcome: str, seconds: float) -> None:
         found: dict[str, Any] = {SYNC_OUTCOME: outcome, SYNC_RUN_SECONDS: seconds}

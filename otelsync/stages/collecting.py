@@ -1,0 +1,197 @@
+"""Collecting what has become of a stage's parts: counts, failures, recoveries, and the outcome that follows.
+
+A part (group, item, batch, stage, API call) belongs to the nearest stage around it that is still open when it ends,
+in whatever thread or task. What other processes do below a stage is not known here: readers and the shipper derive it
+from the recorded spans (`otelsync.store.accounts`), by the same rules.
+"""
+
+from __future__ import annotations
+
+import logging
+import operator
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+from opentelemetry.trace import Span
+
+from otelsync.stages import lineage
+from otelsync.text.presentable import presentable
+from otelsync.vocabulary import ACTIONS, FAILED, FAILURE, PARTIAL, SUCCESS
+
+WAITED: Final = "waited_ms"
+"""The figure with the milliseconds that rate limits have taken."""
+
+MOST_FAILURES: Final = 10_000
+"""Failures below one stage that may each be made good."""
+PartKey = tuple[str, str]
+"""The id of the span around a part, and the digest of what it is."""
+
+_log = logging.getLogger("otelsync")
+
+
+class Collecting:
+    """Collects the counts and outcomes of the parts that end below it, as long as it is open."""
+
+    open_in = 0
+    """Generation of the process in which it is open (see `lineage`); 0 before and after."""
+    around: Collecting | None = None
+    """The stage around; None outside any."""
+    span: Span
+    """The stage's span, while it runs and after."""
+    good = failed = partial = neutral_items = 0
+    """Numbers of direct parts: items apart those that went well; all that failed for good, or in part; and items that
+    did none of it."""
+    waited = 0.0
+    """Seconds that rate limits have taken so far, here and below."""
+
+    items: dict[str, int]
+    """Direct items that have ended, by action; '' for those that were given none."""
+    below: dict[str, int]
+    """Counts of the stages below that have ended."""
+    counted: dict[str, int]
+    """Counts made by hand."""
+    failures: dict[str, dict[PartKey, int]]
+    """Failures that may still be made good, by the name of the part, and what tells it from others of that name."""
+
+    def begin_collecting(self) -> None:
+        """Start with nothing."""
+        self.items, self.below, self.counted, self.failures = {}, {}, {}, {}
+
+    def count(self, **items: int) -> None:
+        """Count items: ``fetched``, ``created``, ``updated``, ``unchanged``, ``skipped``, ``failed``, or your own.
+
+        They become ``sync.items.*`` here and in every stage around. What was fetched need not be counted: it is the
+        sum of the rest. After the end of the stage they count for the nearest one around that is still open.
+        """
+        target = nearest_open(self)
+        if target is None:
+            _log.warning("count(): the stage has ended, or was begun by another process, so it is not counted")
+            return
+        for name, number in items.items():
+            try:
+                number = operator.index(number)
+            except TypeError:
+                _log.warning("count(%s=%r): not a whole number, so it is not counted", name, number)
+                continue
+            add(target.counted, name, number)
+
+    def totals(self) -> dict[str, int]:
+        """Return the counts, with ``fetched``: as the caller counted it, else every item, whatever became of it."""
+        items, counted, totals = dict(self.items), dict(self.counted), dict(self.below)
+        fetched = totals.pop("fetched", 0) + sum(items.values()) + sum(counted.get(action, 0) for action in ACTIONS)
+        fetched = counted.pop("fetched", fetched)
+        items.pop("", None)
+        for counts in (items, counted):
+            for name, number in counts.items():
+                totals[name] = totals.get(name, 0) + number
+        return {"fetched": fetched, **totals} if fetched or totals else totals
+
+    def tally(self) -> tuple[int, int, int]:
+        """Return the numbers of direct parts that went well, that failed for good, and that failed in part."""
+        items = dict(self.items)
+        items.pop(FAILED, 0)
+        return self.good + sum(items.values()) - self.neutral_items, self.failed, self.partial
+
+    def figures(self) -> dict[str, int]:
+        """Return what was collected, by name, for a pipeline that another process ends."""
+        good, failed, partial = self.tally()
+        parts = {"parts.good": good, "parts.failed": failed, "parts.partial": partial}
+        figures = {f"items.{name}": number for name, number in self.totals().items()}
+        return {
+            name: number for name, number in {**figures, **parts, WAITED: round(self.waited * 1000)}.items() if number
+        }
+
+    def take_figures(self, figures: Mapping[str, int]) -> None:
+        """Begin with the figures of several processes, of which those by hand (``counted.``) are in ``items.`` too."""
+        self.begin_collecting()
+        self.counted = {name.partition(".")[2]: n for name, n in figures.items() if name.startswith("counted.")}
+        totals = {name.partition(".")[2]: n for name, n in figures.items() if name.startswith("items.")}
+        fetched = totals.pop("fetched", 0) - sum(self.counted.get(action, 0) for action in ACTIONS)
+        below = {name: number - self.counted.get(name, 0) for name, number in totals.items()}
+        self.below = {name: number for name, number in {"fetched": fetched, **below}.items() if number > 0}
+        self.good, self.failed = figures.get("parts.good", 0), figures.get("parts.failed", 0)
+        self.partial = figures.get("parts.partial", 0)
+
+    def outcome_of_parts(self) -> str:
+        """Return the outcome that follows from what has become of the parts."""
+        good, failed, partial = self.tally()
+        if failed and not good and not partial:
+            return FAILURE
+        return PARTIAL if failed or partial or self.counted.get(FAILED, 0) > 0 else SUCCESS
+
+    def take_totals(self, totals: Mapping[str, int]) -> None:
+        """Add the counts of a stage below that has ended."""
+        for name, number in totals.items():
+            add(self.below, name, number)
+
+    def take_part(self, outcome: str, *, is_item: bool) -> None:
+        """Take account of how a direct part ended."""
+        if outcome == FAILURE:
+            self.failed += 1
+        elif outcome == PARTIAL:
+            self.partial += 1
+        elif outcome == SUCCESS:
+            self.good += not is_item
+        else:
+            self.neutral_items += is_item
+
+    def remember_failure(self, name: str, key: PartKey) -> None:
+        """Remember that a part failed, as the same part may succeed later."""
+        if self.failed < MOST_FAILURES:
+            keys = self.failures.setdefault(name, {})
+            keys[key] = keys.get(key, 0) + 1
+
+    def make_good(self, name: str, key: PartKey) -> int:
+        """Forget the failures of a part that has succeeded now; returns how many there were."""
+        keys = self.failures.get(name, {})
+        number = keys.pop(key, 0)
+        if number and not keys:
+            del self.failures[name]
+        self.failed -= number
+        return number
+
+
+def nearest_open(stage: Collecting | None) -> Collecting | None:
+    """Return the innermost stage that is open in this process, from `stage` outwards."""
+    generation = lineage.generation
+    while stage is not None and stage.open_in != generation:
+        stage = stage.around
+    return stage
+
+
+def take_item(stage: Collecting | None, action: str) -> None:
+    """Count an item for the nearest open stage.
+
+    There is no call between looking whether a stage is open and counting, so CPython cannot switch threads there (see
+    ``Journal.append``): a stage that closes meanwhile has the item, or the next one out has it.
+    """
+    generation = lineage.generation
+    while stage is not None:
+        if stage.open_in == generation:
+            try:
+                stage.items[action] += 1
+            except KeyError:
+                stage.items.setdefault(action, 0)
+                if stage.open_in == generation:
+                    stage.items[action] += 1
+                    return
+            else:
+                return
+        stage = stage.around
+
+
+def add(counts: dict[str, int], name: str, number: int) -> None:
+    """Add to a count that other threads may be adding to, without a switch of threads in between (see `take_item`)."""
+    try:
+        counts[name] += number
+    except KeyError:
+        counts.setdefault(name, 0)
+        counts[name] += number
+
+
+def digest_of(kind: str, name: str, arguments: Mapping[str, Any]) -> str:
+    """Return eight hex digits for what a part is: its kind, its name, and its own attributes but for the attempt."""
+    own = sorted((key, str(presentable(value))) for key, value in arguments.items() if key != "attempt")
+    text = repr((kind, name, own)).encode("utf-8", "backslashreplace")
+    return blake2b(text, digest_size=4).hexdigest()

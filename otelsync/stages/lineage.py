@@ -1,0 +1,28 @@
+"""Generations of processes: stages that were open at a fork belong to the parent, and not to the child."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+generation = 1
+"""Number of this process among its ancestors; a forked child has the next one."""
+forks = 0
+"""Number of children that this process has forked."""
+rolling_up = threading.RLock()
+"""Held while a stage closes or takes the figures of another. Reentrant: a signal or the collector may end a stage."""
+
+
+def _note_fork() -> None:
+    global forks
+    forks += 1
+
+
+def _begin_in_child() -> None:
+    global generation, forks, rolling_up
+    generation += 1
+    forks = 0
+    rolling_up = threading.RLock()  # no thread of the parent's is here to release its own
+
+
+os.register_at_fork(after_in_parent=_note_fork, after_in_child=_begin_in_child)
