@@ -16,6 +16,7 @@ import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -25,6 +26,7 @@ from random_syncs.trees import PAGE_SIZE, Node, is_killed
 
 _TICK: Final = 0.0005
 SERVICE: Final = "syncs"
+_numbers: Final = count()
 
 
 class SyncError(Exception):
@@ -105,7 +107,6 @@ class Interpreter:
 
     def __init__(self, gates: Path) -> None:
         self._gates = gates
-        self._numbers = count()
         self._beside: list[_Beside] = []
 
     async def run(self, node: Node, late: list[_Beside], gate: Path | None = None) -> None:
@@ -120,9 +121,11 @@ class Interpreter:
             with _wait(node):
                 await asyncio.sleep(_TICK)
             return
-        opens = self._gates / f"{os.getpid()}-{threading.get_ident()}-{next(self._numbers)}"
+        opens = self._gates / f"{os.getpid()}-{threading.get_ident()}-{next(_numbers)}"
         try:
             with stage_of(node) as stage:
+                if node.counts:
+                    stage.count(**node.counts)
                 try:
                     await self._body(node, late, opens)
                 finally:
@@ -174,8 +177,6 @@ class Interpreter:
 
     async def end(self, node: Node, stage: Any) -> None:
         """Let become of a part what is to become of it."""
-        if node.counts:
-            stage.count(**node.counts)
         if node.action is not None and not _said_at_once(node):
             stage.set(action=node.action)
         if node.fate == "fail":
@@ -325,7 +326,7 @@ def main(home: Path, path: Path, gates: Path, log_level: str) -> int:
     together = [program for program in programs if not is_killed(program)]
     wrong = 0
     for share in [together, *([program] for program in programs if is_killed(program))]:
-        pid = in_a_fork(lambda share=share: run_all(home, share, gates, log_level))
+        pid = in_a_fork(partial(run_all, home, share, gates, log_level))
         status = os.waitpid(pid, 0)[1]
         code = os.waitstatus_to_exitcode(status)
         if code not in (0, -signal.SIGKILL if share is not together else 0):  # an exception may come before the kill

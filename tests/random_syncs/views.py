@@ -17,10 +17,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otelsync.cli import main
-from random_syncs.model import Figures
+from random_syncs.model import ACTIONS, Figures
 
 PIPELINE: Final = "sync.pipeline "
 _ITEMS: Final = "sync.items."
+_COUNTED: Final = "sync.counted."
 
 
 def otelsync(*arguments: str | Path) -> str:
@@ -57,9 +58,8 @@ def spans_counted(home: Path) -> dict[str, Figures]:
             counts["fetched"] += 1
             if action := attributes.get("sync.action"):
                 counts[action] += 1
-        for key, number in attributes.items():
-            if key.startswith("sync.counted."):
-                counts[key.removeprefix("sync.counted.")] += number
+        counted = {key.removeprefix(_COUNTED): n for key, n in attributes.items() if key.startswith(_COUNTED)}
+        counts.update({"fetched": sum(counted.get(action, 0) for action in ACTIONS), **counted})
         waits[pipeline] += ".wait" in name or attributes.get("sync.stage.kind") == "waiting"
     return {name: Figures(items=_without_zeros(counts), waits=waits[name]) for name, counts in items.items()}
 
