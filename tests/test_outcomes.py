@@ -98,6 +98,36 @@ def test_the_same_call_of_another_item_is_no_recovery(recorded: Recorded) -> Non
     assert outcomes(recorded)["sync.pipeline p"] == "partial"
 
 
+def test_what_fails_in_an_item_is_part_of_it(recorded: Recorded) -> None:
+    """An item in which a part failed is partial; where the item is made good, so is what failed in it."""
+    with otelsync.pipeline("p"):
+        with otelsync.group("customer", "partial"), otelsync.item("order", 1) as order:
+            failing(otelsync.api_call("get_details"))
+            order.set(action="created")
+        with otelsync.group("customer", "healed"):
+            with suppress(ValueError), otelsync.item("order", 2), otelsync.api_call("get_details"):
+                raise ValueError("no")
+            with otelsync.item("order", 2) as order:
+                failing(otelsync.item("subitem", 1))
+                with otelsync.item("subitem", 1):
+                    pass
+                order.set(action="created")
+    found = outcomes(recorded)
+    assert (found["sync.customer partial"], found["sync.customer healed"]) == ("partial", "success")
+
+
+def test_what_failed_in_a_cancelled_part_shows(recorded: Recorded) -> None:
+    """A part that somebody stopped counts neither way, unless something in it had failed."""
+    with otelsync.pipeline("p"):
+        for fails in (False, True):
+            with otelsync.repo(f"acme/{fails}"), suppress(asyncio.CancelledError), otelsync.stage("pages"):
+                if fails:
+                    failing(otelsync.item("order", 1))
+                raise asyncio.CancelledError
+    found = outcomes(recorded)
+    assert (found["sync.repo acme/False"], found["sync.repo acme/True"]) == ("success", "partial")
+
+
 def test_an_item_that_succeeds_later_is_a_recovery(recorded: Recorded) -> None:
     """Both of its spans count as items; the outcome is that of the last."""
     with otelsync.pipeline("p"):

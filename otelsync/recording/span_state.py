@@ -111,6 +111,8 @@ class SpanState(Strayed, Span):
     _started = False
     is_below_remote = False
     """True if its parent is a span of another process, which its flags say."""
+    inner: Any = None
+    """Collector of the parts inside an item, made when one of them fails; this room knows nothing of it."""
     records_exceptions = True
     sets_status = True
 
@@ -176,6 +178,16 @@ class SpanState(Strayed, Span):
         if isinstance(parent, SpanState):
             return parent.get_span_context()
         return parent() if callable(parent) else parent
+
+    @property
+    def above(self) -> SpanState | None:
+        """The parent, where that is a span of ours in this process."""
+        return self._parent if isinstance(self._parent, SpanState) else None
+
+    @property
+    def is_announced(self) -> bool:
+        """Return whether its beginning was journalled, as that of stages is and that of items is not."""
+        return self._started
 
     @property
     def start_time(self) -> int:

@@ -17,7 +17,7 @@ from opentelemetry.trace import Span
 
 from otelsync.stages import lineage
 from otelsync.text.presentable import presentable
-from otelsync.vocabulary import ACTIONS, FAILED, FAILURE, PARTIAL, SUCCESS
+from otelsync.vocabulary import ACTIONS, FAILED, FAILURE, ITEM, PARTIAL, SUCCESS, part_of
 
 WAITED: Final = "waited_ms"
 """The figure with the milliseconds that rate limits have taken."""
@@ -40,8 +40,8 @@ class Collecting:
     span: Span
     """The stage's span, while it runs and after."""
     good = failed = partial = neutral_items = 0
-    """Numbers of direct parts: items apart those that went well; all that failed for good, or in part; and items that
-    did none of it."""
+    """Numbers of direct parts: items apart those that went well; all that failed for good, or in part; and items here
+    and in other items that did none of it."""
     waited = 0.0
     """Seconds that rate limits have taken so far, here and below."""
 
@@ -126,21 +126,23 @@ class Collecting:
             add(self.below, name, number)
 
     def take_part(self, outcome: str, *, is_item: bool) -> None:
-        """Take account of how a direct part ended."""
+        """Take account of how a direct part ended. Items that went well are counted by their action already."""
         if outcome == FAILURE:
             self.failed += 1
         elif outcome == PARTIAL:
             self.partial += 1
         elif outcome == SUCCESS:
             self.good += not is_item
-        else:
-            self.neutral_items += is_item
 
     def remember_failure(self, name: str, key: PartKey) -> None:
         """Remember that a part failed, as the same part may succeed later."""
         if self.failed < MOST_FAILURES:
             keys = self.failures.setdefault(name, {})
             keys[key] = keys.get(key, 0) + 1
+
+    def expect(self, name: str) -> None:
+        """Look twice at parts of this name: one has failed in an item here."""
+        self.failures.setdefault(name, {})
 
     def make_good(self, name: str, key: PartKey) -> int:
         """Forget the failures of a part that has succeeded now; returns how many there were."""
@@ -158,6 +160,16 @@ def nearest_open(stage: Collecting | None) -> Collecting | None:
     while stage is not None and stage.open_in != generation:
         stage = stage.around
     return stage
+
+
+def item_around(span: Any) -> Any:
+    """Return the open item that a span stands in, by its span, if both are ours: parts in it belong to it."""
+    above = getattr(span, "above", None)
+    while above is not None and not above.is_announced:
+        if part_of(above.name)[0] == ITEM and above.is_recording():
+            return above
+        above = above.above
+    return None
 
 
 def take_item(stage: Collecting | None, action: str) -> None:

@@ -86,6 +86,7 @@ class Item(Stage):
             or self._action == vocabulary.FAILED
             or (around is not None and self._name in around.failures)
             or enabled(self.LEVEL)
+            or getattr(self.span, "inner", None) is not None
         ):
             return super().__exit__(exc_type, error, tb)
         leave(self._token)
@@ -117,7 +118,10 @@ class Item(Stage):
     @property
     def outcome(self) -> str:
         """``success``, ``failure``, ``cancelled`` or ``retry``; as it stands, while the item is worked on."""
-        return self._outcome or vocabulary.SUCCESS
+        if self._outcome:
+            return self._outcome
+        inner = getattr(self.span, "inner", None)
+        return vocabulary.SUCCESS if inner is None or inner.tally()[1:] == (0, 0) else vocabulary.PARTIAL
 
     def totals(self) -> dict[str, int]:
         """Return nothing: what is counted by hand here counts for the stage around."""

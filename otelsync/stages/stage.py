@@ -28,7 +28,7 @@ from otelsync.recording.exceptions import take_error
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave, step_out, strays
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.stages import lineage
-from otelsync.stages.collecting import Collecting, PartKey, digest_of, nearest_open
+from otelsync.stages.collecting import Collecting, PartKey, digest_of, item_around, nearest_open
 from otelsync.stages.generators import around_async_generator, around_generator
 from otelsync.stages.harmless_exceptions import outcome_without_failure
 from otelsync.text.presentable import text_of
@@ -210,22 +210,34 @@ class Stage(Collecting):
             if target is not None and is_ours:
                 target.take_totals(self.totals())
             if self.is_part:
+                if outcome == vocabulary.CANCELLED and self.outcome_of_parts() != vocabulary.SUCCESS:
+                    outcome = vocabulary.PARTIAL  # what failed in it shows further out
                 self._become_part_of(target if is_ours else None, outcome)
             present = getattr(self.span, "present", None)
             return present() if present is not None else None
 
-    def _become_part_of(self, target: Collecting | None, outcome: str, *, is_item: bool = False) -> None:
+    def _become_part_of(self, stage: Collecting | None, outcome: str, *, is_item: bool = False) -> None:
+        """Count for the item around, or else for `stage`."""
+        item = item_around(self.span)
+        if item is not None and item.inner is None and outcome in (vocabulary.FAILURE, vocabulary.PARTIAL):
+            item.inner = Collecting()
+            item.inner.begin_collecting()
+        target = stage if item is None else item.inner
         if outcome == vocabulary.FAILURE:
             key = self._part_key()
             self.span.set_attribute(vocabulary.SYNC_PART_KEY, key[1])
             if self._arguments.get("required") is False:
-                outcome = ""
-            elif target is not None:
+                return
+            if target is not None:
                 target.remember_failure(self._name, key)
+                if target is not stage and stage is not None:
+                    stage.expect(self._name)
         elif outcome == vocabulary.SUCCESS and target is not None and self._name in target.failures:
             key = self._part_key()
             if number := target.make_good(self._name, key):
                 self.span.set_attributes({vocabulary.SYNC_PART_KEY: key[1], vocabulary.SYNC_RECOVERED: number})
+        elif is_item and stage is not None and outcome in (vocabulary.CANCELLED, vocabulary.RETRY):
+            stage.neutral_items += 1
         if target is not None:
             target.take_part(outcome, is_item=is_item)
 
