@@ -330,7 +330,7 @@ def _is_waiting(sort: str, span: Ended) -> bool:
 def counts_of(attributes: Mapping[str, Any], prefix: str) -> Counts:
     """Return the counts that a span carries, by name; what is no whole number counts nothing."""
     found = ((key, value) for key, value in attributes.items() if key.startswith(prefix))
-    return {key[len(prefix) :]: number for key, value in found if (number := whole(value))}
+    return {key[len(prefix) :]: number for key, value in found if (number := whole(value)) or value == 0}
 
 
 def whole(value: object) -> int:

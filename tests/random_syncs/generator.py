@@ -22,7 +22,9 @@ INSIDE: Final = {
     "api": ("item", "item", "item", "item", "wait"),
     "batch": ("item", "item", "item", "api", "wait"),
     "stage": ("item", "api", "batch", "stage", "pages", "wait"),
+    "item": ("api", "stage", "item", "wait"),
 }
+MOST_INSIDE: Final = {"group": 4, "api": 6, "batch": 5, "stage": 3, "item": 0}
 MOST_NODES: Final = 40
 
 
@@ -37,8 +39,8 @@ class Around:
     """True in a forked child: its process may be killed."""
     is_broken: bool = False
     """True if nothing outlives anything there."""
-    is_plain: bool = False
-    """True inside of what is tried again: nothing but success."""
+    is_tried: bool = False
+    """True inside of what is tried again."""
     passes: int = 0
     """The number of parts further out that an exception may leave."""
 
@@ -46,13 +48,8 @@ class Around:
 class Maker:
     """Makes one program. Left open by the rules, so never made:
 
-    - a part that is made good and in which others have failed, or that fails again afterwards;
-    - a part that is not required, and is partial or has failed parts in it;
-    - counts by hand, with `fetched` among them, on a stage with items of its own; counts by hand on a stage whose
-      parts have all failed;
-    - failures in a part that ends by an early `break`, or is cancelled;
-    - a part that outlives the whole pipeline, or the task that it is in;
-    - the kill of a process in which one part waits for another's end.
+    - a part that outlives the whole pipeline, or the task that it is in, or one that was tried again;
+    - the kill of a process in which one part waits for another's end, or in an item with parts of its own.
     """
 
     def __init__(self, seed: int) -> None:
@@ -107,22 +104,18 @@ class Maker:
             if self._nodes >= MOST_NODES:
                 break
             node.children += self._child(self._random.choice(INSIDE[node.sort]), node, around)
-        if around.is_plain:
-            return
         if node.sort in ("group", "stage", "batch", "api") and self._chance(0.2):
             self._count(node)
 
     def _count(self, node: Node) -> None:
         counts = {
             name: self._random.randint(1, 5)
-            for name in ("created", "updated", "unchanged", "skipped", "failed")
+            for name in ("created", "updated", "unchanged", "skipped", "failed", "archived")
             if self._chance(0.12 if name == "failed" else 0.4)
         }
-        if not node.children and self._chance(0.3):
-            counts["fetched"] = sum(counts.values()) + self._random.randint(0, 2)
+        if self._chance(0.2):
+            counts["fetched"] = sum(counts.values()) + self._random.randint(0, 9)
         node.counts = counts
-        if counts and node.children:  # not all of its parts fail
-            node.children.append(self._item("success"))
 
     def _item(self, fate: str) -> Node:
         self._nodes += 1
@@ -134,18 +127,14 @@ class Maker:
             self._nodes += 1
             return [Node("wait", self._random.choice(WAITS), self._name("wait"))]
         if sort == "pages":
-            return self._pages(around)
-        if sort != "item" and around.depth >= 4:
+            return self._pages()
+        if sort != "item" and around.depth >= 5:
             sort = "item"
         node = self._plain(sort)
         self._nodes += 1
-        if not around.is_plain and sort != "group" and self._chance(0.12):
-            return self._tried_again(node)
-        if not around.is_plain and self._chance(0.05):
-            node.required = False
-            node.fate = self._random.choice(("success", "fail", "raise"))
-            node.action = "created" if sort == "item" and node.fate == "success" else None
-            return [node]
+        if self._chance(0.12) and not around.is_tried:
+            return self._tried_again(node, around)
+        node.required = not self._chance(0.06)
         self._how(node, parent, around)
         self._what(node, around)
         return [node]
@@ -175,61 +164,58 @@ class Maker:
             is_broken=around.is_broken or is_killed,
             passes=0 if node.how == "fork" or node.outlives else around.passes + 1,
         )
-        if node.sort in INSIDE and not around.is_plain:
-            most = {"group": 4, "api": 6, "batch": 5, "stage": 3}[node.sort]
-            self._fill(node, inner, self._random.randint(0, most))
-        elif node.sort in INSIDE:
-            node.children += [self._item("success") for _ in range(self._random.randint(0, 2))]
+        most = MOST_INSIDE[node.sort] or self._chance(0.06)
+        self._fill(node, inner, self._random.randint(0, most))
         if is_killed:
             inline = [each for each in _inline(node) if not each.attempt and each.fate == "success"]
             self._random.choice(inline).fate = "kill"
             return
-        if around.is_plain or not self._chance(0.3 if node.sort == "item" else 0.12):
+        if not self._chance(0.3 if node.sort == "item" else 0.12):
             return
-        is_well = all(each.fate == "success" for child in node.children for each in child.all())
-        fates = ["fail", "raise", "raise"] + (["cancel"] * 2 if node.how == "task" and is_well else [])
+        fates = ["fail", "raise", "raise"] + (["cancel"] * 2 if node.how == "task" else [])
         node.fate = self._random.choice(fates)
         node.action = None
         if node.fate == "raise" and node.how != "fork" and not node.outlives and self._chance(0.4):
             node.passes = self._random.randint(0, around.passes)
 
-    def _tried_again(self, node: Node) -> list[Node]:
-        """One part several times: it fails, and then succeeds, or never does."""
-        if (
-            node.sort == "item" and int(node.name) % 3 == 0
-        ):  # its action would be an argument, and so tell it from others
+    def _tried_again(self, node: Node, around: Around) -> list[Node]:
+        """One part several times: it fails, and then succeeds, or never does, or fails once more."""
+        if node.sort == "item" and int(node.name) % 3 == 0:  # its action would be an argument, and tell it from others
             node.name = self._name("item")
-        failures, recovers = self._random.randint(1, 3), self._chance(0.75)
-        counted = self._chance(0.5)
+        failures, last = (
+            self._random.randint(1, 3),
+            self._random.choice(("none", "success", "success", "success", "again")),
+        )
         fate = self._random.choice(("fail", "raise"))
         tries = [replace(node, fate=fate, action=None, children=[]) for _ in range(failures)]
-        if recovers:
-            last = replace(node, children=[])
-            if node.sort in INSIDE:
-                last.children = [self._item("success") for _ in range(self._random.randint(0, 3))]
-            tries.append(last)
-        for number, each in enumerate(tries, 1):
-            each.attempt = number if counted else None
+        tries += [replace(node, children=[])] if last != "none" else []
+        tries += [replace(node, fate=fate, action=None, children=[])] if last == "again" else []
+        inner = replace(around, depth=around.depth + 1, can_fork=False, is_broken=True, is_tried=True, passes=0)
+        for each in tries:
+            self._fill(each, inner, self._random.choice((0, 0, 1, 2)) if node.sort != "item" else 0)
+        if node.sort != "group" and self._chance(0.5):
+            for number, each in enumerate(tries, 1):
+                each.attempt = number
         self._nodes += len(tries)
         if self._chance(0.4):
             waits = [Node("wait", "retry", self._name("wait")) for _ in tries[1:]]
             return [tries[0], *(each for pair in zip(waits, tries[1:], strict=True) for each in pair)]
         return tries
 
-    def _pages(self, around: Around) -> list[Node]:
+    def _pages(self) -> list[Node]:
         items = self._random.randint(1, 8)
         breaks = self._random.randint(1, items) if self._chance(0.5) else None
         node = Node("pages", self._random.choice(PAGES), self._name("pages"), breaks_after=breaks)
         for _ in range(items):
-            fails = breaks is None and not around.is_plain and self._chance(0.25)
+            fails = self._chance(0.25)
             node.children.append(self._item(self._random.choice(("fail", "raise")) if fails else "success"))
-        return [node, self._item("success")]  # whatever the call that was left counts for
+        return [node]
 
 
 def _inline(node: Node) -> list[Node]:
     """The part, and those below that run in its own flow, and reach their end."""
     found = [node] if node.sort not in ("wait", "pages") else []
-    for child in node.children:
+    for child in node.children if node.sort != "item" else ():
         if child.how == "inline" and child.sort != "pages" and child.required:
             found += _inline(child)
     return found

@@ -33,9 +33,10 @@ class _Part:
     identity: tuple[str, str, str]
     outcome: str
     required: bool = True
-    arose: bool = False
-    """True if it failed by itself: by `fail()`, or by an exception that arose here; or was the innermost that died."""
-    attempt: int | None = None
+    attempt: int = 1
+    errors: int = 0
+    """Errors in it: that it failed by itself, and those of its parts."""
+    items: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -56,8 +57,8 @@ class _End:
 
 @dataclass
 class _Sum:
-    items: Counter[str] = field(default_factory=Counter)
-    errors: int = 0
+    """What is counted without a look at where it was."""
+
     retries: int = 0
     waits: int = 0
 
@@ -65,41 +66,37 @@ class _Sum:
 def truth(program: Node) -> Figures:
     """Return what is true of a run of this program."""
     known = _Sum()
-    end = _canvas(program, known) if program.kind in CANVASES else _run(program, known)
-    assert end.part is not None
-    _settle([end.part], known)
-    items = {name: number for name, number in sorted(known.items.items()) if number}
-    return Figures(end.part.outcome, items, known.errors, known.retries, known.waits)
+    part = _canvas(program, known) if program.kind in CANVASES else _run(program, known).part
+    assert part is not None
+    items = {name: number for name, number in sorted(part.items.items()) if number}
+    return Figures(part.outcome, items, part.errors, known.retries, known.waits)
 
 
 def _run(node: Node, known: _Sum) -> _End:
     if node.sort == "wait":
         known.waits += 1
         return _End()
-    body = _body(node.children, known)
-    return _ended(node, body, known)
+    return _ended(node, _body(node.children, known), known)
 
 
-def _canvas(program: Node, known: _Sum) -> _End:
+def _canvas(program: Node, known: _Sum) -> _Part:
     """Run a pipeline whose groups are tasks. What follows on one that failed does not run."""
     parts: list[_Part] = []
+    items: Counter[str] = Counter()
     has_failed = False
     for child in program.children:
         follows = "chain" in program.kind or ("chord" in program.kind and child is program.children[-1])
         if follows and has_failed:
             continue
         for _ in range(child.retries):
-            attempt = _Sum()
-            _settle(_body(child.children, attempt).parts, attempt)
-            known.items.update(attempt.items)
-            known.waits += attempt.waits
-            known.retries += attempt.retries + 1
+            items += _settle(_body(child.children, known).parts, known).items + _by_hand(child)
+            known.retries += 1
         end = _run(child, known)
         has_failed |= bool(end.leaves) or end.dies
         if end.part is not None:
             parts.append(end.part)
-    outcome = _derived(_settle(parts, known), {})
-    return _End(_Part(program.identity, outcome))
+    below = _settle(parts, known)
+    return _Part(program.identity, _derived(below.outcomes, {}), errors=below.errors, items=below.items + items)
 
 
 @dataclass
@@ -148,73 +145,88 @@ def _ended(node: Node, body: _Body, known: _Sum) -> _End:
     if dies and node.sort == "item":
         return _End(dies=True)  # its beginning is not recorded
     below = _settle(body.parts, known)
+    derived = _derived(below.outcomes, node.counts)
     if dies:
-        outcome = "interrupted"
-        arose = "interrupted" not in below
+        outcome, arose = "interrupted", "interrupted" not in below.outcomes
     elif stops or (clean and node.fate == "cancel"):
-        outcome = "cancelled"
+        outcome = _cancelled(derived) if node.sort != "pipeline" else "cancelled"
     elif arose or passed:
         outcome = "failure"
     else:
-        outcome = _derived(below, node.counts)
-    if not dies:
-        _count(node, outcome, known)
-    part = _Part(node.identity, outcome, node.required, arose, node.attempt)
+        outcome = "partial" if node.sort == "item" and derived != "success" else derived
+    items = below.items if dies else _items(node, outcome, below.items)
+    part = _Part(node.identity, outcome, node.required, node.attempt or 1, below.errors + arose, items)
     return _End(part, body.late, leaves, stops, dies)
+
+
+def _cancelled(derived: str) -> str:
+    """What a part that was cancelled is for the part that it belongs to."""
+    return "cancelled" if derived == "success" else "partial"
 
 
 def _derived(below: list[str], counts: dict[str, int]) -> str:
     """What becomes of a part by what became of its own parts."""
-    if below and all(outcome == "failure" for outcome in below):
+    if below and all(outcome in ("failure", "interrupted") for outcome in below):
         return "failure"
     unwell = any(outcome in ("failure", "partial", "interrupted") for outcome in below)
     return "partial" if unwell or counts.get("failed") else "success"
 
 
-def _settle(parts: list[_Part], known: _Sum) -> list[str]:
-    """Count errors and retries among the parts of one part, and return the outcomes that count for it."""
-    outcomes = []
-    failures: Counter[tuple[str, str, str]] = Counter()
+@dataclass
+class _Settled:
+    outcomes: list[str] = field(default_factory=list)
+    """Of the parts that count."""
+    errors: int = 0
+    items: Counter[str] = field(default_factory=Counter)
+
+
+def _settle(parts: list[_Part], known: _Sum) -> _Settled:
+    """Return what the parts of one part come to, and count which of them were tried again."""
+    settled = _Settled()
+    made_good: Counter[tuple[str, str, str]] = Counter()
     for place, part in enumerate(parts):
-        if (part.attempt or 1) > 1:
-            known.retries += 1
-        elif part.outcome == "success":
-            known.retries += failures[part.identity]
+        settled.items += part.items
         if part.outcome == "success":
-            del failures[part.identity]
-        is_recovered = any(
-            other.identity == part.identity and other.outcome == "success" for other in parts[place + 1 :]
-        )
-        if part.outcome == "failure" and is_recovered:
-            failures[part.identity] += 1
-        elif part.outcome != "cancelled" and (part.required or part.outcome != "failure"):
-            outcomes.append(part.outcome)
-            known.errors += part.arose
-    return outcomes
+            recovered = made_good.pop(part.identity, 0)
+            known.retries += recovered if part.attempt == 1 else 0
+        known.retries += part.attempt > 1
+        later = (other for other in parts[place + 1 :] if other.outcome == "success")
+        if part.outcome == "failure" and any(other.identity == part.identity for other in later):
+            made_good[part.identity] += 1
+        elif part.required or part.outcome not in ("failure", "interrupted"):
+            settled.errors += part.errors
+            if part.outcome != "cancelled":
+                settled.outcomes.append(part.outcome)
+    return settled
 
 
-def _count(node: Node, outcome: str, known: _Sum) -> None:
-    """Count an item, or what a part has counted by hand."""
+def _items(node: Node, outcome: str, below: Counter[str]) -> Counter[str]:
+    """Return the items in a part that has ended."""
     if node.sort == "item":
-        known.items["fetched"] += 1
         action = "failed" if outcome == "failure" else node.action
-        if action:
-            known.items[action] += 1
-        return
-    counts = dict(node.counts)
-    counts.setdefault("fetched", sum(counts.get(action, 0) for action in ACTIONS))
-    known.items.update(counts)
+        return below + Counter([action] if action else []) + Counter(fetched=1)
+    items = below + _by_hand(node)
+    if "fetched" in node.counts:
+        items["fetched"] = node.counts["fetched"]
+    return items
+
+
+def _by_hand(node: Node) -> Counter[str]:
+    counts = {"fetched": sum(node.counts.get(action, 0) for action in ACTIONS), **node.counts}
+    return Counter(counts)
 
 
 def _pages(node: Node, known: _Sum) -> list[_Part]:
     """Run a generator of pages; returns the parts of whoever reads them."""
     read = node.children[: node.breaks_after]
     if "decorated" in node.kind:
-        below = _body(read, known).parts
-        return [*below, _Part(("api", "api", node.name), "success")]
+        outcome = "success" if node.breaks_after is None else "cancelled"
+        return [*_body(read, known).parts, _Part(("api", "api", node.name), outcome)]
     parts = []
     for number in range(0, max(len(read), 1), PAGE_SIZE):
-        page = _body(read[number : number + PAGE_SIZE], known)
-        outcome = _derived(_settle(page.parts, known), {})
-        parts.append(_Part(("api", "api", f"{node.name}/{number}"), outcome))
+        page = _settle(_body(read[number : number + PAGE_SIZE], known).parts, known)
+        outcome = _derived(page.outcomes, {})
+        if node.breaks_after is not None and number + PAGE_SIZE >= len(read):
+            outcome = _cancelled(outcome)
+        parts.append(_Part(("api", "api", f"{node.name}/{number}"), outcome, errors=page.errors, items=page.items))
     return parts
