@@ -142,8 +142,8 @@ def _encoding(_directory: Path) -> Pieces:
 def _journal(directory: Path) -> Pieces:
     """From bytes to the file."""
     journal = _filled(directory, 1)
-    body, now = bytes(_SPAN_BYTES), time_ns()
-    yield f"append {_SPAN_BYTES} bytes", lambda: journal.append(SPAN, 0, body, now), 1
+    body = bytes(_SPAN_BYTES)
+    yield f"append {_SPAN_BYTES} bytes", lambda: journal.append(SPAN, 0, body), 1
     yield "time_ns", time_ns, 1
     journal.close()
 
@@ -164,7 +164,7 @@ def _filled(directory: Path, records: int) -> Journal:
     journal = Journal(directory)
     scope = journal.scope(journal.resource(b"\x0a\x00"), b"\x0a\x00")
     for _ in range(records):
-        journal.append(SPAN, scope, b"\x12" + varint(_SPAN_BYTES) + bytes(_SPAN_BYTES), time_ns())
+        journal.append(SPAN, scope, b"\x12" + varint(_SPAN_BYTES) + bytes(_SPAN_BYTES))
     return journal
 
 

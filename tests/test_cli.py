@@ -298,7 +298,7 @@ def test_a_killed_run_is_shown_as_interrupted(home: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=300, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert run("list", home=home).output.splitlines()[1].split()[-3:] == ["interrupted", "2", "2"]
+    assert run("list", home=home).output.splitlines()[1].split()[-3:] == ["interrupted", "2", "1"]
     assert "! the process ended before this stage did" in run("show", home=home).output
 
 

@@ -56,7 +56,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def write(journal: Journal, number: int, *, padding: int = 0) -> None:
-    journal.append(SPAN, 0, span(number, padding=padding), time.time_ns())
+    journal.append(SPAN, 0, span(number, padding=padding))
 
 
 def read(directory: Path) -> list[int]:
@@ -88,11 +88,10 @@ def write_until(journal: Journal, happened: Callable[[], bool], first: int) -> i
 
 def test_records_come_back_as_they_were_written(journal: Journal) -> None:
     """Spans, starts, ends and logs are read with their scope, in order."""
-    now = time.time_ns()
-    journal.append(SPAN_START, 0, span(1, ended=False), now)
-    journal.append(SPAN, 0, span(2), now)
-    journal.append(SPAN_END, 0, span(1), now)
-    journal.append(LOG, 0, log(3), now)
+    journal.append(SPAN_START, 0, span(1, ended=False))
+    journal.append(SPAN, 0, span(2))
+    journal.append(SPAN_END, 0, span(1))
+    journal.append(LOG, 0, log(3))
     (batch,) = trace_tree.batches(journal.directory)
     (group,) = batch.groups
     assert (group.resource, group.scope) == (resource(), scope())
@@ -164,7 +163,7 @@ def test_any_sequence_of_records_is_read_back(script: list[tuple[int, int, int]]
         expected: dict[tuple[int, int], list[bytes]] = {}
         for number, (kind, ref, size) in enumerate(script, 1):
             body = log(number) if kind == LOG else span(number, padding=size, ended=kind == SPAN)
-            journal.append(kind, ref, body, time.time_ns())
+            journal.append(kind, ref, body)
             expected.setdefault((kind, ref), []).append(body)
         journal.close()
         names = {scope(): 0} | {scope(f"scope {number}"): number for number in range(1, 4)}
@@ -183,7 +182,7 @@ def test_a_scope_that_is_defined_late_is_known(journal: Journal) -> None:
     """A scope that is defined while a file is being written is defined there before it is used."""
     write(journal, 1)
     number = journal.scope(journal.resource(resource("other")), scope("late"))
-    journal.append(SPAN, number, span(2), time.time_ns())
+    journal.append(SPAN, number, span(2))
     assert [(node.scope, node.resource["service.name"]) for node in trace_tree.spans_in_journal(journal.directory)] == [
         ("otelsync", "sync"),
         ("late", "other"),
@@ -195,7 +194,7 @@ def test_there_is_room_for_65536_scopes(journal: Journal) -> None:
     for number in range(1, 0x10001):
         ref = journal.scope(0, scope(f"{number}"))
     assert ref == journal.scope(0, scope("one more")) == 0xFFFF
-    journal.append(SPAN, ref, span(1), time.time_ns())
+    journal.append(SPAN, ref, span(1))
     (node,) = trace_tree.spans_in_journal(journal.directory)
     assert node.scope == f"{0xFFFF}"
 
@@ -290,7 +289,7 @@ def test_what_is_over_the_bound_is_dropped_and_counted(tmp_path: Path, caplog: p
         for number in range(1, 501):
             write(journal, number, padding=1000)
         for number in range(7):
-            journal.append(LOG, 0, log(number) + b"\x12\x80\x10" + b"\0" * 2048, time.time_ns())
+            journal.append(LOG, 0, log(number) + b"\x12\x80\x10" + b"\0" * 2048)
     kept = read(tmp_path)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 300 * 1024
     assert kept == list(range(1, len(kept) + 1))

@@ -153,8 +153,8 @@ def test_what_the_writer_dropped_is_in_the_ledger(tmp_path: Path) -> None:
     """A record that the real journal refuses counts as recorded and dropped, by its reason."""
     journal = Journal(tmp_path)
     scope = journal.scope(journal.resource(b"\x0a\x00"), b"\x0a\x00")
-    journal.append(SPAN, scope, b"\x12\x00", 0)
-    journal.append(SPAN, scope, b"x" * (5 * 1024 * 1024), 0)
+    journal.append(SPAN, scope, b"\x12\x00")
+    journal.append(SPAN, scope, b"x" * (5 * 1024 * 1024))
     checkpoints.save(tmp_path, Checkpoint(sinks={"traces": ["span"]}))
     ledger = read_ledger(tmp_path)
     journal.close()

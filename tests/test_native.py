@@ -329,7 +329,7 @@ def open_journal(journal_class: type[Journal], tmp_path: Path) -> Iterator[Journ
     """A journal with a scope, a file, and no wish to look at it."""
     journal = journal_class(tmp_path)
     journal.scope(journal.resource(b"\n\x00"), b"\n\x00")
-    journal.append(SPAN, 0, b"\x12\x00", NOW)
+    journal.append(SPAN, 0, b"\x12\x00")
     journal._next_look = 2**62
     yield journal
     journal.close()
@@ -362,7 +362,7 @@ def test_it_declines_where_the_journal_must_look(native: ModuleType, open_journa
     assert native.append_span(*arguments) is True
     offset, size, scopes_known = open_journal._offset, open_journal._size, open_journal._known_scopes
     assert native.append_span(*arguments[:4], scopes_known, *arguments[5:]) is False
-    open_journal._next_look = NOW
+    open_journal._next_look = 0
     assert native.append_span(*arguments) is False
     open_journal._next_look = 2**62
     for wrong in (offset, offset + 20, 0):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,7 +92,7 @@ def test_open_stages_of_a_living_process_stay_open(shop: Shop) -> None:
     """As long as its process lives, nobody closes a stage; and it is remembered by the next shipper."""
     journal = Journal(shop.journal)
     number = journal.scope(journal.resource(resource()), scope())
-    journal.append(SPAN_START, number, span(1, ended=False), time.time_ns())
+    journal.append(SPAN_START, number, span(1, ended=False))
     assert [node.ended for node in shop.drain()] == [False]
     assert [list(series.stages) for series in shop.checkpoint.open.values()] == [[f"{1:016x}"]]
     journal.close()

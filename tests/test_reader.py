@@ -91,8 +91,8 @@ def test_reads_what_the_journal_writes(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     number = journal.scope(journal.resource(resource()), scope())
     for index in range(1, 3001):
-        journal.append(SPAN, number, span(index, padding=100), time.time_ns())
-        journal.append(LOG, number, log(index), time.time_ns())
+        journal.append(SPAN, number, span(index, padding=100))
+        journal.append(LOG, number, log(index))
     journal.close()
     [segments] = list_segments(tmp_path).values()
     assert len(segments) > 1

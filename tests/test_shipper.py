@@ -135,7 +135,7 @@ def test_a_living_process_is_followed(tmp_path: Path, shippers: list[Shipper]) -
     journal = Journal(tmp_path)
     number = journal.scope(journal.resource(resource()), scope())
     for index in range(1, 6):
-        journal.append(SPAN, number, span(index), time.time_ns())
+        journal.append(SPAN, number, span(index))
         assert shipper.drain(120)
         assert len(shelf.spans) == index
     assert journal.path is not None
@@ -439,9 +439,9 @@ def test_a_killed_process_loses_nothing(tmp_path: Path, server: OtlpServer, ship
         from otelsync.journal.writer import Journal
         journal = Journal(Path({str(tmp_path)!r}))
         number = journal.scope(journal.resource(resource()), scope())
-        journal.append(SPAN_START, number, span(5000, ended=False), time.time_ns())
+        journal.append(SPAN_START, number, span(5000, ended=False))
         for index in range(1, 1001):
-            journal.append(SPAN, number, span(index), time.time_ns())
+            journal.append(SPAN, number, span(index))
         os.kill(os.getpid(), signal.SIGKILL)
     """
     child = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
@@ -475,7 +475,7 @@ def test_a_journal_that_is_removed_under_its_writer_loses_nothing(tmp_path: Path
     directory = tmp_path / "journals"
     journal = Journal(directory)
     number = journal.scope(journal.resource(resource()), scope())
-    journal.append(SPAN, number, span(1), time.time_ns())
+    journal.append(SPAN, number, span(1))
     shelf = Shelf()
     shippers.append(shipper := Shipper(directory, store=shelf))
     assert shipper.drain(120)
@@ -485,7 +485,7 @@ def test_a_journal_that_is_removed_under_its_writer_loses_nothing(tmp_path: Path
     def back() -> bool:
         nonlocal last
         last += 1
-        journal.append(SPAN, number, span(last), time.time_ns())
+        journal.append(SPAN, number, span(last))
         return directory.exists()
 
     eventually(back)
@@ -569,8 +569,8 @@ def recorder(directory: Path, count: int, *, first: int = 1) -> Journal:
     journal = Journal(directory)
     number = journal.scope(journal.resource(resource()), scope())
     for index in range(first, first + count):
-        journal.append(SPAN, number, span(index), time.time_ns())
-        journal.append(LOG, number, log(index), time.time_ns())
+        journal.append(SPAN, number, span(index))
+        journal.append(LOG, number, log(index))
     return journal
 
 
@@ -670,7 +670,7 @@ def test_another_process_is_waited_for(tmp_path: Path, server: OtlpServer, threa
         journal = Journal(directory)
         number = journal.scope(journal.resource(resource()), scope())
         for index in range(1, 101):
-            journal.append(SPAN, number, span(index), time.time_ns())
+            journal.append(SPAN, number, span(index))
         print(thread.flush(20), flush=True)
         input()
     """

@@ -50,8 +50,8 @@ class KeptJournal(Journal):
         super().__init__(directory)
         self.bodies: list[bytes] = []
 
-    def append(self, kind: int, ref: int, body: bytes, now: int) -> None:
-        super().append(kind, ref, body, now)
+    def append(self, kind: int, ref: int, body: bytes) -> None:
+        super().append(kind, ref, body)
         self.bodies.append(body)
 
     def spans(self) -> list[WireSpan]:

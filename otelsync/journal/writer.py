@@ -10,12 +10,12 @@ import errno
 import logging
 import os
 import secrets
-import time
 import weakref
 from _thread import RLock
 from collections.abc import Callable
 from pathlib import Path
 from struct import Struct
+from time import monotonic_ns
 from typing import Final
 from zlib import crc32
 
@@ -155,7 +155,7 @@ class Journal(Place):
             self._scopes += 1
             return self._scopes - 1
 
-    def append(self, kind: int, ref: int, body: bytes, now: int) -> None:
+    def append(self, kind: int, ref: int, body: bytes) -> None:
         """Append a record; never raises, and waits for nothing but another thread's change of files.
 
         Between reading the offset and committing there is no call, so CPython can neither switch threads there nor
@@ -166,11 +166,10 @@ class Journal(Place):
             kind: SPAN, SPAN_START, SPAN_END, LOG, SPAN_VERDICT or SPAN_RELEASED.
             ref: The number of its scope.
             body: The record, tagged and length-prefixed as ``ScopeSpans`` or ``ScopeLogs`` want it.
-            now: About the present time, nanoseconds since the epoch.
         """
         frame = _pack_frame(len(body), crc32(body, kind | ref << 8), kind, 0, ref) + body
         length = len(frame)
-        if now < self._next_look and ref < self._known_scopes:
+        if monotonic_ns() < self._next_look and ref < self._known_scopes:
             end = self._offset + length
             if end <= self._size and length <= LARGEST_RECORD:
                 self._map[self._offset : end] = frame  # a size above 0 means a map
@@ -202,11 +201,6 @@ class Journal(Place):
         with self._lock:
             self._count_dropped(reason, kind)
 
-    def look_if_due(self) -> None:
-        """Do what the next append would do, if that brings the present time: see whether the file is still whole."""
-        if time.time_ns() >= self._next_look:
-            self.look()
-
     def look(self) -> None:
         """Notice at once whether somebody removed the file; then it is written again."""
         with self._lock:
@@ -235,7 +229,7 @@ class Journal(Place):
     def _look_safely(self) -> None:
         self._known_scopes = 0  # from here on every other thread comes to the lock
         try:
-            self._look(time.time_ns())
+            self._look(monotonic_ns())
         except OSError as error:
             self._say("disk", f"cannot write to {self.directory}: {error}; records are dropped and counted")
         finally:
@@ -252,7 +246,7 @@ class Journal(Place):
                 f"a record of {needed:,} bytes is over the bound of {LARGEST_RECORD:,}; it is dropped",
             )
             return
-        now = time.time_ns()
+        now = monotonic_ns()
         if now < self._retry_at and self._offset + needed > self._size:
             self._count_dropped(JOURNAL_FULL if "full" in self._said else DISK, kind)
             return
@@ -267,7 +261,7 @@ class Journal(Place):
                 self._defined += 1
             self._write(kind, ref, body)
         except (OSError, ValueError) as error:
-            self._retry_at = time.time_ns() + RETRY_NS
+            self._retry_at = monotonic_ns() + RETRY_NS
             self._count_dropped(DISK, kind)
             self._say("disk", f"cannot write to {self.directory}: {error}; records are dropped and counted")
         finally:
@@ -327,7 +321,7 @@ class Journal(Place):
 
     def _rotate(self, needed: int) -> bool:
         """Go on in a new file; False where a bound forbids it, or an earlier try is too recent."""
-        now = time.time_ns()
+        now = monotonic_ns()
         if now < self._retry_at:
             return False
         smallest = HEADER_SIZE + sum(FRAME_SIZE + len(body) for _, _, body in self._definitions) + needed

@@ -176,7 +176,7 @@ class JournalPath(LogPath):
             fields = {**scope.attributes, **fields}
         if fields:
             self._encoder.extend(parts, fields)
-        provider.journal.append(LOG, self._ref(logger), in_scope_logs(b"".join(parts)), now)
+        provider.journal.append(LOG, self._ref(logger), in_scope_logs(b"".join(parts)))
 
     def _lose(self) -> None:
         """Count a record that cannot be journalled; the program's own output shows it all the same."""

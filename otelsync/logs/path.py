@@ -269,7 +269,7 @@ class LogPath:
                 head = self._new_head(head.level, head.logger, head.event) or head
             try:
                 body = b"".join((_pack_times(0x09, now, 0x59, now), head.otlp, ids, carried, *encoded))
-                provider.journal.append(LOG, head.ref, in_scope_logs(body), now)
+                provider.journal.append(LOG, head.ref, in_scope_logs(body))
             except Exception as problem:
                 provider.journal.drop(ENCODE_ERROR, LOG)
                 _complain(problem)

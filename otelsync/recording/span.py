@@ -10,7 +10,6 @@ import logging
 import traceback
 from collections.abc import Mapping
 from struct import Struct
-from time import time_ns
 from types import TracebackType
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from opentelemetry.util import types
 from otelsync.journal.format import ENCODE_ERROR, SPAN, SPAN_END, SPAN_RELEASED, SPAN_START
 from otelsync.journal.native import native
 from otelsync.otlp.encoding import field, varint
+from otelsync.recording.clock import present
 from otelsync.recording.scope import EMPTY
 from otelsync.recording.span_bytes import END_TIME, count_field, encode_event, encode_link, status_field
 from otelsync.recording.span_state import UNSET, SpanState, instant
@@ -124,7 +124,7 @@ class RecordedSpan(SpanState):
         if self._events is None:
             self._events = BoundedList(limits.max_events)
             self._has_more = True
-        at = None if timestamp is None else instant(timestamp)
+        at = present(self.trace.offset, 0) if timestamp is None else instant(timestamp)
         self._events.append(Event(text_of(name), bounded, timestamp=at))
 
     def add_link(self, context: SpanContext, attributes: types.Attributes = None) -> None:
@@ -213,7 +213,7 @@ class RecordedSpan(SpanState):
             if self._announce_shortly():
                 return
             try:
-                tracer.journal.append(SPAN_START, tracer.ref, self._encode(0), self._start_time)
+                tracer.journal.append(SPAN_START, tracer.ref, self._encode(0))
             except Exception as error:
                 _log.debug("the start of span %r could not be journalled: %s", self._name, error)
 
@@ -222,11 +222,11 @@ class RecordedSpan(SpanState):
         if self._end_time is not None:
             _log.warning("Tried calling %s on an ended span.", "release")
             return
-        self._end_time = now = time_ns()
+        self._end_time = present(self.trace.offset, self._start_time)
         tracer = self._tracer
         if self._started and self.trace.flags & 1:
             ids = field(0x12, self.trace.head + b"\x12\x08" + self.id_bytes)
-            tracer.journal.append(SPAN_RELEASED, tracer.ref, ids, now)
+            tracer.journal.append(SPAN_RELEASED, tracer.ref, ids)
 
     def end(self, end_time: int | None = None) -> None:
         """End it, now or at `end_time` (nanoseconds since the epoch), and journal it if it is sampled."""
@@ -236,12 +236,12 @@ class RecordedSpan(SpanState):
         tracer = self._tracer
         if tracer.has_processors:
             return self._end_with_processors(end_time)
+        trace = self.trace
         if end_time is None:
-            self._end_time = now = time_ns()
+            self._end_time = now = present(trace.offset, self._start_time)
         else:
             self._end_time = now = instant(end_time)
-            tracer.journal.look_if_due()  # an append goes by its time, which may be long past
-        if self.trace.flags & 1:
+        if trace.flags & 1:
             append_span = tracer.append_span
             if append_span is not None and not self._has_more:
                 scope = self.scope or EMPTY
@@ -264,7 +264,7 @@ class RecordedSpan(SpanState):
                     return None
                 tracer.encoder.learn(self._attributes)
             try:
-                tracer.journal.append(SPAN_END if self._started else SPAN, tracer.ref, self._encode(now), now)
+                tracer.journal.append(SPAN_END if self._started else SPAN, tracer.ref, self._encode(now))
             except Exception as error:
                 self._lose(error)
         return None
@@ -304,12 +304,13 @@ class RecordedSpan(SpanState):
 
     def _end_with_processors(self, end_time: int | None) -> None:
         processor = self._tracer.span_processor
-        self._end_time = now = time_ns() if end_time is None else instant(end_time)
+        now = present(self.trace.offset, self._start_time) if end_time is None else instant(end_time)
+        self._end_time = now
         processor._on_ending(self)
         if self.trace.flags & 1:
             try:
                 body = self._encode(now)
-                self._tracer.journal.append(SPAN_END if self._started else SPAN, self._tracer.ref, body, now)
+                self._tracer.journal.append(SPAN_END if self._started else SPAN, self._tracer.ref, body)
             except Exception as error:
                 self._lose(error)
         processor.on_end(self.readable())

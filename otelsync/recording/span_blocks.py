@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import Token
-from time import time_ns
 from types import TracebackType
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -15,6 +14,7 @@ from opentelemetry.util import types
 
 from otelsync.hooks.decorating import decorated
 from otelsync.recording import ids
+from otelsync.recording.clock import present
 from otelsync.recording.runtime_context import CURRENT, context_of, installed, leave
 from otelsync.recording.span import RecordedSpan
 from otelsync.recording.span_state import Recorder
@@ -104,7 +104,7 @@ class CurrentSpan(RecordedSpan):
             self.set_tail(trace.tail)
         if self._given:
             self.put_attributes(self._given)
-        self._start_time = time_ns()
+        self._start_time = present(trace.offset, 0)
         self._token = CURRENT.set(self)
         return self
 

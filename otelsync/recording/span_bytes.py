@@ -11,6 +11,7 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlag
 from opentelemetry.trace.span import TraceState
 
 from otelsync.otlp.encoding import AttributeEncoder, field, text, varint
+from otelsync.recording.clock import offset_now
 
 END_TIME: Final = 0x41
 """Tag of ``end_time_unix_nano``, a fixed64."""
@@ -22,11 +23,19 @@ REMOTE_FLAGS: Final = b"\x85\x01" + (_HAS_IS_REMOTE | _IS_REMOTE).to_bytes(4, "l
 
 
 class Trace:
-    """The common part of the spans of one trace."""
+    """The common part of the spans of one trace.
 
-    __slots__ = ("flags", "head", "hex", "hex_bytes", "id", "log_head", "state", "tail")
+    Args:
+        trace_id: Its id.
+        flags: Of its spans.
+        state: Of its spans.
+        offset: The clock of its spans, as nanoseconds that it is ahead of the monotonic one; by default it is set by
+            the wall clock now.
+    """
 
-    def __init__(self, trace_id: int, flags: TraceFlags, state: TraceState) -> None:
+    __slots__ = ("flags", "head", "hex", "hex_bytes", "id", "log_head", "offset", "state", "tail")
+
+    def __init__(self, trace_id: int, flags: TraceFlags, state: TraceState, offset: int | None = None) -> None:
         raw = trace_id.to_bytes(16, "big")
         self.id = trace_id
         self.hex = raw.hex()
@@ -37,6 +46,7 @@ class Trace:
         """Fields 8 and 9 of a LogRecord, and how field 10 begins: flags, trace id, and the span id that follows."""
         self.flags = flags
         self.state = state
+        self.offset = offset_now() if offset is None else offset
         self.tail = text(0x1A, state.to_header()) if state else b""
         """Field 3 of a Span."""
 

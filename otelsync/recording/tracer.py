@@ -33,6 +33,7 @@ from otelsync.journal.format import SPAN_VERDICT
 from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
 from otelsync.recording import ids
+from otelsync.recording.clock import present
 from otelsync.recording.ids import IdGenerator
 from otelsync.recording.runtime_context import CURRENT, scope_in
 from otelsync.recording.scope import SyncScope
@@ -101,7 +102,7 @@ class Owner(sdk.TracerProvider):
                 status = Status(StatusCode.ERROR, self.encoders.redact(message or error_type))
             body = encode_verdict(span_context, ends, self.encoders.span.encode(found), status)
             tracer = self.get_tracer("otelsync", __version__)
-            self.journal.append(SPAN_VERDICT, tracer.ref if isinstance(tracer, Tracer) else 0, body, ends)
+            self.journal.append(SPAN_VERDICT, tracer.ref if isinstance(tracer, Tracer) else 0, body)
         except Exception as error:
             _log.debug("the verdict on span %016x could not be journalled: %s", span_context.span_id, error)
 
@@ -210,7 +211,7 @@ class Tracer(Recorder):
                     parent,
                     parent.scope,
                     parent.base,
-                    time_ns() if start_time is None else instant(start_time),
+                    present(trace.offset, 0) if start_time is None else instant(start_time),
                 )
                 if attributes:
                     span.put_attributes(attributes)
@@ -241,8 +242,10 @@ class Tracer(Recorder):
         what is current besides the span, such as baggage.
         """
         flags = own.trace_flags if self._is_enabled() else TraceFlags(own.trace_flags & ~TraceFlags.SAMPLED)
-        trace = Trace(own.trace_id, flags, own.trace_state)
         base = context_api.get_current() if context is None else context
+        around = get_current_span(base)
+        above = around if isinstance(around, RecordedSpan) and around.trace.id == own.trace_id else None
+        trace = _trace_below(above, own.trace_id, flags, own.trace_state)
         span = self._make(name, kind, trace, own.span_id, parent, scope, base, attributes, links, start_time)
         if flags is own.trace_flags and not own.is_remote:
             span.known_context = own
@@ -319,7 +322,7 @@ class Tracer(Recorder):
             return UnsampledSpan(dropped, kind, attributes or {})
         state = _NO_STATE if result.trace_state is None else result.trace_state
         above = parent_span if isinstance(parent_span, RecordedSpan) else None
-        trace = above.trace if above and above.trace.is_like(flags, state) else Trace(trace_id, flags, state)
+        trace = _trace_below(above, trace_id, flags, state)
         base = context_api.get_current() if context is None else context
         span = self._make(
             name, kind, trace, span_id, above or parent, scope_in(base), base, result.attributes, links, start_time
@@ -346,7 +349,7 @@ class Tracer(Recorder):
         above = parent.get_span_context() if isinstance(parent, RecordedSpan) else parent
         head = trace.head + (b"\x22\x08" + above.span_id.to_bytes(8, "big") if above else b"")
         id_bytes = span_id.to_bytes(8, "big")
-        began = time_ns() if start_time is None else instant(start_time)
+        began = present(trace.offset, 0) if start_time is None else instant(start_time)
         span = RecordedSpan(self, name, kind, trace, id_bytes, head, parent, scope, base, began)
         if above and above.is_remote:
             span.is_below_remote = True
@@ -356,6 +359,13 @@ class Tracer(Recorder):
             if link and is_valid_link(link.context, link.attributes):
                 span.append_link(link.context, link.attributes)
         return span
+
+
+def _trace_below(above: RecordedSpan | None, trace_id: int, flags: TraceFlags, state: TraceState) -> Trace:
+    """The trace of a span below another one of this process, whose clock it shares; None: it sets its own."""
+    if above is None:
+        return Trace(trace_id, flags, state)
+    return above.trace if above.trace.is_like(flags, state) else Trace(trace_id, flags, state, above.trace.offset)
 
 
 class UnsampledSpan(NonRecordingSpan):

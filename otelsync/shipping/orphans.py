@@ -95,7 +95,7 @@ def write(directory: Path, runs: Iterable[Run]) -> bool:
     scope_number = cache(lambda resource, scope: journal.scope(resource_number(resource), scope))
     for resource, scope, bodies in runs:
         for body in bodies:
-            journal.append(SPAN_END, scope_number(resource, scope), body, time.time_ns())
+            journal.append(SPAN_END, scope_number(resource, scope), body)
     journal.close()
     return not journal.dropped
 

@@ -24,6 +24,7 @@ from otelsync.hooks.decorating import decorated
 from otelsync.levels import ERROR, INFO, LEVELS
 from otelsync.logs import events
 from otelsync.logs.installed import emit, enabled
+from otelsync.recording.clock import elapsed_of, present_of
 from otelsync.recording.exceptions import take_error
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave, step_out, strays
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
@@ -213,8 +214,7 @@ class Stage(Collecting):
                 if outcome == vocabulary.CANCELLED and self.outcome_of_parts() != vocabulary.SUCCESS:
                     outcome = vocabulary.PARTIAL  # what failed in it shows further out
                 self._become_part_of(target if is_ours else None, outcome)
-            present = getattr(self.span, "present", None)
-            return present() if present is not None else None
+            return present_of(self.span) if hasattr(self.span, "trace") else None
 
     def _become_part_of(self, stage: Collecting | None, outcome: str, *, is_item: bool = False) -> None:
         """Count for the item around, or else for `stage`."""
@@ -323,7 +323,8 @@ class Stage(Collecting):
         emit(level, "otelsync", self.FAILED if failed else self.COMPLETED, fields, self.span, self._arose)
 
     def _elapsed_ms(self) -> float:
-        return round((time.perf_counter_ns() - self._clock) / 1e6, 3)
+        elapsed = elapsed_of(self.span)
+        return round((time.perf_counter_ns() - self._clock if elapsed is None else elapsed) / 1e6, 3)
 
     # As a decorator
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import threading
-import time
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -29,7 +28,7 @@ class Wait(OtherStage):
 
     def _set_last_attributes(self, outcome: str) -> None:
         super()._set_last_attributes(outcome)
-        seconds = (time.perf_counter_ns() - self._clock) / 1e9
+        seconds = self._elapsed_ms() / 1000
         self.span.set_attribute(f"{self._name.rpartition('.')[0]}.actual_seconds", round(seconds, 3))
         stage = self.around if self.COUNTS else None
         while stage is not None:  # waits in parallel add up beyond the clock

@@ -250,8 +250,10 @@ class Accounts:
             return Settled(recorded, totals)
         derived = place.outcome()
         if recorded == FAILURE and isinstance(parts, int) and place.parts < parts:
-            return Settled(FAILURE, totals)  # some of its parts were not recorded
-        return Settled(PARTIAL if (recorded, derived) == (PARTIAL, SUCCESS) else derived, totals)
+            derived = FAILURE  # some of its parts were not recorded
+        elif recorded == PARTIAL:
+            derived = PARTIAL  # it knew of a part that failed, and of one that did not
+        return Settled(derived, totals)
 
     def _join(self, span: Ended, outcome: str, place: Place | None, *, is_item: bool = False) -> None:
         """Let a part count for what it belongs to, with its errors, retries and recoveries."""

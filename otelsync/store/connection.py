@@ -45,6 +45,7 @@ def connect(path: Path) -> sqlite3.Connection:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {schema.VERSION}")
                 connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+            connection.execute(schema.ACCOUNTS)  # files of earlier versions have none
     except sqlite3.Error as error:
         connection.close()
         raise translated(error, path) from error

@@ -36,6 +36,7 @@ def delete_run(connection: sqlite3.Connection, trace_id: str, start_ns: int) -> 
             pass
     with transaction(connection):
         connection.execute("DELETE FROM siblings WHERE trace_id = ?", (trace_id,))
+        connection.execute("DELETE FROM accounts WHERE trace_id = ?", (trace_id,))
         connection.execute("DELETE FROM runs WHERE trace_id = ?", (trace_id,))
         connection.execute("DELETE FROM logs WHERE trace_id = '' AND time_ns < ?", (start_ns,))
 

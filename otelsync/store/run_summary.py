@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, replace
+from dataclasses import fields, replace
 
 from otelsync.store.kinship import Spans, SumKey
 from otelsync.store.rows import Detailed, Log
@@ -20,7 +20,8 @@ class RunSummary(Run):
 
     def row(self) -> tuple[object, ...]:
         """The values in the order of the table's columns."""
-        return astuple(replace(self, start_ns=self.first_ns) if self.root_span_id is None else self)
+        run = replace(self, start_ns=self.first_ns) if self.root_span_id is None else self
+        return tuple(getattr(run, each.name) for each in fields(run) if each.name != "account")
 
     def merged(self, newer: RunSummary) -> RunSummary:
         """This summary brought up to date by that of further records."""

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from otelsync.errors import RunNotFoundError, StoreError
 from otelsync.store import schema
+from otelsync.store.account_reading import RunAccount, account_of, traces_of_sync
 from otelsync.store.schema import LARGEST
 from otelsync.store.task_traces import IS_TASK, is_task, outcome, task_of
 from otelsync.text.printable import printable
@@ -42,6 +43,8 @@ class Run:
     first_ns: int = LARGEST
     last_ns: int = 0
     root_name: str | None = None
+    account: RunAccount | None = None
+    """Derived from its spans; None for the traces of tasks."""
 
     @property
     def name(self) -> str:
@@ -140,10 +143,7 @@ def find_run(store: sqlite3.Connection, wanted: str | None = None) -> Run:
 
 def traces_of(store: sqlite3.Connection, run: Run) -> list[str]:
     """The trace ids of a run: its own, and others that carry its sync id."""
-    if run.sync_id is None:
-        return [run.trace_id]
-    others = store.execute("SELECT trace_id FROM runs WHERE sync_id = ? AND trace_id <> ?", (run.sync_id, run.trace_id))
-    return [run.trace_id, *(trace_id for (trace_id,) in others)]
+    return traces_of_sync(store, run.sync_id, run.trace_id)
 
 
 def _candidates(store: sqlite3.Connection, wanted: str) -> list[Run]:
@@ -171,6 +171,12 @@ def _run(store: sqlite3.Connection, row: Sequence[Any]) -> Run:
     """A row of `runs`. The trace of a task lasts from its publish to the end of what it set off."""
     run = Run(*row)
     if run.sync_id is not None or not is_task(run.root_name):
+        is_pipeline = (run.root_name or "").startswith(NAMED_PIPELINE)
+        traces = traces_of(store, run) if is_pipeline else [run.trace_id]
+        run.account = account_of(store, traces, run.root_span_id)
+        run.errors = run.account.error_count
+        if not run.running:
+            run.outcome = run.account.outcome
         return run
     how = outcome(store, run.trace_id)
     return replace(run, outcome=how, end_ns=run.last_ns if how else None)

@@ -28,9 +28,9 @@ CREATE TABLE runs (  -- one row a trace; a sync run is a trace with a pipeline
   root_span_id  TEXT,              -- the pipeline's span; without a pipeline the one that has no parent
   start_ns      INTEGER NOT NULL,  -- when the root began (unix nanoseconds); the first record's time until it is known
   end_ns        INTEGER,           -- when the root ended; NULL: still running
-  outcome       TEXT,              -- success, partial, failure, cancelled, interrupted
+  outcome       TEXT,              -- success, partial, failure, cancelled, interrupted: as its parts say, see accounts
   spans         INTEGER NOT NULL,  -- finished ones
-  errors        INTEGER NOT NULL,  -- of these, with status 2
+  errors        INTEGER NOT NULL,  -- of these, with status 2; a run's errors, each counted once, stand in accounts
   logs          INTEGER NOT NULL,
   first_ns      INTEGER NOT NULL,  -- the first and the last sign of life of the whole trace
   last_ns       INTEGER NOT NULL,
@@ -115,6 +115,13 @@ CREATE TABLE checkpoints (  -- how far each journal file has been stored, moved 
   journal   TEXT PRIMARY KEY,
   position  INTEGER NOT NULL  -- bytes
 ) WITHOUT ROWID;
+"""
+
+ACCOUNTS: Final = """
+CREATE TABLE IF NOT EXISTS accounts (  -- what became of runs that have ended, derived from all their spans
+  trace_id  TEXT PRIMARY KEY,
+  figures   TEXT NOT NULL  -- JSON object: outcome, totals, error_count, errors, recovered, retries, waits, ...
+) WITHOUT ROWID
 """
 
 

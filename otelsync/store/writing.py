@@ -14,6 +14,7 @@ from otelsync.journal.batch import Batch
 from otelsync.journal.segment import make_private
 from otelsync.otlp.decoding import resource_attributes, scope_name
 from otelsync.store import schema
+from otelsync.store.account_reading import keep, traces_of_sync
 from otelsync.store.connection import ELSEWHERE, DamagedError, connect, transaction, translated
 from otelsync.store.histogram import sum_up
 from otelsync.store.kinship import Kinship, Spans, known_of
@@ -123,7 +124,7 @@ class StoreSink:
             if batch.end <= position:
                 return
             records = self._decode(connection, batch)
-            pipelines = set() if self._watch is None else _ended_pipelines(records)
+            pipelines = _ended_pipelines(records)
             if batch.start < position:
                 _forget_known_logs(connection, records)
             if batch.start < position or not self._store_spans(connection, records):
@@ -133,6 +134,7 @@ class StoreSink:
             connection.executemany(schema.INSERT_LOG, records.logs)
             connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (batch.journal, batch.end))
             ended = _ended_runs(connection, pipelines)
+            _account_for(connection, records, ended)
         if self._watch is not None:
             self._watch.recorded(self._recorded)
             for run in ended:
@@ -311,6 +313,16 @@ def _ended_runs(connection: sqlite3.Connection, traces: Iterable[str]) -> list[t
             (trace_id, len(NAMED_PIPELINE), NAMED_PIPELINE),
         )
     return found
+
+
+def _account_for(connection: sqlite3.Connection, records: Records, ended: Iterable[tuple[str, str]]) -> None:
+    """Keep the accounts of runs that have ended now; of those that have grown since they are made when needed."""
+    grown = {span[0] for spans in (records.plain, records.detailed, records.started) for span in spans}
+    connection.executemany("DELETE FROM accounts WHERE trace_id = ?", [(trace_id,) for trace_id in grown])
+    for sync_id, trace_id in ended:
+        (root_id,) = connection.execute("SELECT root_span_id FROM runs WHERE trace_id = ?", (trace_id,)).fetchone()
+        account = keep(connection, traces_of_sync(connection, sync_id, trace_id), root_id)
+        connection.execute("UPDATE runs SET outcome = ? WHERE trace_id = ?", (account.outcome, trace_id))
 
 
 def _forget_known_spans(connection: sqlite3.Connection, records: Records) -> None:

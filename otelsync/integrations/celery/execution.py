@@ -15,6 +15,7 @@ from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import dispatched
 from otelsync.integrations.celery.activation import log, note_error
 from otelsync.integrations.celery.continuation import RUN, Run
+from otelsync.recording.clock import elapsed_of
 from otelsync.recording.runtime_context import leave
 from otelsync.recording.scope import SyncScope
 from otelsync.recording.span import RecordedSpan
@@ -84,7 +85,7 @@ class Execution:
 
     def _end_shortly(self) -> None:
         """Do what :meth:`_end` does after a success, where nothing else has to be said."""
-        seconds = perf_counter() - self._clock
+        seconds = self._seconds()
         RUN.reset(self._outer)
         leave(self._token)
         span = cast(RecordedSpan, self._span)
@@ -94,7 +95,7 @@ class Execution:
         self._record_seconds(seconds, {"task": self._task.name, "worker": self.run.request.get("hostname")})
 
     def _end(self, state: str | None, error: BaseException | None) -> None:
-        seconds = perf_counter() - self._clock
+        seconds = self._seconds()
         RUN.reset(self._outer)
         leave(self._token)
         if vars(common)["_should_have_exited"][0] and state != SUCCESS:
@@ -116,6 +117,11 @@ class Execution:
             else:
                 attempt = f"{task_id}:{request.get('retries') or 0}"
                 dispatched.put_back(self._task.app, key, attempt, self._collector.figures())
+
+    def _seconds(self) -> float:
+        """Return how long it has run: by its span's own clock, where that is ours."""
+        elapsed = elapsed_of(self._span)
+        return perf_counter() - self._clock if elapsed is None else elapsed / 1e9
 
     def _describe(self, state: str | None, error: BaseException | None, outcome: str, seconds: float) -> None:
         found: dict[str, Any] = {SYNC_OUTCOME: outcome, SYNC_RUN_SECONDS: seconds}

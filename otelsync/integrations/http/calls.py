@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from time import time, time_ns
+from time import time
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ from otelsync.integrations.http.routes import Routes
 from otelsync.integrations.http.urls import host_of, without_secrets
 from otelsync.levels import INFO
 from otelsync.logs.installed import emit
+from otelsync.recording.clock import present_of
 from otelsync.recording.runtime_context import current_scope
 from otelsync.stages import rate_limits
 from otelsync.stages.kinds import ApiCall
@@ -57,11 +58,11 @@ class Call:
         self.host = host_of(url)
         self.token = rate_limits.fingerprint(credentials)
         self.resends = resends
-        self._has_span = False
+        self._span: Span | None = None
         self._told = 0
         """Sends below the client that have a span of their own."""
         self._all_told = False
-        self._sent_at = time_ns()
+        self._sent_at = 0
 
     @property
     def sends(self) -> int:
@@ -71,7 +72,7 @@ class Call:
     @harmless
     def begun(self, span: Span) -> None:
         """Name the client span, which has just begun."""
-        self._has_span = True
+        self._span = span
         attributes: Mapping[str, object] = getattr(span, "attributes", None) or {}
         for name in (vocabulary.URL_FULL, "http.url"):
             if name in attributes:
@@ -80,14 +81,14 @@ class Call:
         span.set_attribute(vocabulary.URL_TEMPLATE, route)
         if not isinstance(current_scope().stage, ApiCall):
             span.update_name(f"{self.method} {route}")
-        self._sent_at = time_ns()
+        self._sent_at = present_of(span)
 
     @harmless
     def send_failed(
         self, status: int | None, headers: Mapping[str, str], error: BaseException | None, *, is_last: bool
     ) -> None:
         """A send below the client came to nothing. The only one is what the client span itself tells of."""
-        if not self._has_span or (is_last and not self._told):
+        if self._span is None or (is_last and not self._told):
             return
         span = self._send_ended(status, error)
         self._told += 1
@@ -111,7 +112,7 @@ class Call:
 
     def sent_again(self) -> None:
         """The next send begins."""
-        self._sent_at = time_ns()
+        self._sent_at = present_of(self._span)
 
     @harmless
     def answered(
