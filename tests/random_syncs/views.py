@@ -178,7 +178,7 @@ class Counters:
         retries = self.by("sync.retries", "sync.retry.of").get(pipeline, Counter())
         return Figures(
             " and ".join(f"{outcome}" if number == 1 else f"{number} {outcome}" for outcome, number in ends.items()),
-            {name: int(number) for name, number in items.items() if number},
+            {name: int(number) for name, number in items.items() if number and name != "none"},
             retries=int(retries.total()),
         )
 
