@@ -35,6 +35,7 @@ from otelsync.version import __version__
 if typing.TYPE_CHECKING:
     from otelsync.integrations.instrumentation import instrument, uninstrument
     from otelsync.logs.structlog_logger import get_logger
+    from otelsync.stages.threads import executor, propagate
     from otelsync.stages.waits import rate_limit_wait, retry_wait
 
 __all__ = [
@@ -48,12 +49,14 @@ __all__ = [
     "api_call",
     "batch",
     "configure",
+    "executor",
     "flush",
     "get_logger",
     "group",
     "instrument",
     "item",
     "pipeline",
+    "propagate",
     "pull_request",
     "rate_limit_wait",
     "repo",
@@ -68,8 +71,10 @@ __all__ = [
 
 
 _LATER = {
+    "executor": "otelsync.stages.threads",
     "get_logger": "otelsync.logs.structlog_logger",
     "instrument": "otelsync.integrations.instrumentation",
+    "propagate": "otelsync.stages.threads",
     "rate_limit_wait": "otelsync.stages.waits",
     "retry_wait": "otelsync.stages.waits",
     "uninstrument": "otelsync.integrations.instrumentation",

@@ -8,6 +8,7 @@ integration says stands there.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -54,6 +55,7 @@ NAMED_BATCH: Final = f"{SYNC_BATCH} "
 NAMED_PIPELINE_BYTES: Final = NAMED_PIPELINE.encode()
 NAMED_REPO_BYTES: Final = NAMED_REPO.encode()
 NAMED_API_BYTES: Final = NAMED_API.encode()
+NAMED_BATCH_BYTES: Final = NAMED_BATCH.encode()
 SYNC_PR_BYTES: Final = SYNC_PR.encode()
 
 # Attributes of runs and stages
@@ -105,6 +107,8 @@ VCS_REPOSITORY_URL_FULL: Final = "vcs.repository.url.full"
 # Attributes of API calls, retries and rate limits
 
 SYNC_API_ATTEMPTS: Final = "sync.api.attempts"
+SYNC_API_OPERATION: Final = "sync.api.operation"
+"""The API call that a request is part of, where its span does not stand below the call's."""
 SYNC_API_KIND: Final = "sync.api.kind"
 SYNC_API_PAGE: Final = "sync.api.page"
 SYNC_RETRY_REASON: Final = "sync.retry.reason"
@@ -143,7 +147,8 @@ SYNC_TASKS_CANCELLED: Final = "sync.tasks.cancelled"
 
 # Attributes of spans that stand for others
 
-SYNC_PR_FOLDED: Final = "sync.pr.folded"
+FOLDED: Final = ".folded"
+"""The end of the name of a span that stands for items of a kind: ``sync.pr.folded``. It is none of these itself."""
 SYNC_ITEMS_FOLDED: Final = "sync.items.folded"
 SYNC_SPANS_FOLDED: Final = "sync.spans.folded"
 SYNC_LINK: Final = "sync.link"
@@ -177,6 +182,8 @@ PARTS: Final = frozenset((GROUP, ITEM, BATCH, STAGE, API))
 
 _FIXED: Final = {PIPELINE: PIPELINE, API: API, STAGE: STAGE, BATCH: BATCH}
 _LONGEST_KIND: Final = 41
+_LONGEST_HEAD: Final = 240
+"""Bytes of the first word of an encoded name."""
 _PART: Final = re.compile(r"sync\.([^.]+)", re.ASCII)
 _NAMED_STAGE: Final = re.compile(r"sync\.[^.]+\..+", re.ASCII)
 """A stage whose name is the span's whole name, such as ``sync.api.graphql``."""
@@ -184,10 +191,11 @@ _RESERVED: Final = frozenset(
     (
         *("action", "api", "attempt", "batch", "counted", "error", "id", "items"),
         *("link", "outcome", "parts", "phase", "pipeline", "queue", "recovered"),
-        *("redelivered", "replaced", "required", "retry", "skip", "spans", "stage", "tasks"),
+        *("redelivered", "replaced", "required", "retry", "run_seconds", "skip", "spans", "stage", "tasks"),
     )
 )
 """Words behind ``sync.`` that mean something already."""
+_OURS: Final = b"sync."
 _ODD: Final = re.compile(r"[^a-z0-9_]+")
 
 
@@ -207,12 +215,49 @@ def _part_of(head: str, has_name: bool) -> tuple[str, str]:
         return ("", "") if has_name else (WAITING, head.removeprefix("sync."))
     found = _PART.fullmatch(head)
     if found is None or len(found[1]) > _LONGEST_KIND:
-        is_stage = not has_name and head != SYNC_PR_FOLDED and _NAMED_STAGE.fullmatch(head)
+        is_stage = not has_name and not head.endswith(FOLDED) and _NAMED_STAGE.fullmatch(head)
         return (STAGE, STAGE) if is_stage else ("", "")
     kind = found[1]
     if has_name:
         return _FIXED.get(kind, GROUP), kind
     return (ITEM, kind) if kind not in _RESERVED else ("", "")
+
+
+def is_item(name: bytes) -> bool:
+    """Return whether a span is an item's, by its encoded name. Quick, as most spans are."""
+    return name == SYNC_PR_BYTES or (name.startswith(_OURS) and b" " not in name and _sort(name, False) == ITEM)
+
+
+def is_group(name: bytes) -> bool:
+    """Return whether a span is a group's, by its encoded name."""
+    head, space, _ = name.partition(b" ")
+    return bool(space) and head.startswith(_OURS) and _sort(head, True) == GROUP
+
+
+def _sort(head: bytes, has_name: bool) -> str:
+    return _known_sort(head, has_name) if len(head) < _LONGEST_HEAD else ""
+
+
+@lru_cache(1_024)
+def _known_sort(head: bytes, has_name: bool) -> str:
+    return part_of(head.decode("utf-8", "replace") + " " * has_name)[0]
+
+
+@lru_cache(1_024)
+def group_kind(key: str) -> str:
+    """Return the kind of group that an attribute names, which everything inside carries; empty if it names none.
+
+    >>> group_kind("sync.customer"), group_kind("sync.outcome"), group_kind("sync.item.id")
+    ('customer', '', '')
+    """
+    kind = key.removeprefix("sync.")
+    return kind if kind != key and _part_of(key, False) == (ITEM, kind) else ""
+
+
+def groups_of(attributes: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """Return kind and name of each group that a span or record is in, the outermost first, as scopes write them."""
+    named = ((key, value) for key, value in attributes.items() if key.startswith("sync.") and isinstance(value, str))
+    return tuple((group_kind(key), value) for key, value in named if group_kind(key))
 
 
 @lru_cache(1_024)

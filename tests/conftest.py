@@ -14,6 +14,7 @@ from brokers import RabbitServer, RedisServer, rabbitmq_server, redis_server
 from recorded import Recorded
 
 import otelsync
+from otelsync.stages import misuse
 
 for number in (signal.SIGHUP, signal.SIGQUIT):  # a shell lets what it starts in the background ignore them
     signal.signal(number, signal.SIG_DFL)
@@ -42,7 +43,11 @@ def _valid(value: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test depends on the variables of whoever runs it, makes reports unasked, or leaves otelsync configured."""
+    """No test depends on the variables of whoever runs it, makes reports unasked, or leaves otelsync configured.
+
+    What is warned of once a process is warned of once a test.
+    """
+    misuse.forget()
     for name in list(os.environ):
         if name.startswith(_OURS):
             monkeypatch.delenv(name)

@@ -20,7 +20,13 @@ import otelsync
 from otelsync.cli import COMMANDS, main
 from otelsync.shipping import checkpoint as checkpoints
 
-NOTHING = "nothing has been recorded yet; run a program that calls otelsync.configure(), or look at another --home\n"
+
+def nothing_in(home: Path) -> str:
+    """The sentence on a home that holds nothing."""
+    return (
+        f"nothing has been recorded yet in {home}; run a program that calls otelsync.configure(), or look at another "
+        "--home\n"
+    )
 
 
 @pytest.fixture
@@ -102,10 +108,20 @@ def test_list_says_when_there_is_more(filled: Path) -> None:
 
 def test_before_anything_is_recorded_list_is_friendly(home: Path) -> None:
     """An empty place is no error for list, and one for whoever wants a run."""
-    assert (run("list", home=home).exit_code, run("list", home=home).output) == (0, NOTHING)
+    assert (run("list", home=home).exit_code, run("list", home=home).output) == (0, nothing_in(home))
     for command in ("show", "logs"):
         result = run(command, home=home)
-        assert (result.exit_code, result.stderr) == (1, f"otelsync: {NOTHING}")
+        assert (result.exit_code, result.stderr) == (1, f"otelsync: {nothing_in(home)}")
+
+
+def test_ps_names_a_home_that_holds_nothing(home: Path, filled: Path) -> None:
+    """A home that was given and holds nothing may be the wrong one, which ps says beside its answer."""
+    result = run("ps", home=home.parent / "hoem")
+    assert result.stdout == "no run is in flight\n"
+    assert result.stderr == f"otelsync: nothing has been recorded yet in {home.parent / 'hoem'}\n"
+    result = run("ps", "--json", home=home.parent / "hoem")
+    assert json.loads(result.stdout)["runs"] == []
+    assert run("ps", home=filled).stderr == ""
 
 
 def test_show_draws_the_latest_run(filled: Path) -> None:
@@ -307,7 +323,7 @@ def test_where_spans_go_to_an_endpoint_nothing_is_stored(record: Callable[..., R
     record()
     a_run()
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:1"}
-    assert run("list", home=home, environment=environment).output == NOTHING
+    assert run("list", home=home, environment=environment).output == nothing_in(home)
     assert not (home / "store.db").exists()
 
 

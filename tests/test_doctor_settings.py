@@ -55,6 +55,8 @@ def test_what_cannot_work(environment: dict[str, str], code: str, says: str, fix
 @pytest.mark.parametrize(
     ("environment", "code", "fix"),
     [
+        ({"OTELSYNC_HOMME": "/x"}, "unknown_variable", "did you mean OTELSYNC_HOME?"),
+        ({"OTEL_EXPORTER_OTEL_ENDPOINT": "http://c"}, "unknown_variable", f"did you mean {OTLP}ENDPOINT?"),
         ({f"{OTLP}ENDPOINT": "http://c:4317"}, "port_of_other_protocol", "4318"),
         ({f"{OTLP}ENDPOINT": "http://c:4318", f"{OTLP}PROTOCOL": "grpc"}, "port_of_other_protocol", "4317"),
         ({f"{OTLP}ENDPOINT": "c:4318", f"{OTLP}PROTOCOL": "grpc"}, "port_of_other_protocol", "http/protobuf"),

@@ -129,6 +129,28 @@ def test_repos_beyond_the_budget_get_traces_of_their_own(shipped: Shipped) -> No
         assert [link.trace_id.hex() for link in stand_in.links] == [trace_id]
 
 
+def test_groups_of_any_kind_get_traces_of_their_own(shipped: Shipped) -> None:
+    """Customers beyond the budget go out apart, each with its boards: only the outermost group is divided off."""
+    with otelsync.pipeline("orders") as run, otelsync.sync_context(**{"sync.tenant": "eu"}):
+        for number in range(12):
+            with otelsync.group("customer", f"C{number}"), otelsync.group("board", "Orders"):
+                work(8)
+            shipped.drain()
+    shipped.drain()
+    traces = shipped.traces
+    of_pipeline = traces.pop(run.trace_id)
+    assert len([span for span in of_pipeline if span.name.startswith("sync.customer")]) == 12
+    assert len(traces) == 3
+    for trace_id, spans in traces.items():
+        (root,) = [span for span in spans if not span.parent_span_id]
+        assert names(spans) == ["sync.api list_pull_requests"] * 8 + ["sync.board Orders", root.name]
+        (stand_in,) = [span for span in of_pipeline if span.span_id == root.span_id]
+        assert [link.trace_id.hex() for link in stand_in.links] == [trace_id]
+        assert [pair.value.string_value for pair in stand_in.links[0].attributes] == ["customer"]
+    ids = {(trace_id, span.span_id.hex()) for trace_id, spans in shipped.traces.items() for span in spans}
+    assert set(shipped.logs) <= ids
+
+
 def test_log_records_follow_their_spans(shipped: Shipped) -> None:
     """Each log record has the id of the trace in which its span went out; the sync id stays the same everywhere."""
     sync(12, 9, after=shipped.drain)

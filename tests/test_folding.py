@@ -15,6 +15,7 @@ from otelsync.shipping.folding.budget import Limits
 from otelsync.shipping.folding.calls import PATIENCE, Fold
 from otelsync.shipping.folding.fan_out import FanOuts
 from otelsync.shipping.folding.state import FoldStateError, dump_fold, load_fold
+from otelsync.vocabulary import part_of
 
 
 class Endpoint:
@@ -371,3 +372,90 @@ def must_be_kept(pull_request: Span) -> bool:
     """Whether it failed, or is slow."""
     took = pull_request.end_time_unix_nano - pull_request.start_time_unix_nano
     return pull_request.status.code == 2 or took >= 2_000_000_000
+
+
+# Items and groups of any kind
+
+
+@pytest.mark.parametrize("above", ["sync.api list_orders", "sync.batch create_items", "sync.customer GREYSON"])
+def test_items_of_any_kind_are_summed_up(endpoint: Endpoint, above: str) -> None:
+    """Orders below a call, a batch or a group go out as pull requests do: the failed, the slowest, and the sums."""
+    sync = Sync()
+    call = sync.begin(above)
+    for number in range(1, 11):
+        failed: dict[str, Any] = {"sync__action": "failed"} if number == 3 else {}
+        sync.span("sync.order", call, took=number, **failed)
+    sync.end(call, above)
+    endpoint.take(*sync.batches())
+    took = [(span.end_time_unix_nano - span.start_time_unix_nano) // 1_000_000 for span in endpoint.named("sync.order")]
+    assert sorted(took) == [3, 9, 10]
+    assert attributes_of(endpoint.one(above))["sync.items.folded"] == 7
+
+
+def order(sync: Sync, batch_: int, *, took: float = 1, failed_part: bool = False) -> int:
+    """An order with four sub-items."""
+    own = sync.reserve()
+    for number in range(4):
+        sync.span("sync.subitem", own, took=1 + number, failed=failed_part and number == 0)
+    sync.span("sync.order", batch_, own=own, took=took)
+    return own
+
+
+@pytest.mark.parametrize("cuts", [[], [3], range(100)])
+def test_items_below_items_go_where_these_go(endpoint: Endpoint, cuts: Sequence[int]) -> None:
+    """An order carries the sums of its sub-items; one that is summed up stands for all of them."""
+    sync = Sync()
+    batch_ = sync.begin("sync.batch create")
+    kept = [order(sync, batch_, took=took) for took in (8, 9)]
+    for _ in range(5):
+        order(sync, batch_)
+    sync.end(batch_, "sync.batch create")
+    for taken in sync.batches(cuts):
+        endpoint.restart()
+        endpoint.take(taken)
+    assert [number_of(span) for span in endpoint.named("sync.order")] == kept
+    assert [attributes_of(span)["sync.items.folded"] for span in endpoint.named("sync.order")] == [2, 2]
+    assert len(endpoint.named("sync.subitem")) == 4
+    sums = attributes_of(endpoint.one("sync.batch create"))
+    assert (sums["sync.items.folded"], sums["sync.spans.folded"]) == (5, 25)
+    assert (endpoint.folded, endpoint.fold.held) == (29, 0)
+
+
+def test_an_item_with_a_failed_item_below_it_goes_out(endpoint: Endpoint) -> None:
+    """Nothing that goes out lacks the item that it is below."""
+    sync = Sync()
+    batch_ = sync.begin("sync.batch create")
+    failed = order(sync, batch_, failed_part=True)
+    for _ in range(5):
+        order(sync, batch_, took=9)
+    sync.end(batch_, "sync.batch create")
+    endpoint.take(*sync.batches())
+    assert failed in [number_of(span) for span in endpoint.named("sync.order")]
+    known = {span.span_id for span in endpoint.spans}
+    assert all(span.parent_span_id in known for span in endpoint.spans if span.parent_span_id)
+
+
+def test_a_summary_is_called_after_its_items(endpoint: Endpoint) -> None:
+    """Where no span comes to carry the sums, one of its own does, which no reader takes for an item."""
+    sync = Sync()
+    for _ in range(6):
+        sync.span("sync.order", 99, took=3)
+    endpoint.take(batch(sync.records))
+    endpoint.restart()
+    endpoint.take(over=True)
+    assert attributes_of(endpoint.one("sync.order.folded"))["sync.items.folded"] == 4
+    assert part_of("sync.order.folded") == part_of("sync.pr.folded") == ("", "")
+
+
+def test_a_group_below_an_item_keeps_it(endpoint: Endpoint) -> None:
+    """A group goes out at once, and so what it is below goes too."""
+    sync = Sync()
+    batch_ = sync.begin("sync.batch create")
+    own = sync.reserve()
+    sync.span("sync.board Orders", own)
+    for _ in range(5):
+        sync.span("sync.order", batch_, took=9)
+    sync.span("sync.order", batch_, own=own, took=1)
+    endpoint.take(*sync.batches())
+    assert [span.name for span in endpoint.spans] == ["sync.board Orders", "sync.order"]
+    assert number_of(endpoint.spans[1]) == own

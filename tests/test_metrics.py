@@ -11,6 +11,7 @@ from typing import Any
 
 import celery
 import pytest
+import sync_spans
 import trace_tree
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +35,7 @@ from otelsync.shipping.metrics.catalogue import CATALOGUE, Metric
 from otelsync.shipping.metrics.counting import Metrics
 from otelsync.shipping.metrics.durations import CLASSIC, MOST_BUCKETS, Durations, Exemplar
 from otelsync.shipping.metrics.export import MOST_POINTS, encode
-from otelsync.shipping.metrics.item_counts import MOST_OPEN, ItemCounts
+from otelsync.shipping.metrics.quick_items import alike
 from otelsync.shipping.metrics.series import LONGEST, OTHER, BoundedLabel, Labels, MetricSeries
 from otelsync.shipping.metrics.service import count_ledger
 
@@ -49,14 +50,30 @@ def counted(journal: Path, series: MetricSeries | None = None) -> MetricSeries:
     return metrics.series
 
 
-def values(series: MetricSeries, metric: Metric) -> dict[Labels, Any]:
+OF_KINDS = frozenset((catalogue.GROUP_KIND, catalogue.GROUP, catalogue.ITEM_KIND))
+"""Labels that say nothing new of repos and pull requests."""
+
+
+def values(series: MetricSeries, metric: Metric, leave_out: frozenset[str] = OF_KINDS) -> dict[Labels, Any]:
     """The series of one metric by the values of their labels, in the order of the catalogue."""
-    return {
-        tuple(point.labels.get(name, "") for name in metric.labels): point.value
+    if metric is catalogue.GROUP_SUCCESS:
+        leave_out = frozenset()
+    found = [
+        (tuple(point.labels.get(name, "") for name in metric.labels if name not in leave_out), point.value)
         for family in series.families()
         if family.metric is metric
         for point in family.points
+    ]
+    return {
+        labels: value if metric.kind == "histogram" else sum(held for other, held in found if other == labels)
+        for labels, value in found
     }
+
+
+def every(series: MetricSeries, metric: Metric) -> dict[Labels, Any]:
+    """The same with all labels; of a histogram the number of durations."""
+    found = values(series, metric, frozenset())
+    return {labels: value.count for labels, value in found.items()} if metric.kind == "histogram" else found
 
 
 def counts(series: MetricSeries, metric: Metric) -> dict[Labels, int]:
@@ -94,12 +111,13 @@ def test_every_stage_has_a_duration_by_pipeline_repo_and_outcome(recorded: Recor
 
 
 def test_items_count_once_wherever_they_are_counted(recorded: Recorded) -> None:
-    """Pull requests count one by one, other stages what they have beyond those below, and sums above add nothing."""
+    """Pull requests count one by one, other stages what was counted by hand on them, and sums above add nothing."""
     with otelsync.pipeline("github") as run, otelsync.repo("acme/api") as repo:
         with otelsync.api_call("list_pulls") as call:
             for number in range(3):
                 with otelsync.pull_request(number) as pr:
                     pr.set(action="created")
+                    pr.count(comments=2)
             call.count(updated=4, fetched=7)
         repo.count(created=2, labelled=1)
         run.count(skipped=5)
@@ -107,12 +125,13 @@ def test_items_count_once_wherever_they_are_counted(recorded: Recorded) -> None:
         ("github", "acme/api", "created"): 5,
         ("github", "acme/api", "updated"): 4,
         ("github", "acme/api", "labelled"): 1,
+        ("github", "acme/api", "comments"): 6,
         ("github", "", "skipped"): 5,
     }
 
 
 def test_a_span_of_others_between_two_stages_hides_nothing(recorded: Recorded) -> None:
-    """What was counted below a foreign span belongs to the stage above it, so the sum there adds nothing."""
+    """What was counted below a foreign span counts there, and the sum above it adds nothing."""
     tracer = trace.get_tracer("of.others")
     with otelsync.repo("acme/api"), tracer.start_as_current_span("a"), tracer.start_as_current_span("b"):
         with otelsync.pull_request(1) as pr:
@@ -144,7 +163,7 @@ def test_items_count_once_however_the_records_are_batched(recorded: Recorded) ->
 
 
 def test_a_restart_in_the_middle_of_a_stage_counts_nothing_twice(recorded: Recorded) -> None:
-    """The next shipper knows from the checkpoint what was counted below the stages that were open."""
+    """What a stage says of itself is what was counted by hand on it, whoever counted what was below."""
     with otelsync.repo("acme/api") as repo, otelsync.api_call("list_pulls"):
         for number in range(10):
             with otelsync.pull_request(number) as pr:
@@ -164,7 +183,6 @@ def test_a_restart_in_the_middle_of_a_stage_counts_nothing_twice(recorded: Recor
         {("", "acme/api", "created"): 4},
         {("", "acme/api", "created"): 6, ("", "acme/api", "updated"): 1},
     ]
-    assert checkpoint.metrics.below == {}
 
 
 def test_a_dispatched_pipeline_does_not_count_its_tasks_again(recorded: Recorded) -> None:
@@ -194,15 +212,138 @@ def test_a_dispatched_pipeline_does_not_count_its_tasks_again(recorded: Recorded
     assert counts(series, catalogue.TASK_DURATION) == {("sync_repo", "success"): 2}
 
 
-def test_spans_that_never_end_take_no_more_than_their_room() -> None:
-    """Of the spans that are waited for, those that were heard of first are forgotten."""
-    below: dict[str, dict[str, dict[str, int]]] = {}
-    items = ItemCounts(below, "series")
-    for number in range(MOST_OPEN + 10):
-        items.add(str(number), "created", 1)
-    assert len(below["series"]) == MOST_OPEN
-    assert items.end("0", "", {"created": 1}) == {"created": 1}
-    assert items.end("1000", "", {"created": 3}) == {"created": 2}
+# Groups, items and batches of any kind
+
+
+def test_customers_and_orders_count_by_their_kind(recorded: Recorded) -> None:
+    """Stages carry kind and name of the innermost group; items count by kind and action, also without one."""
+    with otelsync.pipeline("orders"), otelsync.group("customer", "GREYSON"):
+        with otelsync.batch("create_items", number=1, size=3):
+            for key, action in ((1, "created"), (2, "created"), (3, "creatd"), (4, None)):
+                with otelsync.item("order", key, title=f"no two are alike: {key}") as order:
+                    if action:
+                        order.set(action=action)
+        with otelsync.group("board", "Orders") as board, otelsync.item("subitem", "4-1") as part:
+            part.set(action="updated")
+            board.count(created=2)
+    series = counted(recorded.journal)
+    customer, board_ = ("customer", "GREYSON"), ("board", "Orders")
+    assert every(series, catalogue.STAGE_DURATION) == {
+        ("pipeline", "orders", "", "", "", "success"): 1,
+        ("customer", "orders", "", *customer, "success"): 1,
+        ("batch", "orders", "", *customer, "success"): 1,
+        ("order", "orders", "", *customer, "success"): 4,
+        ("board", "orders", "", *board_, "success"): 1,
+        ("subitem", "orders", "", *board_, "success"): 1,
+    }
+    assert every(series, catalogue.ITEMS) == {
+        ("orders", "", *customer, "order", "created"): 2,
+        ("orders", "", *customer, "order", "creatd"): 1,
+        ("orders", "", *customer, "order", "none"): 1,
+        ("orders", "", *board_, "subitem", "updated"): 1,
+        ("orders", "", *board_, "", "created"): 2,
+    }
+    assert set(values(series, catalogue.GROUP_SUCCESS)) == {("orders", *customer), ("orders", *board_)}
+
+
+@pytest.mark.parametrize("make", [otelsync.pull_request, partial(otelsync.item, "order")], ids=["pr", "order"])
+def test_items_are_read_the_quick_way(recorded: Recorded, make: Callable[..., Any]) -> None:
+    """As the recorder writes them, items of any kind are taken together, those alike in all but their ids."""
+    with otelsync.pipeline("p"), otelsync.repo("acme/api"):
+        for number in range(100, 120):
+            with make(number) as item:
+                item.set(action="created" if number % 2 else "updated")
+    bodies = [body for whole in trace_tree.batches(recorded.journal) for group in whole.groups for body in group.spans]
+    found, others = alike(bodies)
+    assert sorted(len(items.durations) for items in found.values()) == [10, 10]
+    assert len(others) == 2
+
+
+def test_an_item_that_another_tracer_failed_counts_as_failed(recorded: Recorded) -> None:
+    """The span's status says so, where its attributes do not."""
+    with otelsync.pipeline("orders"), trace.get_tracer("of.others").start_as_current_span("sync.order") as span_:
+        span_.set_status(trace.StatusCode.ERROR)
+    series = counted(recorded.journal)
+    assert values(series, catalogue.ITEMS) == {("orders", "", "failed"): 1}
+    assert counts(series, catalogue.STAGE_DURATION)["order", "orders", "", "failure"] == 1
+
+
+def test_repos_have_both_kinds_of_labels(recorded: Recorded) -> None:
+    """What was there before there were other groups stays as it was."""
+    with otelsync.pipeline("github"), otelsync.repo("acme/api"), otelsync.pull_request(1) as pr:
+        pr.set(action="created")
+    series = counted(recorded.journal)
+    assert every(series, catalogue.ITEMS) == {("github", "acme/api", "repo", "acme/api", "pr", "created"): 1}
+    assert set(values(series, catalogue.REPO_SUCCESS)) == {("github", "acme/api")}
+    assert set(values(series, catalogue.GROUP_SUCCESS)) == {("github", "repo", "acme/api")}
+
+
+def test_batches_count_by_name_and_outcome(recorded: Recorded) -> None:
+    """The rate of success of batches can be made of them."""
+    with otelsync.pipeline("orders"):
+        for number in range(3):
+            with otelsync.batch("create_items", number=number) as part:
+                if number == 1:
+                    part.fail("no")
+    assert values(counted(recorded.journal), catalogue.BATCHES) == {
+        ("orders", "create_items", "success"): 2,
+        ("orders", "create_items", "failure"): 1,
+    }
+
+
+def test_a_batch_that_was_interrupted_counts_as_that() -> None:
+    """What the shipper closes in place of a process that is gone has an outcome like any other."""
+    ended = sync_spans.body(1, "sync.batch create_items", sync__outcome="interrupted", failed=True)
+    series = MetricSeries()
+    Metrics(series, "test").take(batch(Group(resource(), scope(), spans=[ended])))
+    assert values(series, catalogue.BATCHES) == {("", "create_items", "interrupted"): 1}
+
+
+def test_stages_of_kind_waiting_are_waits(recorded: Recorded) -> None:
+    """Their seconds count under their name, and their duration as any stage's."""
+    with otelsync.pipeline("orders"), otelsync.stage("lock", kind="waiting"):
+        pass
+    series = counted(recorded.journal)
+    assert set(values(series, catalogue.WAIT_TIME)) == {("orders", "stage", "lock")}
+    assert counts(series, catalogue.STAGE_DURATION)["lock", "orders", "", "success"] == 1
+
+
+def test_retries_of_every_sort_of_part(recorded: Recorded) -> None:
+    """A part that says that it is another attempt is a retry; else one that makes failures good is as many."""
+    with otelsync.pipeline("orders"), otelsync.group("customer", "GREYSON", attempt=2) as customer:
+        customer.set(**{"sync.attempt": 2, "sync.recovered": 1})
+        with otelsync.batch("create_items", attempt=3):
+            with otelsync.item("order", 1, attempt=2) as order:
+                order.set(action="created")
+            with otelsync.item("order", 2) as order:
+                order.set(action="created", **{"sync.recovered": 2})
+        with otelsync.stage("cleanup") as stage:
+            stage.set(**{"sync.recovered": 1})
+        with otelsync.api_call("list", page=1) as call:
+            call.set(**{"sync.recovered": 2})
+    assert values(counted(recorded.journal), catalogue.RETRIES) == {
+        ("orders", "customer", "GREYSON"): 1,
+        ("orders", "batch", "create_items"): 1,
+        ("orders", "order", ""): 3,
+        ("orders", "stage", "cleanup"): 1,
+        ("orders", "api", "list"): 2,
+    }
+
+
+def test_a_request_sent_again_counts_once_a_send_under_its_operation(recorded: Recorded) -> None:
+    """Sends below a request count one by one, and the request itself does not; without them it counts as one."""
+    theirs, ours = trace.get_tracer("of.requests"), trace.get_tracer("otelsync")
+    with otelsync.pipeline("github"), otelsync.api_call("list"):
+        with theirs.start_as_current_span("GET", kind=SpanKind.CLIENT) as client:
+            client.set_attributes({"http.request.method": "GET", "http.request.resend_count": 2})
+            for number in range(3):
+                with ours.start_as_current_span("GET", kind=SpanKind.CLIENT) as send:
+                    said: dict[str, Any] = {"http.request.resend_count": number} if number else {}
+                    said |= {"sync.api.operation": "list", "http.request.method": "GET"}
+                    send.set_attributes(said)
+        with theirs.start_as_current_span("GET", kind=SpanKind.CLIENT) as redirected:
+            redirected.set_attributes({"http.request.method": "GET", "http.request.resend_count": 1})
+    assert values(counted(recorded.journal), catalogue.RETRIES) == {("github", "http", "list"): 3}
 
 
 # API calls, waits, limits
@@ -246,7 +387,7 @@ def test_a_call_that_was_open_at_a_restart_keeps_its_operation(recorded: Recorde
 
 
 def test_retries_are_counted_by_what_is_retried(recorded: Recorded) -> None:
-    """Attempts of a call, in one span or in several, and runs of a task that was put back."""
+    """Further sends in one call, calls that are further attempts, and runs of a task that was put back."""
     with otelsync.pipeline("github"):
         with otelsync.api_call("get_repository") as call:
             call.set(**{"sync.api.attempts": 3})
@@ -256,7 +397,7 @@ def test_retries_are_counted_by_what_is_retried(recorded: Recorded) -> None:
     with trace.get_tracer("celery").start_as_current_span("run/sync", kind=SpanKind.CONSUMER) as run:
         run.set_attributes({"celery.task_name": "sync", "sync.outcome": "retry"})
     assert values(counted(recorded.journal), catalogue.RETRIES) == {
-        ("github", "api", "get_repository"): 2,
+        ("github", "http", "get_repository"): 2,
         ("github", "api", "list_pulls"): 1,
         ("", "task", "sync"): 1,
     }
@@ -299,20 +440,25 @@ def test_waits_are_counted_in_seconds(recorded: Recorded) -> None:
 
 
 def test_progress_stands_as_it_was_last_said(recorded: Recorded) -> None:
-    """The events of a repo's or pipeline's progress make gauges; other events with such words in them do not."""
+    """The events of a group's or pipeline's progress make gauges; other events with such words in them do not."""
     with otelsync.pipeline("github"), otelsync.repo("acme/api"):
         for done in (10, 20):
             emit(INFO, "otelsync", "sync.repo.progress", {"done": done, "total": 50})
         emit(INFO, "otelsync", "app.said", {"text": "sync.repo.progress", "done": 1, "total": 2})
+    with otelsync.pipeline("orders"), otelsync.group("customer", "GREYSON"):
+        emit(INFO, "otelsync", "sync.group.progress", {"done": 1, "total": 2})
     series = counted(recorded.journal)
-    assert values(series, catalogue.DONE) == {("github", "acme/api"): 20}
-    assert values(series, catalogue.EXPECTED) == {("github", "acme/api"): 50}
+    assert every(series, catalogue.DONE) == {
+        ("github", "acme/api", "repo", "acme/api"): 20,
+        ("orders", "", "customer", "GREYSON"): 1,
+    }
+    assert values(series, catalogue.EXPECTED) == {("github", "acme/api"): 50, ("orders", ""): 2}
 
 
 def test_the_last_success_is_known_and_outlives_a_restart(recorded: Recorded) -> None:
     """Of each repo and pipeline that ended well; one that did not leaves it as it was."""
     before = int(time.time())
-    with otelsync.pipeline("github"), otelsync.repo("acme/api"):
+    with otelsync.pipeline("github"), otelsync.repo("acme/api"), otelsync.group("customer", "GREYSON"):
         pass
     with pytest.raises(ValueError, match="no"), otelsync.pipeline("broken"), otelsync.repo("acme/web"):
         raise ValueError("no")
@@ -326,6 +472,8 @@ def test_the_last_success_is_known_and_outlives_a_restart(recorded: Recorded) ->
         ((labels, at),) = values(metrics.series, catalogue.REPO_SUCCESS).items()
         assert labels == ("github", "acme/api")
         assert before <= at <= time.time()
+        of_groups = {("github", "repo", "acme/api"), ("github", "customer", "GREYSON")}
+        assert set(values(metrics.series, catalogue.GROUP_SUCCESS)) == of_groups
         assert set(values(metrics.series, catalogue.PIPELINE_SUCCESS)) == {("github",)}
     assert values(second.series, catalogue.ITEMS) == {}
 
@@ -359,7 +507,7 @@ def test_tasks_count_by_name_and_outcome(recorded: Recorded) -> None:
 def test_figures_that_cannot_be_are_left_out(recorded: Recorded, value: object) -> None:
     """What a program puts into its spans raises nothing, and makes no point that nobody can read."""
     with otelsync.api_call("list_pulls") as call:
-        call.set(**{"sync.rate_limit.remaining": value, "sync.items.created": value, "sync.api.attempts": value})
+        call.set(**{"sync.rate_limit.remaining": value, "sync.counted.created": value, "sync.api.attempts": value})
     series = counted(recorded.journal)
     assert values(series, catalogue.RATE_REMAINING) == {}
     assert values(series, catalogue.ITEMS) == {}
@@ -429,7 +577,7 @@ def test_series_of_one_metric_are_bounded_though_labels_multiply() -> None:
     """Beyond the bound all labels are `other`, of counters and histograms alike."""
     series = MetricSeries(most_series=4)
     for number in range(10):
-        series.add(catalogue.ITEMS, "test", (str(number), str(number % 3), "created"))
+        series.add(catalogue.ITEMS, "test", (str(number), str(number % 3), "repo", str(number % 3), "pr", "created"))
         series.observe(catalogue.API_DURATION, "test", (str(number), "", "success"), [SECOND])
     assert values(series, catalogue.ITEMS)[OTHER, OTHER, OTHER] == 6
     assert counts(series, catalogue.API_DURATION)[OTHER, "", OTHER] == 6
@@ -450,7 +598,7 @@ def test_a_histogram_has_each_duration_in_the_bucket_that_spans_it(durations: li
     expected: dict[int, int] = {}
     for duration in filter(None, durations):
         exact = math.log2(duration / 1e9) * 2.0**scale
-        candidates = {math.ceil(exact + hair) - 1 for hair in (-1e-7, 1e-7)}
+        candidates = {math.ceil(exact + hair) - 1 for hair in (-2e-9, 2e-9)}
         index = max(candidates, key=lambda index: buckets[index - offset] if 0 <= index - offset < len(buckets) else 0)
         expected[index] = expected.get(index, 0) + 1
     assert expected == {offset + index: count for index, count in enumerate(buckets) if count}
@@ -583,7 +731,7 @@ def test_many_points_go_out_in_several_requests() -> None:
     """No request has more points than a receiver takes, and none is left out."""
     series = MetricSeries(most_values=10_000)
     for number in range(2 * MOST_POINTS + 1):
-        series.add(catalogue.ITEMS, "test", ("github", f"acme/{number}", "created"))
+        series.add(catalogue.ITEMS, "test", ("github", f"acme/{number}", "repo", f"acme/{number}", "pr", "created"))
     sizes = [
         len(
             ExportMetricsServiceRequest.FromString(body).resource_metrics[0].scope_metrics[0].metrics[0].sum.data_points

@@ -25,7 +25,7 @@ from otelsync.shipping.metrics.server import MOST_REQUESTS, MetricsServer
 @pytest.fixture
 def series() -> MetricSeries:
     series = MetricSeries()
-    series.add(catalogue.ITEMS, "test", ("github", "acme/api", "created"), 3)
+    series.add(catalogue.ITEMS, "test", ("github", "acme/api", "repo", "acme/api", "pr", "created"), 3)
     return series
 
 
@@ -62,7 +62,7 @@ def test_prometheus_gets_openmetrics(server: MetricsServer) -> None:
 
 def test_each_scrape_has_what_was_counted_by_then(server: MetricsServer, series: MetricSeries) -> None:
     """An answer may serve others for a moment, and no longer."""
-    series.add(catalogue.ITEMS, "test", ("github", "acme/api", "created"), 4)
+    series.add(catalogue.ITEMS, "test", ("github", "acme/api", "repo", "acme/api", "pr", "created"), 4)
     eventually(lambda: b"} 7\n" in get(server.url)[1])
 
 

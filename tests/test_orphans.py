@@ -75,9 +75,9 @@ def test_open_stages_of_a_dead_process_are_closed(shop: Shop) -> None:
     file.finish(2, parent=1).begin(3, parent=1).spans(1, first=1_000_000).logs(1).write()
     nodes = shop.drain()
     assert len(nodes) == 4
-    for number in (1, 3):
+    for number, items in ((1, {"sync.items.fetched": 2}), (3, {})):
         node = found(nodes, number)
-        assert (node.status, node.attributes) == ("ERROR", {"sync.outcome": "interrupted"})
+        assert (node.status, node.attributes) == ("ERROR", {"sync.outcome": "interrupted", **items})
         assert node.start == BEGIN + number
         assert node.ended
     assert found(nodes, 3).parent_id == found(nodes, 1).span_id

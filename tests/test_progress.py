@@ -6,7 +6,7 @@ import asyncio
 import gc
 import math
 import statistics
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -308,7 +308,86 @@ class TestCounting:
                 clock.now += 50
                 tracker.advance(100)
         assert tracker.done == 300
-        assert [event["done"] for event in events(recorded)] == [100, 200, 300]
+        assert [event["done"] for event in events(recorded)] == [0, 100, 200, 300]
+
+    def test_a_count_by_hand_ends_with_its_stage(self, recorded: Recorded) -> None:
+        """The last figure is told before the stage's own end, however quick it was, and once."""
+        with otelsync.repo("acme/api") as repo:
+            tracker: Tracker[int] = repo.track(total=5)
+            for _ in range(5):
+                tracker.advance()
+        lines = [(line["event"], line.get("done"), line.get("percent")) for line in recorded.lines]
+        assert lines == [
+            ("sync.repo.started", None, None),
+            ("sync.repo.progress", 0, 0.0),
+            ("sync.repo.progress", 5, 100.0),
+            ("sync.repo.completed", None, None),
+        ]
+
+    def test_a_quick_count_by_hand_tells_once_a_second(self, recorded: Recorded) -> None:
+        """As a loop does: 150 items in 1.5 s are three events, the last of which says 100 %."""
+        clock = Clock()
+        with otelsync.repo("acme/api") as repo:
+            tracker = tracked(repo, (), clock, total=150)
+            for _ in range(150):
+                clock.now += 0.01
+                tracker.advance()
+        done = [event["done"] for event in events(recorded)]
+        assert (done[0], len(done), done[-1]) == (0, 3, 150)
+
+    def test_a_count_by_hand_without_a_total(self, recorded: Recorded) -> None:
+        """There is nothing to say at the beginning, and the count at the end."""
+        with otelsync.repo("acme/api") as repo:
+            tracker: Tracker[int] = repo.track()
+            assert events(recorded) == []
+            tracker.advance(7)
+        assert [(event["done"], event.get("total")) for event in events(recorded)] == [(7, None)]
+
+    def test_a_count_by_hand_that_came_to_nothing(self, recorded: Recorded) -> None:
+        """Of 150 none was done when the stage failed: that is told once."""
+
+        def sync() -> None:
+            with otelsync.stage("llm") as stage:
+                stage.track(total=150)
+                raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            sync()
+        assert [(event["done"], event["total"]) for event in events(recorded)] == [(0, 150)]
+
+    def test_a_loop_that_hangs_is_told_by_its_stage(self, recorded: Recorded) -> None:
+        """A generator that somebody holds beyond its stage is not closed; the stage says how far it came."""
+        with otelsync.stage("llm") as stage:
+            loop = iter(stage.track(range(10)))
+            assert [next(loop) for _ in range(4)] == [0, 1, 2, 3]
+        assert [event["done"] for event in events(recorded)] == [3]
+        list(loop)
+        assert len(events(recorded)) == 1
+
+    def test_several_trackers_of_one_stage(self, recorded: Recorded) -> None:
+        """Each is told to its end."""
+        with otelsync.stage("llm") as stage:
+            first: Tracker[int] = stage.track(total=3)
+            second: Tracker[int] = stage.track(total=9)
+            second.advance(9)
+            first.advance(3)
+        assert sorted(event["done"] for event in events(recorded)) == [3, 9]
+
+    def test_a_loop_that_is_over_is_not_kept(self, recorded: Recorded) -> None:
+        """A stage that tracks a million pages one after the other does not hold on to them."""
+        assert recorded.home
+        with otelsync.stage("llm") as stage:
+            for _ in range(3):
+                assert list(stage.track([1, 2])) == [1, 2]
+            assert list(stage.trackers) == []
+
+    def test_another_run_of_the_stage_begins_anew(self, recorded: Recorded) -> None:
+        """A stage that is entered twice tells twice."""
+        stage = otelsync.stage("llm")
+        for _ in range(2):
+            with stage as run:
+                run.track(total=2).advance(2)
+        assert [event["done"] for event in events(recorded)] == [2, 2]
 
     def test_iterating_again_begins_again(self, recorded: Recorded) -> None:
         """A second pass over the same tracker counts from zero."""
@@ -322,7 +401,8 @@ class TestCounting:
         """An empty list is at 100 percent at once, and said once."""
         with otelsync.repo("acme/api") as repo:
             assert list(repo.track([])) == []
-        assert [(event["done"], event["percent"]) for event in events(recorded)] == [(0, 100.0)]
+            assert list(repo.track(())) == []
+        assert [(event["done"], event["percent"]) for event in events(recorded)] == [(0, 100.0)] * 2
 
     def test_without_a_configuration_it_only_iterates(self) -> None:
         """Nothing is recorded, and nothing is amiss; the same outside the stage's block."""
@@ -336,6 +416,45 @@ class TestCounting:
             for _ in repo.track([1]):
                 repo.count(done=99, total=99)
         assert (events(recorded)[-1]["done"], events(recorded)[-1]["total"]) == (1, 1)
+
+
+class TestLevels:
+    @pytest.mark.parametrize("options", [{}, {"debug_logs": "all"}, {"logging": "keep"}])
+    def test_progress_is_recorded_at_any_level(self, record: Callable[..., Recorded], options: dict[str, Any]) -> None:
+        """It is data: with LOG_LEVEL=ERROR it is in the journal as an INFO record, and on no screen."""
+        recorded = record(log_level="ERROR", **options)
+        with otelsync.repo("acme/api") as repo:
+            repo.track(total=3).advance(3)
+        found = [log for log in recorded.logs if log.event == "sync.repo.progress"]
+        assert [(log.attributes["done"], log.level) for log in found] == [(0, "INFO"), (3, "INFO")]
+        assert {log.span_id for log in found} == {repo.span_id}
+        assert recorded.text == ""
+
+    def test_it_is_shown_where_the_level_lets_it(self, record: Callable[..., Recorded]) -> None:
+        """A level for its name goes before that for all, and what is shown is journalled once."""
+        recorded = record(log_level="ERROR", log_levels="sync.repo.progress=INFO")
+        with otelsync.repo("acme/api") as repo:
+            repo.track(total=3).advance(3)
+        assert [line["event"] for line in recorded.lines] == ["sync.repo.progress"] * 2
+        assert len(recorded.logs) == 2
+
+    def test_one_name_can_be_hidden(self, record: Callable[..., Recorded]) -> None:
+        """And is still recorded."""
+        recorded = record(log_level="INFO", log_levels="sync.repo.progress=ERROR")
+        with otelsync.repo("acme/api") as repo:
+            repo.track(total=3).advance(3)
+        assert [line["event"] for line in recorded.lines] == ["sync.repo.started", "sync.repo.completed"]
+        assert [log.event for log in recorded.logs].count("sync.repo.progress") == 2
+
+    def test_without_a_journal_of_logs_nothing_is_recorded(
+        self, record: Callable[..., Recorded], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With OTEL_LOGS_EXPORTER=none there is no record that anybody could read, and no harm."""
+        monkeypatch.setenv("OTEL_LOGS_EXPORTER", "none")
+        recorded = record(log_level="ERROR")
+        with otelsync.repo("acme/api") as repo:
+            repo.track(total=3).advance(3)
+        assert (recorded.logs, recorded.text) == ([], "")
 
 
 class TestThrottling:

@@ -26,6 +26,7 @@ from otelsync.recording.span import RecordedSpan
 from otelsync.shipping.shipper import Shipper
 from otelsync.stages import stage as stages
 from otelsync.stages.pipeline import Pipeline
+from otelsync.stages.progress import Tracker
 from otelsync.store.writing import StoreSink
 from otelsync.views.in_flight import InFlight, remaining
 from otelsync.views.in_flight_text import line_of, lines_of, signature
@@ -87,7 +88,25 @@ class TestListing:
     def test_before_anything_is_recorded(self, tmp_path: Path) -> None:
         """An empty place is no error."""
         result = CliRunner().invoke(main, ["ps", "--home", str(tmp_path)])
-        assert (result.exit_code, result.output) == (0, "no run is in flight\n")
+        assert (result.exit_code, result.stdout) == (0, "no run is in flight\n")
+
+    def test_progress_is_seen_at_any_log_level(self, record: Callable[..., Recorded]) -> None:
+        """With LOG_LEVEL=ERROR as well, of loops and of what is counted by hand."""
+        watched = Watched(record(log_level="ERROR"))
+        with otelsync.pipeline("p") as run:
+            for name in run.track(["acme/web", "acme/api"]):
+                with otelsync.repo(name) as repo:
+                    tracker: Tracker[int] = repo.track(total=150)
+                    tracker.advance(150)
+                    if name == "acme/api":
+                        with otelsync.stage("llm") as llm:
+                            llm.track(total=4).advance(1)
+                            shown = watched.ps()
+            ended = watched.ps()
+        assert "1 of 2  50.0%" in shown
+        assert "0 of 150  0.0%" in shown
+        assert "2 of 2  100.0%" in ended
+        watched.in_flight.close()
 
     def test_a_run_in_flight_says_where_it_is(self, watched: Watched) -> None:
         """Its repository, the call, the last pull request, progress on each level, what is left of a limit."""
@@ -112,7 +131,7 @@ class TestListing:
         (place,) = found.places
         assert [stage.name for stage in place.stages] == ["sync.repo acme/api", "sync.api list_pull_requests page=3"]
         assert place.last_item is not None
-        assert place.last_item.number == "3"
+        assert (place.last_item.kind, place.last_item.key) == ("pr", "3")
         (limit,) = found.limits
         assert (limit.resource, limit.remaining, limit.limit) == ("core", 1200, 5000)
         lines = shown.splitlines()
@@ -153,7 +172,7 @@ class TestListing:
         with otelsync.pipeline("outer"), otelsync.pipeline("inner"), otelsync.repo("acme/api"):
             found = watched.run()
         assert found.pipeline == "outer"
-        assert [place.repo for place in found.places] == ["acme/api"]
+        assert [place.groups for place in found.places] == [(("repo", "acme/api"),)]
 
     def test_json_says_the_same(self, watched: Watched) -> None:
         """For programs: the states, seconds and counts as they are."""
@@ -164,7 +183,7 @@ class TestListing:
             (found,) = json.loads(watched.ps("--json"))["runs"]
         assert (found["sync_id"], found["trace_id"], found["state"]) == (run.sync_id, run.trace_id, "running")
         (place,) = found["at"]
-        assert (place["repo"], place["last_pull_request"]["number"], place["waiting"]) == ("acme/api", "2", None)
+        assert (place["repo"], place["last_item"]["id"], place["waiting"]) == ("acme/api", "2", None)
         (stage,) = place["stages"]
         assert stage["progress"] == {
             "done": 2,
@@ -174,6 +193,38 @@ class TestListing:
             "eta_high_seconds": None,
             "counts": {"fetched": 2, "updated": 2},
         }
+
+    def test_customers_and_orders_are_shown_by_their_kind(self, watched: Watched) -> None:
+        """Groups and batches say of what kind they are, the last item too, and a stage what it was given first."""
+        with otelsync.pipeline("orders"), otelsync.group("customer", "GREYSON") as customer:
+            for number in customer.track([1, 2], total=40):
+                with otelsync.item("order", 4710 + number) as order:
+                    order.set(action="created")
+            with otelsync.batch("create_items", number=3, size=25), otelsync.stage("map", name="fields", region="EU"):
+                found, shown = watched.run(), watched.ps()
+                (document,) = json.loads(watched.ps("--json"))["runs"]
+        (place,) = found.places
+        assert place.groups == (("customer", "GREYSON"),)
+        lines = shown.splitlines()
+        assert lines[1] == "  customer GREYSON  0s  2 of 40  5.0%  created 2  last order 4712"
+        assert lines[2] == "    batch create_items number=3 size=25  0s"
+        assert lines[3] == "      map name=fields region=EU  0s"
+        (at,) = document["at"]
+        assert (at["repo"], at["groups"]) == (None, [{"kind": "customer", "name": "GREYSON"}])
+        assert (at["last_item"]["kind"], at["last_item"]["id"]) == ("order", "4712")
+
+    def test_groups_of_one_kind_are_summed_up(self, watched: Watched) -> None:
+        """Where the pipeline tracks nothing itself, the outermost groups are added up, not those inside them too."""
+        with otelsync.pipeline("orders"):
+            for name in ("GREYSON", "PELOTON"):
+                with otelsync.group("customer", name) as customer:
+                    with otelsync.group("board", "Orders") as board:
+                        list(board.track(range(5), total=5))
+                    list(customer.track(range(10), total=20))
+            found = watched.run()
+        assert found.progress is not None
+        assert (found.progress.done, found.progress.total) == (20, 40)
+        assert "all customers so far: 20 of 40  50.0%" in text([found])
 
     def test_threads_of_one_repository_are_one_place(self, watched: Watched) -> None:
         """Calls at the same time are counted, and the one that began last is shown."""
@@ -238,9 +289,28 @@ class TestStates:
         assert (waiting.state, overdue.state) == (WAITING, STUCK)
         (place,) = waiting.places
         assert place.wait is not None
+        assert place.wait.until_ns is not None
         assert (place.wait.kind, place.wait.until_ns - place.wait.since_ns) == ("primary", 60 * MINUTE)
         assert [stage.name for stage in place.stages] == ["sync.repo acme/api"]
         assert "waiting for the primary rate limit until " in shown
+
+    def test_a_retry_waits_too(self, watched: Watched) -> None:
+        """It is said why, and until when."""
+        with otelsync.pipeline("p"), otelsync.repo("acme/api"), otelsync.retry_wait(60, "server"):
+            found = watched.run()
+        assert found.state == WAITING
+        assert "waiting to try again (server) until " in text([found])
+
+    def test_a_stage_of_kind_waiting_waits(self, watched: Watched) -> None:
+        """Until when nobody knows, so it is stuck when nothing was heard for as long as of anything else."""
+        with otelsync.pipeline("p"), otelsync.repo("acme/api"), otelsync.stage("lock", kind="waiting", board=7):
+            found, overdue = watched.run(), watched.run(6 * MINUTE)
+            (document,) = json.loads(watched.ps("--json"))["runs"]
+        assert (found.state, overdue.state) == (WAITING, STUCK)
+        assert "waiting: lock board=7, 0s so far" in text([found])
+        assert "waiting: lock board=7" in line_of(found, time.time_ns())
+        waiting = document["at"][0]["waiting"]
+        assert (waiting["for"], waiting["kind"], waiting["until"]) == ("stage", "lock board=7", None)
 
     def test_a_wait_between_repositories_is_a_place_of_its_own(self, watched: Watched) -> None:
         """Also with nothing else open below the pipeline."""
@@ -263,7 +333,7 @@ class TestStates:
 
 
 class TestRemaining:
-    PROGRESS = Progress("", "", "sync.repo", "", 50, 100, 50.0, 100.0, 200.0, 60.0, {}, 0)
+    PROGRESS = Progress("", "", "sync.repo", (), 50, 100, 50.0, 100.0, 200.0, 60.0, {}, 0)
 
     @pytest.mark.parametrize(
         ("seconds", "expected"), [(0, (100, 200)), (40, (60, 160)), (150, (0, 50)), (200, (0, 0)), (201, None)]
@@ -281,7 +351,7 @@ class TestRemaining:
     def test_without_an_estimate_there_is_none(self) -> None:
         """Neither without progress."""
         assert remaining(None, None, 0) is None
-        unknown = Progress("", "", "sync.repo", "", 50, None, None, None, None, 0.0, {}, 0)
+        unknown = Progress("", "", "sync.repo", (), 50, None, None, None, None, 0.0, {}, 0)
         assert remaining(unknown, None, 0) is None
 
 
@@ -292,7 +362,7 @@ class TestShipping:
         padding = "x" * 100_000
         try:
             with otelsync.pipeline("p") as run, otelsync.repo("acme/api") as repo:
-                tracker = repo.track([1, 2], total=2)
+                tracker: Tracker[int] = repo.track([1, 2], total=2)
                 for _ in tracker:
                     for _ in range(5):
                         otelsync.get_logger("app").info("padding", padding=padding)
@@ -301,7 +371,7 @@ class TestShipping:
                 (found,) = watched.fresh()
                 assert len(list(recorded.journal.glob("*.journal"))) == 1
             assert found.sync_id == run.sync_id
-            assert [place.repo for place in found.places] == ["acme/api"]
+            assert [place.groups for place in found.places] == [(("repo", "acme/api"),)]
         finally:
             shipper.close()
 
@@ -350,10 +420,10 @@ class TestDispatched:
         with _part_of(run), otelsync.repo("acme/web") as repo:
             list(repo.track(range(50), total=100))
             found = watched.run()
-        assert [place.repo for place in found.places] == ["acme/web"]
+        assert [place.groups for place in found.places] == [(("repo", "acme/web"),)]
         assert found.progress is not None
         assert (found.progress.done, found.progress.total, found.progress.percent) == (80, 200, 40.0)
-        assert "all repositories so far: 80 of 200  40.0%" in text([found])
+        assert "all repos so far: 80 of 200  40.0%" in text([found])
         assert "dispatched" in watched.ps()
         _end(run)
         assert watched.look() == watched.fresh() == []
@@ -457,7 +527,7 @@ class TestEffort:
         (run,) = looking.look()
         looking.close()
         assert run.pipeline == "p"
-        assert sorted(place.repo for place in run.places) == ["acme/4", "acme/5", "acme/6"]
+        assert sorted(name for place in run.places for _, name in place.groups) == ["acme/4", "acme/5", "acme/6"]
 
     def test_a_second_look_reads_what_is_new(self, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
         """Not a byte of what was read before is taken again."""

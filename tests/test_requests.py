@@ -258,6 +258,8 @@ sync.pipeline p             [success]
       sync.retry.wait       [success] reason=server
       GET                   status_code=200 resend_count=3"""
         )
+        sends = [span for span in recorded.spans if span.name == "GET" and span.scope == "otelsync"]
+        assert [span.attributes["sync.api.operation"] for span in sends] == ["get"] * 4
         retries = [line for line in recorded.lines if line["event"] == "sync.api.retry"]
         assert [(line["id"], line["reason"], line["attempt"], line["status"]) for line in retries] == [
             ("hc-001", "secondary", 1, 403),

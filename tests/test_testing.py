@@ -75,6 +75,29 @@ def test_a_trace_is_drawn_as_an_indented_tree(tmp_path: Path) -> None:
         assert f"\n{recorded.tree(attributes=['sync.api.page'])}\n" == ONE_PAGE
 
 
+def test_groups_batches_and_items_of_any_kind_are_drawn_alike(tmp_path: Path) -> None:
+    """Customers as repos, orders as pull requests; and a stage that waits says so."""
+    with testing.record(tmp_path) as recorded:
+        with otelsync.pipeline("orders"), otelsync.group("customer", "GREYSON"):
+            with otelsync.stage("lock", kind="waiting"):
+                pass
+            with otelsync.batch("create_items", number=1, size=3):
+                for key in range(3):
+                    with otelsync.item("order", key) as order:
+                        order.set(action="created")
+        testing.assert_span_tree(
+            recorded,
+            """
+            sync.pipeline orders           [success]
+              sync.customer GREYSON        [success]
+                sync.stage lock            [success] waiting
+                sync.batch create_items    [success] number=1
+                  sync.order               x3
+            """,
+            attributes=["sync.batch.number"],
+        )
+
+
 def test_what_an_attribute_is_called_can_be_said() -> None:
     """A mapping gives each attribute a name, or none."""
     spans = [made("GET", 1, http__response__status_code=200, url__path="/repos")]

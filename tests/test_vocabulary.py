@@ -6,6 +6,8 @@ import doctest
 from types import ModuleType
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from recorded import Recorded
 
 import otelsync
@@ -57,3 +59,25 @@ def test_an_odd_kind_is_still_a_group(recorded: Recorded, kind: str) -> None:
     with otelsync.group(kind, "x"), otelsync.item(kind, 1):
         pass
     assert sorted(vocabulary.part_of(span.name)[0] for span in recorded.spans) == ["group", "item"]
+
+
+NAMES = st.from_regex(r"(sync\.)?[a-zA-Z_.é]{0,70}( .{0,20})?", fullmatch=True) | st.sampled_from(
+    ["sync.pr", "sync.order", "sync.pr.folded", "sync.order.folded", "sync.repo acme/api", "sync.batch b", "sync.items"]
+)
+
+
+@given(NAMES)
+def test_the_quick_ways_say_the_same(name: str) -> None:
+    """By its encoded name a span is an item or a group exactly where its name says so."""
+    sort, _ = vocabulary.part_of(name)
+    assert vocabulary.is_item(name.encode()) == (sort == "item")
+    assert vocabulary.is_group(name.encode()) == (sort == "group")
+
+
+def test_groups_are_known_by_the_attributes_inside(recorded: Recorded) -> None:
+    """The outermost first, whatever else a span carries."""
+    groups = otelsync.group("customer", "GREYSON"), otelsync.repo("acme/api")
+    with otelsync.pipeline("p"), groups[0], groups[1], otelsync.item("order", 1, attempt=2) as order:
+        order.set(action="created")
+    found = vocabulary.groups_of(recorded.span("sync.order").attributes)
+    assert found == (("customer", "GREYSON"), ("repo", "acme/api"))

@@ -135,6 +135,35 @@ look further
     )
 
 
+def test_customers_and_orders_in_the_waterfall(path: Path) -> None:
+    """Items of any kind say their id, groups their kind and name, and stages what a caller has given them first."""
+    bound: dict[str, Any] = {"tenant": "eu", "sync__customer": "GREYSON"}
+    error = "no drop-down value"
+    failed: dict[str, Any] = {"sync__item__id": "4711", "sync__action": "failed"}
+    spans = [span("sync.order", 0x10, 4, 100, 101, error=error, **bound, **failed)]
+    spans.append(span("sync.batch create", 4, 3, 90, 120, sync__batch__number=1, sync__batch__size=25, **bound))
+    for number, column in enumerate(["size", "\x1b[31m" + "x" * 99, "a", "b", "c", "d"]):
+        given: dict[str, Any] = {**bound, "column": column, "region": "EU", "third": 3, "fourth": 4}
+        spans.append(span("sync.stage map", 0x20 + number, 3, 200 + number, 201 + number, **given))
+    spans.append(span("sync.stage lock", 0x30, 3, 300, 310, sync__stage__kind="waiting", **bound))
+    spans.append(span("sync.customer GREYSON", 3, 1, 50, 350, sync__outcome="partial", **bound))
+    spans.append(span(PIPELINE, 1, 0, 0, 400, sync__outcome="partial", sync__pipeline="nightly"))
+    store(path, batch(*spans))
+    titles = [line.split(" |")[0].rstrip() for line in tree_of(path, width=240).splitlines()]
+    assert titles == [
+        "sync.pipeline nightly",
+        "  sync.customer GREYSON",
+        "    sync.batch create number=1 size=25",
+        "      sync.order 4711",
+        "        ! no drop-down value",
+        "    sync.stage map column=size region=EU third=3",
+        "    sync.stage map column=\\x1b[31mxxxxxxxxxxxxxxx… region=EU third=3",
+        *(f"    sync.stage map column={column} region=EU third=3" for column in "abcd"),
+        "    sync.stage lock waiting",
+    ]
+    assert "0000000000000010  sync.order  customer GREYSON 4711  no drop-down value" in drawn(path)
+
+
 def test_a_running_pipeline(path: Path) -> None:
     """What has not ended is marked, and its bar reaches to the last sign of life."""
     prs = [span("sync.pr", 0x100 + n, 0x10, 50 + n * 10, 55 + n * 10) for n in range(5)]

@@ -52,7 +52,7 @@ def _store_alone(settings: Settings) -> None:
     from otelsync.journal.reader import JournalReader
     from otelsync.store.writing import StoreSink
 
-    with closing(StoreSink(settings.store_file)) as sink:
+    with closing(StoreSink(settings.store_file, with_pending=True)) as sink:
         for segment in chain.from_iterable(list_segments(settings.journal).values()):
             try:
                 reader = JournalReader(settings.journal / segment.name, patience=0)

@@ -13,6 +13,7 @@ import click
 
 from otelsync.settings import Settings
 from otelsync.text.paint import Line, painter
+from otelsync.text.printable import printable
 
 PLAIN_WIDTH = 120
 """Cells of a line where no terminal says how many it has."""
@@ -45,6 +46,17 @@ def json_option(what: str) -> Callable[[Command], Command]:
 def settings_of(home: Path | None) -> Settings:
     """The settings of the environment. Raises ConfigurationError."""
     return Settings.from_environment(home=home)
+
+
+def note_if_nothing_is_in(settings: Settings) -> None:
+    """Say on standard error that nothing was recorded where the runs in flight are looked for: it may be a wrong place.
+
+    Only of a home that was named; the usual one is right.
+    """
+    is_named = settings.home != Settings.from_environment({}).home
+    if is_named and not settings.journal_directories() and not settings.store_file.exists():
+        where = printable(settings.journal_dir or settings.home)
+        click.echo(f"otelsync: nothing has been recorded yet in {where}", err=True)
 
 
 def on_terminal() -> bool:

@@ -31,6 +31,7 @@ stuck_option = click.option(
 def command(stuck_minutes: float, as_json: bool, home: Path | None) -> None:
     """The runs in flight: where each is, how far, and how long it still takes. Stuck ones are marked."""
     settings = options.settings_of(home)
+    options.note_if_nothing_is_in(settings)
     watched = InFlight(settings.journal_directories, settings.store_file, stuck_after=stuck_minutes * 60)
     now_ns = time.time_ns()
     with closing(watched):

@@ -14,6 +14,7 @@ import click
 
 from otelsync.cli import options
 from otelsync.configuration.destinations import has_destination
+from otelsync.configuration.mistakes import in_environment
 from otelsync.hooks.python_path import without_bootstrap
 from otelsync.run.child import CannotStartError, Child, end_like, run_instead
 from otelsync.run.command_name import service_of
@@ -67,6 +68,8 @@ def command(
         metrics_port=metrics_port,
         metrics_host=metrics_host,
     )
+    for mistake in in_environment(settings):
+        _say(mistake)
     settings = replace(settings, ship="off" if supervise else "thread")
     environment = environment_of_program(settings, os.environ, log_format=log_format)
     try:

@@ -35,6 +35,7 @@ def command(sync_id: str | None, stuck_minutes: float, home: Path | None) -> Non
     What is not a terminal gets a line for each change.
     """
     settings = options.settings_of(home)
+    options.note_if_nothing_is_in(settings)
     watched = InFlight(settings.journal_directories, settings.store_file, stuck_after=stuck_minutes * 60)
     with closing(watched), suppress(KeyboardInterrupt):
         (_on_screen if options.on_terminal() else _line_by_line)(_looks(watched, sync_id))

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from opentelemetry import trace
 
 from otelsync import in_force
-from otelsync.configuration import destinations, logging_setup
+from otelsync.configuration import destinations, logging_setup, mistakes
 from otelsync.configuration.recorder import Recorder, forget_provider, make_recorder
 from otelsync.hooks.harmless import harmless
 from otelsync.integrations.http import trace_headers
@@ -22,6 +22,7 @@ from otelsync.logs.installed import active
 from otelsync.recording import runtime_context
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
+from otelsync.stages import misuse
 
 if TYPE_CHECKING:
     from otelsync.reports.automatic import RunReports
@@ -61,9 +62,10 @@ def configure(*, log_stream: IO[Any] | None = None, **options: Any) -> None:
         options: Any option of :class:`~otelsync.settings.Settings`, such as ``service_name``, ``log_level``,
             ``log_format``, ``endpoint`` or ``home``. What is not given is read from the environment.
 
-    A second call changes nothing. Where another tracer provider is already set it stays: stages and log records work
-    with it, but its spans are not journalled. Under `otelsync run`, which has configured the process before the
-    program began, the first call counts in all but where records are kept, and who ships them.
+    A second call changes nothing, and one with other options is warned of. Where another tracer provider is already
+    set it stays: stages and log records work with it, but its spans are not journalled. Under `otelsync run`, which has
+    configured the process before the program began, the first call counts in all but where records are kept, and who
+    ships them.
 
     Raises:
         ConfigurationError: An option has a value that cannot work; nothing has changed.
@@ -71,9 +73,11 @@ def configure(*, log_stream: IO[Any] | None = None, **options: Any) -> None:
     with _lock:
         if _running is None:
             _begin(Settings.from_environment(**options), log_stream)
+            misuse.warn_of_unrecorded()
+            mistakes.warn_of_environment()
         elif _running.is_provisional:
             _settle(_running, options, log_stream)
-        else:
+        elif not mistakes.warn_of_other_options(_running.settings, options):
             _log.debug("otelsync is already configured; this call of configure() changes nothing")
 
 
@@ -115,6 +119,7 @@ def set_aside() -> Callable[[], None]:
     with _lock:
         running = _running
         _use(None)
+        misuse.forget()
         provider, once = trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE
         had_context = runtime_context.installed()
         path = active()

@@ -10,11 +10,11 @@ from urllib.parse import SplitResult, urlsplit
 
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.errors import ConfigurationError
-from otelsync.otlp.options import OtlpEndpoint, endpoints_from_environment
+from otelsync.otlp.options import PREFIX, OtlpEndpoint, endpoints_from_environment, ports_of_other_protocol
 from otelsync.settings import Settings
+from otelsync.settings.variables import unread
 
-_PREFIX: Final = "OTEL_EXPORTER_OTLP_"
-_GENERAL: Final = f"{_PREFIX}ENDPOINT"
+_GENERAL: Final = f"{PREFIX}ENDPOINT"
 _SIGNALS: Final = ("traces", "logs")
 
 
@@ -51,7 +51,7 @@ def read(environment: Mapping[str, str], **overrides: Any) -> Asked:
         asked.findings.append(problem("wrong_value", f"{error.option}={_shown(error.value)} cannot work", error.fix))
     else:
         asked.findings.extend(_destination(asked, settings))
-    asked.findings.extend((*_urls(variables), *_exporters(asked), *_sampler(variables)))
+    asked.findings.extend((*_names(variables), *_urls(variables), *_exporters(asked), *_sampler(variables)))
     return asked
 
 
@@ -75,31 +75,30 @@ def _destination(asked: Asked, settings: Settings) -> Iterator[Finding]:
         yield problem("nowhere", message, f"set {_GENERAL}, or OTELSYNC_STORE=on")
 
 
+def _names(variables: Mapping[str, str]) -> Iterator[Finding]:
+    for variable in unread(variables):
+        yield warning("unknown_variable", variable.message, variable.fix)
+
+
 def _urls(variables: Mapping[str, str]) -> Iterator[Finding]:
+    for message, fix in ports_of_other_protocol(variables):
+        yield warning("port_of_other_protocol", message, fix)
     for signal in ("", *_SIGNALS):
-        prefix = f"{_PREFIX}{signal.upper()}_" if signal else _PREFIX
+        prefix = f"{PREFIX}{signal.upper()}_" if signal else PREFIX
         value = variables.get(f"{prefix}ENDPOINT", "").strip()
-        protocol = (variables.get(f"{prefix}PROTOCOL") or variables.get(f"{_PREFIX}PROTOCOL", "")).strip()
+        protocol = (variables.get(f"{prefix}PROTOCOL") or variables.get(f"{PREFIX}PROTOCOL", "")).strip()
         if value:
             with suppress(ValueError):  # said already, as a value that cannot work
                 parts = urlsplit(value if "://" in value else f"//{value}")
-                yield from _port(f"{prefix}ENDPOINT", parts, protocol or "http/protobuf")
                 if protocol != "grpc":
                     yield from _path(f"{prefix}ENDPOINT", parts, signal)
-
-
-def _port(name: str, parts: SplitResult, protocol: str) -> Iterator[Finding]:
-    for port, usual, other in ((4317, "grpc", 4318), (4318, "http/protobuf", 4317)):
-        if parts.port == port and protocol != usual:
-            message = f"{name} has port {port}, which usually takes {usual}, and the protocol is {protocol}"
-            yield warning("port_of_other_protocol", message, f"use port {other}, or set {_PREFIX}PROTOCOL={usual}")
 
 
 def _path(name: str, parts: SplitResult, signal: str) -> Iterator[Finding]:
     path = parts.path.rstrip("/")
     ending = next((each for each in _SIGNALS if path.endswith(f"/v1/{each}")), "")
     if not signal and ending:
-        fix = f"end it before /v1/{ending}, or name it {_PREFIX}{ending.upper()}_ENDPOINT"
+        fix = f"end it before /v1/{ending}, or name it {PREFIX}{ending.upper()}_ENDPOINT"
         yield problem("path_twice", f"{name} ends in /v1/{ending}, to which /v1/{ending} is added again", fix)
     elif signal and not path:
         message = f"{name} has no path, and none is added to it"
@@ -122,7 +121,7 @@ def _exporters(asked: Asked) -> Iterator[Finding]:
             yield warning(
                 f"{signal}_without_endpoint",
                 f"{signal} have no endpoint, while the other signal has one: they are not sent",
-                f"set {_GENERAL}, or {_PREFIX}{signal.upper()}_ENDPOINT, or {name}=none if that is meant",
+                f"set {_GENERAL}, or {PREFIX}{signal.upper()}_ENDPOINT, or {name}=none if that is meant",
             )
 
 

@@ -30,6 +30,13 @@ class Group:
     """Ends of other processes' spans, in the same form: ids, and the fields that their ends are made of."""
     released: list[bytes] = field(default_factory=list)
     """The ids, in the same form, of spans of this series that other processes end."""
+    pending: list[bytes] = field(default_factory=list)
+    """Spans that have ended, in the same form, of which the shipper writes the end that counts."""
+
+    @property
+    def closed(self) -> list[bytes]:
+        """All that says that a span of this series is no longer open."""
+        return [*self.ended, *self.released, *self.pending]
 
 
 @dataclass(slots=True)

@@ -34,6 +34,8 @@ with ``kind | ref << 8``. A record counts once `committed` lies behind it, so a 
     7     SPAN_VERDICT  what ended another process's span: trace id, span id, and the end, attributes and
                         status that go into the span, should that process die without ending it
     8     SPAN_RELEASED trace id and span id of a span that has begun here and is ended by another process
+    9     SPAN_PENDING  a span that has ended, and of which other processes may know more: the shipper writes its
+                        SPAN_END when it has read what they recorded
     ====  ============  ==================================================================================
 """
 
@@ -62,6 +64,7 @@ SPAN_END: Final = 5
 LOG: Final = 6
 SPAN_VERDICT: Final = 7
 SPAN_RELEASED: Final = 8
+SPAN_PENDING: Final = 9
 
 OPEN: Final = 0
 SEALED: Final = 1

@@ -26,6 +26,7 @@ from otelsync.journal.format import (
     SCOPE,
     SPAN,
     SPAN_END,
+    SPAN_PENDING,
     SPAN_RELEASED,
     SPAN_START,
     SPAN_VERDICT,
@@ -203,7 +204,7 @@ class _Routes(dict[int, tuple[int, Callable[[bytes], None]]]):
             return lambda body: self._define_resource(ref, body)
         if kind == SCOPE:
             return lambda body: self._define_scope(ref, body)
-        if not SPAN <= kind <= SPAN_RELEASED:
+        if not SPAN <= kind <= SPAN_PENDING:
             return self._skip
         group = self._group(ref)
         if kind == SPAN_END:
@@ -214,6 +215,7 @@ class _Routes(dict[int, tuple[int, Callable[[bytes], None]]]):
             LOG: group.logs,
             SPAN_VERDICT: group.verdicts,
             SPAN_RELEASED: group.released,
+            SPAN_PENDING: group.pending,
         }
         return bodies[kind].append
 

@@ -36,7 +36,7 @@ from otelsync.journal.format import (
     SEALED,
     SPAN,
     SPAN_END,
-    SPAN_RELEASED,
+    SPAN_PENDING,
     SUFFIX,
     TOO_LARGE,
 )
@@ -115,7 +115,7 @@ class Journal(Place):
         self._committed = segment.committed if segment else None
         self._size = segment.size if segment else 0
         self._offset = offset
-        self._records = [0] * (SPAN_RELEASED + 1)
+        self._records = [0] * (SPAN_PENDING + 1)
         self._defined = 0
         self._next_look = 0
 
@@ -163,7 +163,7 @@ class Journal(Place):
         the byte code to that). This spares a lock, the dearest part of an append. Builds without the GIL take one.
 
         Args:
-            kind: SPAN, SPAN_START, SPAN_END, LOG, SPAN_VERDICT or SPAN_RELEASED.
+            kind: SPAN, SPAN_START, SPAN_END, LOG, SPAN_VERDICT, SPAN_RELEASED or SPAN_PENDING.
             ref: The number of its scope.
             body: The record, tagged and length-prefixed as ``ScopeSpans`` or ``ScopeLogs`` want it.
         """

@@ -61,8 +61,17 @@ def emit(
     fields: Mapping[str, Any],
     span: Span | None = None,
     error: ExcInfo | None = None,
+    *,
+    is_data: bool = False,
 ) -> None:
-    """Log an event of otelsync's own, in `span` if given; outside any configuration it goes nowhere."""
+    """Log an event of otelsync's own, in `span` if given; outside any configuration it goes nowhere.
+
+    One that is data is journalled at any level, and shown where that lets it.
+    """
     path = _active
-    if path is not None and level >= path.level:
+    if path is None:
+        return
+    if is_data:
+        path.keep(level, logger, event, fields, span)
+    elif level >= path.level:
         path.emit(level, logger, event, fields, span, error)

@@ -79,10 +79,28 @@ class JournalPath(LogPath):
             text = event if type(event) is str else text_of(event)
             if not self._lets_all and f"{logger}.".startswith("otelsync.") and not self.is_shown(level, logger, text):
                 return
-            _, _, ids, scope = ids_in(span)
-            self._append(logger, self._head(level, text), fields, ids, scope, error)
+            self._journal_it(level, logger, text, fields, span, error)
         except Exception:
             self._lose()
+
+    def keep(self, level: int, logger: str, event: str, fields: Mapping[str, Any], span: Span | None = None) -> None:
+        """Journal one record whatever the levels say. Never raises."""
+        try:
+            self._journal_it(level, logger, event, fields, span, None)
+        except Exception:
+            self._lose()
+
+    def _journal_it(
+        self,
+        level: int,
+        logger: str,
+        event: str,
+        fields: Mapping[str, Any],
+        span: Span | None,
+        error: ExcInfo | None,
+    ) -> None:
+        _, _, ids, scope = ids_in(span)
+        self._append(logger, self._head(level, event), fields, ids, scope, error)
 
     def forget_events(self) -> None:
         """Look up anew what is known of each event."""

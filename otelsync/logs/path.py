@@ -162,6 +162,19 @@ class LogPath:
                 self._provider.journal.drop(ENCODE_ERROR, LOG)
             _complain(problem)
 
+    def keep(self, level: int, logger: str, event: str, fields: Mapping[str, Any], span: Span | None = None) -> None:
+        """Journal one record whatever the levels say, and show it if they let it through. Never raises."""
+        is_journalled = self._journal_level is not None and level >= self._journal_level
+        if level >= self.level and (is_journalled or self.is_shown(level, logger, event)):
+            self.emit(level, logger, event, fields, span)
+        elif self._provider is not None:
+            try:
+                hidden = Head(level, logger, event, self.service, self._ref(logger), is_shown=False)
+                self._write(hidden, fields, span, None)
+            except Exception as problem:
+                self._provider.journal.drop(ENCODE_ERROR, LOG)
+                _complain(problem)
+
     def _write_natively(self, head: Head, span: Span | None, fields: Mapping[str, Any]) -> bool:
         """Let the C extension do it all, for a record inside a span of ours; False if it declines: nothing is written.
 

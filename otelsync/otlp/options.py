@@ -7,7 +7,8 @@ specification leaves room or differs: timeouts are in seconds, and http/protobuf
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -24,11 +25,13 @@ DEFAULT_TIMEOUT = 10.0
 DEFAULT_INTERVAL = 60.0
 """Seconds from one export of metrics to the next."""
 _GRPC_PORT = 4317
+_HTTP_PORT = 4318
 _LONGEST_TIMEOUT = 3600.0
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 """A token of RFC 9110, section 5.6.2."""
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_PREFIX = "OTEL_EXPORTER_OTLP_"
+PREFIX = "OTEL_EXPORTER_OTLP_"
+"""The beginning of the variables' names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +105,31 @@ def _interval(variables: Mapping[str, str]) -> float:
     return int(value) / 1000
 
 
+def ports_of_other_protocol(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield, for each endpoint with the usual port of the protocol that is not its own, a message and the fix."""
+    for signal in ("", "TRACES_", "LOGS_", "METRICS_"):
+        name, value = f"{PREFIX}{signal}ENDPOINT", variables.get(f"{PREFIX}{signal}ENDPOINT", "").strip()
+        protocol = (variables.get(f"{PREFIX}{signal}PROTOCOL") or variables.get(f"{PREFIX}PROTOCOL") or "").strip()
+        protocol = protocol or "http/protobuf"
+        with suppress(ValueError):  # no URL, which is an error and no oddity
+            port = urlsplit(value if "://" in value else f"//{value}").port
+            for usual, its_port, other in (("grpc", _GRPC_PORT, _HTTP_PORT), ("http/protobuf", _HTTP_PORT, _GRPC_PORT)):
+                if port == its_port and protocol != usual:
+                    message = f"{name} has port {port}, which usually takes {usual}, and the protocol is {protocol}"
+                    yield message, f"use port {other}, or set {PREFIX}{signal}PROTOCOL={usual}"
+
+
 class _Variables:
     """The variables of one signal: its own name first, then the one for all signals. An empty value is no value."""
 
     def __init__(self, environment: Mapping[str, str], endpoint: str | None, signal: Signal) -> None:
-        given = {} if endpoint is None else {f"{_PREFIX}ENDPOINT": endpoint}
+        given = {} if endpoint is None else {f"{PREFIX}ENDPOINT": endpoint}
         self._variables = {**environment, **given}
         self.signal: Signal = signal
 
     def get(self, option: str) -> tuple[str, str]:
         """The name that is set, and its value; the general name and "" when neither is."""
-        own, general = f"{_PREFIX}{self.signal.upper()}_{option}", f"{_PREFIX}{option}"
+        own, general = f"{PREFIX}{self.signal.upper()}_{option}", f"{PREFIX}{option}"
         name = own if self._variables.get(own, "").strip() else general
         return name, self._variables.get(name, "").strip()
 
@@ -135,11 +152,11 @@ def _endpoint(variables: _Variables) -> OtlpEndpoint | None:
     if protocol == "grpc":
         url, insecure = _grpc_url(name, url, insecure)
     else:
-        is_base = name == f"{_PREFIX}ENDPOINT"
+        is_base = name == f"{PREFIX}ENDPOINT"
         url = _http_url(name, url, f"/v1/{variables.signal}" if is_base else "")
     certificate, key = _file(variables, "CLIENT_CERTIFICATE"), _file(variables, "CLIENT_KEY")
     if key and not certificate:  # it proves nothing alone; a certificate file may hold the key too, for http/protobuf
-        raise ConfigurationError(*variables.get("CLIENT_KEY"), f"set {_PREFIX}CLIENT_CERTIFICATE too")
+        raise ConfigurationError(*variables.get("CLIENT_KEY"), f"set {PREFIX}CLIENT_CERTIFICATE too")
     compressions: dict[str, Compression] = {"gzip": "gzip", "none": "none", "": "none"}
     return OtlpEndpoint(
         signal=variables.signal,
@@ -176,7 +193,7 @@ def _http_url(name: str, value: str, path: str) -> str:
         raise ConfigurationError(name, value, "begin it with http:// or https://, or set the protocol to grpc")
     parts = _split(name, value)
     if parts.username is not None:
-        fix = f"leave out user and password; set {_PREFIX}HEADERS=authorization=Basic%20..."
+        fix = f"leave out user and password; set {PREFIX}HEADERS=authorization=Basic%20..."
         raise ConfigurationError(name, "(a URL with a password)", fix)
     path = parts.path.rstrip("/") + path if path else parts.path or "/"
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))

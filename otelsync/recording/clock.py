@@ -34,8 +34,11 @@ def present_of(span: object) -> int:
     return present(trace.offset, 0) if trace is not None else time_ns()
 
 
-def elapsed_of(span: Span) -> int | None:
-    """Nanoseconds since a span of ours began; None if it is none of ours, or has not begun."""
+def elapsed_of(span: Span, until: int | None = None) -> int | None:
+    """Nanoseconds since a span of ours began, until now or then; None if it is none of ours, or has not begun."""
     trace = getattr(span, "trace", None)
     start = getattr(span, "start_time", None)
-    return max(0, present(trace.offset, 0) - start) if trace is not None and start is not None else None
+    if trace is None or start is None:
+        return None
+    end: int = present(trace.offset, start) if until is None else until
+    return max(0, end - int(start))

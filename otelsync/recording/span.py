@@ -19,7 +19,7 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util import types
 
-from otelsync.journal.format import ENCODE_ERROR, SPAN, SPAN_END, SPAN_RELEASED, SPAN_START
+from otelsync.journal.format import ENCODE_ERROR, SPAN, SPAN_END, SPAN_PENDING, SPAN_RELEASED, SPAN_START
 from otelsync.journal.native import native
 from otelsync.otlp.encoding import field, varint
 from otelsync.recording.clock import present
@@ -227,6 +227,18 @@ class RecordedSpan(SpanState):
         if self._started and self.trace.flags & 1:
             ids = field(0x12, self.trace.head + b"\x12\x08" + self.id_bytes)
             tracer.journal.append(SPAN_RELEASED, tracer.ref, ids)
+
+    def end_for_now(self, end_time: int | None = None) -> None:
+        """End it, and let the shipper complete it with what other processes have recorded below it."""
+        if self._end_time is not None or self._tracer.has_processors or not self.trace.flags & 1:
+            return self.end(end_time)
+        tracer = self._tracer
+        self._end_time = now = present(self.trace.offset, self._start_time) if end_time is None else instant(end_time)
+        try:
+            tracer.journal.append(SPAN_PENDING, tracer.ref, self._encode(now))
+        except Exception as error:
+            self._lose(error)
+        return None
 
     def end(self, end_time: int | None = None) -> None:
         """End it, now or at `end_time` (nanoseconds since the epoch), and journal it if it is sampled."""

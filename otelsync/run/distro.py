@@ -50,6 +50,9 @@ class Configurator:
         if other is not None:
             other.configure(**kwargs)
         elif bootstrap.begin():
+            from otelsync.configuration.mistakes import warn_of_environment
+
+            warn_of_environment()  # `otelsync run` has said so itself
             installed.instrument_ours()
 
 

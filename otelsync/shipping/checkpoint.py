@@ -87,12 +87,10 @@ class MetricMemory:
 
     service: str = ""
     """The service's name, as the latest record has it."""
-    below: dict[str, dict[str, Counts]] = field(default_factory=dict)
-    """By series and open span: items that were counted below it (see `otelsync.shipping.metrics.item_counts`)."""
     ledger: Counts = field(default_factory=dict)
     """The ledger's sums that the counters have been told of (see `otelsync.shipping.metrics.service`)."""
     last_success: dict[str, Counts] = field(default_factory=dict)
-    """By pipeline and repo (empty: the pipeline's own): Unix seconds."""
+    """By pipeline and repo (empty: the pipeline's own; kind, line feed, name: another group's): Unix seconds."""
 
 
 @dataclass(slots=True)
@@ -104,6 +102,10 @@ class Checkpoint:
     files: dict[str, FileProgress] = field(default_factory=dict)
     open: dict[str, OpenSeries] = field(default_factory=dict)
     """By series."""
+    pending: dict[str, list[str]] = field(default_factory=dict)
+    """Stages that have ended, by span id, of which other processes may know more: as in `OpenSeries.stages`."""
+    accounts: str = ""
+    """Figures of what has ended in the open stages (see `otelsync.shipping.open_accounts`)."""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     """By the id of the span that each is about."""
     totals: dict[str, dict[str, Counts]] = field(default_factory=dict)
@@ -262,5 +264,7 @@ def _check_bodies(checkpoint: Checkpoint) -> None:
         bytes.fromhex(series.boot_id)
         for body, resource, scope in series.stages.values():
             _ = decode(body), decode(resource), decode(scope)
+    for body, resource, scope in checkpoint.pending.values():
+        _ = decode(body), decode(resource), decode(scope)
     for verdict in checkpoint.verdicts.values():
         decode(verdict.body)

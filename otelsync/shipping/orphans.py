@@ -22,6 +22,7 @@ from otelsync.otlp.decoding import LeanLogs, lean_spans, parsed, span_id, untagg
 from otelsync.otlp.encoding import field
 from otelsync.otlp.exporter import Run
 from otelsync.shipping.checkpoint import OpenSeries, Verdict, decode, encode
+from otelsync.shipping.open_accounts import OpenAccounts
 from otelsync.vocabulary import SYNC_OUTCOME
 
 MOST_OPEN = 10_000
@@ -43,7 +44,7 @@ def note(batch: Batch, series: OpenSeries) -> None:
         series.last_seen = max(series.last_seen, _latest(group))
     if series.stages:
         for group in batch.groups:
-            for body in (*group.ended, *group.released):
+            for body in group.closed:
                 series.stages.pop(span_id(body) or "", None)
 
 
@@ -75,16 +76,19 @@ def _forget_old(verdicts: dict[str, Verdict], now: int) -> bool:
     return forgotten
 
 
-def closed(series: OpenSeries, verdicts: Mapping[str, Verdict]) -> list[Run]:
+def closed(series: OpenSeries, verdicts: Mapping[str, Verdict], accounts: OpenAccounts) -> list[Run]:
     """The open spans of a dead process as finished ones with the same ids.
 
     Where there is a verdict, it says how they ended; else status ERROR and ``sync.outcome = interrupted`` do. They end
-    when the last sign of life was recorded, or at the verdict's time, and not before they began.
+    when the last sign of life was recorded, or at the verdict's time, and not before they began. What has been counted
+    in them is added.
     """
-    return [
-        Run(decode(resource), decode(scope), [_close(decode(body), series.last_seen, verdicts.get(key))])
-        for key, (body, resource, scope) in series.stages.items()
-    ]
+    runs: list[Run] = []
+    for key in accounts.by_depth(series.stages):
+        body, resource, scope = series.stages[key]
+        end = _close(decode(body), series.last_seen, verdicts.get(key))
+        runs.append(Run(decode(resource), decode(scope), [accounts.complete(end)]))
+    return runs
 
 
 def write(directory: Path, runs: Iterable[Run]) -> bool:

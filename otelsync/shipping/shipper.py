@@ -9,24 +9,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from otelsync.journal.batch import Batch
 from otelsync.journal.header import process_alive
-from otelsync.journal.names import parse_name
-from otelsync.journal.process_identity import Writer
 from otelsync.otlp.exporter import OtlpSink, Outcome
-from otelsync.shipping import orphans
 from otelsync.shipping.backlog import Backlog, Segment
-from otelsync.shipping.checkpoint import SIGNALS, STAGES, OpenSeries, arrived, positions
+from otelsync.shipping.checkpoint import SIGNALS, STAGES, arrived, positions
 from otelsync.shipping.folding.budget import Limits
 from otelsync.shipping.folding.debug_logs import DebugLogs
 from otelsync.shipping.folding.shaping import TRACES, Shaping
 from otelsync.shipping.outlet import Backoff, BatchStore, Delivery, OtlpOutlet, Outlet, Parcel, StoreOutlet
 from otelsync.shipping.ownership import Ownership
+from otelsync.shipping.stage_ends import StageEnds
 
 if TYPE_CHECKING:
     from otelsync.shipping.metrics.service import MetricsOutlet
@@ -97,8 +94,7 @@ class Shipper:
         self._done: SimpleQueue[Delivery | None] = SimpleQueue()
         self._bounds = (max_batch_bytes, max_batch_records)
         self._deadline: float | None = None
-        self._dying: dict[str, dict[str, int]] = {}
-        """By series whose process has gone: what was committed, by file, when that was noticed."""
+        self._stage_ends = StageEnds(self.directory, self._backlog)
 
     def own(self) -> bool:
         """Return whether this shipper owns the directory. It tries to, when nobody does."""
@@ -110,6 +106,7 @@ class Shipper:
                 self._epoch += 1
                 self._shaping.resume()
                 self._debug_logs.resume()
+                self._stage_ends.resume()
         return self._owning
 
     def step(self) -> bool:
@@ -123,7 +120,7 @@ class Shipper:
         if self._metrics is not None:
             self._metrics.look(self._backlog)
         moved = self._round() or moved
-        moved = self._close_orphans() or moved
+        moved = self._stage_ends.write() or moved
         self._backlog.retire()
         self._backlog.save()
         return moved
@@ -218,7 +215,7 @@ class Shipper:
     def _drained(self, targets: dict[str, int]) -> bool:
         if not self._owning:
             return arrived(self.directory, targets)
-        if any(outlet.busy for outlet in self._outlets) or self._dead_series():
+        if any(outlet.busy for outlet in self._outlets) or self._stage_ends.are_due():
             return False
         if self._shaping.is_behind() or self._debug_logs.is_behind():
             return False
@@ -276,7 +273,7 @@ class Shipper:
         ready = [self._stages, *(outlet for outlet in self._outlets if outlet.ready(now))]
         parcels = self._fill(ready)
         seen = parcels.pop(self._stages).batches
-        self._note_stages(seen)
+        self._stage_ends.note(seen)
         self._shaping.note(seen, next((parcel for outlet, parcel in parcels.items() if outlet.name == TRACES), None))
         for outlet, parcel in parcels.items():
             self._shaping.shape(outlet.name, parcel)
@@ -332,77 +329,3 @@ class Shipper:
             return False
         segment.checked = True
         return True
-
-    def _note_stages(self, batches: Sequence[Batch]) -> None:
-        open_series, verdicts = self._backlog.checkpoint.open, self._backlog.checkpoint.verdicts
-        for batch in batches:
-            if orphans.note_verdicts(batch, verdicts):
-                self._backlog.changed()
-            segment = self._backlog.segments[batch.journal]
-            series = open_series.get(segment.name.series)
-            if series is None:
-                boot_id = segment.header.writer.boot_id.hex()
-                series = open_series[segment.name.series] = OpenSeries(boot_id)
-            orphans.note(batch, series)
-            self._backlog.take(STAGES, batch)
-
-    def _dead_series(self) -> list[str]:
-        """The series whose process has gone and left stages open."""
-        open_series = self._backlog.checkpoint.open
-        return [name for name, series in open_series.items() if series.stages and not _alive(name, series)]
-
-    def _close_orphans(self) -> bool:
-        """Close the open stages of processes that are gone, once all that was recorded by then has been seen.
-
-        That is what they recorded themselves, and what others did: a verdict is recorded before the kill.
-        """
-        dead = self._dead_series()
-        if any(name not in self._dying for name in dead):
-            self._backlog.scan()  # what was committed before the death that was just seen
-        seen = {name: segment.header.committed for name, segment in self._backlog.segments.items()}
-        self._dying = {name: self._dying.get(name, seen) for name in dead}
-        read = [self._backlog.checkpoint.open[name] for name in dead if self._has_read(self._dying[name])]
-        closed = [series for series in read if self._close_series(series)]
-        if closed:
-            self._backlog.scan()
-        self._forget_series()
-        return bool(closed)
-
-    def _has_read(self, targets: Mapping[str, int]) -> bool:
-        """Return whether the shipper itself has passed the offsets in `targets`, as far as they can be read."""
-        segments = self._backlog.segments
-        return all(
-            segments[name].progress.cursor(STAGES) >= target
-            for name, target in targets.items()
-            if name in segments and not (segments[name].header.damaged and process_alive(segments[name].header))
-        )
-
-    def _close_series(self, series: OpenSeries) -> bool:
-        verdicts = self._backlog.checkpoint.verdicts
-        try:
-            if not orphans.write(self.directory, orphans.closed(series, verdicts)):
-                return False
-        except OSError as error:
-            self._backlog.say(f"cannot close the stages of a process that has gone: {error.strerror}")
-            return False
-        for key in series.stages:
-            verdicts.pop(key, None)
-        series.stages.clear()
-        self._backlog.changed()
-        return True
-
-    def _forget_series(self) -> None:
-        """Series without open stages and without files need no memory."""
-        present = {segment.name.series for segment in self._backlog.segments.values()}
-        open_series = self._backlog.checkpoint.open
-        for name in [name for name, series in open_series.items() if not series.stages and name not in present]:
-            del open_series[name]
-            self._backlog.changed()
-
-
-def _alive(name: str, series: OpenSeries) -> bool:
-    """Return whether the process of a series still runs, also when its files have been deleted already."""
-    segment = parse_name(f"{name}-000000.journal")
-    if segment is None:
-        return False
-    return Writer(segment.pid, segment.start_ticks, bytes.fromhex(series.boot_id)).alive()

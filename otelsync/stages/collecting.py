@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span
 
-from otelsync.stages import lineage
+from otelsync.stages import lineage, misuse
 from otelsync.text.presentable import presentable
 from otelsync.vocabulary import ACTIONS, FAILED, FAILURE, ITEM, PARTIAL, SUCCESS, part_of
 
@@ -42,6 +42,7 @@ class Collecting:
     good = failed = partial = neutral_items = 0
     """Numbers of direct parts: items apart those that went well; all that failed for good, or in part; and items here
     and in other items that did none of it."""
+    _remembered = 0
     waited = 0.0
     """Seconds that rate limits have taken so far, here and below."""
 
@@ -66,7 +67,8 @@ class Collecting:
         """
         target = nearest_open(self)
         if target is None:
-            _log.warning("count(): the stage has ended, or was begun by another process, so it is not counted")
+            if getattr(self, "span", None) is not misuse.NOT_BEGUN:
+                _log.warning("count(): the stage has ended, or was begun by another process, so it is not counted")
             return
         for name, number in items.items():
             try:
@@ -136,7 +138,8 @@ class Collecting:
 
     def remember_failure(self, name: str, key: PartKey) -> None:
         """Remember that a part failed, as the same part may succeed later."""
-        if self.failed < MOST_FAILURES:
+        if self._remembered < MOST_FAILURES:
+            self._remembered += 1
             keys = self.failures.setdefault(name, {})
             keys[key] = keys.get(key, 0) + 1
 
@@ -151,6 +154,7 @@ class Collecting:
         if number and not keys:
             del self.failures[name]
         self.failed -= number
+        self._remembered -= number
         return number
 
 

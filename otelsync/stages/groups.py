@@ -27,6 +27,7 @@ class Group(Milestone):
     STARTED = "sync.group.started"
     COMPLETED = "sync.group.completed"
     FAILED = "sync.group.failed"
+    EXAMPLE = '@otelsync.group("customer", "name")'
     ALIASES: ClassVar[dict[str, str]] = COMMON_ALIASES
 
     def __init__(self, kind: str, name: str, attributes: dict[str, Any]) -> None:
@@ -57,6 +58,7 @@ class Repo(Group):
     STARTED = "sync.repo.started"
     COMPLETED = "sync.repo.completed"
     FAILED = "sync.repo.failed"
+    EXAMPLE = '@otelsync.repo("owner/name")'
     ALIASES: ClassVar[dict[str, str]] = COMMON_ALIASES | {
         "provider": vocabulary.VCS_PROVIDER_NAME,
         "url": vocabulary.VCS_REPOSITORY_URL_FULL,
@@ -90,6 +92,7 @@ class Batch(Milestone):
     STARTED = "sync.batch.started"
     COMPLETED = "sync.batch.completed"
     FAILED = "sync.batch.failed"
+    EXAMPLE = '@otelsync.batch("operation")'
     ALIASES: ClassVar[dict[str, str]] = COMMON_ALIASES | {
         "number": vocabulary.SYNC_BATCH_NUMBER,
         "size": vocabulary.SYNC_BATCH_SIZE,

@@ -12,10 +12,12 @@ from otelsync import vocabulary
 from otelsync.levels import DEBUG
 from otelsync.logs.installed import enabled
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave, step_out, strays
-from otelsync.stages import lineage
+from otelsync.recording.scope import EMPTY
+from otelsync.stages import lineage, misuse
 from otelsync.stages.collecting import nearest_open, take_item
 from otelsync.stages.stage import COMMON_ALIASES, Stage, current_tracer
 from otelsync.text.presentable import text_of
+from otelsync.vocabulary import SYNC_PIPELINE
 
 if TYPE_CHECKING:
     from otelsync.recording.span import RecordedSpan
@@ -47,6 +49,8 @@ class Item(Stage):
     LEVEL = DEBUG
     LONG = False
     COLLECTS = False
+    is_part_of_run = True
+    EXAMPLE = '@otelsync.item("order", 4711)'
 
     _action = ""
     _operation: str
@@ -67,12 +71,14 @@ class Item(Stage):
         span = self.span = current_tracer().start_span(self._operation, None, _INTERNAL, self._initial())
         if hasattr(span, "announce") and installed():
             ours = cast("RecordedSpan", span)
-            self.around = ours.scope.stage if ours.scope else None
+            scope = ours.scope or EMPTY
             self._token = CURRENT.set(ours)
         else:
             scope = current_scope()
-            self.around = scope.stage
             self._enter_elsewhere(scope)
+        self.around = scope.stage
+        if SYNC_PIPELINE not in scope.attributes and misuse.running:
+            misuse.warn_of_adrift(self)
         self._clock = time.perf_counter_ns()
         return self
 
@@ -120,6 +126,8 @@ class Item(Stage):
         """``success``, ``failure``, ``cancelled`` or ``retry``; as it stands, while the item is worked on."""
         if self._outcome:
             return self._outcome
+        if self.span is misuse.NOT_BEGUN:
+            return ""
         inner = getattr(self.span, "inner", None)
         return vocabulary.SUCCESS if inner is None or inner.tally()[1:] == (0, 0) else vocabulary.PARTIAL
 
@@ -164,6 +172,7 @@ class PullRequest(Item):
     }
     ID = vocabulary.VCS_CHANGE_ID
 
+    EXAMPLE = "@otelsync.pull_request(4711)"
     _kind = "pr"
     _operation = vocabulary.SYNC_PR
 

@@ -17,6 +17,7 @@ from otelsync.levels import DEBUG, ERROR, INFO
 from otelsync.logs.installed import emit
 from otelsync.recording.runtime_context import current_scope, leave
 from otelsync.recording.scope import SCOPE_KEY
+from otelsync.stages import misuse
 from otelsync.stages.groups import Batch, Group, Repo
 from otelsync.stages.items import Item, PullRequest
 from otelsync.stages.pipeline import Pipeline
@@ -36,6 +37,8 @@ class ApiCall(Stage):
         "page": vocabulary.SYNC_API_PAGE,
     }
     LEVEL = DEBUG
+    is_part_of_run = True
+    EXAMPLE = '@otelsync.api_call("operation")'
 
     def _start_fields(self) -> dict[str, Any]:
         return {"operation": self._name, **self._arguments}
@@ -46,6 +49,8 @@ class ApiCall(Stage):
 
 class TimedOperation(OtherStage):
     """A stage that logs how long it took, under its own name."""
+
+    EXAMPLE = '@otelsync.timed_operation("sync.something")'
 
     def _log_end(self, outcome: str) -> None:
         fields = {**self._arguments, "duration_ms": self._elapsed_ms(), "outcome": outcome}
@@ -106,7 +111,7 @@ def pull_request(number: int | str, **attributes: Any) -> PullRequest:
     return PullRequest(str(number) if isinstance(number, int) else number, attributes)
 
 
-def stage(name: str, **attributes: Any) -> Stage:
+def stage(name: str, /, **attributes: Any) -> Stage:
     """Any other part of a sync, such as a batch for a language model, or weekly metrics."""
     return OtherStage(name, attributes)
 
@@ -132,4 +137,5 @@ class sync_context:  # noqa: N801  # a verb of the API, like structlog's bound_c
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Bind the fields during each call of a function or coroutine function."""
+        misuse.refuse_undecoratable(function)
         return decorated(function, lambda: sync_context(**self._fields))

@@ -16,9 +16,9 @@ from otelsync.levels import INFO
 from otelsync.logs.installed import emit
 from otelsync.recording.runtime_context import leave
 from otelsync.recording.scope import SyncScope
-from otelsync.stages import dispatchers
+from otelsync.stages import dispatchers, misuse
 from otelsync.stages.collecting import WAITED
-from otelsync.stages.stage import Milestone
+from otelsync.stages.stage import Milestone, Self
 
 if TYPE_CHECKING:
     from celery.canvas import Signature
@@ -35,6 +35,8 @@ class Pipeline(Milestone):
     STARTED = "sync.pipeline.started"
     COMPLETED = "sync.pipeline.completed"
     FAILED = "sync.pipeline.failed"
+    is_part_of_run = False
+    EXAMPLE = '@otelsync.pipeline("name")'
     progress_pause = 0.0  # told at each percent: its items are repositories, and the next one may take an hour
 
     sync_id: str
@@ -101,11 +103,19 @@ class Pipeline(Milestone):
         self._tasks = tasks
         self._end(None)
 
+    def _may_be_shared(self) -> bool:
+        return self._tasks is not None or super()._may_be_shared()
+
     def _say_that_all_failed(self) -> None:
         super()._say_that_all_failed()
         number = sum(self._tasks.values()) if self._tasks and not self._tasks["succeeded"] else 0
         if number:
             self._failure = f"none of {number} {'task' if number == 1 else 'tasks'} succeeded"
+
+    def __enter__(self: Self) -> Self:
+        super().__enter__()
+        misuse.running.add(self)
+        return self
 
     def _counted(self) -> tuple[object, ...]:
         return self.figures(), self._failure
@@ -113,6 +123,7 @@ class Pipeline(Milestone):
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
+        misuse.running.discard(self)
         if self._handed_over is None:
             super().__exit__(exc_type, error, tb)
             del self._token

@@ -159,6 +159,8 @@ class Tracked(Protocol):
     """Seconds that lie at least between two of its events."""
     span: Span
     waited: float
+    trackers: Sequence[Tracker[Any]]
+    """Those that it is to finish when it ends."""
 
     def totals(self) -> Mapping[str, int]:
         """Return its counts so far."""
@@ -167,7 +169,8 @@ class Tracked(Protocol):
 class Tracker(Generic[T]):
     """Items that are counted as they are done: ``for pull in repo.track(pulls)``, or ``async for``.
 
-    An item is done when the next one is asked for. The one at which a loop is left early is not counted.
+    An item is done when the next one is asked for. The one at which a loop is left early is not counted. Without items
+    it counts by hand, from the moment when it is made.
 
     Args:
         stage: Whose items they are.
@@ -181,7 +184,8 @@ class Tracker(Generic[T]):
     """Number of items that are done."""
     _last = _waited = _next_look = 0.0
     _stride = 1
-    _shortest = 0.0
+    _is_open = False
+    """True if the stage knows of it, and finishes it if nobody else does."""
 
     def __init__(
         self,
@@ -194,12 +198,15 @@ class Tracker(Generic[T]):
     ) -> None:
         self._stage = stage
         self._items = items
-        self._total = _whole(total) if total is not None else _length(items)
+        self._is_by_hand = type(items) is tuple and not items
+        self._total = _whole(total) if total is not None else None if self._is_by_hand else _length(items)
         self._clock = clock
         self._present = present
         self._durations: deque[float] = deque(maxlen=RECENT)
         self._limits: dict[tuple[str, str, str], _Seen] = {}
         self._reset()
+        if self._is_by_hand and self._total is not None:
+            self._open()
 
     @property
     def total(self) -> int | None:
@@ -230,6 +237,8 @@ class Tracker(Generic[T]):
     def advance(self, items: int = 1) -> None:
         """Count items as done that are not iterated over here: a page of them, or what other threads have done."""
         if items > 0:
+            if not self._is_open:
+                self._open()
             self.done += items
             self._time(items)
 
@@ -244,7 +253,7 @@ class Tracker(Generic[T]):
                 if not left:
                     left = self._time(self._stride)
         finally:
-            self._finish()
+            self._close()
 
     async def __aiter__(self) -> AsyncIterator[T]:
         self._begin()
@@ -257,7 +266,7 @@ class Tracker(Generic[T]):
                 if not left:
                     left = self._time(self._stride)
         finally:
-            self._finish()
+            self._close()
 
     def _time(self, items: int) -> int:
         """Take note of how long the last `items` took; returns after how many more to do so again."""
@@ -273,11 +282,31 @@ class Tracker(Generic[T]):
         return stride
 
     def _begin(self) -> None:
-        """Begin to iterate; of a repository or a pipeline one wants to know at once how much there is to do."""
-        self._shortest = self._stage.progress_pause
+        """Begin to iterate."""
+        if self._is_by_hand and self._total is None:
+            self._total = 0  # an empty tuple is iterated over, so nothing is to be done
         self._reset()
-        if self._total is not None and self._stage.is_milestone and hasattr(self._stage, "span"):
+        self._open()
+
+    def _open(self) -> None:
+        """Have the stage finish it; of a repository or a pipeline one wants to know at once how much there is to do."""
+        stage = self._stage
+        if not hasattr(stage, "span"):
+            return
+        self._is_open = True
+        trackers: list[Tracker[Any]] = vars(stage).setdefault("trackers", [])
+        if self not in trackers:
+            trackers.append(self)
+        if self._total is not None and stage.is_milestone and self._told[0] < 0:
             self._look(self._last)
+
+    def _close(self) -> None:
+        """Tell how far it came, as nothing more comes: the stage need not know of it any more."""
+        self.finish()
+        trackers = vars(self._stage).get("trackers", [])
+        if self._is_open and self in trackers:
+            trackers.remove(self)
+        self._is_open = False
 
     def _reset(self) -> None:
         self.done = 0
@@ -285,7 +314,7 @@ class Tracker(Generic[T]):
         self._durations.clear()
         self._last = now = self._clock()
         self._waited = self._stage.waited
-        self._next_look = now + self._shortest
+        self._next_look = now + self._stage.progress_pause
         self._told_at = -math.inf
         self._told = (-1, -1.0)
         self._look_at_limits()
@@ -302,14 +331,14 @@ class Tracker(Generic[T]):
     @harmless
     def _look(self, now: float) -> None:
         """Tell how far it is, if that is worth an event. Never raises."""
-        self._next_look = now + self._shortest
+        self._next_look = now + self._stage.progress_pause
         self._look_at_limits()
         grown = (self.percent or 0.0) - self._told[1] >= 1.0
         if grown or now - self._told_at >= LONGEST:
             self._tell(now)
 
     @harmless
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Tell how far it came, unless that is known, or the stage has ended meanwhile. Never raises."""
         span = getattr(self._stage, "span", None)
         if span is not None and span.is_recording() and self.done != self._told[0]:
@@ -319,7 +348,7 @@ class Tracker(Generic[T]):
     def _tell(self, now: float) -> None:
         stage = self._stage
         self._told_at, self._told = now, (self.done, self.percent or 0.0)
-        emit(INFO, "otelsync", f"{stage.EVENTS}.progress", self._fields(), stage.span)
+        emit(INFO, "otelsync", f"{stage.EVENTS}.progress", self._fields(), stage.span, is_data=True)
 
     def _fields(self) -> dict[str, Any]:
         eta = self.eta

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar, cast
@@ -28,7 +28,7 @@ from otelsync.recording.clock import elapsed_of, present_of
 from otelsync.recording.exceptions import take_error
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave, step_out, strays
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
-from otelsync.stages import lineage
+from otelsync.stages import lineage, misuse
 from otelsync.stages.collecting import Collecting, PartKey, digest_of, item_around, nearest_open
 from otelsync.stages.generators import around_async_generator, around_generator
 from otelsync.stages.harmless_exceptions import outcome_without_failure
@@ -86,13 +86,24 @@ class Stage(Collecting):
     """True if parts that end below belong to it."""
     is_part = True
     """True if its outcome matters to what encloses it."""
+    is_part_of_run = False
+    """True if it makes no sense outside a pipeline, where one runs."""
+    EXAMPLE = '@otelsync.stage("name")'
+    """Such a stage as a decorator."""
 
     # How a stage stands that has just begun.
     _failure = _outcome = ""
     _arose: BaseException | None = None
+    _forks = 0
+    trackers: Sequence[Tracker[Any]] = ()
+    """Those that count its items, and tell how far it came."""
+    _ended_at: int | None = None
 
     def __init__(self, name: str, attributes: dict[str, Any]) -> None:
-        self._name = name if type(name) is str else text_of(name)
+        if type(name) is not str:
+            misuse.refuse_function(name, self.EXAMPLE)
+            name = text_of(name)
+        self._name = name
         self._arguments = attributes
         if attributes and attributes.get("kind") == vocabulary.WAITING:
             self.is_part = self.COLLECTS = False
@@ -114,7 +125,7 @@ class Stage(Collecting):
     @property
     def outcome(self) -> str:
         """``success``, ``partial``, ``failure``, ``cancelled`` or ``retry``; as it stands, while the stage runs."""
-        return self._outcome or self.outcome_of_parts()
+        return self._outcome or ("" if self.span is misuse.NOT_BEGUN else self.outcome_of_parts())
 
     @property
     def name(self) -> str:
@@ -151,12 +162,20 @@ class Stage(Collecting):
 
     def fail(self, reason: str | BaseException) -> None:
         """Say that the stage has failed, though no exception leaves it; an exception is a reason as well."""
+        if self.span is misuse.NOT_BEGUN:
+            return
         self._failure = text_of(reason) or "failed"
         self._outcome = vocabulary.FAILURE
         if isinstance(reason, BaseException) and take_error(self.span, reason):
             self._arose = reason
 
     # Entering and leaving
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Return what a stage has only once it has begun, and warn."""
+            return misuse.before_with(self, name)
 
     def __enter__(self: Self) -> Self:
         self._begin_afresh()
@@ -168,6 +187,7 @@ class Stage(Collecting):
         self.around = scope.stage
         inner = self._inner_scope(scope) if self.COLLECTS else scope
         self.open_in = lineage.generation
+        self._forks = lineage.forks
         if installed() and hasattr(span, "announce"):
             ours = cast("RecordedSpan", span)
             ours.scope = inner
@@ -176,6 +196,8 @@ class Stage(Collecting):
                 ours.announce()
         else:
             self._enter_elsewhere(inner)
+        if vocabulary.SYNC_PIPELINE not in scope.attributes and misuse.running:
+            misuse.warn_of_adrift(self)
         if self.STARTED:
             self._log_start()
         return self
@@ -188,6 +210,7 @@ class Stage(Collecting):
 
     def _enter_elsewhere(self, scope: SyncScope) -> None:
         """Become current under another provider, whose spans know nothing of scopes."""
+        misuse.note_unrecorded(self.span)
         if scope.attributes:
             self.span.set_attributes(scope.attributes)
         context = context_api.set_value(_SPAN_KEY, self.span)
@@ -199,6 +222,8 @@ class Stage(Collecting):
         leave(self._token, self.span)
         if error is not None:
             self._note(error)
+        for tracker in tuple(self.trackers):
+            tracker.finish()
         self._end(self._close())
 
     def _close(self) -> int | None:
@@ -217,24 +242,25 @@ class Stage(Collecting):
             return present_of(self.span) if hasattr(self.span, "trace") else None
 
     def _become_part_of(self, stage: Collecting | None, outcome: str, *, is_item: bool = False) -> None:
-        """Count for the item around, or else for `stage`."""
+        """Count for the item around, or else for `stage`; in a forked child failures are remembered all the same."""
         item = item_around(self.span)
         if item is not None and item.inner is None and outcome in (vocabulary.FAILURE, vocabulary.PARTIAL):
             item.inner = Collecting()
             item.inner.begin_collecting()
         target = stage if item is None else item.inner
+        memory = target if target is not None or item is not None else self.around
         if outcome == vocabulary.FAILURE:
             key = self._part_key()
             self.span.set_attribute(vocabulary.SYNC_PART_KEY, key[1])
             if self._arguments.get("required") is False:
                 return
-            if target is not None:
-                target.remember_failure(self._name, key)
+            if memory is not None:
+                memory.remember_failure(self._name, key)
                 if target is not stage and stage is not None:
                     stage.expect(self._name)
-        elif outcome == vocabulary.SUCCESS and target is not None and self._name in target.failures:
+        elif outcome == vocabulary.SUCCESS and memory is not None and self._name in memory.failures:
             key = self._part_key()
-            if number := target.make_good(self._name, key):
+            if number := memory.make_good(self._name, key):
                 self.span.set_attributes({vocabulary.SYNC_PART_KEY: key[1], vocabulary.SYNC_RECOVERED: number})
         elif is_item and stage is not None and outcome in (vocabulary.CANCELLED, vocabulary.RETRY):
             stage.neutral_items += 1
@@ -251,13 +277,21 @@ class Stage(Collecting):
     def _end(self, when: int | None) -> None:
         """End the span, and log it, with what has come of the stage."""
         outcome = self.outcome
+        self._ended_at = when
         self._set_last_attributes(outcome)
         if outcome == vocabulary.FAILURE and not self._failure:
             self._say_that_all_failed()
         if self._failure:
             self.span.set_status(Status(StatusCode.ERROR, self._failure))
         self._log_end(outcome)
-        self.span.end(when)
+        if self._may_be_shared() and hasattr(self.span, "end_for_now"):
+            self.span.end_for_now(when)
+        else:
+            self.span.end(when)
+
+    def _may_be_shared(self) -> bool:
+        """Return whether other processes may have recorded parts of it: this one has forked while it was open."""
+        return self.LONG and lineage.forks != self._forks
 
     def _say_that_all_failed(self) -> None:
         """Say why a stage has failed that raised nothing, and that this is no error of its own."""
@@ -323,13 +357,14 @@ class Stage(Collecting):
         emit(level, "otelsync", self.FAILED if failed else self.COMPLETED, fields, self.span, self._arose)
 
     def _elapsed_ms(self) -> float:
-        elapsed = elapsed_of(self.span)
+        elapsed = elapsed_of(self.span, self._ended_at)
         return round((time.perf_counter_ns() - self._clock if elapsed is None else elapsed) / 1e6, 3)
 
     # As a decorator
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Run each call of a function, coroutine function or generator function as a stage of its own."""
+        misuse.refuse_undecoratable(function)
         if inspect.isasyncgenfunction(function):
             return cast("Callable[P, R]", around_async_generator(self.again, function))
         if inspect.isgeneratorfunction(function):
@@ -364,7 +399,7 @@ class OtherStage(Stage):
 class Milestone(Stage):
     """A stage whose progress is told from the start."""
 
-    is_milestone = True
+    is_milestone = is_part_of_run = True
 
 
 class Collector(Stage):

@@ -10,6 +10,7 @@ from typing import Any
 
 from otelsync import vocabulary
 from otelsync.levels import DEBUG
+from otelsync.stages import misuse
 from otelsync.stages.stage import OtherStage, Stage
 
 _sums = threading.Lock()
@@ -58,6 +59,7 @@ def rate_limit_wait(seconds: float, kind: str = "primary") -> AbstractContextMan
         seconds: How long the wait is meant to be.
         kind: Which limit asks for it: ``primary``, ``secondary``, or a word of your own.
     """
+    misuse.refuse_function(seconds, "@otelsync.rate_limit_wait(seconds)")
     return Wait(
         vocabulary.SYNC_RATE_LIMIT_WAIT,
         {

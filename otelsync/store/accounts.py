@@ -28,6 +28,9 @@ _TASK_RUN: Final = "run/"
 _DEEPEST: Final = 1_000
 """Spans above one that are looked through. A longer way is a circle, or made to do harm."""
 
+MOST_FAILURES: Final = 10_000
+"""Failures below one open stage that may each be made good."""
+
 Counts = dict[str, int]
 
 
@@ -104,6 +107,21 @@ class Place:
         failures = (each for lists in self.failures.values() for several in lists for each in several)
         return [*self.errors, *failures, *(self.foreign if foreign else ())]
 
+    @property
+    def is_empty(self) -> bool:
+        """Return whether nothing has ended in it."""
+        return not (self.items or self.below or self.parts)
+
+    def dump(self) -> list[Any]:
+        """Return what has ended in it, but for its errors, as JSON can hold it."""
+        failures = [[*key, len(each)] for key, each in self.failures.items()]
+        return [self.items, self.below, self.good, self.failed, self.partial, failures]
+
+    def load(self, values: list[Any]) -> None:
+        """Take up what :meth:`dump` returned."""
+        self.items, self.below, self.good, self.failed, self.partial, failures = values
+        self.failures = {(parent, key): [[] for _ in range(number)] for parent, key, number in failures}
+
     def outcome(self) -> str:
         """Return the outcome that follows from the parts."""
         if self.failed and not self.good and not self.partial:
@@ -146,9 +164,11 @@ class Accounts:
     Args:
         root_id: The span that stays open to the last, whatever its own end says; parts of which nothing around is open
             belong to it. Empty: there is none.
+        keeps: Whether errors and stages are kept, by the ids of their spans.
     """
 
-    def __init__(self, root_id: str = "") -> None:
+    def __init__(self, root_id: str = "", *, keeps: bool = True) -> None:
+        self._keeps = keeps
         self.account = Account()
         self.places: dict[str, Place] = {}
         self._root_id = root_id
@@ -193,7 +213,7 @@ class Accounts:
             account.outcome, account.totals = top.outcome(), top.totals({}, {})
         else:
             ended = root or Ended(self._root_id, "", "", 0, False, {vocabulary.SYNC_OUTCOME: vocabulary.RUNNING})
-            settled = self._settle(ended, place)
+            settled = self.settle(ended, place)
             account.stages[self._root_id] = settled
             account.outcome, account.totals = settled.outcome, settled.totals
             if root is not None and _is_error(settled.outcome, root, place):
@@ -224,8 +244,9 @@ class Accounts:
         self._join(span, outcome, place, is_item=True)
 
     def _end_stage(self, sort: str, span: Ended, place: Place) -> None:
-        settled = self._settle(span, place)
-        self.account.stages[span.span_id] = settled
+        settled = self.settle(span, place)
+        if self._keeps:
+            self.account.stages[span.span_id] = settled
         below = self._around(span.parent_id, counting=True).below
         for name, number in settled.totals.items():
             below[name] = below.get(name, 0) + number
@@ -239,7 +260,8 @@ class Accounts:
             outcome = PARTIAL
         self._join(span, outcome, place)
 
-    def _settle(self, span: Ended, place: Place) -> Settled:
+    def settle(self, span: Ended, place: Place) -> Settled:
+        """Return the outcome and the counts of a stage that ends with what is in its place now."""
         attributes = span.attributes
         counted = counts_of(attributes, vocabulary.SYNC_COUNTED_)
         place.counted_failed = max(counted.get(FAILED, 0), 0)
@@ -253,14 +275,16 @@ class Accounts:
             derived = FAILURE  # some of its parts were not recorded
         elif recorded == PARTIAL:
             derived = PARTIAL  # it knew of a part that failed, and of one that did not
+        elif derived == FAILURE and whole(attributes.get(vocabulary.SYNC_TASKS_SUCCEEDED)):
+            derived = PARTIAL  # these may have run on another host
         return Settled(derived, totals)
 
     def _join(self, span: Ended, outcome: str, place: Place | None, *, is_item: bool = False) -> None:
         """Let a part count for what it belongs to, with its errors, retries and recoveries."""
         target = self._around(span.parent_id)
         self._count_retries(span, outcome, target)
-        errors = [] if place is None else place.all_errors(foreign=not span.has_failed)
-        if _is_error(outcome, span, place):
+        errors = [] if place is None or not self._keeps else place.all_errors(foreign=not span.has_failed)
+        if self._keeps and _is_error(outcome, span, place):
             errors.append(span.span_id)
         if outcome == INTERRUPTED:
             target.interrupted = True
@@ -269,7 +293,7 @@ class Accounts:
                 return
             target.failed += 1
             key = span.attributes.get(vocabulary.SYNC_PART_KEY)
-            if isinstance(key, str):
+            if isinstance(key, str) and (self._keeps or target.failed <= MOST_FAILURES):
                 target.failures.setdefault((span.parent_id, key), []).append(errors)
                 return
         elif outcome == SUCCESS and not is_item:
@@ -290,6 +314,8 @@ class Accounts:
 
     def _end_foreign(self, span: Ended, place: Place | None) -> None:
         """Take in a span of somebody else: it counts as an error if nothing around it fails."""
+        if not self._keeps:
+            return
         inside = place.foreign if place is not None else []
         if span.has_failed:
             inside = [] if span.kind == CLIENT and span.parent_id else [span.span_id]

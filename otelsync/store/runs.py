@@ -22,8 +22,6 @@ _PATIENCE = 5.0
 """Seconds to wait for a lock."""
 _MOST_CANDIDATES = 10
 
-NOTHING_YET = "nothing has been recorded yet; run a program that calls otelsync.configure(), or look at another --home"
-
 
 @dataclass(slots=True)
 class Run:
@@ -83,7 +81,7 @@ def open_store(path: Path | str) -> Iterator[sqlite3.Connection]:
     """
     path = Path(path)
     if not path.exists():
-        raise RunNotFoundError(NOTHING_YET)
+        raise RunNotFoundError(nothing_yet(path))
     try:
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_PATIENCE)
     except sqlite3.Error as error:
@@ -98,6 +96,15 @@ def open_store(path: Path | str) -> Iterator[sqlite3.Connection]:
         raise StoreError(f"the store {path} cannot be read: {error}; {fix}") from error
     finally:
         connection.close()
+
+
+def nothing_yet(path: Path) -> str:
+    """Return a sentence on a store at `path` that is not there, with the directory that may be the wrong one."""
+    where = printable(path.parent)
+    return (
+        f"nothing has been recorded yet in {where}; run a program that calls otelsync.configure(), or look at another "
+        "--home"
+    )
 
 
 def recent_runs(store: sqlite3.Connection, *, most: int | None = None, every_trace: bool = False) -> list[Run]:
@@ -186,7 +193,7 @@ def _check(store: sqlite3.Connection, path: Path) -> None:
     (application,) = store.execute("PRAGMA application_id").fetchone()
     (version,) = store.execute("PRAGMA user_version").fetchone()
     if application == 0 and version == 0 and not store.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        raise RunNotFoundError(NOTHING_YET)
+        raise RunNotFoundError(nothing_yet(path))
     if application != schema.APPLICATION_ID:
         raise StoreError(f"{path} is a SQLite file of another program; set OTELSYNC_STORE_PATH to another file")
     if version != schema.VERSION:

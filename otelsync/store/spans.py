@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, Final, cast
 
 from otelsync import vocabulary
 from otelsync.store.schema import STATUS_ERROR
+from otelsync.text.plurals import label
 from otelsync.text.printable import printable
 from otelsync.text.quantities import duration
+from otelsync.vocabulary import API, BATCH, GROUP, STAGE, part_of
 
 _NOTABLE_WAIT: Final = 0.1
 """Seconds in a queue that are worth a word."""
 _LONGEST_WAIT: Final = 1e9
+_LABELLED: Final = frozenset((STAGE, API, BATCH))
+"""Sorts of spans that a name alone does not tell apart."""
+_MOST_OWN: Final = 3
+"""A caller's attributes that are shown of each."""
 COLUMNS: Final = (
     "trace_id, span_id, parent_span_id, name, kind, start_ns, end_ns, status, status_message, attributes, events,"
     " links, trace_state, leaf"
@@ -65,8 +72,20 @@ class StoredSpan:
 
     @property
     def detail(self) -> str:
-        """Details that tell it from others of its kind: number, page, action, ... Printable."""
-        return " ".join(_details(self.attributes))
+        """Details that tell it from others of its kind: id, page, action, ... Printable."""
+        waits = self.attributes.get(vocabulary.SYNC_STAGE_KIND) == vocabulary.WAITING
+        return " ".join([*details(self.attributes), *(["waiting"] if waits else [])])
+
+    def label(self, around: Mapping[str, object]) -> str:
+        """The first attributes that a caller gave it, unless what is `around` it has them too. Printable."""
+        return own_label(self.name, self.attributes, around)
+
+    @property
+    def group(self) -> str:
+        """The innermost group that it is, or is in: a repo's name, ``customer GREYSON``. Printable; empty for none."""
+        sort, kind = part_of(self.name)
+        groups = ((kind, self.name.partition(" ")[2]),) if sort == GROUP else vocabulary.groups_of(self.attributes)
+        return group_text(*groups[-1]) if groups else ""
 
     @property
     def attempt(self) -> str:
@@ -75,8 +94,8 @@ class StoredSpan:
 
     @property
     def mark(self) -> str:
-        """The first part of `detail`, or the span's id. Printable."""
-        return next(_details(self.attributes), self.span_id)
+        """The first part of `detail`; empty if there is none. Printable."""
+        return next(details(self.attributes), "")
 
     @property
     def error(self) -> str:
@@ -92,6 +111,30 @@ class StoredSpan:
     def duration_ns(self, until: int) -> int:
         """Nanoseconds from start to end, or to `until` while it runs."""
         return max((until if self.end_ns is None else self.end_ns) - self.start_ns, 0)
+
+
+def group_text(kind: str, name: str) -> str:
+    """``customer GREYSON``; a repo's name alone, which says what it is. Printable."""
+    return printable(name, 40) if kind == "repo" else f"{label(kind)} {printable(name, 40)}"
+
+
+def own_label(name: str, attributes: Mapping[str, object], around: Mapping[str, object]) -> str:
+    """Return the first attributes that a caller gave a stage, call or batch, in a few words, as they were set.
+
+    Args:
+        name: The span's name.
+        attributes: The span's, in the order of setting.
+        around: Attributes of the stage around. What both have was bound further out, and tells nobody apart.
+    """
+    if part_of(name)[0] not in _LABELLED:
+        return ""
+    own = ((key, value) for key, value in attributes.items() if "." not in key and _is_plain(value))
+    told = (f"{printable(key, 24)}={printable(value, 24)}" for key, value in own if around.get(key) != value)
+    return " ".join(islice(told, _MOST_OWN))
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int | float) and value != ""
 
 
 def read(store: sqlite3.Connection, rest: str, parameters: Sequence[object] = ()) -> Iterator[StoredSpan]:
@@ -153,14 +196,18 @@ def json_line(item: object) -> str:
     return json.dumps(item, separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
-def _details(attributes: dict[str, Any]) -> Iterator[str]:
+def details(attributes: Mapping[str, object]) -> Iterator[str]:
+    """Yield details that tell spans of a kind from each other: id, page, action, ... Printable."""
     number = attributes.get(vocabulary.VCS_CHANGE_ID)
     if number is not None:
         yield "#" + printable(number, 20)
-    for key, label in _LABELS:
+    key = attributes.get(vocabulary.SYNC_ITEM_ID)
+    if key not in (None, ""):
+        yield printable(key, 40)
+    for key, before in _LABELS:
         value = attributes.get(key)
         if value not in (None, "", "failed"):  # that something failed is said once, as its outcome
-            yield label + printable(value, 40)
+            yield before + printable(value, 40)
 
 
 def _attempt(attributes: dict[str, Any]) -> Iterator[str]:
@@ -180,6 +227,8 @@ def _attempt(attributes: dict[str, Any]) -> Iterator[str]:
 
 _LABELS: Final = (
     (vocabulary.SYNC_API_PAGE, "page="),
+    (vocabulary.SYNC_BATCH_NUMBER, "number="),
+    (vocabulary.SYNC_BATCH_SIZE, "size="),
     (vocabulary.HTTP_RESPONSE_STATUS_CODE, ""),
     ("http.status_code", ""),
     (vocabulary.SYNC_ACTION, ""),

@@ -19,11 +19,12 @@ from otelsync.store.runs import Run
 from otelsync.store.schema import path
 from otelsync.store.spans import COLUMNS, StoredSpan, read
 from otelsync.store.task_traces import is_task
+from otelsync.vocabulary import NAMED_BATCH, NAMED_STAGE
 
 FEW = 3
 """Up to so many siblings of a kind are shown one by one."""
-FEW_TASKS = 8
-"""The same for tasks: what became of each attempt is worth a line."""
+FEW_NOTABLE = 8
+"""The same for tasks, stages and batches: what became of each attempt is worth a line, and what each was about."""
 MOST_FAILED = 10
 """Of the failed ones of a kind, so many are shown one by one."""
 MOST_RUNNING = 3
@@ -99,7 +100,8 @@ class Family:
     @property
     def can_be_listed(self) -> bool:
         """True if these are a few spans, to be shown one by one, and the parents of all of them are known."""
-        is_few = self.size <= (FEW_TASKS if is_task(self.name) else FEW)
+        is_notable = is_task(self.name) or self.name.startswith((NAMED_STAGE, NAMED_BATCH))
+        is_few = self.size <= (FEW_NOTABLE if is_notable else FEW)
         return is_few and not any(under for (_, under), _ in self.places)
 
 

@@ -49,6 +49,7 @@ class StoreSink:
         max_bytes: Above this size the oldest runs are deleted, whole, but never the latest one. None: no bound.
         max_age: Seconds after which a run without any further record is deleted. None: never.
         watch: Who is told of runs.
+        with_pending: Whether ends are stored that a shipper has yet to complete; for when there is none.
 
     Every method raises StoreError if the store cannot be read or written; then nothing of the batch is stored. A
     damaged file is moved aside, which is logged once, and a new one begun. For one thread at a time.
@@ -61,6 +62,7 @@ class StoreSink:
         max_age: float | None = None,
         *,
         watch: RunWatch | None = None,
+        with_pending: bool = False,
     ) -> None:
         self.path = Path(path)
         self.max_bytes = max_bytes
@@ -73,6 +75,7 @@ class StoreSink:
         self._scopes: dict[bytes, int] = {}
         self._delivered = 0
         self._watch = watch
+        self._with_pending = with_pending
         self._recorded: set[str] = set()
         """The sync ids of a batch."""
         with self._guarded():
@@ -148,7 +151,8 @@ class StoreSink:
         for group in batch.groups:
             resource = self._resource(connection, group.resource)
             scope = self._scope(connection, group.scope)
-            plain, detailed = self._decoder.spans(group.spans, resource, scope)
+            spans = [*group.spans, *group.pending] if self._with_pending else group.spans
+            plain, detailed = self._decoder.spans(spans, resource, scope)
             records.plain += plain
             records.detailed += detailed
             plain, detailed = self._decoder.spans(group.started, resource, scope)

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypedDict, Unpac
 from otelsync.testing.reading import Span, spans_in
 from otelsync.text.printable import printable
 from otelsync.text.quantities import duration
+from otelsync.vocabulary import SYNC_STAGE_KIND, WAITING
 
 POLL: Final = 0.02
 """Seconds between two looks at what other processes have recorded."""
@@ -63,8 +64,9 @@ def span_tree(
 ) -> str:
     """The spans as an indented tree, of any number of traces.
 
-    Behind each name stand the outcome in brackets, or else the status; ``open``, if it has not ended; the id of its
-    parent, if that was not recorded (``<-``); the spans that it is linked to (``->``); and its attributes.
+    Behind each name stand the outcome in brackets, or else the status; ``open``, if it has not ended; ``waiting``, if
+    it is a stage of that kind; the id of its parent, if that was not recorded (``<-``); the spans that it is linked to
+    (``->``); and its attributes.
 
     Args:
         source: Where the spans come from.
@@ -198,6 +200,8 @@ class _Drawing:
         parts = [f"[{span.outcome}]" if span.outcome else span.status]
         if not span.ended:
             parts.append("open")
+        if span.attributes.get(SYNC_STAGE_KIND) == WAITING:
+            parts.append("waiting")
         if span.parent_id and span.parent_id not in self._names:
             parts.append(f"<- {span.parent_id}")
         parts += [f"-> {printable(self._names.get(link, link))}" for link in span.links]

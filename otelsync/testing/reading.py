@@ -19,6 +19,7 @@ from otelsync.journal.batch import Batch
 from otelsync.journal.header import JournalError
 from otelsync.journal.names import list_segments
 from otelsync.journal.reader import JournalReader
+from otelsync.shipping.open_accounts import OpenAccounts
 from otelsync.store.runs import open_store
 from otelsync.vocabulary import SERVICE_NAME, SYNC_OUTCOME
 
@@ -152,15 +153,21 @@ def spans_in_journal(directory: Path) -> list[Span]:
     """
     ended: list[Span] = []
     begun: list[Span] = []
-    for batch in batches(directory):
-        for group in batch.groups:
-            resource, scope = resource_of(group.resource), scope_of(group.scope)
-            for bodies, into in ((group.spans, ended), (group.started, begun)):
-                message = wire.ScopeSpans.FromString(b"".join(bodies))
-                into += [_span(span, scope, resource) for span in message.spans]
+    pending: list[Span] = []
+    accounts = OpenAccounts()
+    read = list(batches(directory))
+    accounts.take(read)
+    for group in (group for batch in read for group in batch.groups):
+        resource, scope = resource_of(group.resource), scope_of(group.scope)
+        completed = [accounts.complete(body) for body in group.pending]
+        for bodies, into in ((group.spans, ended), (group.started, begun), (completed, pending)):
+            message = wire.ScopeSpans.FromString(b"".join(bodies))
+            into += [_span(span, scope, resource) for span in message.spans]
     ids = {span.span_id for span in ended}
     if len(ids) != len(ended):
         raise JournalError(f"a span in {directory} was recorded twice")
+    ended += [span for span in pending if span.span_id not in ids]
+    ids = {span.span_id for span in ended}
     return ended + [span for span in begun if span.span_id not in ids]
 
 

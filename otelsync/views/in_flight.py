@@ -18,11 +18,14 @@ from typing import Final
 from otelsync import vocabulary
 from otelsync.errors import OtelsyncError
 from otelsync.store.runs import open_store
+from otelsync.store.spans import details, own_label
 from otelsync.store.task_traces import RUN
 from otelsync.views.living_journals import LivingJournals
 from otelsync.views.process_now import (
     PIPELINE,
     EndedRun,
+    Groups,
+    LastItem,
     LimitLeft,
     OpenSpan,
     ProcessNow,
@@ -31,13 +34,16 @@ from otelsync.views.process_now import (
     text,
 )
 from otelsync.views.run_now import RUNNING, STUCK, WAITING, Place, Remaining, RunNow, StageNow, Wait
-from otelsync.vocabulary import NAMED_REPO, SYNC_RATE_LIMIT_WAIT
+from otelsync.vocabulary import GROUP, STAGE, groups_of, part_of
+from otelsync.vocabulary import WAITING as STAGE_WAITS
 
 STUCK_AFTER: Final = 300.0
 """Seconds without a record after which a run whose process lives counts as stuck."""
 _SECOND: Final = 1_000_000_000
 _FORGOTTEN: Final = 24 * 3600 * _SECOND
 """A dispatched run of which nothing was heard for so long is not listed any more. Nanoseconds."""
+_OF_GROUPS: Final = frozenset((vocabulary.SYNC_REPO, "sync.group"))
+"""The beginnings of the names of events that tell of a group's progress."""
 _MOST_RUNS: Final = 200
 _MOST_EVENTS: Final = 20_000
 """Log records of a run in which the store is searched for progress."""
@@ -231,7 +237,7 @@ def _stored_end(store: sqlite3.Connection, sync_id: str, condition: str, wanted:
 
 
 def _places(process: ProcessNow, root: _Root, now_ns: int, stuck_after: int) -> list[Place]:
-    """One for each repository, task or other stage that is open directly below the pipeline in this process."""
+    """One for each group, task or other stage that is open directly below the pipeline in this process."""
     of_run = [span for span in process.open.values() if span.sync_id == root.sync_id]
     spans = {span.span_id: span for span in of_run if not span.name.startswith(PIPELINE)}
     parents = {span.parent_id for span in spans.values()}
@@ -253,10 +259,15 @@ def _chain(span: OpenSpan, spans: Mapping[str, OpenSpan]) -> list[OpenSpan]:
 
 def _place(process: ProcessNow, root: _Root, chains: list[list[OpenSpan]], now_ns: int, stuck_after: int) -> Place:
     # What works says more than what waits, and what began last more than what hangs around it.
-    chain = max(chains, key=lambda chain: (chain[-1].name != SYNC_RATE_LIMIT_WAIT, chain[-1].start_ns))
-    wait = _wait(chain[-1])
-    stages = tuple(_stage(span, process, wait, now_ns) for span in chain if span.name != SYNC_RATE_LIMIT_WAIT)
-    repo = next((span.name.removeprefix(NAMED_REPO) for span in chain if span.name.startswith(NAMED_REPO)), "")
+    chain = max(chains, key=lambda chain: (not any(map(_is_wait, chain)), chain[-1].start_ns))
+    wait = next((_wait(span) for span in reversed(chain) if _is_wait(span)), None)
+    pipeline = process.open.get(chain[0].parent_id)
+    around = [pipeline.attributes if pipeline is not None else {}, *(span.attributes for span in chain)]
+    stages = tuple(
+        _stage(span, outer, process, wait, now_ns)
+        for span, outer in zip(chain, around, strict=False)
+        if not _is_wait(span)
+    )
     task = next((span.name.removeprefix(RUN) for span in reversed(chain) if span.name.startswith(RUN)), "")
     last_item = process.last_items.get(root.trace_id)
     last_record = max(process.life.get(root.trace_id, 0), *(span.start_ns for span in chain))
@@ -264,8 +275,10 @@ def _place(process: ProcessNow, root: _Root, chains: list[list[OpenSpan]], now_n
         pid=process.pid,
         stages=stages,
         task=task,
-        repo=repo,
-        last_item=last_item if last_item is not None and last_item.repo == repo else None,
+        groups=tuple(
+            (part_of(span.name)[1], span.name.partition(" ")[2]) for span in chain if part_of(span.name)[0] == GROUP
+        ),
+        last_item=last_item if last_item is not None and _is_of(last_item, chain[-1]) else None,
         wait=wait,
         parallel=len(chains),
         last_record_ns=last_record,
@@ -273,26 +286,45 @@ def _place(process: ProcessNow, root: _Root, chains: list[list[OpenSpan]], now_n
     )
 
 
-def _stage(span: OpenSpan, process: ProcessNow, wait: Wait | None, now_ns: int) -> StageNow:
+def _is_of(item: LastItem, span: OpenSpan) -> bool:
+    """Return whether an item was of the groups that a span is in, or of one inside these."""
+    groups = groups_of(span.attributes)
+    return item.groups[: len(groups) or None] == groups
+
+
+def _stage(
+    span: OpenSpan, around: Mapping[str, object], process: ProcessNow, wait: Wait | None, now_ns: int
+) -> StageNow:
     progress = process.progress.get(span.span_id)
-    page = span.attributes.get(vocabulary.SYNC_API_PAGE)
-    name = f"{span.name} page={page}" if isinstance(page, int) else span.name
-    return StageNow(name, span.start_ns, progress, remaining(progress, wait, now_ns))
+    return StageNow(_named(span, around), span.start_ns, progress, remaining(progress, wait, now_ns))
 
 
-def _wait(span: OpenSpan) -> Wait | None:
-    if span.name != SYNC_RATE_LIMIT_WAIT:
-        return None
-    planned = span.attributes.get(vocabulary.SYNC_RATE_LIMIT_PLANNED_SECONDS)
+def _named(span: OpenSpan, around: Mapping[str, object]) -> str:
+    """Return a span's name, and what tells it from others of that name."""
+    label = own_label(span.name, span.attributes, around)
+    return " ".join(filter(None, (span.name, *details(span.attributes), label)))
+
+
+def _is_wait(span: OpenSpan) -> bool:
+    sort, _ = part_of(span.name)
+    return sort == STAGE_WAITS or (sort == STAGE and span.attributes.get(vocabulary.SYNC_STAGE_KIND) == STAGE_WAITS)
+
+
+def _wait(span: OpenSpan) -> Wait:
+    sort, kind = part_of(span.name)
+    if sort == STAGE:
+        return Wait(_named(span, {}).removeprefix(vocabulary.NAMED_STAGE), span.start_ns, None, "stage")
+    reasons = (span.attributes.get(key) for key in (vocabulary.SYNC_RATE_LIMIT_KIND, vocabulary.SYNC_RETRY_REASON))
+    what = kind.partition(".")[0]
+    planned = span.attributes.get(f"sync.{what}.planned_seconds")
     seconds = min(max(0.0, float(planned)), 1e9) if isinstance(planned, int | float) else 0.0
-    kind = text(span.attributes.get(vocabulary.SYNC_RATE_LIMIT_KIND))
-    return Wait(kind, span.start_ns, span.start_ns + int(seconds * _SECOND))
+    return Wait(next(filter(None, map(text, reasons)), ""), span.start_ns, span.start_ns + int(seconds * _SECOND), what)
 
 
 def _state(wait: Wait | None, last_ns: int, now_ns: int, stuck_after: int) -> str:
-    """A wait is stuck when it is over for as long as anything else may be silent."""
+    """A wait is stuck when it is over, as far as that is known, for as long as anything else may be silent."""
     if wait is not None:
-        return WAITING if now_ns < wait.until_ns + stuck_after else STUCK
+        return WAITING if now_ns < (wait.until_ns or last_ns) + stuck_after else STUCK
     return STUCK if now_ns - last_ns >= stuck_after else RUNNING
 
 
@@ -307,7 +339,7 @@ def remaining(progress: Progress | None, wait: Wait | None, now_ns: int) -> Rema
     if progress is None or progress.eta_low is None or progress.eta_high is None:
         return None
     low, high = progress.eta_low, max(progress.eta_low, progress.eta_high)
-    if wait is not None:
+    if wait is not None and wait.until_ns is not None and wait.what == "rate_limit":
         passed = max(0, wait.since_ns - progress.time_ns) / _SECOND
         to_come = max(0, wait.until_ns - now_ns) / _SECOND
         low, high = max(0.0, low - progress.waits_ahead - passed), max(0.0, high - progress.waits_ahead - passed)
@@ -319,11 +351,13 @@ def remaining(progress: Progress | None, wait: Wait | None, now_ns: int) -> Rema
 
 
 def _summed(parts: Iterable[Progress]) -> Progress | None:
-    """The progress of all repositories together, each as it was told last; None if there is but one."""
-    latest: dict[str, Progress] = {}
-    for part in parts:
-        if part.kind == NAMED_REPO.strip() and part.time_ns >= latest.get(part.repo, part).time_ns:
-            latest[part.repo] = part
+    """The progress of all outermost groups together, each as it was told last; None if there is but one."""
+    of_groups = [part for part in parts if part.kind in _OF_GROUPS and part.groups]
+    depth = min((len(part.groups) for part in of_groups), default=0)
+    latest: dict[Groups, Progress] = {}
+    for part in of_groups:
+        if len(part.groups) == depth and part.time_ns >= latest.get(part.groups, part).time_ns:
+            latest[part.groups] = part
     if len(latest) < 2:
         return None
     counts: Counter[str] = Counter()
@@ -334,7 +368,11 @@ def _summed(parts: Iterable[Progress]) -> Progress | None:
     done = sum(part.done for part in latest.values())
     percent = min(100.0, math.floor(1000 * done / total) / 10) if total else None
     newest = max(latest.values(), key=lambda part: part.time_ns)
-    return Progress(newest.trace_id, "", newest.kind, "", done, total, percent, None, None, 0.0, counts, newest.time_ns)
+    kinds = {groups[-1][0] for groups in latest}
+    kind = kinds.pop() if len(kinds) == 1 else GROUP
+    return Progress(
+        newest.trace_id, "", newest.kind, ((kind, ""),), done, total, percent, None, None, 0.0, counts, newest.time_ns
+    )
 
 
 def _limits(processes: Iterable[ProcessNow], trace_id: str, now_ns: int) -> tuple[LimitLeft, ...]:

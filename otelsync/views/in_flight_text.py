@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from otelsync.text.paint import Line, Piece
+from otelsync.text.plurals import label, plural
 from otelsync.text.printable import printable
 from otelsync.text.quantities import counted, duration, instant, timestamp
-from otelsync.views.process_now import LimitLeft, Progress
+from otelsync.views.process_now import LastItem, LimitLeft, Progress
 from otelsync.views.run_now import RUNNING, STUCK, WAITING, Place, Remaining, RunNow, StageNow, Wait
-from otelsync.vocabulary import NAMED_REPO, NAMED_STAGE
+from otelsync.vocabulary import BATCH, GROUP, NAMED_REPO, NAMED_STAGE, part_of
 
 _STYLES: Final = {RUNNING: "cyan", WAITING: "yellow", STUCK: "bold red"}
 _SECOND: Final = 1_000_000_000
 _LONGEST_NAME: Final = 60
 _MOST_COUNTS: Final = 6
-_KNOWN: Final = (NAMED_REPO, NAMED_STAGE)
 
 NOTHING: Final = "no run is in flight"
 
@@ -26,8 +26,7 @@ def lines_of(run: RunNow, now_ns: int) -> Iterator[Line]:
     yield _head(run, now_ns)
     progress = _progress(run.progress, run.remaining)
     if progress:
-        where = "all repositories so far: " if run.progress is not None and not run.progress.span_id else ""
-        yield [Piece(f"  {where}{progress}")]
+        yield [Piece(f"  {_of_all(run.progress)}{progress}")]
     for place in run.places:
         yield from _lines_of_place(place, run, now_ns)
     if run.state == STUCK and not run.places:
@@ -48,7 +47,7 @@ def _head(run: RunNow, now_ns: int) -> Line:
 
 def _lines_of_place(place: Place, run: RunNow, now_ns: int) -> Iterator[Line]:
     for depth, stage in enumerate(place.stages):
-        last = f"last #{printable(place.last_item.number, 16)}" if depth == 0 and place.last_item is not None else ""
+        last = _last(place.last_item) if depth == 0 and place.last_item is not None else ""
         pid = f"  pid {place.pid}" if depth == 0 and place.pid != run.pid else ""
         told = (_since(stage.since_ns, now_ns), _progress(stage.progress, stage.remaining), last)
         yield [
@@ -65,19 +64,42 @@ def _lines_of_place(place: Place, run: RunNow, now_ns: int) -> Iterator[Line]:
         yield [Piece(f"{indent}! no record for {_since(place.last_record_ns, now_ns)}, though it lives", "bold red")]
 
 
+def _of_all(progress: Progress | None) -> str:
+    """``all customers so far:``, where it is a sum over groups."""
+    if progress is None or progress.span_id:
+        return ""
+    return f"all {plural(progress.groups[-1][0])} so far: "
+
+
+def _last(item: LastItem) -> str:
+    """``last #4711``, ``last order 4711``."""
+    return (
+        f"last #{printable(item.key, 16)}"
+        if item.kind == "pr"
+        else f"last {label(item.kind)} {printable(item.key, 40)}"
+    )
+
+
 def _name(stage: StageNow) -> str:
-    name = stage.name
-    for prefix in _KNOWN:
-        name = name.removeprefix(prefix)
+    """``acme/api``, ``customer GREYSON``, ``batch create_items number=3``: the name as people say it."""
+    sort, kind = part_of(stage.name)
+    name = stage.name.removeprefix(NAMED_STAGE).removeprefix(NAMED_REPO)
+    if sort in (GROUP, BATCH) and kind != "repo":
+        name = f"{label(kind)} {name.partition(' ')[2]}"
     return printable(name, _LONGEST_NAME)
 
 
 def wait_text(wait: Wait, now_ns: int) -> str:
     """``waiting for the primary rate limit until 14:05:00 UTC, 12m05s more``."""
-    kind = f"{printable(wait.kind, 24)} " if wait.kind else ""
+    kind = printable(wait.kind, 24 if wait.until_ns is not None else _LONGEST_NAME)
+    if wait.until_ns is None:
+        return f"waiting: {kind}, {_since(wait.since_ns, now_ns)} so far"
     more = wait.until_ns - now_ns
     rest = f"{_words(more / _SECOND)} more" if more > 0 else f"over for {_since(wait.until_ns, now_ns)}"
-    return f"waiting for the {kind}rate limit until {instant(wait.until_ns):%H:%M:%S} UTC, {rest}"
+    limit = f"for the {kind} rate limit" if kind else "for the rate limit"
+    again = f"to try again ({kind})" if kind else "to try again"
+    what = limit if wait.what == "rate_limit" else again
+    return f"waiting {what} until {instant(wait.until_ns):%H:%M:%S} UTC, {rest}"
 
 
 def limit_text(limit: LimitLeft) -> str:
@@ -195,12 +217,13 @@ def _place(place: Place, now_ns: int) -> dict[str, Any]:
     return {
         "pid": place.pid,
         "state": place.state,
-        "repo": place.repo or None,
+        "repo": next((name for kind, name in reversed(place.groups) if kind == "repo"), None),
+        "groups": [{"kind": kind, "name": name} for kind, name in place.groups],
         "task": place.task or None,
         "parallel": place.parallel,
         "silent_seconds": _seconds(place.last_record_ns, now_ns),
-        "last_pull_request": {"number": last.number, "ended": timestamp(last.end_ns)} if last is not None else None,
-        "waiting": {"kind": wait.kind, "until": timestamp(wait.until_ns)} if wait is not None else None,
+        "last_item": _item_document(last) if last is not None else None,
+        "waiting": _wait_document(wait) if wait is not None else None,
         "stages": [
             {
                 "name": stage.name,
@@ -210,6 +233,15 @@ def _place(place: Place, now_ns: int) -> dict[str, Any]:
             for stage in place.stages
         ],
     }
+
+
+def _item_document(item: LastItem) -> dict[str, Any]:
+    return {"kind": item.kind, "id": item.key, "ended": timestamp(item.end_ns)}
+
+
+def _wait_document(wait: Wait) -> dict[str, Any]:
+    until = timestamp(wait.until_ns) if wait.until_ns is not None else None
+    return {"for": wait.what, "kind": wait.kind, "since": timestamp(wait.since_ns), "until": until}
 
 
 def _progress_document(progress: Progress | None, remaining: Remaining | None) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Final, TypeGuard, TypeVar
+from typing import Final, TypeAlias, TypeGuard, TypeVar
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -22,6 +22,7 @@ from otelsync import vocabulary
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import resource_attributes, span_id, untagged
 from otelsync.shipping.checkpoint import OpenSeries, decode
+from otelsync.vocabulary import groups_of, is_item, part_of
 
 PIPELINE: Final = vocabulary.NAMED_PIPELINE
 PROGRESS: Final = ".progress"
@@ -43,10 +44,11 @@ _PIPELINE: Final = PIPELINE.encode()
 _PROGRESS: Final = PROGRESS.encode()
 _PHASE_CHANGED: Final = _PHASE.encode()
 _OF_A_RUN: Final = vocabulary.SYNC_ID.encode()
-_PULL_REQUEST: Final = b"\x2a\x07" + vocabulary.SYNC_PR_BYTES
-"""Span field 5, the name."""
+_NAME_TAG: Final = 0x2A
 _REMAINING: Final = vocabulary.SYNC_RATE_LIMIT_REMAINING.encode()
 
+Groups: TypeAlias = tuple[tuple[str, str], ...]
+"""Kind and name of each, the outermost first."""
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 Record = TypeVar("Record", Span, LogRecord)
@@ -77,7 +79,8 @@ class Progress:
     span_id: str
     kind: str
     """The stage's: ``sync.repo``."""
-    repo: str
+    groups: Groups
+    """The groups that it is in, and it itself if it is one."""
     done: int
     total: int | None
     percent: float | None
@@ -90,10 +93,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class LastItem:
-    """The pull request that ended last."""
+    """The item that ended last."""
 
-    number: str
-    repo: str
+    kind: str
+    """``pr``, ``order``."""
+    key: str
+    groups: Groups
     end_ns: int
 
 
@@ -196,25 +201,24 @@ class ProcessNow:
                 _keep(self.progress, progress.span_id, progress)
 
     def _note_last_records(self, group: Group) -> None:
-        """The last record of each run; of its pull requests; of those that say what is left of a limit."""
+        """The last record of each run; of its items; of those that say what is left of a limit."""
         spans: dict[bytes, bytes] = {}
-        pulls: dict[bytes, bytes] = {}
+        items: dict[bytes, bytes] = {}
         limits: dict[bytes, bytes] = {}
         for body in chain(group.started, group.spans):
             if _OF_A_RUN in body:
                 trace_id = _trace_id(body)
                 spans[trace_id] = body
-                if _PULL_REQUEST in body:
-                    pulls[trace_id] = body
+                if _is_item(body):
+                    items[trace_id] = body
                 elif _REMAINING in body:
                     limits[trace_id] = body
         for span in _decoded(Span, spans.values()):
             self._live(span.trace_id.hex(), max(span.start_time_unix_nano, span.end_time_unix_nano))
-        for span in _decoded(Span, pulls.values()):
+        for span in _decoded(Span, items.values()):
             told = _told(span.attributes)
-            item = LastItem(
-                text(told.get(vocabulary.VCS_CHANGE_ID)), text(told.get(vocabulary.SYNC_REPO)), span.end_time_unix_nano
-            )
+            key = text(told.get(vocabulary.VCS_CHANGE_ID)) or text(told.get(vocabulary.SYNC_ITEM_ID))
+            item = LastItem(part_of(span.name)[1], key, _groups(told), span.end_time_unix_nano)
             _keep(self.last_items, span.trace_id.hex(), item)
         for span in _decoded(Span, limits.values()):
             self._note_limit(span)
@@ -265,7 +269,7 @@ def read_progress(trace_id: str, span: str, event: str, told: Mapping[str, objec
         trace_id=trace_id,
         span_id=span,
         kind=event.removesuffix(PROGRESS),
-        repo=text(told.get(vocabulary.SYNC_REPO)),
+        groups=_groups(told),
         done=_whole(told.get("done")) or 0,
         total=_whole(total),
         percent=min(100.0, max(0.0, float(percent))) if _is_number(percent) else None,
@@ -280,6 +284,10 @@ def read_progress(trace_id: str, span: str, event: str, told: Mapping[str, objec
 def text(value: object) -> str:
     """A text, not too long; empty for anything else."""
     return value[:_LONGEST] if isinstance(value, str) else ""
+
+
+def _groups(told: Mapping[str, object]) -> Groups:
+    return tuple((kind, text(name)) for kind, name in groups_of(told))
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
@@ -315,8 +323,18 @@ def _told(pairs: Iterable[KeyValue]) -> dict[str, object]:
 
 def _trace_id(body: bytes) -> bytes:
     """The 16 bytes of a span's trace id, with which our spans begin: behind tag and length, and their own."""
-    at = 4 if body[1] < 0x80 else 5 if body[2] < 0x80 else 6
+    at = _beginning(body)
     return body[at : at + 16]
+
+
+def _is_item(body: bytes) -> bool:
+    """Return whether a span is an item's: its name stands behind the ids of the trace, the parent, and its own."""
+    at = _beginning(body) + 36
+    return len(body) > at + 1 and body[at] == _NAME_TAG and is_item(body[at + 2 : at + 2 + body[at + 1]])
+
+
+def _beginning(body: bytes) -> int:
+    return 4 if body[1] < 0x80 else 5 if body[2] < 0x80 else 6
 
 
 def _decoded(kind: type[Record], bodies: Iterable[bytes]) -> Iterator[Record]:

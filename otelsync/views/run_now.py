@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from otelsync.views.process_now import LastItem, LimitLeft, Progress
+from otelsync.views.process_now import Groups, LastItem, LimitLeft, Progress
 
 RUNNING, WAITING, STUCK = "running", "waiting", "stuck"
 
@@ -19,16 +19,20 @@ class Remaining:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A wait for a rate limit that is going on."""
+    """A wait that is going on."""
 
     kind: str
+    """The kind of rate limit, the reason of a retry, or the name of a stage that waits."""
     since_ns: int
-    until_ns: int
+    until_ns: int | None
+    """The planned end; None if nobody knows."""
+    what: str = "rate_limit"
+    """``rate_limit``, ``retry`` or ``stage``."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageNow:
-    """An open stage: the span's name, when it began, and how far it is."""
+    """An open stage: the span's name, with what tells it from others, when it began, and how far it is."""
 
     name: str
     since_ns: int
@@ -44,9 +48,10 @@ class Place:
     stages: tuple[StageNow, ...]
     task: str
     """The Celery task that it runs; empty for none."""
-    repo: str
+    groups: Groups
+    """Kind and name of the groups that are open, the outermost first."""
     last_item: LastItem | None
-    """The pull request that ended last in this process. The present one is not known before it ends."""
+    """The item that ended last in this process. The present one is not known before it ends."""
     wait: Wait | None
     parallel: int
     """Number of stages below the outermost that go on at the same time, in threads or coroutines."""
@@ -69,10 +74,10 @@ class RunNow:
     """Of the process that holds the pipeline open; None where it is dispatched."""
     phase: str
     progress: Progress | None
-    """The pipeline's own, or else the sum over its repositories."""
+    """The pipeline's own, or else the sum over its groups."""
     remaining: Remaining | None
     places: tuple[Place, ...]
     limits: tuple[LimitLeft, ...]
     last_record_ns: int
     state: str
-    """``running``, ``waiting`` (for a rate limit, everywhere) or ``stuck`` (no record for too long)."""
+    """``running``, ``waiting`` (everywhere) or ``stuck`` (no record for too long)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import ceil
 from pathlib import Path
 from typing import IO, Final
@@ -14,7 +14,7 @@ from otelsync.text.paint import Line, Piece, painter
 from otelsync.text.printable import pad, printable
 from otelsync.text.quantities import counted, day_and_time, duration
 from otelsync.views.outline import Entry, outline, unrolled
-from otelsync.vocabulary import ACTIONS, NAMED_REPO, SYNC_ITEMS_, SYNC_REPO
+from otelsync.vocabulary import ACTIONS, SYNC_ITEMS_
 
 MOST_KINDS: Final = 10
 """Lines of the table of kinds."""
@@ -87,22 +87,33 @@ class _Chart:
         self._bar_cells = max(width // 6, 8)
         self._tree_cells = max(width * 11 // 30, 20)
         self._one, self._many, self._running = ("█", "▒", "▶") if blocks else ("#", "=", ">")
+        self._around: list[Mapping[str, object]] = []
+        """Attributes of what is shown around the next line, by depth."""
 
     def lines(self, entry: Entry) -> Iterator[Line]:
         indent = "  " * entry.depth
         if entry.note:
             yield [Piece(indent + entry.note, "dim")]
-        elif entry.family is not None:
-            yield self._family(indent, entry.family, entry.span)
+            return
+        label = self._label(entry)
+        if entry.family is not None:
+            yield self._family(indent, entry.family, entry.span, label)
         elif entry.span is not None:
-            yield self._span(indent, entry.span)
+            yield self._span(indent, entry.span, label)
             if entry.span.failed:
                 yield [Piece(indent + "  "), Piece("! " + entry.span.error, "red")]
 
-    def _span(self, indent: str, span: StoredSpan) -> Line:
+    def _label(self, entry: Entry) -> str:
+        """Return the label of an entry's span, beside what is shown around it."""
+        del self._around[entry.depth :]
+        label = entry.span.label(self._around[-1] if self._around else {}) if entry.span is not None else ""
+        self._around.append(entry.span.attributes if entry.span is not None else {})
+        return label
+
+    def _span(self, indent: str, span: StoredSpan, label: str) -> Line:
         outcome = span.outcome
         style = _STYLES.get(outcome, "red" if span.failed else "")
-        title = " ".join(part for part in (printable(span.name, 200), span.detail) if part)
+        title = " ".join(part for part in (printable(span.name, 200), span.detail, label) if part)
         took = duration(span.duration_ns(self._last))
         return [
             Piece(pad(indent + title, self._tree_cells), "bold" if not indent else ""),
@@ -112,7 +123,7 @@ class _Chart:
             Piece(f"  {attempt}" if (attempt := span.attempt) else "", "dim"),
         ]
 
-    def _family(self, indent: str, family: Family, slowest: StoredSpan | None) -> Line:
+    def _family(self, indent: str, family: Family, slowest: StoredSpan | None, label: str) -> Line:
         counts = _counted(family)
         name = printable(family.name, max(self._tree_cells - len(indent) - len(counts) - 1, 8))
         title = Piece(pad(f"{indent}{name} {counts}", self._tree_cells))
@@ -122,7 +133,7 @@ class _Chart:
             return [title, *bar]
         p50, p95 = (duration(value) for value in family.percentiles(0.5, 0.95))
         figures = f"{p50:>7} p50 {p95:>7} p95 {duration(family.slowest_ns):>7} max"
-        return [title, *bar, Piece(figures), Piece(f" {slowest.mark}", "dim")]
+        return [title, *bar, Piece(figures), Piece(f" {slowest.mark or label or slowest.span_id}", "dim")]
 
     def _bar(self, start_ns: int, end_ns: int | None, glyph: str, style: str) -> list[Piece]:
         first = min(int(self._at(start_ns)), self._bar_cells - 1)
@@ -182,9 +193,7 @@ def _kinds(tree: RunTree) -> Iterator[Line]:
 
 def _whereabouts(span: StoredSpan) -> str:
     """Return what tells a span from others, and where it stands."""
-    suffix = span.name.partition(" ")[2] if span.name.startswith(NAMED_REPO) else ""
-    repo = printable(span.attributes.get(SYNC_REPO, suffix), 40)
-    return " ".join(part for part in (repo, span.detail) if part) or span.span_id
+    return " ".join(part for part in (span.group, span.detail, span.label({})) if part) or span.span_id
 
 
 def _failures(failures: list[StoredSpan], run: Run) -> Iterator[Line]:

@@ -108,7 +108,7 @@ def test_a_run_is_seen_from_outside(syncing: Syncing) -> None:
     (run,) = syncing.ps()
     assert (run["sync_id"], run["pid"], run["state"]) == (syncing.sync_id, syncing.process.pid, "running")
     (place,) = run["at"]
-    assert (place["repo"], place["last_pull_request"]["number"]) == ("acme/api", "5")
+    assert (place["repo"], place["last_item"]["id"]) == ("acme/api", "5")
     assert (run["progress"]["done"], run["progress"]["total"]) == (0, 2)
     syncing.go_on()
     syncing.stand()

@@ -148,6 +148,8 @@ class Call:
         attributes: dict[str, Any] = {vocabulary.HTTP_REQUEST_METHOD: self.method, vocabulary.URL_FULL: self.url}
         if self.host:
             attributes[vocabulary.SERVER_ADDRESS] = self.host
+        if isinstance(call := current_scope().stage, ApiCall):
+            attributes[vocabulary.SYNC_API_OPERATION] = call.name
         if ordinal := self.resends + self._told:
             attributes[vocabulary.HTTP_REQUEST_RESEND_COUNT] = ordinal
         if status is not None:

@@ -1,4 +1,4 @@
-"""The budget of a trace: how many spans and bytes of it go to OTLP, and which of its pull requests are slow."""
+"""The budget of a trace: how many spans and bytes of it go to OTLP, and which of its items are slow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WHOLE: Final = 0.1
 SPENT: Final = 0.9
 """From this part on nothing is added that could be left out, or go to a trace of its own."""
 SLOW_RATIO: Final = 5
-"""A pull request that takes so many times the median is slow."""
+"""An item that takes so many times the median is slow."""
 SLOW_FLOOR: Final = 100_000_000
 """Nanoseconds. What takes less is not slow, whatever the median: a pause of the garbage collector is of no interest."""
 
@@ -26,13 +26,13 @@ class Limits:
     max_bytes: int = 5_000_000
     """Of encoded spans. Tempo's ``max_bytes_per_trace`` is 5,000,000 by default."""
     keep_slowest: int = 3
-    """Number of ordinary pull requests that are kept of each call."""
+    """Number of ordinary items that are kept of each call."""
     slow_seconds: float | None = None
-    """A pull request that takes as long is slow; None: one that takes five times the median of its trace, and 0.1 s."""
+    """An item that takes as long is slow; None: one that takes five times the median of its trace, and 0.1 s."""
 
 
 class Budget:
-    """The budget of one trace: how many spans, of how many bytes, have gone out so far, and how long its pull requests
+    """The budget of one trace: how many spans, of how many bytes, have gone out so far, and how long its items
     take, as a histogram. `looked` is what `is_slow` knew of them when it last looked."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Budget:
         self._judge()
 
     def is_slow(self, took: int) -> bool:
-        """Return whether a pull request that took so many nanoseconds is slow."""
+        """Return whether an item that took so many nanoseconds is slow."""
         if took < self._floor:
             return False
         return self._limits.slow_seconds is not None or took >= self._threshold()

@@ -1,14 +1,15 @@
-"""Folding: of a call's pull requests the failed, the slow and the slowest go out, the rest is summed up in the call.
+"""Folding: of a call's items the failed, the slow and the slowest go out, the rest is summed up in the call.
 
-Children end before their parents, so an ordinary pull request waits here until the span above it ends, and what is
-below a pull request until that one does. What waits is bounded, however large the run is. Folding is a pure function of
+Items are pull requests, orders, or of whatever kind a sync has, below a call, a batch, a group or another item.
+Children end before their parents, so an ordinary item waits here until the span above it ends, and what is below an
+item until that one does. What waits is bounded, however large the run is. Folding is a pure function of
 the records in their order and of its state, which goes into the checkpoint: a restart comes to the same result.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain
@@ -21,10 +22,10 @@ from otelsync.otlp.decoding import LeanSpan, lean_spans, span_id, untagged
 from otelsync.otlp.encoding import field as encoded_field
 from otelsync.otlp.encoding import key_value
 from otelsync.shipping.folding.budget import Budget, Limits
-from otelsync.shipping.folding.fan_out import REPO, FanOuts, divided, moved
+from otelsync.shipping.folding.fan_out import FanOuts, divided, moved
 from otelsync.shipping.folding.siblings import Held, Place, Siblings, spans_in
 from otelsync.store.histogram import buckets
-from otelsync.vocabulary import NAMED_PIPELINE_BYTES, SYNC_ACTION, SYNC_PR_BYTES, SYNC_PR_FOLDED
+from otelsync.vocabulary import FOLDED, NAMED_PIPELINE_BYTES, SYNC_ACTION, SYNC_PR_BYTES, is_group, is_item
 
 MOST_BUDGETS: Final = 128
 """Traces whose budgets are known. One that is forgotten begins anew."""
@@ -32,11 +33,11 @@ MOST_OPEN: Final = 20_000
 """Stages that are known to be open."""
 MOST_LEAKED: Final = 4_096
 MOST_SIBLINGS: Final = 1_024
-"""Spans below which ordinary pull requests are kept back."""
+"""Spans below which ordinary items are kept back."""
 MOST_WAITING: Final = 4_096
-"""Spans that wait for a pull request above them to end."""
+"""Spans that wait for an item above them to end."""
 MOST_BELOW: Final = 256
-"""The same, for one pull request. One with more below it goes out with all of it."""
+"""The same, for one item. One with more below it goes out with all of it."""
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Of all spans that are kept back."""
 PATIENCE: Final = 60.0
@@ -44,7 +45,7 @@ PATIENCE: Final = 60.0
 
 FAILED: Final = key_value(SYNC_ACTION, "failed")
 OUTCOME: Final = b"\x0a\x0csync.outcome\x12"
-"""The beginning of that attribute. A pull request has it only if something is wrong."""
+"""The beginning of that attribute. An item has it only if something is wrong."""
 STATUS_ERROR: Final = b"\x18\x02"
 _IS_REMOTE: Final = 0x200
 _CONSUMER: Final = 5
@@ -93,7 +94,7 @@ class Fold:
         self.budgets: OrderedDict[bytes, Budget] = OrderedDict()
         """By trace, as it goes out; what was touched last is last."""
         self.open: dict[bytes, bool] = {}
-        """Stages that have begun and not ended: whether a pull request may be above."""
+        """Stages that have begun and not ended: whether an item may be above."""
         self.leaked: OrderedDict[bytes, None] = OrderedDict()
         """Spans of which something below has gone out already, so that they must go too."""
         self.siblings: OrderedDict[bytes, Siblings] = OrderedDict()
@@ -124,12 +125,12 @@ class Fold:
                     out.shipped += 1
                 elif self._only is not None and not self._only(span.trace_id):
                     continue
-                elif span.name == SYNC_PR_BYTES:
+                elif span.name == SYNC_PR_BYTES or is_item(span.name):
                     self._take_item(place, body, span)
                 else:
                     self._take_other(place, body, span)
             for group in batch.groups:
-                for body in (*group.ended, *group.released):
+                for body in group.closed:
                     self.open.pop(bytes.fromhex(span_id(body) or ""), None)
         for key in late:
             self._release_waiting(key)
@@ -165,63 +166,74 @@ class Fold:
         begun.sort(key=lambda span: span.start)
         for span in begun:
             if len(self.open) < MOST_OPEN:
-                # Pull requests do not say that they begin: where the parent is unknown, it may be one.
+                # Items do not say that they begin: where the parent is unknown, it may be one.
                 self.open[span.span_id] = not is_landmark(span) and self.open.get(span.parent_span_id, True)
 
     # Spans that have ended
 
     def _take_item(self, place: Place, body: bytes, span: LeanSpan) -> None:
-        below = self._pop_waiting(span.span_id) if self.waiting else []
-        trace_id, parent, end = span.trace_id, span.parent_span_id, span.end
+        trace_id, own, parent, end = span.trace_id, span.span_id, span.parent_span_id, span.end
         if trace_id in self.fan_outs.full:
             trace_id = self.fan_outs.home(trace_id, span.attributes)
+        item: tuple[Held, ...] = ()
+        if own in self.siblings or own in self.waiting:
+            item = self._with_what_is_below(own, Held(body, place, trace_id))
         budget = self.budget(trace_id)
         start = span.start
         took = end - start if end > start else 0
         (bucket,) = buckets((took,))
         budget.durations[bucket] = budget.durations.get(bucket, 0) + 1
-        has_leaked = self._has_leaked(span.span_id) if self.leaked else False
+        has_leaked = self._has_leaked(own) if self.leaked else False
         if has_leaked or budget.is_whole or not parent or _has_failed(body, span) or budget.is_slow(took):
-            self._emit([*below, Held(body, place, trace_id)])
+            if self.open.get(parent) is not False:  # it may be below another item
+                self._leak(parent)
+            self._emit(item or (Held(body, place, trace_id),))
             return
-        siblings = self._siblings_below(parent, trace_id, place)
+        siblings = self._siblings_below(parent, trace_id, place, span.name)
         siblings.pass_time(start, end)
         most = 0 if budget.is_spent else self.limits.keep_slowest
         if siblings.is_among_slowest(took, most):
-            item = (*below, Held(body, place, trace_id))
-            siblings.keep(took, item, most)
+            siblings.keep(took, item or (Held(body, place, trace_id),), most)
         else:
-            siblings.sum_up(took, bucket, 1 + spans_in(below) if below else 1)
+            siblings.sum_up(took, bucket, spans_in(item) if item else 1)
 
-    def _siblings_below(self, parent: bytes, trace_id: bytes, place: Place) -> Siblings:
+    def _with_what_is_below(self, key: bytes, held: Held) -> tuple[Held, ...]:
+        """The spans that have waited for one that has ended, and that one with the sums of items below it."""
+        spans = self._pop_waiting(key)
+        siblings = self.siblings.pop(key, None)
+        if siblings is not None:
+            spans += siblings.kept()
+            if siblings.items:  # in protobuf repeated fields need not stand together
+                body = encoded_field(0x12, untagged(held.body) + siblings.attributes())
+                held = held._replace(body=body, sum=siblings.spans)
+        return (*spans, held)
+
+    def _siblings_below(self, parent: bytes, trace_id: bytes, place: Place, name: bytes) -> Siblings:
         siblings = self.siblings.get(parent)
         if siblings is None:
-            siblings = self.siblings[parent] = Siblings(trace_id, place, self._series, self._now)
+            siblings = self.siblings[parent] = Siblings(trace_id, place, self._series, self._now, _text(name))
         elif siblings.touched != self._now:
             siblings.touched, siblings.series = self._now, self._series
             self.siblings.move_to_end(parent)
         return siblings
 
     def _take_other(self, place: Place, body: bytes, span: LeanSpan) -> None:
-        held = Held(body, place, self.fan_outs.home(span.trace_id, span.attributes))
-        spans = self._pop_waiting(span.span_id)
-        siblings = self.siblings.pop(span.span_id, None)
-        if siblings is not None:
-            spans += siblings.kept()
-            if siblings.items:  # in protobuf repeated fields need not stand together
-                body = encoded_field(0x12, untagged(body) + siblings.attributes())
-                held = held._replace(body=body, sum=siblings.spans)
-        spans.append(held)
-        if self._goes_out(span, held.trace_id):
-            self._emit(spans, is_repo=span.name.startswith(REPO))
+        home = self.fan_outs.home(span.trace_id, span.attributes)
+        spans = self._with_what_is_below(span.span_id, Held(body, place, home))
+        if self._goes_out(span, home):
+            self._emit(spans)
         else:
             self._wait(span.parent_span_id, spans)
 
     def _goes_out(self, span: LeanSpan, trace_id: bytes) -> bool:
-        """Return whether a span goes out at once, or waits for a pull request that may be above it."""
+        """Return whether a span goes out at once, or waits for an item that may be above it."""
         parent = span.parent_span_id
         has_leaked = self._has_leaked(span.span_id)
-        if is_landmark(span) or self.open.get(parent) is False:
+        if self.open.get(parent) is False:
+            return True
+        if is_landmark(span):
+            if parent and is_group(span.name):  # whatever it is that is above it must not be summed up
+                self._leak(parent)
             return True
         if has_leaked or self.budget(trace_id).is_whole:
             self._leak(parent)
@@ -238,7 +250,7 @@ class Fold:
 
     # What waits
 
-    def _wait(self, key: bytes, spans: list[Held]) -> None:
+    def _wait(self, key: bytes, spans: Sequence[Held]) -> None:
         waiting = self.waiting.get(key)
         if waiting is None:
             waiting = self.waiting[key] = Waiting(self._series, self._now)
@@ -277,6 +289,8 @@ class Fold:
         if siblings is None:
             return
         self._emit(siblings.kept())
+        if self.open.get(key) is not False:
+            self._leak(key)
         if siblings.items:
             summary = _summary(key, siblings)
             self._out.add(siblings.place, summary)
@@ -286,25 +300,24 @@ class Fold:
 
     # What goes out
 
-    def _emit(self, spans: list[Held], *, is_repo: bool = False) -> None:
-        """Let spans out; `is_repo`: the last of them is a repo's."""
+    def _emit(self, spans: Sequence[Held]) -> None:
         out = self._out
         for held in spans:
             body = held.body
             at = 4 if body[1] < 0x80 else 5  # behind a length of one byte or two, as most are
             if body[at : at + 16] != held.trace_id:
-                body = self._moved(held, is_divided=is_repo and held is spans[-1])
+                body = self._moved(held)
             out.add(held.place, body)
             self.budget(held.trace_id).spend(len(body))
         out.shipped += len(spans)
         out.folded += spans_in(spans) - len(spans)
 
-    def _moved(self, held: Held, *, is_divided: bool) -> bytes:
+    def _moved(self, held: Held) -> bytes:
         """A span that may be in another trace than it was recorded in."""
         (span,) = lean_spans([held.body])
         if span is None or span.trace_id == held.trace_id:
             return held.body
-        if not is_divided or not span.parent_span_id:
+        if not span.parent_span_id or not self.fan_outs.is_outermost(span):
             return moved(held.body, held.trace_id)
         root, stand_in = divided(held.body, held.trace_id)
         self._out.add(held.place, stand_in)
@@ -327,12 +340,13 @@ def _in_order(groups: Iterable[Group]) -> list[tuple[Place, bytes, LeanSpan | No
 
 
 def is_landmark(span: LeanSpan) -> bool:
-    """Return whether no pull request can be above a span."""
+    """Return whether no item can be above a span that is to be folded with it."""
     return (
         not span.parent_span_id
         or bool(span.flags & _IS_REMOTE)
         or span.kind == _CONSUMER
-        or span.name.startswith((REPO, NAMED_PIPELINE_BYTES))
+        or span.name.startswith(NAMED_PIPELINE_BYTES)
+        or is_group(span.name)
     )
 
 
@@ -346,18 +360,22 @@ def _has_failed(body: bytes, span: LeanSpan) -> bool:
 
 
 def _summary(parent: bytes, siblings: Siblings) -> bytes:
-    """A span for pull requests that are summed up where no span of their parent's comes to carry the sums."""
+    """A span for items that are summed up where no span of their parent's comes to carry the sums."""
     number = siblings.first_start.to_bytes(8, "big")
     head = Span(
         trace_id=siblings.trace_id,
         parent_span_id=parent,
         span_id=blake2b(parent + number, digest_size=8, person=b"otelsync fold").digest(),
-        name=SYNC_PR_FOLDED,
+        name=siblings.name + FOLDED,
         kind=Span.SPAN_KIND_INTERNAL,
         start_time_unix_nano=siblings.first_start,
         end_time_unix_nano=siblings.last_end,
     )
     return encoded_field(0x12, head.SerializeToString() + siblings.attributes())
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "replace")
 
 
 def _size(spans: Iterable[Held]) -> int:

@@ -1,6 +1,6 @@
 """DEBUG records on their way to OTLP: those of stages that failed or were slow go out, the others stay in the journal.
 
-A record waits until the stage that it is of has ended: the nearest pull request, API call, repository, pipeline or task
+A record waits until the stage that it is of has ended: the nearest item, API call, batch, group, pipeline or task
 around it. What waits is bounded and goes into the checkpoint, so that another shipper goes on where one stopped.
 """
 
@@ -26,7 +26,7 @@ from otelsync.shipping.folding.shaping import LOGS
 from otelsync.shipping.folding.siblings import Place
 from otelsync.shipping.outlet import Parcel
 from otelsync.store.histogram import buckets, percentile
-from otelsync.vocabulary import NAMED_API_BYTES, SYNC_OUTCOME, SYNC_PR_BYTES
+from otelsync.vocabulary import NAMED_API_BYTES, NAMED_BATCH_BYTES, SYNC_OUTCOME, is_item
 
 MOST_BYTES: Final = 1024 * 1024
 """Of all records that wait. Beyond that the oldest go out, as nobody can tell yet what becomes of their stages."""
@@ -153,7 +153,7 @@ class Choice:
         return waiting
 
     def _is_stage(self, span: LeanSpan) -> bool:
-        is_named = span.name == SYNC_PR_BYTES or span.name.startswith(NAMED_API_BYTES)
+        is_named = is_item(span.name) or span.name.startswith((NAMED_API_BYTES, NAMED_BATCH_BYTES))
         return is_named or is_landmark(span) or span.parent_span_id in self._landmarks
 
     def _is_slow(self, span: LeanSpan) -> bool:

@@ -1,6 +1,6 @@
 """Shaping: what the OTLP sinks are given in place of the records themselves, in step with the checkpoint.
 
-The shipper's own pass decides which repos go out in traces of their own. The traces are folded on their way out; the
+The shipper's own pass decides which groups go out in traces of their own. The traces are folded on their way out; the
 state of that is the checkpoint's as soon as what came of it has arrived, and not before.
 """
 
@@ -18,9 +18,10 @@ from otelsync.otlp.exporter import Outcome
 from otelsync.shipping.backlog import Backlog
 from otelsync.shipping.folding.budget import Limits
 from otelsync.shipping.folding.calls import Fold, Folded, IsOver
-from otelsync.shipping.folding.fan_out import REPO, FanOuts, logs_at_home
+from otelsync.shipping.folding.fan_out import FanOuts, logs_at_home
 from otelsync.shipping.folding.state import FoldStateError, dump_fan_outs, dump_fold, load_fan_outs, load_fold
 from otelsync.shipping.outlet import Parcel
+from otelsync.vocabulary import is_group
 
 TRACES: Final = "traces"
 LOGS: Final = "logs"
@@ -29,7 +30,7 @@ _log = logging.getLogger("otelsync.shipping")
 
 
 class Shaping:
-    """Folds spans and moves repos into traces of their own.
+    """Folds spans and moves groups into traces of their own.
 
     `limits`: None: leave traces as they are, and let go of what an earlier shipper kept back.
     """
@@ -45,7 +46,7 @@ class Shaping:
         self._fan_outs = FanOuts()
         self._fold = Fold(self._limits, self._fan_outs)
         self._ahead: Fold | None = None
-        """Budget that traces with repos will have used when all is sent that the shipper has read; None where that is
+        """Budget that traces with groups will have used when all is sent that the shipper has read; None where that is
         they have used, as the sink keeps up with the shipper."""
 
     def resume(self) -> None:
@@ -57,11 +58,11 @@ class Shaping:
             try:
                 load_fan_outs(self._backlog.checkpoint.fan_outs, self._fan_outs, self._ahead)
             except FoldStateError as error:
-                self._backlog.say(f"which repos have traces of their own cannot be read ({error}), and is decided anew")
+                self._backlog.say(f"what groups have traces of their own cannot be read ({error}), and is decided anew")
         self._roll_back()
 
     def note(self, batches: Sequence[Batch], traces: Parcel | None) -> None:
-        """Decide about the repos that begin in what the shipper itself has read.
+        """Decide about the groups that begin in what the shipper itself has read.
 
         `traces`: what their sink is about to be given.
         """
@@ -70,7 +71,7 @@ class Shaping:
         try:
             self._note(batches, traces)
         except Exception:
-            _log.exception("which repos are to have traces of their own could not be decided")
+            _log.exception("which groups are to have traces of their own could not be decided")
 
     def _note(self, batches: Sequence[Batch], traces: Parcel | None) -> None:
         if traces is not None and list(map(id, traces.batches)) == list(map(id, batches)):
@@ -79,9 +80,9 @@ class Shaping:
             self._ahead = self._look_ahead()
         for batch in batches:
             for span in (span for group in batch.groups for span in lean_spans(group.started)):
-                if span is not None and span.name.startswith(REPO):
+                if span is not None and is_group(span.name):
                     budget = (self._ahead or self._fold).budget(span.trace_id)
-                    self._fan_outs.begin(span.trace_id, span.attributes, budget)
+                    self._fan_outs.begin(span, budget)
             if self._ahead is not None and self._fan_outs.traces:
                 self._ahead.take([batch], time.time())
         if self._fan_outs.traces and batches:
@@ -136,7 +137,7 @@ class Shaping:
         return _without(outcome, out.added)
 
     def _look_ahead(self) -> Fold:
-        """Go on from where the fold is, to see what comes of the traces with repos."""
+        """Go on from where the fold is, to see what comes of the traces with groups."""
         traces = self._fan_outs.traces
         ahead = Fold(self._limits, self._fan_outs, traces.__contains__)
         ahead.open.update(self._fold.open)

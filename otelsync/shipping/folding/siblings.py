@@ -1,4 +1,4 @@
-"""Siblings: the ordinary pull requests below one call, of which the slowest are kept and the rest is summed up."""
+"""Siblings: the ordinary items below one call, of which the slowest are kept and the rest is summed up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from otelsync.otlp.encoding import AttributeEncoder
 from otelsync.store.histogram import buckets, percentile
-from otelsync.vocabulary import SYNC_ITEMS_FOLDED, SYNC_SPANS_FOLDED
+from otelsync.vocabulary import SYNC_ITEMS_FOLDED, SYNC_PR, SYNC_SPANS_FOLDED
 
 Place = tuple[bytes, bytes]
 """Resource and scope, as a `Group` has them."""
@@ -30,12 +30,12 @@ class Held(NamedTuple):
 
 
 Item = tuple[Held, ...]
-"""A pull request's span, after all those below it."""
+"""An item's span, after all those below it."""
 
 
 @dataclass(slots=True)
 class Siblings:
-    """The ordinary pull requests below one span, in a size that does not depend on their number."""
+    """The ordinary items below one span, in a size that does not depend on their number."""
 
     trace_id: bytes
     place: Place
@@ -43,8 +43,10 @@ class Siblings:
     """The journal series in which the latest of them stood."""
     touched: float
     """Unix seconds: when that one was read."""
+    name: str = SYNC_PR
+    """The name of the first one's span."""
     items: int = 0
-    """Pull requests that are summed up."""
+    """Items that are summed up."""
     spans: int = 0
     """The same, with the spans below them."""
     durations: dict[int, int] = field(default_factory=dict)

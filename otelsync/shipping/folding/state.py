@@ -12,8 +12,10 @@ from otelsync.shipping.folding.budget import Budget
 from otelsync.shipping.folding.calls import Fold, Waiting
 from otelsync.shipping.folding.fan_out import FanOuts
 from otelsync.shipping.folding.siblings import Held, Place, Siblings
+from otelsync.vocabulary import SYNC_PR
 
 _BROKEN: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError)
+_KINDS: Final = "kinds"
 
 
 class FoldStateError(Exception):
@@ -61,11 +63,12 @@ def load_fold(text: str, fold: Fold) -> None:
 
 
 def dump_fan_outs(fan_outs: FanOuts, ahead: Fold) -> str:
-    """Return the decisions about repos, and the part of the traces' budgets that was used by then."""
-    document = {
+    """Return the decisions about groups, and the part of the traces' budgets that was used by then."""
+    document: dict[str, object] = {
         key.hex(): [key in fan_outs.full, sorted(inside), _budget(ahead.budgets.get(key) or Budget(ahead.limits))]
         for key, inside in fan_outs.traces.items()
     }
+    document[_KINDS] = [encode(key) for key in fan_outs.kinds]
     return orjson.dumps(document).decode()
 
 
@@ -74,7 +77,9 @@ def load_fan_outs(text: str, fan_outs: FanOuts, ahead: Fold) -> None:
     if not text:
         return
     try:
-        for key, (is_full, inside, budget) in orjson.loads(text).items():
+        document = orjson.loads(text)
+        fan_outs.kinds.update({decode(key): None for key in document.pop(_KINDS, ())})
+        for key, (is_full, inside, budget) in document.items():
             trace_id = bytes.fromhex(key)
             fan_outs.add(trace_id, set(map(str, inside)), is_full=bool(is_full))
             ahead.budgets[trace_id] = _read_budget(budget, ahead)
@@ -111,16 +116,18 @@ def _siblings(siblings: Siblings, places: dict[Place, int]) -> list[object]:
         siblings.last_end,
         [[took, number, _spans(item, places)] for took, number, item in siblings.slowest],
         siblings.keeps,
+        siblings.name,
     ]
 
 
 def _read_siblings(value: Any, places: list[Place]) -> Siblings:
-    trace_id, place, series, touched, items, spans, durations, longest, first, last, slowest, keeps = value
+    trace_id, place, series, touched, items, spans, durations, longest, first, last, slowest, keeps, *name = value
     return Siblings(
         bytes.fromhex(trace_id),
         places[place],
         str(series),
         float(touched),
+        str(name[0]) if name else SYNC_PR,  # earlier versions knew no others
         int(items),
         int(spans),
         _counts(durations),

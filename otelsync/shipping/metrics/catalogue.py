@@ -18,10 +18,17 @@ SERVICE: Final = vocabulary.SERVICE_NAME
 """Label that every metric has in addition: in OTLP on the resource, for Prometheus as a label."""
 PIPELINE: Final = vocabulary.SYNC_PIPELINE
 REPO: Final = vocabulary.SYNC_REPO
+GROUP_KIND: Final = vocabulary.SYNC_GROUP_KIND
+GROUP: Final = vocabulary.SYNC_GROUP_NAME
+"""Labels of the innermost group, of whatever kind; repos have theirs beside these."""
+ITEM_KIND: Final = vocabulary.SYNC_ITEM_KIND
+BATCH: Final = vocabulary.SYNC_BATCH
+NONE: Final = "none"
+"""The label of an item's action that has none."""
 OUTCOME: Final = vocabulary.SYNC_OUTCOME
 STAGE: Final = vocabulary.SYNC_STAGE
 ACTION: Final = vocabulary.SYNC_ACTION
-OPERATION: Final = "sync.api.operation"
+OPERATION: Final = vocabulary.SYNC_API_OPERATION
 STATUS: Final = vocabulary.HTTP_RESPONSE_STATUS_CODE
 RESOURCE: Final = vocabulary.SYNC_RATE_LIMIT_RESOURCE
 TASK: Final = vocabulary.CELERY_TASK_NAME
@@ -65,8 +72,9 @@ STAGE_DURATION: Final = Metric(
     "sync.stage.duration",
     "histogram",
     "s",
-    (STAGE, PIPELINE, REPO, OUTCOME),
-    "How long stages took: `pipeline`, `repo`, `api`, `pr`, `rate_limit.wait`, `retry.wait`, or another's own name.",
+    (STAGE, PIPELINE, REPO, GROUP_KIND, GROUP, OUTCOME),
+    "How long stages took: `pipeline`, `api`, `batch`, `rate_limit.wait`, `retry.wait`, the kind of a group or item"
+    " (`repo`, `customer`, `pr`, `order`), or another's own name.",
 )
 API_DURATION: Final = Metric(
     "sync.api.duration",
@@ -86,22 +94,32 @@ ITEMS: Final = Metric(
     "sync.items",
     "counter",
     "{item}",
-    (PIPELINE, REPO, ACTION),
-    "Items, by what became of them: created, updated, unchanged, skipped, failed, or what else was counted.",
+    (PIPELINE, REPO, GROUP_KIND, GROUP, ITEM_KIND, ACTION),
+    "Items, by kind and by what became of them: created, updated, unchanged, skipped, failed, an action of your own, or"
+    " `none`. What was counted by hand has no kind.",
+)
+BATCHES: Final = Metric(
+    "sync.batches",
+    "counter",
+    "{batch}",
+    (PIPELINE, BATCH, OUTCOME),
+    "Batches that ended, by name and outcome.",
 )
 RETRIES: Final = Metric(
     "sync.retries",
     "counter",
     "{retry}",
     (PIPELINE, "sync.retry.of", "sync.retry.name"),
-    "Further attempts: of an `api` call or `http` request (by operation), or of a `task` (by its name).",
+    "Further attempts: of an `api` call or `http` request (by operation), of a `task`, `stage`, `batch` or group (by"
+    " its name), or of an item (by its kind).",
 )
 WAIT_TIME: Final = Metric(
     "sync.wait.time",
     "counter",
     "s",
     (PIPELINE, "sync.wait.for", "sync.wait.kind"),
-    "Seconds waited: for a `rate_limit` (primary, secondary, ...) or before a `retry` (server, connection, ...).",
+    "Seconds waited: for a `rate_limit` (primary, secondary, ...), before a `retry` (server, connection, ...), or in a"
+    " `stage` of kind `waiting` (its name).",
 )
 RATE_LIMIT: Final = Metric(
     vocabulary.SYNC_RATE_LIMIT_LIMIT,
@@ -117,10 +135,18 @@ RATE_RESET: Final = Metric(
     "sync.rate_limit.reset.timestamp", "gauge", "s", (RESOURCE,), "When the limit is reset, in Unix time."
 )
 DONE: Final = Metric(
-    "sync.progress.done", "gauge", "{item}", (PIPELINE, REPO), "Items of the run that were done, as last said."
+    "sync.progress.done",
+    "gauge",
+    "{item}",
+    (PIPELINE, REPO, GROUP_KIND, GROUP),
+    "Items of the run that were done, as last said.",
 )
 EXPECTED: Final = Metric(
-    "sync.progress.expected", "gauge", "{item}", (PIPELINE, REPO), "Items of the run that there are in all."
+    "sync.progress.expected",
+    "gauge",
+    "{item}",
+    (PIPELINE, REPO, GROUP_KIND, GROUP),
+    "Items of the run that there are in all.",
 )
 REPO_SUCCESS: Final = Metric(
     "sync.repo.last_success.timestamp",
@@ -128,6 +154,13 @@ REPO_SUCCESS: Final = Metric(
     "s",
     (PIPELINE, REPO),
     "When the repo last ended with outcome `success`, in Unix time. It outlives a restart.",
+)
+GROUP_SUCCESS: Final = Metric(
+    "sync.group.last_success.timestamp",
+    "gauge",
+    "s",
+    (PIPELINE, GROUP_KIND, GROUP),
+    "The same of groups of every kind, repos among them.",
 )
 PIPELINE_SUCCESS: Final = Metric(
     "sync.pipeline.last_success.timestamp",

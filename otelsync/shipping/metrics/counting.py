@@ -1,13 +1,15 @@
 """Metrics made of the journal's records: what each batch of them adds to the series of the catalogue.
 
-Only what is needed is decoded, and pull requests, of which there are most, are taken together by what they have in
-common. Pull request numbers, ids of runs and messages never become labels.
+Only what is needed is decoded, and items, of which there are most, are taken together by what they have in common.
+Every item counts by its own span, and what a stage has counted by hand by that stage's, so nothing counts twice, in
+whatever process it was recorded. Ids of items, runs and messages never become labels.
 """
 
 from __future__ import annotations
 
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -20,25 +22,28 @@ from otelsync.otlp.decoding import LeanSpan, lean_spans, resource_attributes, va
 from otelsync.shipping.checkpoint import Checkpoint, MetricMemory
 from otelsync.shipping.metrics import catalogue
 from otelsync.shipping.metrics.durations import Exemplar
-from otelsync.shipping.metrics.item_counts import ItemCounts
-from otelsync.shipping.metrics.quick_items import Alike, Likeness, alike
+from otelsync.shipping.metrics.quick_items import Alike, Likeness, alike, name_of
 from otelsync.shipping.metrics.series import MetricSeries
 from otelsync.shipping.metrics.span_facts import Facts, read_facts
+from otelsync.vocabulary import API, BATCH, GROUP, ITEM, PARTS, PIPELINE, STAGE, SUCCESS, WAITING, part_of
 
 MOST_OPEN_CALLS: Final = 10_000
 """API calls that have begun, whose operation is remembered for the requests they make."""
 _MOST_ALIKE: Final = 4_096
 _LONGEST: Final = 512
 """Bytes of attributes that are worth remembering."""
-MOST_REPOS: Final = 1_000
-"""Repos and pipelines whose last success outlives a restart."""
+MOST_SUCCESSES: Final = 1_000
+"""Groups and pipelines whose last success outlives a restart."""
+MOST_SENDS: Final = 1_024
+"""Requests that have not ended, of whose single sends one has."""
 
 _CLIENT, _CONSUMER = 3, 5
+_STATUS_ERROR: Final = b"\x18\x02"
 _METHODS: Final = re.compile(rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|QUERY|TRACE|CONNECT|HTTP)(?: |$)")
-_PROGRESS: Final = (b"sync.repo.progress", b"sync.pipeline.progress")
+_PROGRESS: Final = (b"sync.repo.progress", b"sync.group.progress", b"sync.pipeline.progress")
 _OURS: Final = b"\x0a\x08otelsync"
 """The name of our own scope, in its message."""
-_FIXED_STAGES: Final = frozenset(("pipeline", "repo", "api", "pr"))
+_FIXED_STAGES: Final = frozenset(("pipeline", "repo", "api", "pr", "batch"))
 _IDENTITY: Final = frozenset(
     (
         vocabulary.SERVICE_NAME,
@@ -56,7 +61,6 @@ class _Place(NamedTuple):
     """The process that recorded a span."""
 
     service: str
-    counts: ItemCounts
     calls: dict[str, str]
     """The operations of the API calls that are open, by span id."""
     is_ours: bool
@@ -75,6 +79,8 @@ class Metrics:
         self._services: dict[bytes, str] = {}
         self._calls: dict[str, dict[str, str]] = {}
         """By journal series."""
+        self._sent: OrderedDict[bytes, None] = OrderedDict()
+        """The ids of requests with single sends below them, which have been counted."""
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint; it goes on being changed here."""
@@ -83,28 +89,25 @@ class Metrics:
         self._calls.clear()
         for name, series in checkpoint.open.items():
             self._begin(name, series.bodies())
-        for pipeline, repos in memory.last_success.items():
-            for repo, seconds in repos.items():
-                self._put_success(pipeline, repo, seconds)
+        for pipeline, groups in memory.last_success.items():
+            for key, seconds in groups.items():
+                self._put_success(pipeline, key, seconds)
 
     def forget(self, present: Iterable[str]) -> None:
         """Forget the journal series that are not among those present: nothing more comes of them."""
-        gone = (self._calls.keys() | self.memory.below.keys()) - set(present)
-        for series in gone:
-            self._calls.pop(series, None)
-            self.memory.below.pop(series, None)
+        for series in self._calls.keys() - set(present):
+            del self._calls[series]
 
     def take(self, batch: Batch) -> None:
         """Count the records of a batch."""
         series = batch.journal.rpartition("-")[0]
-        counts = ItemCounts(self.memory.below, series)
         with self.series.lock:
             for group in batch.groups:
                 self._begin(series, group.started)
             calls = self._calls.get(series, {})
-            # Ours last: what was counted below a span of others then has its place before the stage above ends.
-            for group in sorted(batch.groups, key=_is_ours):
-                place = _Place(self._service(group.resource), counts, calls, _is_ours(group))
+            # Ours first: single sends are ours, and end before the request that they are sends of.
+            for group in sorted(batch.groups, key=_is_ours, reverse=True):
+                place = _Place(self._service(group.resource), calls, _is_ours(group))
                 self._take_spans(group.spans, place)
                 self._take_logs(group.logs, place.service)
             for group in batch.groups if calls else ():
@@ -132,7 +135,7 @@ class Metrics:
                     calls[span.span_id.hex()] = _text(span.name[len(vocabulary.NAMED_API_BYTES) :])
 
     def _end_calls(self, group: Group, calls: dict[str, str]) -> None:
-        for span in lean_spans([*group.ended, *group.released]):
+        for span in lean_spans(group.closed):
             if span is not None:
                 calls.pop(span.span_id.hex(), None)
 
@@ -140,23 +143,16 @@ class Metrics:
 
     def _take_spans(self, bodies: Sequence[bytes], place: _Place) -> None:
         groups, others = alike(bodies)
-        waiting: dict[str, list[tuple[Likeness, Alike]]] = {}
-        """Pull requests that have not been counted, by the stage they belong to."""
         for likeness, items in groups.items():
-            waiting.setdefault(place.counts.place(likeness[0].hex()), []).append((likeness, items))
+            self._take_alike(likeness, items, place)
         for span in lean_spans(others):
             if span is None:
                 self.series.add(catalogue.UNREADABLE, place.service, ("span",))
-                continue
-            for likeness, items in waiting.pop(span.span_id.hex(), ()):  # before the span above them
-                self._take_alike(likeness, items, place)
-            self._take_span(span, place)
-        for left in waiting.values():
-            for likeness, items in left:
-                self._take_alike(likeness, items, place)
+            else:
+                self._take_span(span, place)
 
     def _take_alike(self, likeness: Likeness, items: Alike, place: _Place) -> None:
-        facts = self._alike.get(likeness[1:])
+        facts = self._alike.get(likeness)
         if facts is None:
             (span,) = lean_spans(items.bodies[:1])
             if span is None:
@@ -166,83 +162,87 @@ class Metrics:
             if len(likeness[1]) + len(likeness[2]) <= _LONGEST:
                 if len(self._alike) >= _MOST_ALIKE:
                     self._alike.clear()
-                self._alike[likeness[1:]] = facts
-        self._take_items(likeness[0], facts, items.durations, items.slowest(), place)
+                self._alike[likeness] = facts
+        _, kind = part_of(_text(name_of(likeness)))
+        self._take_items(kind, facts, items.durations, items.slowest(), place.service)
 
-    def _take_items(
-        self, parent: bytes, facts: Facts, durations: Sequence[int], slowest: Exemplar, place: _Place
-    ) -> None:
-        """Count pull requests below one parent that have these facts in common."""
-        names = (vocabulary.SYNC_PIPELINE, vocabulary.SYNC_REPO, vocabulary.SYNC_ACTION)
-        pipeline, repo, action = map(facts.text, names)
+    def _take_items(self, kind: str, facts: Facts, durations: Sequence[int], slowest: Exemplar, service: str) -> None:
+        """Count items of a kind that have these facts in common."""
+        action, where = facts.text(vocabulary.SYNC_ACTION), _whereabouts(facts)
         outcome = facts.text(vocabulary.SYNC_OUTCOME) or ("failure" if action == "failed" else "success")
-        labels = ("pr", pipeline, repo, outcome)
-        self.series.observe(catalogue.STAGE_DURATION, place.service, labels, durations, slowest)
-        if action:
-            self.series.add(catalogue.ITEMS, place.service, (pipeline, repo, action), len(durations))
-            place.counts.add(parent.hex(), action, len(durations))
+        self.series.observe(catalogue.STAGE_DURATION, service, (kind, *where, outcome), durations, slowest)
+        self.series.add(catalogue.ITEMS, service, (*where, kind, action or catalogue.NONE), len(durations))
+        self._take_counted(facts, where, service, len(durations))
+        if again := facts.retries():
+            self.series.add(catalogue.RETRIES, service, (where[0], kind, ""), again * len(durations))
 
     def _take_span(self, span: LeanSpan, place: _Place) -> None:
         name = span.name
-        if name == vocabulary.SYNC_PR_BYTES:
-            took = span.end - span.start
-            facts = read_facts(span.attributes)
-            self._take_items(span.parent_span_id, facts, [took], _exemplar(span, took), place)
-            return
         if name.startswith(b"sync."):
-            self._take_stage(span, read_facts(span.attributes), place)
-            return
-        if span.kind == _CONSUMER:
-            place.counts.pass_through(span.span_id.hex(), "")
-            if name.startswith(b"run/"):
-                self._take_task(span, read_facts(span.attributes), place)
-            return
-        place.counts.pass_through(span.span_id.hex(), span.parent_span_id.hex())
-        if span.kind == _CLIENT and _METHODS.match(name):
+            facts = read_facts(span.attributes)
+            sort, kind = part_of(_text(name))
+            if sort == ITEM:
+                took = span.end - span.start
+                if _STATUS_ERROR in span.status:
+                    facts = facts.of_a_failure()
+                self._take_items(kind, facts, [took], _exemplar(span, took), place.service)
+            else:
+                self._take_stage(span, facts, sort, kind, place.service)
+        elif span.kind == _CONSUMER and name.startswith(b"run/"):
+            self._take_task(span, read_facts(span.attributes), place)
+        elif span.kind == _CLIENT and _METHODS.match(name):
             self._take_request(span, read_facts(span.attributes), place)
 
-    def _take_stage(self, span: LeanSpan, facts: Facts, place: _Place) -> None:
-        kind, name = _stage_of(span.name)
-        pipeline = facts.text(vocabulary.SYNC_PIPELINE) or (name if kind == "pipeline" else "")
-        repo = facts.text(vocabulary.SYNC_REPO) or (name if kind == "repo" else "")
-        outcome = facts.text(vocabulary.SYNC_OUTCOME) or ("failure" if b"\x18\x02" in span.status else "success")
-        took, labels = span.end - span.start, (kind, pipeline, repo, outcome)
-        self.series.observe(catalogue.STAGE_DURATION, place.service, labels, [took], _exemplar(span, took))
-        self._take_totals(span, facts, (pipeline, repo), place)
-        if kind == "api":
-            self._take_call(span, facts, (pipeline, name, outcome), place.service)
-        elif kind in ("repo", "pipeline"):
-            if outcome == "success":
-                self._note_success(pipeline, repo if kind == "repo" else "", span.end)
-        elif kind in ("rate_limit.wait", "retry.wait"):
-            what = kind.partition(".")[0]
-            waited_for = (pipeline, what, facts.text(vocabulary.SYNC_RATE_LIMIT_KIND, vocabulary.SYNC_RETRY_REASON))
-            self.series.add(catalogue.WAIT_TIME, place.service, waited_for, max(took, 0) / 1e9)
+    def _take_stage(self, span: LeanSpan, facts: Facts, sort: str, kind: str, service: str) -> None:
+        label, name = _label_of(span.name, sort, kind)
+        where = pipeline, *_ = _whereabouts(facts, sort, kind, name)
+        outcome = facts.text(vocabulary.SYNC_OUTCOME) or ("failure" if _STATUS_ERROR in span.status else "success")
+        took = span.end - span.start
+        labels = (label, *where, outcome)
+        self.series.observe(catalogue.STAGE_DURATION, service, labels, [took], _exemplar(span, took))
+        self._take_counted(facts, where, service)
+        if sort == API:
+            self._take_call(span, facts, (pipeline, name, outcome), service)
+        elif sort == BATCH:
+            self.series.add(catalogue.BATCHES, service, (pipeline, name, outcome))
+        elif sort in (GROUP, PIPELINE) and outcome == SUCCESS:
+            self._note_success(pipeline, _success_key(kind, name) if sort == GROUP else "", span.end)
+        waited_for = _waited_for(facts, sort, kind, name)
+        if waited_for:
+            self.series.add(catalogue.WAIT_TIME, service, (pipeline, *waited_for), max(took, 0) / 1e9)
+        elif sort in PARTS and sort != API and (again := facts.retries()):
+            self.series.add(catalogue.RETRIES, service, (pipeline, kind, name), again)
 
-    def _take_totals(self, span: LeanSpan, facts: Facts, labels: tuple[str, str], place: _Place) -> None:
-        """Count the items that a stage has counted itself."""
-        own = place.counts.end(span.span_id.hex(), span.parent_span_id.hex(), facts.items())
-        if facts.has(vocabulary.SYNC_TASKS_SUCCEEDED, vocabulary.SYNC_TASKS_FAILED, vocabulary.SYNC_TASKS_CANCELLED):
-            return  # a dispatched pipeline: its totals are those of its tasks, which have been counted there
-        for action, count in own.items():
-            self.series.add(catalogue.ITEMS, place.service, (*labels, action), count)
+    def _take_counted(self, facts: Facts, where: tuple[str, str, str, str], service: str, spans: int = 1) -> None:
+        """Add what was counted by hand on each of some spans."""
+        for action, count in facts.counted().items():
+            self.series.add(catalogue.ITEMS, service, (*where, "", action), count * spans)
 
     def _take_call(self, span: LeanSpan, facts: Facts, labels: tuple[str, str, str], service: str) -> None:
         took = span.end - span.start
         self.series.observe(catalogue.API_DURATION, service, labels, [took], _exemplar(span, took))
-        again = max(facts.whole(vocabulary.SYNC_API_ATTEMPTS), 1) - 1 or (facts.whole(vocabulary.SYNC_ATTEMPT) > 1)
-        if again:
-            self.series.add(catalogue.RETRIES, service, (labels[0], "api", labels[1]), int(again))
+        again = max(facts.whole(vocabulary.SYNC_API_ATTEMPTS), 1) - 1
+        for what, count in (("api", facts.retries()), ("http", again)):
+            if count:
+                self.series.add(catalogue.RETRIES, service, (labels[0], what, labels[1]), count)
         self._take_limits(facts, service, span.end)
 
     def _take_request(self, span: LeanSpan, facts: Facts, place: _Place) -> None:
         if not facts.has(vocabulary.HTTP_REQUEST_METHOD, "http.method"):
             return
         pipeline, operation = facts.text(vocabulary.SYNC_PIPELINE), place.calls.get(span.parent_span_id.hex(), "")
-        if not place.is_ours:
+        is_again = bool(facts.whole(vocabulary.HTTP_REQUEST_RESEND_COUNT))
+        if place.is_ours:  # one of several sends below the client's span
+            operation = facts.text(vocabulary.SYNC_API_OPERATION) or operation
+            self._sent[span.parent_span_id] = None
+            if len(self._sent) > MOST_SENDS:
+                self._sent.popitem(last=False)
+        else:
             status = facts.text(vocabulary.HTTP_RESPONSE_STATUS_CODE, "http.status_code", vocabulary.ERROR_TYPE)
             self.series.add(catalogue.API_REQUESTS, place.service, (pipeline, operation, status))
-        elif facts.whole(vocabulary.HTTP_REQUEST_RESEND_COUNT):  # of several sends below the client's span, not ours
+            if self._sent and self._sent.pop(span.span_id, self) is None:
+                is_again = False
+        if is_again:
             self.series.add(catalogue.RETRIES, place.service, (pipeline, "http", operation))
         self._take_limits(facts, place.service, span.end)
 
@@ -274,33 +274,38 @@ class Metrics:
 
     # What outlives a restart
 
-    def _note_success(self, pipeline: str, repo: str, end: int) -> None:
+    def _note_success(self, pipeline: str, key: str, end: int) -> None:
+        """Take note of when a group, or with an empty key the pipeline, has succeeded."""
         seconds = min(end, time.time_ns()) // 1_000_000_000
-        repos = self.memory.last_success.setdefault(pipeline, {})
-        if seconds < repos.get(repo, 0):
+        groups = self.memory.last_success.setdefault(pipeline, {})
+        if seconds < groups.get(key, 0):
             return
-        repos.pop(repo, None)
-        repos[repo] = seconds
-        if sum(map(len, self.memory.last_success.values())) > MOST_REPOS:
+        groups.pop(key, None)
+        groups[key] = seconds
+        if sum(map(len, self.memory.last_success.values())) > MOST_SUCCESSES:
             self._forget_success()
-        self._put_success(pipeline, repo, seconds)
+        self._put_success(pipeline, key, seconds)
 
     def _forget_success(self) -> None:
-        """Forget the repo of which nothing was heard for longest."""
+        """Forget the group of which nothing was heard for longest."""
         held = self.memory.last_success
-        pipeline, repo = min(
-            ((pipeline, repo) for pipeline, repos in held.items() for repo in repos), key=lambda at: held[at[0]][at[1]]
+        pipeline, key = min(
+            ((pipeline, key) for pipeline, groups in held.items() for key in groups), key=lambda at: held[at[0]][at[1]]
         )
-        del held[pipeline][repo]
+        del held[pipeline][key]
         if not held[pipeline]:
             del held[pipeline]
 
-    def _put_success(self, pipeline: str, repo: str, seconds: int) -> None:
-        at = seconds * 1_000_000_000
-        if repo:
-            self.series.put(catalogue.REPO_SUCCESS, self.memory.service, (pipeline, repo), seconds, at)
-        else:
-            self.series.put(catalogue.PIPELINE_SUCCESS, self.memory.service, (pipeline,), seconds, at)
+    def _put_success(self, pipeline: str, key: str, seconds: int) -> None:
+        at, service = seconds * 1_000_000_000, self.memory.service
+        if not key:
+            self.series.put(catalogue.PIPELINE_SUCCESS, service, (pipeline,), seconds, at)
+            return
+        kind, is_other, name = key.partition("\n")
+        kind, name = (kind, name) if is_other else ("repo", key)
+        self.series.put(catalogue.GROUP_SUCCESS, service, (pipeline, kind, name), seconds, at)
+        if not is_other:
+            self.series.put(catalogue.REPO_SUCCESS, service, (pipeline, name), seconds, at)
 
     # Log records
 
@@ -318,7 +323,7 @@ class Metrics:
         if record.body.string_value.encode() not in _PROGRESS:
             return
         told = Facts({pair.key: value_of(pair.value) for pair in record.attributes})
-        labels = (told.text(vocabulary.SYNC_PIPELINE), told.text(vocabulary.SYNC_REPO))
+        labels = _whereabouts(told)
         for metric, name in ((catalogue.DONE, "done"), (catalogue.EXPECTED, "total")):
             value = told.number(name)
             if value is not None:
@@ -329,12 +334,35 @@ def _is_ours(group: Group) -> bool:
     return _OURS in group.scope
 
 
-def _stage_of(name: bytes) -> tuple[str, str]:
-    """Return the kind of stage that a span is, as the label has it, and its name."""
-    kind, _, rest = _text(name).removeprefix("sync.").partition(" ")
-    if kind != "stage":
-        return kind, rest
-    return (f"stage {rest}" if rest in _FIXED_STAGES else rest), rest
+def _label_of(span_name: bytes, sort: str, kind: str) -> tuple[str, str]:
+    """Return the label of a kind of stages, and the stage's own name."""
+    head, _, name = _text(span_name).removeprefix("sync.").partition(" ")
+    if sort == STAGE and head == STAGE:
+        return (f"stage {name}" if name in _FIXED_STAGES else name), name
+    return (kind, name) if sort and sort != STAGE else (head, name or head)
+
+
+def _whereabouts(facts: Facts, sort: str = "", kind: str = "", name: str = "") -> tuple[str, str, str, str]:
+    """Return the labels of the pipeline, the repo, and the innermost group, that something of this sort belongs to."""
+    pipeline = facts.text(vocabulary.SYNC_PIPELINE) or (name if sort == PIPELINE else "")
+    group = facts.group()
+    if sort == GROUP and not group[0]:
+        group = kind, name
+    repo = facts.text(vocabulary.SYNC_REPO) or (name if sort == GROUP and kind == "repo" else "")
+    return pipeline, repo, *group
+
+
+def _waited_for(facts: Facts, sort: str, kind: str, name: str) -> tuple[str, str] | None:
+    """Return the labels of a wait; None for what is none."""
+    if sort == WAITING:
+        reason = facts.text(vocabulary.SYNC_RATE_LIMIT_KIND, vocabulary.SYNC_RETRY_REASON)
+        return kind.partition(".")[0], reason
+    return ("stage", name) if facts.text(vocabulary.SYNC_STAGE_KIND) == WAITING and sort == STAGE else None
+
+
+def _success_key(kind: str, name: str) -> str:
+    """Return a group's key in the memory; a repo's is its name, as it was when there were no other groups."""
+    return name if kind == "repo" else f"{kind}\n{name}"
 
 
 def _text(name: bytes) -> str:

@@ -12,7 +12,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from otelsync import vocabulary
 from otelsync.otlp.decoding import value_of
 
-ITEMS: Final = vocabulary.SYNC_ITEMS_
+COUNTED: Final = vocabulary.SYNC_COUNTED_
 _WANTED: Final = frozenset(
     (
         vocabulary.SYNC_PIPELINE,
@@ -20,6 +20,9 @@ _WANTED: Final = frozenset(
         vocabulary.SYNC_OUTCOME,
         vocabulary.SYNC_ACTION,
         vocabulary.SYNC_ATTEMPT,
+        vocabulary.SYNC_RECOVERED,
+        vocabulary.SYNC_STAGE_KIND,
+        vocabulary.SYNC_API_OPERATION,
         vocabulary.SYNC_API_ATTEMPTS,
         vocabulary.SYNC_RATE_LIMIT_LIMIT,
         vocabulary.SYNC_RATE_LIMIT_REMAINING,
@@ -29,9 +32,6 @@ _WANTED: Final = frozenset(
         vocabulary.SYNC_RETRY_REASON,
         vocabulary.SYNC_QUEUE_WAIT_SECONDS,
         vocabulary.SYNC_RUN_SECONDS,
-        vocabulary.SYNC_TASKS_SUCCEEDED,
-        vocabulary.SYNC_TASKS_FAILED,
-        vocabulary.SYNC_TASKS_CANCELLED,
         vocabulary.CELERY_TASK_NAME,
         vocabulary.HTTP_REQUEST_METHOD,
         vocabulary.HTTP_REQUEST_RESEND_COUNT,
@@ -42,8 +42,14 @@ _WANTED: Final = frozenset(
     )
 )
 _HEADS: Final = frozenset(bytes((0x0A, len(name))) + name.encode() for name in _WANTED)
-_ITEMS_BEGIN: Final = ITEMS.encode()
-_ALWAYS_ANEW: Final = frozenset((b"\x0a\x0dvcs.chan", b"\x0a\x10vcs.chan", b"\x0a\x08url.full"))
+_COUNTED_BEGINS: Final = COUNTED.encode()
+_ALWAYS_ANEW: Final = frozenset(
+    (
+        *(b"\x0a\x0dvcs.chan", b"\x0a\x10vcs.chan", b"\x0a\x08url.full"),
+        *(b"\x0a\x0csync.ite", b"\x0a\x0esync.ite", b"\x0a\x0fsync.ite", b"\x0a\x10sync.ite"),
+        b"\x0a\x0dsync.par",
+    )
+)
 """Beginnings of attributes that are not wanted and differ in each span: not worth a place in the memory."""
 _LONGEST: Final = 256
 """Bytes of an attribute that is worth remembering."""
@@ -78,10 +84,25 @@ class Facts:
         """Return whether one of these is there."""
         return not self._values.keys().isdisjoint(names)
 
-    def items(self) -> dict[str, int]:
-        """Return the counts by fate, without ``fetched``, which is the sum."""
-        counted = {name[len(ITEMS) :]: self.whole(name) for name in self._values if name.startswith(ITEMS)}
+    def counted(self) -> dict[str, int]:
+        """Return what was counted by hand on this very stage, by fate, without ``fetched``, which is the sum."""
+        counted = {name[len(COUNTED) :]: self.whole(name) for name in self._values if name.startswith(COUNTED)}
         return {action: count for action, count in counted.items() if count and action != "fetched"}
+
+    def group(self) -> tuple[str, str]:
+        """Return kind and name of the innermost group around; empty for none."""
+        groups = vocabulary.groups_of(self._values)
+        return groups[-1] if groups else ("", "")
+
+    def of_a_failure(self) -> Facts:
+        """The same of an item that has failed, whatever its action was before, unless it says how it ended."""
+        if self.text(vocabulary.SYNC_OUTCOME) not in ("", vocabulary.SUCCESS, vocabulary.PARTIAL):
+            return self
+        return Facts({**self._values, vocabulary.SYNC_ACTION: "failed", vocabulary.SYNC_OUTCOME: vocabulary.FAILURE})
+
+    def retries(self) -> int:
+        """Return of how many earlier attempts of the same part this one tells."""
+        return 1 if self.whole(vocabulary.SYNC_ATTEMPT) > 1 else self.whole(vocabulary.SYNC_RECOVERED)
 
 
 def read_facts(attributes: Iterable[bytes]) -> Facts:
@@ -98,13 +119,17 @@ def read_facts(attributes: Iterable[bytes]) -> Facts:
 def _fact(encoded: bytes) -> tuple[str, object] | None:
     """The attribute's name and value, if it is wanted and can be read."""
     end = encoded[1] + 2 if len(encoded) > 1 else 0
-    if encoded[:end] not in _HEADS and encoded[2 : 2 + len(_ITEMS_BEGIN)] != _ITEMS_BEGIN:
+    if encoded[:end] not in _HEADS and not encoded.startswith(_COUNTED_BEGINS, 2) and not _names_group(encoded[2:end]):
         return None
     try:
         pair = KeyValue.FromString(encoded)
     except DecodeError:
         return None
     return pair.key, value_of(pair.value)
+
+
+def _names_group(key: bytes) -> bool:
+    return key.startswith(b"sync.") and key.isascii() and bool(vocabulary.group_kind(key.decode()))
 
 
 _known = lru_cache(4_096)(_fact)

@@ -1,0 +1,235 @@
+"""Accounts of the stages that are open, kept up as the shipper reads what all processes of a directory record.
+
+They are what is known when a process cannot say it itself: a stage whose process was killed, and one whose process
+forked while it was open (see SPAN_PENDING in `otelsync.journal.format`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from otelsync import vocabulary
+from otelsync.journal.batch import Batch
+from otelsync.otlp.decoding import LeanSpan, lean_spans, untagged, value_of
+from otelsync.otlp.encoding import field
+from otelsync.store.accounts import Accounts, Ended, Place, Settled
+from otelsync.vocabulary import FAILURE, ITEM, part_of
+
+MOST_PLACES: Final = 20_000
+"""Spans that are remembered, open or as the way from a late part to what is still open."""
+
+_DEEPEST: Final = 1_000
+_PRODUCER: Final = 4
+_ERROR: Final = b"\x18\x02"
+_BEHIND_NAME: Final = b"\x30\x01\x85\x01"
+_ACTION: Final = b"\x0a\x0b" + vocabulary.SYNC_ACTION.encode() + b"\x12"
+_SAYS_MORE: Final = (vocabulary.SYNC_OUTCOME.encode(), vocabulary.SYNC_ATTEMPT.encode(), b"sync.re")
+"""Beginnings of attributes that say more of an item than its action does."""
+
+
+class OpenAccounts(Accounts):
+    """The accounts of all traces in one journal directory."""
+
+    def __init__(self) -> None:
+        super().__init__(keeps=False)
+        self._early: dict[str, list[Ended | tuple[str, str, int]]] = {}
+        """Parts that ended before anything was read of the span around them, by its id: a stage of a process that is
+        read later, an item, or a span of somebody else. Items that went well as parent's id, action and number."""
+
+    def take(self, batches: Sequence[Batch]) -> None:
+        """Take in the records of batches that were read together."""
+        groups = [group for batch in batches for group in batch.groups]
+        for group in groups:
+            self.begin_all(group.started)
+        others: list[bytes] = []
+        for group in groups:
+            others += self._take_items(group.spans)
+        ended = [span for span in lean_spans(others) if span is not None]
+        for span in sorted(ended, key=lambda span: (span.end, -span.start)):
+            self._take(span)
+        if len(self.places) > MOST_PLACES:
+            self._forget()
+
+    def begin_all(self, started: Sequence[bytes]) -> None:
+        """Take note of spans that have begun."""
+        for span in lean_spans(started) if started else ():
+            if span is not None:
+                name = span.name.decode("utf-8", "replace")
+                span_id = span.span_id.hex()
+                self.begin(span_id, span.parent_span_id.hex(), name, span.kind)
+                self._take_early(span_id)
+
+    def _take_items(self, bodies: Sequence[bytes]) -> list[bytes]:
+        """Count the items that went well, read where our own recorder puts things; returns the other spans."""
+        counts: Counter[tuple[bytes, bytes]] = Counter()
+        others: list[bytes] = []
+        for body in bodies:
+            at = 2 if body[1] < 0x80 else 3
+            behind = at + 40 + body[at + 39] if len(body) > at + 39 else 0
+            if (
+                body[behind : behind + 4] != _BEHIND_NAME
+                or body[behind + 8 : behind + 10] != b"\x7a\x00"
+                or body[at + 18 : at + 20] != b"\x22\x08"
+                or not _is_item(body[at + 40 : behind])
+                or any(said in body for said in _SAYS_MORE)
+            ):
+                others.append(body)
+                continue
+            said = body.find(_ACTION)
+            action = body[said + 17 : said + 17 + body[said + 16]] if said >= 0 else b""
+            if action == b"failed":
+                others.append(body)
+            else:
+                counts[body[at + 20 : at + 28], action] += 1
+        for (parent, action), number in counts.items():
+            self._take_part((parent.hex(), action.decode("utf-8", "replace"), number))
+        return others
+
+    def _take(self, span: LeanSpan) -> None:
+        span_id, name = span.span_id.hex(), span.name.decode("utf-8", "replace")
+        place, sort = self.places.get(span_id), part_of(name)[0]
+        if place is None and (span_id in self._early or span.kind == _PRODUCER):
+            place = self.places[span_id] = Place(span.parent_span_id.hex(), sort)
+            self._take_early(span_id)
+        if sort == ITEM or (place is not None and place.open):
+            attributes = _ours(span.attributes)
+            ended = Ended(span_id, span.parent_span_id.hex(), name, span.kind, _ERROR in span.status, attributes)
+            self._take_part(ended)
+
+    def _take_part(self, part: Ended | tuple[str, str, int]) -> None:
+        """Take in a part, as soon as it is known where it stands."""
+        parent_id = part.parent_id if isinstance(part, Ended) else part[0]
+        for _ in range(_DEEPEST):  # through what has ended itself
+            place = self.places.get(parent_id)
+            if place is None or place.open:
+                break
+            parent_id = place.parent_id
+        if parent_id and parent_id not in self.places:
+            self._early.setdefault(parent_id, []).append(part)
+            if len(self._early) > MOST_PLACES:
+                del self._early[next(iter(self._early))]
+        elif isinstance(part, Ended):
+            self.end(part)
+        else:
+            self.item(*part)
+
+    def _take_early(self, span_id: str) -> None:
+        for part in self._early.pop(span_id, ()):
+            self._take_part(part)
+
+    def _forget(self) -> None:
+        """Forget the oldest, those that have ended first."""
+        too_many = len(self.places) - MOST_PLACES
+        ended = [key for key, place in self.places.items() if not place.open]
+        for key in (ended or list(self.places))[:too_many]:
+            del self.places[key]
+
+    # What no process could say
+
+    def totals_of(self, span_id: str) -> dict[str, int]:
+        """Return what has been counted below a stage, as attributes."""
+        place = self.places.get(span_id)
+        totals = place.totals({}, {}) if place is not None else {}
+        return {vocabulary.SYNC_ITEMS_ + name: number for name, number in totals.items()}
+
+    def complete(self, body: bytes) -> bytes:
+        """Return a span that has ended, with what has been recorded below it elsewhere; it ends here as well."""
+        try:
+            span = Span.FromString(untagged(body))
+        except DecodeError:
+            return body
+        span_id = span.span_id.hex()
+        attributes = {pair.key: value_of(pair.value) for pair in span.attributes}
+        has_failed = span.status.code == Status.STATUS_CODE_ERROR
+        ended = Ended(span_id, span.parent_span_id.hex(), span.name, span.kind, has_failed, attributes)
+        place = self.places.setdefault(span_id, Place(ended.parent_id, vocabulary.PIPELINE))
+        settled = self.settle(ended, place)
+        _amend(span, attributes, settled, place)
+        if place.open:
+            self.end(ended)
+        return field(0x12, span.SerializeToString())
+
+    def by_depth(self, span_ids: Iterable[str]) -> list[str]:
+        """Return spans so that none comes before one that stands below it."""
+        return sorted(span_ids, key=lambda span_id: -len(self.above(span_id)))
+
+    def above(self, span_id: str) -> list[str]:
+        """Return the spans above one, as far as they are known, from the inside outwards."""
+        way: list[str] = []
+        place = self.places.get(span_id)
+        while place is not None and place.parent_id not in way and len(way) < MOST_PLACES:
+            way.append(place.parent_id)
+            place = self.places.get(place.parent_id)
+        return way
+
+    # Across restarts
+
+    def dump(self) -> str:
+        """Return what has ended in the stages that are open, as JSON; what is empty is left out."""
+        held = {key: place.dump() for key, place in self.places.items() if place.open and not place.is_empty}
+        early = {key: [list(part) for part in parts] for key, parts in self._early.items()}
+        return orjson.dumps([held, early]).decode() if held or early else ""
+
+    def load(self, text: str) -> None:
+        """Take up what :meth:`dump` returned; the stages have begun again before. What cannot be read is left out."""
+        try:
+            held, early = orjson.loads(text) if text else ({}, {})
+            for key, values in held.items():
+                if key in self.places:
+                    self.places[key].load(values)
+            for key, parts in early.items():
+                self._early[key] = [Ended(*part) if len(part) > 3 else tuple(part) for part in parts]
+        except (ValueError, TypeError, AttributeError, KeyError):
+            return
+
+
+def _amend(span: Span, before: Mapping[str, Any], settled: Settled, place: Place) -> None:
+    """Let a span say what its account says."""
+    said: dict[str, int | str] = {vocabulary.SYNC_ITEMS_ + name: number for name, number in settled.totals.items()}
+    said[vocabulary.SYNC_OUTCOME] = settled.outcome
+    is_derived = settled.outcome == FAILURE and (before.get(vocabulary.SYNC_OUTCOME) != FAILURE or _all_failed(before))
+    if is_derived:
+        said |= {vocabulary.SYNC_PARTS: place.parts, vocabulary.SYNC_PARTS_FAILED: place.failed}
+        message = f"all {place.failed} parts failed" if place.failed > 1 else "its only part failed"
+        span.status.CopyFrom(Status(code=Status.STATUS_CODE_ERROR, message=message))
+    elif _all_failed(before):
+        span.status.Clear()
+    stale = said.keys() | {vocabulary.SYNC_PARTS, vocabulary.SYNC_PARTS_FAILED}
+    kept = [pair for pair in span.attributes if pair.key not in stale]
+    del span.attributes[:]
+    span.attributes.extend([*kept, *(_pair(key, value) for key, value in said.items())])
+
+
+def _all_failed(attributes: Mapping[str, Any]) -> bool:
+    return vocabulary.SYNC_PARTS_FAILED in attributes
+
+
+def _pair(key: str, value: int | str) -> KeyValue:
+    held = AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=value)
+    return KeyValue(key=key, value=held)
+
+
+def _ours(attributes: Iterable[bytes]) -> dict[str, Any]:
+    """Return those attributes that are of a sync, read one by one."""
+    found: dict[str, Any] = {}
+    for encoded in attributes:
+        if encoded[2:7] == b"sync.":
+            try:
+                pair = KeyValue.FromString(encoded)
+            except DecodeError:
+                continue
+            found[pair.key] = value_of(pair.value)
+    return found
+
+
+@lru_cache(1_024)
+def _is_item(name: bytes) -> bool:
+    return part_of(name.decode("utf-8", "replace"))[0] == ITEM

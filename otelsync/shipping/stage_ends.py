@@ -1,0 +1,156 @@
+"""Ends of stages that their own processes do not write: the process is gone, or others know more than it does.
+
+A killed process leaves stages open, which are closed as interrupted. A process that forked while a stage was open
+leaves its end to the shipper, and so does a worker that ends a dispatched pipeline. Either is done when everything has
+been read that was recorded by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from otelsync.journal.batch import Batch
+from otelsync.journal.header import process_alive
+from otelsync.journal.names import parse_name
+from otelsync.journal.process_identity import Writer
+from otelsync.otlp.decoding import span_id
+from otelsync.otlp.exporter import Run
+from otelsync.shipping import orphans
+from otelsync.shipping.backlog import Backlog
+from otelsync.shipping.checkpoint import STAGES, OpenSeries, decode, encode
+from otelsync.shipping.open_accounts import OpenAccounts
+
+
+class StageEnds:
+    """Knows the stages of one directory that are open, and writes the ends that nobody else writes.
+
+    Args:
+        directory: The journal directory.
+        backlog: Its files, and the checkpoint that holds what is known.
+    """
+
+    def __init__(self, directory: Path, backlog: Backlog) -> None:
+        self._directory = directory
+        self._backlog = backlog
+        self._accounts = OpenAccounts()
+        self._seen: dict[str, dict[str, int]] = {}
+        """By series whose process has gone, and by span that is pending: what was committed when that was noticed."""
+
+    def resume(self) -> None:
+        """Go on from the checkpoint."""
+        checkpoint = self._backlog.checkpoint
+        self._accounts = OpenAccounts()
+        for series in checkpoint.open.values():
+            self._accounts.begin_all(series.bodies())
+        self._accounts.begin_all([decode(body) for body, *_ in checkpoint.pending.values()])
+        self._accounts.load(checkpoint.accounts)
+        self._seen.clear()
+
+    def note(self, batches: Sequence[Batch]) -> None:
+        """Take note of the stages that begin and end in what was read, and that this has been read."""
+        checkpoint = self._backlog.checkpoint
+        for batch in batches:
+            if orphans.note_verdicts(batch, checkpoint.verdicts):
+                self._backlog.changed()
+            segment = self._backlog.segments[batch.journal]
+            series = checkpoint.open.get(segment.name.series)
+            if series is None:
+                boot_id = segment.header.writer.boot_id.hex()
+                series = checkpoint.open[segment.name.series] = OpenSeries(boot_id)
+            orphans.note(batch, series)
+            for group in batch.groups:
+                for body in group.pending:
+                    held = [encode(body), encode(group.resource), encode(group.scope)]
+                    checkpoint.pending.setdefault(span_id(body) or "", held)
+            self._backlog.take(STAGES, batch)
+        if batches:
+            self._accounts.take(batches)
+            checkpoint.accounts = self._accounts.dump()
+
+    def are_due(self) -> bool:
+        """Return whether there are ends to be written."""
+        return bool(self._dead_series() or self._backlog.checkpoint.pending)
+
+    def write(self) -> bool:
+        """Write the ends of which all has been read; True if there were any.
+
+        That is what their own process recorded, and what others did: a verdict is recorded before the kill.
+        """
+        dead, pending = self._dead_series(), self._backlog.checkpoint.pending
+        waiting = [*dead, *pending]
+        if any(name not in self._seen for name in waiting):
+            self._backlog.scan()  # what was committed before the end that was just seen
+        seen = {name: segment.header.committed for name, segment in self._backlog.segments.items()}
+        self._seen = {name: self._seen.get(name, seen) for name in waiting}
+        ready = [name for name in waiting if self._has_read(self._seen[name])]
+        closed = [name for name in ready if name not in pending and self._close_series(name)]
+        completed = [name for name in self._accounts.by_depth(pending) if name in ready and self._complete(name)]
+        if closed or completed:
+            self._backlog.checkpoint.accounts = self._accounts.dump()
+            self._backlog.scan()
+        self._forget_series()
+        return bool(closed or completed)
+
+    def _dead_series(self) -> list[str]:
+        """The series whose process has gone and left stages open."""
+        open_series = self._backlog.checkpoint.open
+        return [name for name, series in open_series.items() if series.stages and not _alive(name, series)]
+
+    def _has_read(self, targets: Mapping[str, int]) -> bool:
+        """Return whether the shipper itself has passed the offsets in `targets`, as far as they can be read."""
+        segments = self._backlog.segments
+        return all(
+            segments[name].progress.cursor(STAGES) >= target
+            for name, target in targets.items()
+            if name in segments and not (segments[name].header.damaged and process_alive(segments[name].header))
+        )
+
+    def _close_series(self, name: str) -> bool:
+        verdicts = self._backlog.checkpoint.verdicts
+        series = self._backlog.checkpoint.open[name]
+        if not self._write(orphans.closed(series, verdicts, self._accounts)):
+            return False
+        for key in series.stages:
+            verdicts.pop(key, None)
+        series.stages.clear()
+        self._backlog.changed()
+        return True
+
+    def _complete(self, key: str) -> bool:
+        """Write the end of a stage that is pending, once nothing below it is left to be ended here."""
+        checkpoint = self._backlog.checkpoint
+        inside = [other for other in checkpoint.pending if other != key]
+        for name in self._dead_series():
+            inside += checkpoint.open[name].stages
+        if any(key in self._accounts.above(other) for other in inside):
+            return False
+        body, resource, scope = map(decode, checkpoint.pending[key])
+        if not self._write([Run(resource, scope, [self._accounts.complete(body)])]):
+            return False
+        del checkpoint.pending[key]
+        self._backlog.changed()
+        return True
+
+    def _write(self, ends: Sequence[Run]) -> bool:
+        try:
+            return orphans.write(self._directory, ends)
+        except OSError as error:
+            self._backlog.say(f"cannot write the end of a stage for its process: {error.strerror}")
+            return False
+
+    def _forget_series(self) -> None:
+        """Series without open stages and without files need no memory."""
+        present = {segment.name.series for segment in self._backlog.segments.values()}
+        open_series = self._backlog.checkpoint.open
+        for name in [name for name, series in open_series.items() if not series.stages and name not in present]:
+            del open_series[name]
+            self._backlog.changed()
+
+
+def _alive(name: str, series: OpenSeries) -> bool:
+    """Return whether the process of a series still runs, also when its files have been deleted already."""
+    segment = parse_name(f"{name}-000000.journal")
+    if segment is None:
+        return False
+    return Writer(segment.pid, segment.start_ticks, bytes.fromhex(series.boot_id)).alive()
