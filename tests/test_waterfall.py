@@ -102,13 +102,13 @@ def test_the_waterfall_of_a_run(path: Path) -> None:
     assert drawn(path) == (
         """\
 nightly  202508022027-SYNC-765151E9
-partial after 400ms, started 2025-08-02 20:27:00 UTC, service github-sync, 18 spans, 1 failed, 1 log record
+partial after 400ms, started 2025-08-02 20:27:00 UTC, service github-sync, 18 spans, 1 error, 1 log record
 
 sync.pipeline nightly                        |####################|   400ms  partial
   sync.repo acme/api                         |  #############     |   250ms  partial
     sync.api list_pull_requests page=1       |    #####           |  90.0ms
       sync.pr x6                             |     ===            |  7.08ms p50  9.96ms p95  10.0ms max #15
-    sync.api list_pull_requests page=2       |         #####      |  90.0ms
+    sync.api list_pull_requests page=2       |         #####      |  90.0ms  partial
       sync.pr x6 (1 failed)                  |          ===       |  7.08ms p50  9.96ms p95  10.0ms max #25
         sync.pr #23                          |           #        |  8.00ms  failed
           ! ValueError: no title
@@ -122,7 +122,7 @@ sync.api list_pull_requests                   2       0    180ms   90.0ms   90.0
 sync.pr                                      13       1   91.0ms   7.00ms   10.0ms  acme/api #15 created
 sync.repo acme/web                            1       0   80.0ms   80.0ms   80.0ms  acme/web
 
-failed
+errors
 0000000000000203  sync.pr  acme/api #23  ValueError: no title
 
 items  13 fetched = 11 created + 1 skipped + 1 failed
@@ -154,6 +154,7 @@ def test_customers_and_orders_in_the_waterfall(path: Path) -> None:
         "sync.pipeline nightly",
         "  sync.customer GREYSON",
         "    sync.batch create number=1 size=25",
+        "      ! all its parts failed",
         "      sync.order 4711",
         "        ! no drop-down value",
         "    sync.stage map column=size region=EU third=3",
@@ -427,7 +428,7 @@ def test_the_short_way_to_json_says_the_same(path: Path) -> None:
     )
     everything = "WHERE trace_id = ? ORDER BY start_ns, span_id"
     with open_store(path) as opened:
-        texts = list(otlp_texts(opened, everything, (TRACE,)))
+        texts = list(otlp_texts(opened, everything, (TRACE,), {}))
         spans = [otlp_json(one) for one in read(opened, everything, (TRACE,))]
     assert [json.loads(text) for text in texts] == spans
     assert len(texts) == 20

@@ -40,7 +40,7 @@ def _print_json(store_path: Path, sync_id: str | None, every_span: bool) -> None
     with open_store(store_path) as store:
         run = find_run(store, sync_id)
         if every_span:
-            texts = otlp_texts(store, "WHERE trace_id = ? ORDER BY start_ns, span_id", (run.trace_id,))
+            texts = otlp_texts(store, "WHERE trace_id = ? ORDER BY start_ns, span_id", (run.trace_id,), run.corrected)
         else:
             texts = map(json_line, outline_json(RunTree(store, run)))
         sys.stdout.writelines(json_array(texts))

@@ -15,7 +15,7 @@ import orjson
 
 from otelsync.store.accounts import Account, Accounts, Ended
 from otelsync.store.schema import STATUS_ERROR
-from otelsync.vocabulary import SYNC_OUTCOME
+from otelsync.vocabulary import SUCCESS, SYNC_OUTCOME
 
 MOST_KEPT: Final = 1_000
 """Errors, and stages that ended otherwise than they recorded, of which the spans are named; all errors are counted."""
@@ -116,7 +116,9 @@ def attributes_of(text: str) -> dict[str, Any]:
 
 
 def _shortened(account: Account, recorded: Mapping[str, Any]) -> RunAccount:
-    corrected = {key: stage.outcome for key, stage in account.stages.items() if stage.outcome != recorded.get(key)}
+    corrected = {
+        key: stage.outcome for key, stage in account.stages.items() if stage.outcome != (recorded.get(key) or SUCCESS)
+    }
     return RunAccount(
         outcome=account.outcome,
         totals=account.totals,

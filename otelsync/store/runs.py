@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +43,11 @@ class Run:
     root_name: str | None = None
     account: RunAccount | None = None
     """Derived from its spans; None for the traces of tasks."""
+
+    @property
+    def corrected(self) -> Mapping[str, str]:
+        """Outcomes by its account of stages that recorded another, by span id."""
+        return self.account.corrected if self.account is not None else {}
 
     @property
     def name(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, Final, cast
@@ -137,6 +137,17 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, str | int | float) and value != ""
 
 
+def corrected(span: StoredSpan, outcomes: Mapping[str, str]) -> StoredSpan:
+    """Return a span with its outcome by the run's account, where its process could not know it."""
+    outcome = outcomes.get(span.span_id)
+    if outcome is None:
+        return span
+    status = STATUS_ERROR if outcome in (vocabulary.FAILURE, vocabulary.INTERRUPTED) else span.status
+    attributes = span.attributes | {vocabulary.SYNC_OUTCOME: outcome}
+    message = span.status_message or ("all its parts failed" if outcome == vocabulary.FAILURE else None)
+    return replace(span, status=status, status_message=message, attributes_json=json.dumps(attributes))
+
+
 def read(store: sqlite3.Connection, rest: str, parameters: Sequence[object] = ()) -> Iterator[StoredSpan]:
     """The spans of a query, of which `rest` is what follows ``SELECT ... FROM spans``."""
     return (StoredSpan(*row) for row in store.execute(f"SELECT {COLUMNS} FROM spans {rest}", parameters))
@@ -168,12 +179,17 @@ def otlp_json(span: StoredSpan) -> dict[str, Any]:
     return fields
 
 
-def otlp_texts(store: sqlite3.Connection, rest: str, parameters: Sequence[object] = ()) -> Iterator[str]:
-    """The spans of a query as JSON, each what `otlp_json` says; ten times as fast, for those who want all of them."""
+def otlp_texts(
+    store: sqlite3.Connection, rest: str, parameters: Sequence[object], outcomes: Mapping[str, str]
+) -> Iterator[str]:
+    """The spans of a query as JSON, each what `otlp_json` says; ten times as fast, for those who want all of them.
+
+    `outcomes`: as of `corrected`.
+    """
     for row in store.execute(f"SELECT {COLUMNS} FROM spans {rest}", parameters):
         trace_id, span_id, parent, name, kind, start, end, status, message, attributes, *others, _ = row
-        if message or any(others) or not attributes.isascii() or "\x7f" in attributes:
-            yield json_line(otlp_json(StoredSpan(*row)))
+        if span_id in outcomes or message or any(others) or not attributes.isascii() or "\x7f" in attributes:
+            yield json_line(otlp_json(corrected(StoredSpan(*row), outcomes)))
         else:
             yield (
                 f'{{"traceId":"{trace_id}","spanId":"{span_id}","parentSpanId":"{parent}","name":{json_line(name)},'

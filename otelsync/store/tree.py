@@ -17,7 +17,7 @@ from typing import Any
 from otelsync.store.histogram import added, percentile, sum_up
 from otelsync.store.runs import Run
 from otelsync.store.schema import path
-from otelsync.store.spans import COLUMNS, StoredSpan, read
+from otelsync.store.spans import COLUMNS, StoredSpan, corrected, read
 from otelsync.store.task_traces import is_task
 from otelsync.vocabulary import NAMED_BATCH, NAMED_STAGE
 
@@ -149,6 +149,11 @@ class RunTree:
                 found.setdefault(span.name, Family(span.name)).add_running(span)
         return sorted(by_kind(found.values()), key=lambda family: (family.start_ns, family.name))
 
+    def named(self, span_ids: Sequence[str]) -> list[StoredSpan]:
+        """The spans of these ids, earliest first."""
+        among = "INDEXED BY spans_by_time WHERE trace_id = ? AND span_id IN (SELECT value FROM json_each(?))"
+        return sorted(self._read_spans(among, (self.run.trace_id, json.dumps(list(span_ids)))), key=_by_time)
+
     def kinds(self) -> list[Family]:
         """All spans of the run that have ended, by kind, those in which most time went first; without histograms."""
         # With max(), SQLite takes the bare columns from the row that holds the maximum.
@@ -190,7 +195,7 @@ class RunTree:
     def slowest(self, family: Family) -> StoredSpan | None:
         """The slowest span of a family; None if none has ended."""
         this_one = "INDEXED BY spans_by_time WHERE trace_id = ? AND start_ns = ? AND span_id = ? LIMIT 1"
-        return next(read(self._store, this_one, (self.run.trace_id, *family.slowest)), None)
+        return next(self._read_spans(this_one, (self.run.trace_id, *family.slowest)), None)
 
     def children(self, parents: Iterable[str]) -> Iterator[tuple[StoredSpan, bool]]:
         """The spans under `parents` one by one, earliest first, each with whether it has children."""
@@ -202,7 +207,7 @@ class RunTree:
                 " ORDER BY start_ns, span_id",
                 (parent, self.run.trace_id),
             ):
-                yield StoredSpan(*row), bool(has_children)
+                yield corrected(StoredSpan(*row), self.run.corrected), bool(has_children)
 
     def _places_below(self, family: Family) -> Iterator[Place]:
         for (parent, under), name in family.places:
@@ -231,12 +236,14 @@ class RunTree:
     def _read_family(self, parent: str, name: str, *, failed: bool = False, most: int = -1) -> Iterator[StoredSpan]:
         index, condition = ("spans_failed", "AND status = 2") if failed else ("spans_by_parent", "")
         # Without the index being named, SQLite goes through the whole trace because that is in order already.
-        return read(
-            self._store,
+        return self._read_spans(
             f"INDEXED BY {index} WHERE parent_span_id = ? AND name = ? AND trace_id = ? {condition}"
             " ORDER BY start_ns LIMIT ?",
             (parent, name, self.run.trace_id, most),
         )
+
+    def _read_spans(self, rest: str, parameters: Sequence[object]) -> Iterator[StoredSpan]:
+        return (corrected(span, self.run.corrected) for span in read(self._store, rest, parameters))
 
     def _find_parents(self) -> list[str]:
         """Note which spans have children, by their own parent and name. Returns the parents that are not there."""

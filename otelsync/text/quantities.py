@@ -41,6 +41,6 @@ def timestamp(nanoseconds: int) -> str:
     return f"{instant(nanoseconds):%Y-%m-%dT%H:%M:%S}.{nanoseconds % 1_000_000_000:09}Z"
 
 
-def counted(number: int, thing: str) -> str:
-    """``1 span``, ``1,234 spans``."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+def counted(number: int, thing: str, things: str = "") -> str:
+    """``1 span``, ``1,234 spans``; `things` where an s is not enough."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"

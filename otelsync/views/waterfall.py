@@ -10,11 +10,11 @@ from typing import IO, Final
 from otelsync.store.runs import Run, find_run, open_store
 from otelsync.store.spans import StoredSpan
 from otelsync.store.tree import MOST_FAILED, Family, RunTree
+from otelsync.text.item_counts import items_line
 from otelsync.text.paint import Line, Piece, painter
 from otelsync.text.printable import pad, printable
 from otelsync.text.quantities import counted, day_and_time, duration
 from otelsync.views.outline import Entry, outline, unrolled
-from otelsync.vocabulary import ACTIONS, SYNC_ITEMS_
 
 MOST_KINDS: Final = 10
 """Lines of the table of kinds."""
@@ -65,14 +65,10 @@ def render_run(
 
 def _waterfall(tree: RunTree, chart: _Chart, *, every_span: bool, hints: bool) -> Iterator[Line]:
     yield from _heading(tree.run)
-    failures: list[StoredSpan] = []
     for entry in unrolled(tree) if every_span else outline(tree):
         yield from chart.lines(entry)
-        span = entry.span
-        if span is not None and entry.family is None and span.failed and len(failures) < MOST_FAILED:
-            failures.append(span)
     yield from _kinds(tree)
-    yield from _failures(failures, tree.run)
+    yield from _errors(tree)
     yield from _items(tree)
     if hints:
         yield from _commands(tree.run, every_span)
@@ -166,10 +162,18 @@ def _heading(run: Run) -> Iterator[Line]:
     facts = [f"started {day_and_time(run.start_ns)} UTC"]
     if run.service:
         facts.append(f"service {printable(run.service, 40)}")
-    facts.append(f"{counted(run.spans, 'span')}, {run.errors:,} failed, {counted(run.logs, 'log record')}")
+    facts += [counted(run.spans, "span"), counted(run.errors, "error"), *_tried_again(run)]
+    facts.append(counted(run.logs, "log record"))
     how_long = f" {took} {when}" if run.running else f" {when} {took}"
     yield [Piece(state, _STYLES.get(state, "")), Piece(f"{how_long}, {', '.join(facts)}")]
     yield []
+
+
+def _tried_again(run: Run) -> Iterator[str]:
+    account = run.account
+    if account is not None and (account.retries or account.recovered or account.put_back):
+        put_back = f", {counted(account.put_back, 'task')} put back" if account.put_back else ""
+        yield f"{counted(account.retries, 'retry', 'retries')} ({account.recovered:,} recovered){put_back}"
 
 
 def _kinds(tree: RunTree) -> Iterator[Line]:
@@ -196,13 +200,16 @@ def _whereabouts(span: StoredSpan) -> str:
     return " ".join(part for part in (span.group, span.detail, span.label({})) if part) or span.span_id
 
 
-def _failures(failures: list[StoredSpan], run: Run) -> Iterator[Line]:
-    if not failures:
+def _errors(tree: RunTree) -> Iterator[Line]:
+    """List the first errors, each where it arose."""
+    account = tree.run.account
+    if account is None or not account.errors:
         return
+    spans = tree.named(account.errors)[:MOST_FAILED]
     yield []
-    more = f", the first {len(failures)} of {run.errors:,}" if run.errors > len(failures) else ""
-    yield [Piece(f"failed{more}", "bold red")]
-    for span in sorted(failures, key=lambda span: span.start_ns):
+    more = f", the first {len(spans)} of {account.error_count:,}" if account.error_count > len(spans) else ""
+    yield [Piece(f"errors{more}", "bold red")]
+    for span in spans:
         where = _whereabouts(span)
         yield [
             Piece(f"{span.span_id}  {printable(span.name, 40)}"),
@@ -212,22 +219,12 @@ def _failures(failures: list[StoredSpan], run: Run) -> Iterator[Line]:
 
 
 def _items(tree: RunTree) -> Iterator[Line]:
-    """Return the fate of what was fetched, by the topmost span that has counted it."""
-    for family in tree.roots():
-        for span in tree.members(family) if family.can_be_listed else ():
-            counts = {action: _number(span.attributes.get(SYNC_ITEMS_ + action)) for action in ACTIONS}
-            fetched = _number(span.attributes.get(f"{SYNC_ITEMS_}fetched"))
-            if fetched or any(counts.values()):
-                parts = " + ".join(f"{count:,} {action}" for action, count in counts.items() if count) or "0"
-                total = sum(counts.values())
-                off = "" if fetched == total else f" ({fetched - total:+,} unaccounted for)"
-                yield []
-                yield [Piece("items", "bold"), Piece(f"  {fetched:,} fetched = {parts}{off}")]
-                return
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    """Return the fate of what was fetched."""
+    account = tree.run.account
+    if account is not None and account.totals:
+        actions = {printable(name, 40): count for name, count in account.totals.items() if name != "fetched"}
+        yield []
+        yield [Piece("items", "bold"), Piece(f"  {items_line(account.totals.get('fetched', 0), actions)}")]
 
 
 def _commands(run: Run, every_span: bool) -> Iterator[Line]:
