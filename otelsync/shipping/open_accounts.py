@@ -31,6 +31,8 @@ _PRODUCER: Final = 4
 _ERROR: Final = b"\x18\x02"
 _BEHIND_NAME: Final = b"\x30\x01\x85\x01"
 _ACTION: Final = b"\x0a\x0b" + vocabulary.SYNC_ACTION.encode() + b"\x12"
+_Item = tuple[bytes, bytes, bytes]
+"""The parent's id of an item that went well, its action, and its body."""
 _SAYS_MORE: Final = (vocabulary.SYNC_OUTCOME.encode(), vocabulary.SYNC_ATTEMPT.encode(), b"sync.re")
 """Beginnings of attributes that say more of an item than its action does."""
 
@@ -43,16 +45,27 @@ class OpenAccounts(Accounts):
         self._early: dict[str, list[Ended | tuple[str, str, int]]] = {}
         """Parts that ended before anything was read of the span around them, by its id: a stage of a process that is
         read later, an item, or a span of somebody else. Items that went well as parent's id, action and number."""
+        self._ends: dict[str, int] = {}
+        """Ends of the stages that are pending, by span id."""
+        self._now = 0
+        """The end of what is taken in."""
 
     def take(self, batches: Sequence[Batch]) -> None:
         """Take in the records of batches that were read together."""
         groups = [group for batch in batches for group in batch.groups]
         for group in groups:
             self.begin_all(group.started)
-        others: list[bytes] = []
-        for group in groups:
-            others += self._take_items(group.spans)
+            self.note_ends(group.pending)
+        others, items = _sorted_out(body for group in groups for body in group.spans)
         ended = [span for span in lean_spans(others) if span is not None]
+        if self._ends:  # then it counts when an item ended
+            others = [body for *_, body in items.values()]
+        else:
+            parents = {span.parent_span_id for span in ended} | {parent for parent, *_ in items.values()}
+            parents |= {bytes.fromhex(parent) for parent in self._early}
+            others = [items.pop(span_id)[-1] for span_id in items.keys() & parents]
+            self._count_items(items)
+        ended += [span for span in lean_spans(others) if span is not None]
         for span in sorted(ended, key=lambda span: (span.end, -span.start)):
             self._take(span)
         if len(self.places) > MOST_PLACES:
@@ -67,31 +80,20 @@ class OpenAccounts(Accounts):
                 self.begin(span_id, span.parent_span_id.hex(), name, span.kind)
                 self._take_early(span_id)
 
-    def _take_items(self, bodies: Sequence[bytes]) -> list[bytes]:
-        """Count the items that went well, read where our own recorder puts things; returns the other spans."""
-        counts: Counter[tuple[bytes, bytes]] = Counter()
-        others: list[bytes] = []
-        for body in bodies:
-            at = 2 if body[1] < 0x80 else 3
-            behind = at + 40 + body[at + 39] if len(body) > at + 39 else 0
-            if (
-                body[behind : behind + 4] != _BEHIND_NAME
-                or body[behind + 8 : behind + 10] != b"\x7a\x00"
-                or body[at + 18 : at + 20] != b"\x22\x08"
-                or not _is_item(body[at + 40 : behind])
-                or any(said in body for said in _SAYS_MORE)
-            ):
-                others.append(body)
-                continue
-            said = body.find(_ACTION)
-            action = body[said + 17 : said + 17 + body[said + 16]] if said >= 0 else b""
-            if action == b"failed":
-                others.append(body)
-            else:
-                counts[body[at + 20 : at + 28], action] += 1
+    def note_ends(self, pending: Sequence[bytes]) -> None:
+        """Take note of when stages ended that are completed later: what ends after that is no part of them."""
+        for span in lean_spans(pending) if pending else ():
+            if span is not None:
+                self._ends[span.span_id.hex()] = span.end
+
+    def end_of(self, span_id: str) -> int:
+        """Return when a stage that is pending has ended, in nanoseconds since the epoch; 0: that is not known."""
+        return self._ends.get(span_id, 0)
+
+    def _count_items(self, items: Mapping[bytes, _Item]) -> None:
+        counts = Counter((parent, action) for parent, action, _ in items.values())
         for (parent, action), number in counts.items():
             self._take_part((parent.hex(), action.decode("utf-8", "replace"), number))
-        return others
 
     def _take(self, span: LeanSpan) -> None:
         span_id, name = span.span_id.hex(), span.name.decode("utf-8", "replace")
@@ -99,6 +101,7 @@ class OpenAccounts(Accounts):
         if place is None and (span_id in self._early or span.kind == _PRODUCER):
             place = self.places[span_id] = Place(span.parent_span_id.hex(), sort)
             self._take_early(span_id)
+        self._now = span.end
         if sort == ITEM or (place is not None and place.open):
             attributes = _ours(span.attributes)
             ended = Ended(span_id, span.parent_span_id.hex(), name, span.kind, _ERROR in span.status, attributes)
@@ -109,7 +112,7 @@ class OpenAccounts(Accounts):
         parent_id = part.parent_id if isinstance(part, Ended) else part[0]
         for _ in range(_DEEPEST):  # through what has ended itself
             place = self.places.get(parent_id)
-            if place is None or place.open:
+            if place is None or (place.open and not self._has_ended(parent_id)):
                 break
             parent_id = place.parent_id
         if parent_id and parent_id not in self.places:
@@ -120,6 +123,10 @@ class OpenAccounts(Accounts):
             self.end(part)
         else:
             self.item(*part)
+
+    def _has_ended(self, span_id: str) -> bool:
+        """Return whether a stage that is pending has ended before what is taken in now."""
+        return bool(self._ends) and self._ends.get(span_id, self._now) < self._now
 
     def _take_early(self, span_id: str) -> None:
         for part in self._early.pop(span_id, ()):
@@ -154,12 +161,14 @@ class OpenAccounts(Accounts):
         settled = self.settle(ended, place)
         _amend(span, attributes, settled, place)
         if place.open:
+            self._ends.pop(span_id, None)
+            self._now = span.end_time_unix_nano
             self.end(ended)
         return field(0x12, span.SerializeToString())
 
-    def by_depth(self, span_ids: Iterable[str]) -> list[str]:
-        """Return spans so that none comes before one that stands below it."""
-        return sorted(span_ids, key=lambda span_id: -len(self.above(span_id)))
+    def by_end(self, span_ids: Iterable[str]) -> list[str]:
+        """Return spans in the order of their ends; of those that ended together the innermost first."""
+        return sorted(span_ids, key=lambda span_id: (self.end_of(span_id), -len(self.above(span_id))))
 
     def above(self, span_id: str) -> list[str]:
         """Return the spans above one, as far as they are known, from the inside outwards."""
@@ -233,3 +242,28 @@ def _ours(attributes: Iterable[bytes]) -> dict[str, Any]:
 @lru_cache(1_024)
 def _is_item(name: bytes) -> bool:
     return part_of(name.decode("utf-8", "replace"))[0] == ITEM
+
+
+def _sorted_out(bodies: Iterable[bytes]) -> tuple[list[bytes], dict[bytes, _Item]]:
+    """Return spans, and apart, by id, the items that went well, read where our own recorder puts things."""
+    items: dict[bytes, _Item] = {}
+    others: list[bytes] = []
+    for body in bodies:
+        at = 2 if body[1] < 0x80 else 3
+        behind = at + 40 + body[at + 39] if len(body) > at + 39 else 0
+        if (
+            body[behind : behind + 4] != _BEHIND_NAME
+            or body[behind + 8 : behind + 10] != b"\x7a\x00"
+            or body[at + 18 : at + 20] != b"\x22\x08"
+            or not _is_item(body[at + 40 : behind])
+            or any(said in body for said in _SAYS_MORE)
+        ):
+            others.append(body)
+            continue
+        said = body.find(_ACTION)
+        action = body[said + 17 : said + 17 + body[said + 16]] if said >= 0 else b""
+        if action == b"failed":
+            others.append(body)
+        else:
+            items[body[at + 30 : at + 38]] = body[at + 20 : at + 28], action, body
+    return others, items

@@ -48,7 +48,7 @@ class Around:
 class Maker:
     """Makes one program. Left open by the rules, so never made:
 
-    - a part that outlives the whole pipeline, or the task that it is in, or one that was tried again;
+    - a part that outlives the whole pipeline, or the task, the item or the attempt that it is in;
     - the kill of a process in which one part waits for another's end, or in an item with parts of its own.
     """
 
@@ -151,7 +151,7 @@ class Maker:
     def _how(self, node: Node, parent: Node, around: Around) -> None:
         ways = ["inline"] * 6 + ["thread", "task", "task"] + (["fork"] if around.can_fork else [])
         node.how = self._random.choice(ways)
-        can_outlive = node.how != "inline" and parent.sort != "pipeline" and not around.is_broken
+        can_outlive = node.how != "inline" and parent.sort not in ("pipeline", "item") and not around.is_broken
         node.outlives = can_outlive and self._chance(0.4)
 
     def _what(self, node: Node, around: Around) -> None:
