@@ -11,6 +11,7 @@
 #include <Python.h>
 #include <structmember.h>
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
@@ -590,12 +591,157 @@ crc32(PyObject *Py_UNUSED(module), PyObject *args)
 
 #define FAST(function) ((PyCFunction)(void (*)(void))(function))
 
+/* Items, as the shipper counts them: read from the bytes of a span, field by field, whatever their order. */
+
+typedef struct {
+    const uint8_t *at, *end;
+} Bytes;
+
+static bool
+take_varint(Bytes *from, uint64_t *value)
+{
+    *value = 0;
+    for (int shift = 0; shift < 64 && from->at < from->end; shift += 7) {
+        uint8_t byte = *from->at++;
+        *value |= (uint64_t)(byte & 0x7F) << shift;
+        if (byte < 0x80)
+            return true;
+    }
+    return false;
+}
+
+/* The next field: its number and wire type as one, and its bytes, or its value if it is a varint. */
+static bool
+take_field(Bytes *from, uint64_t *tag, Bytes *held, uint64_t *value)
+{
+    uint64_t length;
+    if (!take_varint(from, tag))
+        return false;
+    switch (*tag & 7) {
+    case 0:
+        return take_varint(from, value);
+    case 1:
+        length = 8;
+        break;
+    case 2:
+        if (!take_varint(from, &length))
+            return false;
+        break;
+    case 5:
+        length = 4;
+        break;
+    default:
+        return false;
+    }
+    if (length > (uint64_t)(from->end - from->at))
+        return false;
+    held->at = from->at;
+    held->end = from->at += length;
+    return true;
+}
+
+static inline bool
+is_text(const Bytes *held, const char *text, size_t length)
+{
+    return (size_t)(held->end - held->at) == length && memcmp(held->at, text, length) == 0;
+}
+
+#define IS(held, text) is_text(&(held), text, sizeof(text) - 1)
+
+/* What an attribute says of an item: the text of its action goes to `action`; false where more is said than that. */
+static bool
+read_attribute(Bytes pair, Bytes *action)
+{
+    uint64_t tag, value;
+    Bytes held, key = {NULL, NULL}, text = {NULL, NULL};
+    while (pair.at < pair.end) {
+        if (!take_field(&pair, &tag, &held, &value))
+            return false;
+        if (tag == 0x0A)
+            key = held;
+        else if (tag == 0x12)
+            text = held;
+    }
+    if (key.end - key.at < 11 || memcmp(key.at, "sync.", 5) != 0)
+        return true;
+    if (IS(key, "sync.outcome") || IS(key, "sync.attempt") || IS(key, "sync.recovered") || IS(key, "sync.required"))
+        return false;
+    if (!IS(key, "sync.action"))
+        return true;
+    if (!take_field(&text, &tag, &held, &value) || tag != 0x0A || text.at != text.end || IS(held, "failed"))
+        return false;
+    *action = held;
+    return true;
+}
+
+PyDoc_STRVAR(item_of_doc,
+"item_of(body) -> bytes | bool | None\n\n"
+"Read a span as the journal holds it. Bytes: it is an item that went well; the parent's id, the name, a zero byte and\n"
+"the action. False: it is of somebody else, and nothing comes later below it. None: it is to be read in full.");
+
+static PyObject *
+item_of(PyObject *Py_UNUSED(module), PyObject *body)
+{
+    uint64_t tag, value, kind = 0;
+    Bytes held, span, parent = {NULL, NULL}, name = {NULL, NULL}, action = {NULL, NULL};
+    bool is_plain = true;
+    char *bytes;
+    Py_ssize_t length;
+    if (PyBytes_AsStringAndSize(body, &bytes, &length) < 0)
+        return NULL;
+    Bytes whole = {(const uint8_t *)bytes, (const uint8_t *)bytes + length};
+    if (!take_field(&whole, &tag, &span, &value) || tag != 0x12)
+        Py_RETURN_NONE;
+    while (span.at < span.end) {
+        if (!take_field(&span, &tag, &held, &value))
+            Py_RETURN_NONE;
+        switch (tag) {
+        case 0x22:
+            parent = held;
+            break;
+        case 0x2A:
+            name = held;
+            break;
+        case 0x30:
+            kind = value;
+            break;
+        case 0x4A:
+            is_plain = is_plain && read_attribute(held, &action);
+            break;
+        case 0x7A:
+            is_plain = is_plain && held.at == held.end;
+            break;
+        }
+    }
+    size_t named = name.end - name.at;
+    if (named < 6 || memcmp(name.at, "sync.", 5) != 0) {
+        if (kind >= 1 && kind <= 3)
+            Py_RETURN_FALSE;
+        Py_RETURN_NONE;
+    }
+    if (!is_plain || kind != 1 || parent.end - parent.at != 8 || memchr(name.at, ' ', named) ||
+        memchr(name.at + 5, '.', named - 5))
+        Py_RETURN_NONE;
+    size_t said = action.end - action.at;
+    PyObject *found = PyBytes_FromStringAndSize(NULL, 8 + named + 1 + said);
+    if (found == NULL)
+        return NULL;
+    char *into = PyBytes_AS_STRING(found);
+    memcpy(into, parent.at, 8);
+    memcpy(into + 8, name.at, named);
+    into[8 + named] = 0;
+    if (said)
+        memcpy(into + 9 + named, action.at, said);
+    return found;
+}
+
 static PyMethodDef functions[] = {
     {"append_span", FAST(append_span), METH_FASTCALL, append_span_doc},
     {"write_log", FAST(write_log), METH_FASTCALL, write_log_doc},
     {"present", FAST(present), METH_FASTCALL, present_doc},
     {"plain_copy", plain_copy, METH_O, plain_copy_doc},
     {"clears", clears, METH_O, clears_doc},
+    {"item_of", item_of, METH_O, item_of_doc},
     {"crc32", crc32, METH_VARARGS, crc32_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 from google.protobuf.message import DecodeError
@@ -18,7 +17,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otelsync import vocabulary
 from otelsync.journal.batch import Batch
-from otelsync.otlp.decoding import LeanSpan, lean_spans, untagged, value_of
+from otelsync.journal.native import native
+from otelsync.otlp.decoding import LeanSpan, lean_spans, span_id, untagged, value_of
 from otelsync.otlp.encoding import field
 from otelsync.store.accounts import Accounts, Ended, Place, Settled
 from otelsync.vocabulary import FAILURE, ITEM, part_of
@@ -29,12 +29,15 @@ MOST_PLACES: Final = 20_000
 _DEEPEST: Final = 1_000
 _PRODUCER: Final = 4
 _ERROR: Final = b"\x18\x02"
-_BEHIND_NAME: Final = b"\x30\x01\x85\x01"
-_ACTION: Final = b"\x0a\x0b" + vocabulary.SYNC_ACTION.encode() + b"\x12"
-_Item = tuple[bytes, bytes, bytes]
-"""The parent's id of an item that went well, its action, and its body."""
-_SAYS_MORE: Final = (vocabulary.SYNC_OUTCOME.encode(), vocabulary.SYNC_ATTEMPT.encode(), b"sync.re")
-"""Beginnings of attributes that say more of an item than its action does."""
+_SAYS_MORE: Final = frozenset(
+    (vocabulary.SYNC_OUTCOME, vocabulary.SYNC_ATTEMPT, vocabulary.SYNC_RECOVERED, vocabulary.SYNC_REQUIRED)
+)
+"""Attributes that say more of an item than its action does."""
+_INTERNAL: Final = 1
+_COME_TO_AN_END: Final = frozenset((1, 2, 3))
+"""Kinds of spans below which nothing comes once they have ended."""
+_SHORTEST: Final = len("sync.x")
+_ID: Final = 8
 
 
 class OpenAccounts(Accounts):
@@ -56,18 +59,7 @@ class OpenAccounts(Accounts):
         for group in groups:
             self.begin_all(group.started)
             self.note_ends(group.pending)
-        others, items = _sorted_out(body for group in groups for body in group.spans)
-        ended = [span for span in lean_spans(others) if span is not None]
-        if self._ends:  # then it counts when an item ended
-            others = [body for *_, body in items.values()]
-        else:
-            parents = {span.parent_span_id for span in ended} | {parent for parent, *_ in items.values()}
-            parents |= {bytes.fromhex(parent) for parent in self._early}
-            others = [items.pop(span_id)[-1] for span_id in items.keys() & parents]
-            self._count_items(items)
-        ended += [span for span in lean_spans(others) if span is not None]
-        for span in sorted(ended, key=lambda span: (span.end, -span.start)):
-            self._take(span)
+        self._take_spans([body for group in groups for body in group.spans])
         if len(self.places) > MOST_PLACES:
             self._forget()
 
@@ -86,14 +78,40 @@ class OpenAccounts(Accounts):
             if span is not None:
                 self._ends[span.span_id.hex()] = span.end
 
-    def end_of(self, span_id: str) -> int:
+    def end_of(self, key: str) -> int:
         """Return when a stage that is pending has ended, in nanoseconds since the epoch; 0: that is not known."""
-        return self._ends.get(span_id, 0)
+        return self._ends.get(key, 0)
 
-    def _count_items(self, items: Mapping[bytes, _Item]) -> None:
-        counts = Counter((parent, action) for parent, action, _ in items.values())
-        for (parent, action), number in counts.items():
-            self._take_part((parent.hex(), action.decode("utf-8", "replace"), number))
+    def _take_spans(self, bodies: Sequence[bytes]) -> None:
+        """Count the items that went well, and take in other spans, but for those of others that nobody waits for."""
+        items: list[tuple[bytes, bytes]] = []
+        others: list[bytes] = []
+        for body in bodies:
+            item = item_of(body)
+            if item:
+                items.append((item, body))
+            elif item is None or (self._early and span_id(body) in self._early):
+                others.append(body)
+        ended = [span for span in lean_spans(others) if span is not None]
+        apart = self._apart(items, ended)
+        counts = Counter(item for item, _ in items)
+        counts.subtract(item for item, _ in apart)
+        for said, number in counts.items():
+            name, _, action = said[8:].partition(b"\0")
+            if number and part_of(name.decode("utf-8", "replace"))[0] == ITEM:
+                self._take_part((said[:8].hex(), action.decode("utf-8", "replace"), number))
+        ended += [span for span in lean_spans([body for _, body in apart]) if span is not None]
+        for span in sorted(ended, key=lambda span: (span.end, -span.start)):
+            self._take(span)
+
+    def _apart(self, items: list[tuple[bytes, bytes]], ended: Sequence[LeanSpan]) -> list[tuple[bytes, bytes]]:
+        """Return the items to be read one by one: those with others below, or all if it counts when they ended."""
+        if self._ends:
+            return items
+        around = {parent.hex() for parent in {item[:8] for item, _ in items}}
+        around |= {span.parent_span_id.hex() for span in ended}
+        unknown = (around | self._early.keys()) - self.places.keys()
+        return [item for item in items if span_id(item[1]) in unknown] if unknown - {""} else []
 
     def _take(self, span: LeanSpan) -> None:
         span_id, name = span.span_id.hex(), span.name.decode("utf-8", "replace")
@@ -239,31 +257,21 @@ def _ours(attributes: Iterable[bytes]) -> dict[str, Any]:
     return found
 
 
-@lru_cache(1_024)
-def _is_item(name: bytes) -> bool:
-    return part_of(name.decode("utf-8", "replace"))[0] == ITEM
+def _item_of(body: bytes) -> bytes | Literal[False] | None:
+    """Read a span as the C extension's ``item_of`` does."""
+    (span,) = lean_spans([body])
+    if span is None:
+        return None
+    if not span.name.startswith(b"sync.") or len(span.name) < _SHORTEST:
+        return False if span.kind in _COME_TO_AN_END else None
+    is_plain = not span.status and span.kind == _INTERNAL and len(span.parent_span_id) == _ID
+    if not is_plain or b" " in span.name or b"." in span.name[5:]:
+        return None
+    said = _ours(span.attributes)
+    action = said.get(vocabulary.SYNC_ACTION, "")
+    if not said.keys().isdisjoint(_SAYS_MORE) or not isinstance(action, str) or action == vocabulary.FAILED:
+        return None
+    return span.parent_span_id + span.name + b"\0" + action.encode()
 
 
-def _sorted_out(bodies: Iterable[bytes]) -> tuple[list[bytes], dict[bytes, _Item]]:
-    """Return spans, and apart, by id, the items that went well, read where our own recorder puts things."""
-    items: dict[bytes, _Item] = {}
-    others: list[bytes] = []
-    for body in bodies:
-        at = 2 if body[1] < 0x80 else 3
-        behind = at + 40 + body[at + 39] if len(body) > at + 39 else 0
-        if (
-            body[behind : behind + 4] != _BEHIND_NAME
-            or body[behind + 8 : behind + 10] != b"\x7a\x00"
-            or body[at + 18 : at + 20] != b"\x22\x08"
-            or not _is_item(body[at + 40 : behind])
-            or any(said in body for said in _SAYS_MORE)
-        ):
-            others.append(body)
-            continue
-        said = body.find(_ACTION)
-        action = body[said + 17 : said + 17 + body[said + 16]] if said >= 0 else b""
-        if action == b"failed":
-            others.append(body)
-        else:
-            items[body[at + 30 : at + 38]] = body[at + 20 : at + 28], action, body
-    return others, items
+item_of: Final = native.item_of if native else _item_of
