@@ -125,7 +125,8 @@ def _length_of_list(lines: Sequence[str], place: int) -> int:
 
 def _items_of_line(line: str) -> Iterator[tuple[str, int]]:
     for number, name in re.findall(r"([\d,]+) ([a-z_]+)", line.partition(" (")[0]):
-        yield name, _number(number)
+        if name != "without":  # an action
+            yield name, _number(number)
 
 
 def reported(home: Path, sync_id: str, folder: Path) -> Figures:
