@@ -144,7 +144,10 @@ class OpenAccounts(Accounts):
 
     def _has_ended(self, span_id: str) -> bool:
         """Return whether a stage that is pending has ended before what is taken in now."""
-        return bool(self._ends) and self._ends.get(span_id, self._now) < self._now
+        if not self._ends or self._ends.get(span_id, self._now) >= self._now:
+            return False
+        place = self.places.get(span_id)
+        return place is not None and place.parent_id != ""  # a root has all that is read before it is completed
 
     def _take_early(self, span_id: str) -> None:
         for part in self._early.pop(span_id, ()):

@@ -275,14 +275,15 @@ class Accounts:
             derived = FAILURE  # some of its parts were not recorded
         elif recorded == PARTIAL:
             derived = PARTIAL  # it knew of a part that failed, and of one that did not
-        elif derived == FAILURE and whole(attributes.get(vocabulary.SYNC_TASKS_SUCCEEDED)):
+        elif derived == FAILURE and recorded != FAILURE and whole(attributes.get(vocabulary.SYNC_TASKS_SUCCEEDED)):
             derived = PARTIAL  # these may have run on another host
         return Settled(derived, totals)
 
     def _join(self, span: Ended, outcome: str, place: Place | None, *, is_item: bool = False) -> None:
         """Let a part count for what it belongs to, with its errors, retries and recoveries."""
         target = self._around(span.parent_id)
-        self._count_retries(span, outcome, target)
+        if span.kind != CONSUMER:  # attempts of tasks are counted where they were put back
+            self._count_retries(span, outcome, target)
         errors = [] if place is None or not self._keeps else place.all_errors(foreign=not span.has_failed)
         if self._keeps and _is_error(outcome, span, place):
             errors.append(span.span_id)
