@@ -48,18 +48,18 @@ class OpenAccounts(Accounts):
         self._early: dict[str, list[Ended | tuple[str, str, int]]] = {}
         """Parts that ended before anything was read of the span around them, by its id: a stage of a process that is
         read later, an item, or a span of somebody else. Items that went well as parent's id, action and number."""
+        self._ends: dict[str, int] = {}
+        """Ends of the stages that are pending, by span id."""
+        self._now = 0
+        """The end of what is taken in."""
 
     def take(self, batches: Sequence[Batch]) -> None:
         """Take in the records of batches that were read together."""
         groups = [group for batch in batches for group in batch.groups]
         for group in groups:
             self.begin_all(group.started)
-        others: list[bytes] = []
-        for group in groups:
-            others += self._take_items(group.spans)
-        ended = [span for span in lean_spans(others) if span is not None]
-        for span in sorted(ended, key=lambda span: (span.end, -span.start)):
-            self._take(span)
+            self.note_ends(group.pending)
+        self._take_spans([body for group in groups for body in group.spans])
         if len(self.places) > MOST_PLACES:
             self._forget()
 
@@ -72,24 +72,46 @@ class OpenAccounts(Accounts):
                 self.begin(span_id, span.parent_span_id.hex(), name, span.kind)
                 self._take_early(span_id)
 
-    def _take_items(self, bodies: Sequence[bytes]) -> list[bytes]:
-        """Count the items that went well; returns the spans left to be read.
+    def note_ends(self, pending: Sequence[bytes]) -> None:
+        """Take note of when stages ended that are completed later: what ends after that is no part of them."""
+        for span in lean_spans(pending) if pending else ():
+            if span is not None:
+                self._ends[span.span_id.hex()] = span.end
 
-        Spans of others that nobody waits for are left out.
-        """
-        counts: Counter[bytes] = Counter()
+    def end_of(self, key: str) -> int:
+        """Return when a stage that is pending has ended, in nanoseconds since the epoch; 0: that is not known."""
+        return self._ends.get(key, 0)
+
+    def _take_spans(self, bodies: Sequence[bytes]) -> None:
+        """Count the items that went well, and take in other spans, but for those of others that nobody waits for."""
+        items: list[tuple[bytes, bytes]] = []
         others: list[bytes] = []
         for body in bodies:
             item = item_of(body)
             if item:
-                counts[item] += 1
+                items.append((item, body))
             elif item is None or (self._early and span_id(body) in self._early):
                 others.append(body)
+        ended = [span for span in lean_spans(others) if span is not None]
+        apart = self._apart(items, ended)
+        counts = Counter(item for item, _ in items)
+        counts.subtract(item for item, _ in apart)
         for said, number in counts.items():
             name, _, action = said[8:].partition(b"\0")
-            if part_of(name.decode("utf-8", "replace"))[0] == ITEM:
+            if number and part_of(name.decode("utf-8", "replace"))[0] == ITEM:
                 self._take_part((said[:8].hex(), action.decode("utf-8", "replace"), number))
-        return others
+        ended += [span for span in lean_spans([body for _, body in apart]) if span is not None]
+        for span in sorted(ended, key=lambda span: (span.end, -span.start)):
+            self._take(span)
+
+    def _apart(self, items: list[tuple[bytes, bytes]], ended: Sequence[LeanSpan]) -> list[tuple[bytes, bytes]]:
+        """Return the items to be read one by one: those with others below, or all if it counts when they ended."""
+        if self._ends:
+            return items
+        around = {parent.hex() for parent in {item[:8] for item, _ in items}}
+        around |= {span.parent_span_id.hex() for span in ended}
+        unknown = (around | self._early.keys()) - self.places.keys()
+        return [item for item in items if span_id(item[1]) in unknown] if unknown - {""} else []
 
     def _take(self, span: LeanSpan) -> None:
         span_id, name = span.span_id.hex(), span.name.decode("utf-8", "replace")
@@ -97,6 +119,7 @@ class OpenAccounts(Accounts):
         if place is None and (span_id in self._early or span.kind == _PRODUCER):
             place = self.places[span_id] = Place(span.parent_span_id.hex(), sort)
             self._take_early(span_id)
+        self._now = span.end
         if sort == ITEM or (place is not None and place.open):
             attributes = _ours(span.attributes)
             ended = Ended(span_id, span.parent_span_id.hex(), name, span.kind, _ERROR in span.status, attributes)
@@ -107,7 +130,7 @@ class OpenAccounts(Accounts):
         parent_id = part.parent_id if isinstance(part, Ended) else part[0]
         for _ in range(_DEEPEST):  # through what has ended itself
             place = self.places.get(parent_id)
-            if place is None or place.open:
+            if place is None or (place.open and not self._has_ended(parent_id)):
                 break
             parent_id = place.parent_id
         if parent_id and parent_id not in self.places:
@@ -118,6 +141,13 @@ class OpenAccounts(Accounts):
             self.end(part)
         else:
             self.item(*part)
+
+    def _has_ended(self, span_id: str) -> bool:
+        """Return whether a stage that is pending has ended before what is taken in now."""
+        if not self._ends or self._ends.get(span_id, self._now) >= self._now:
+            return False
+        place = self.places.get(span_id)
+        return place is not None and place.parent_id != ""  # a root has all that is read before it is completed
 
     def _take_early(self, span_id: str) -> None:
         for part in self._early.pop(span_id, ()):
@@ -152,12 +182,14 @@ class OpenAccounts(Accounts):
         settled = self.settle(ended, place)
         _amend(span, attributes, settled, place)
         if place.open:
+            self._ends.pop(span_id, None)
+            self._now = span.end_time_unix_nano
             self.end(ended)
         return field(0x12, span.SerializeToString())
 
-    def by_depth(self, span_ids: Iterable[str]) -> list[str]:
-        """Return spans so that none comes before one that stands below it."""
-        return sorted(span_ids, key=lambda span_id: -len(self.above(span_id)))
+    def by_end(self, span_ids: Iterable[str]) -> list[str]:
+        """Return spans in the order of their ends; of those that ended together the innermost first."""
+        return sorted(span_ids, key=lambda span_id: (self.end_of(span_id), -len(self.above(span_id))))
 
     def above(self, span_id: str) -> list[str]:
         """Return the spans above one, as far as they are known, from the inside outwards."""

@@ -84,7 +84,7 @@ def closed(series: OpenSeries, verdicts: Mapping[str, Verdict], accounts: OpenAc
     in them is added.
     """
     runs: list[Run] = []
-    for key in accounts.by_depth(series.stages):
+    for key in accounts.by_end(series.stages):
         body, resource, scope = series.stages[key]
         end = _close(decode(body), series.last_seen, verdicts.get(key))
         runs.append(Run(decode(resource), decode(scope), [accounts.complete(end)]))

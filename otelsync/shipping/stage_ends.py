@@ -43,7 +43,9 @@ class StageEnds:
         self._accounts = OpenAccounts()
         for series in checkpoint.open.values():
             self._accounts.begin_all(series.bodies())
-        self._accounts.begin_all([decode(body) for body, *_ in checkpoint.pending.values()])
+        pending = [decode(body) for body, *_ in checkpoint.pending.values()]
+        self._accounts.begin_all(pending)
+        self._accounts.note_ends(pending)
         self._accounts.load(checkpoint.accounts)
         self._seen.clear()
 
@@ -85,7 +87,7 @@ class StageEnds:
         self._seen = {name: self._seen.get(name, seen) for name in waiting}
         ready = [name for name in waiting if self._has_read(self._seen[name])]
         closed = [name for name in ready if name not in pending and self._close_series(name)]
-        completed = [name for name in self._accounts.by_depth(pending) if name in ready and self._complete(name)]
+        completed = [name for name in self._accounts.by_end(pending) if name in ready and self._complete(name)]
         if closed or completed:
             self._backlog.checkpoint.accounts = self._accounts.dump()
             self._backlog.scan()
@@ -120,7 +122,8 @@ class StageEnds:
     def _complete(self, key: str) -> bool:
         """Write the end of a stage that is pending, once nothing below it is left to be ended here."""
         checkpoint = self._backlog.checkpoint
-        inside = [other for other in checkpoint.pending if other != key]
+        end = self._accounts.end_of(key)
+        inside = [other for other in checkpoint.pending if other != key and self._accounts.end_of(other) <= end]
         for name in self._dead_series():
             inside += checkpoint.open[name].stages
         if any(key in self._accounts.above(other) for other in inside):

@@ -145,6 +145,8 @@ class Item(Stage):
         aliases = self.ALIASES
         for key, value in self._arguments.items():
             if value is not None:
+                if key == "action":
+                    self._action = value = value if type(value) is str else text_of(value)
                 attributes[aliases.get(key, key)] = value
         return attributes
 
@@ -182,6 +184,8 @@ class PullRequest(Item):
         aliases = self.ALIASES
         for key, value in self._arguments.items():
             if value is not None:
+                if key == "action":
+                    self._action = value = value if type(value) is str else text_of(value)
                 attributes[aliases.get(key, key)] = value
         return attributes
 

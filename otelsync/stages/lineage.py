@@ -8,12 +8,13 @@ import threading
 generation = 1
 """Number of this process among its ancestors; a forked child has the next one."""
 forks = 0
-"""Number of children that this process has forked."""
+"""Number of times that this process let others go on with its stages: forks, and publishes of tasks."""
 rolling_up = threading.RLock()
 """Held while a stage closes or takes the figures of another. Reentrant: a signal or the collector may end a stage."""
 
 
-def _note_fork() -> None:
+def share() -> None:
+    """Note that other processes may record parts of the stages that are open here."""
     global forks
     forks += 1
 
@@ -25,4 +26,4 @@ def _begin_in_child() -> None:
     rolling_up = threading.RLock()  # no thread of the parent's is here to release its own
 
 
-os.register_at_fork(after_in_parent=_note_fork, after_in_child=_begin_in_child)
+os.register_at_fork(after_in_parent=share, after_in_child=_begin_in_child)

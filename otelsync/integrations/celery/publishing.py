@@ -21,6 +21,7 @@ from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
 from otelsync.integrations.celery.headers import CHORD_HEADER, HEADER, Envelope, with_id
 from otelsync.recording.runtime_context import current_scope, leave
 from otelsync.recording.scope import SyncScope
+from otelsync.stages import lineage
 from otelsync.vocabulary import SYNC_ATTEMPT
 
 _TASK_ID_POSITION: Final = 5
@@ -66,6 +67,7 @@ class Publisher:
             publish = self._begin(app, args[0] if args else options.get("name"), args, options)
             if publish is None:
                 return send_task(app, *args, **options)
+            lineage.share()
             try:
                 return send_task(app, *args, **options)
             except BaseException as error:

@@ -1,0 +1,51 @@
+"""What is said of a sync is true: random programs, run for real, and every view of each compared with the truth.
+
+`RANDOM_SYNCS=1000` runs so many; `RANDOM_SYNCS_SEED=7000` begins with that number. `python -m random_syncs` shrinks.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+from random_syncs.comparing import compare
+from random_syncs.generator import program
+from random_syncs.model import Figures, truth
+
+PROGRAMS: Final = int(os.environ.get("RANDOM_SYNCS", "120"))
+FIRST: Final = int(os.environ.get("RANDOM_SYNCS_SEED", "0"))
+TOGETHER: Final = 60
+"""Programs that share a home and a shipper."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(FIRST, FIRST + PROGRAMS, TOGETHER))
+def test_every_view_of_a_random_sync_says_what_is_true(first: int, tmp_path: Path) -> None:
+    """Of none does a view differ from the truth in outcome, items, errors, retries or waits."""
+    programs = [program(seed) for seed in range(first, min(first + TOGETHER, FIRST + PROGRAMS))]
+    level = "DEBUG" if first // TOGETHER % 2 else "WARNING"  # items are recorded in another way if nobody logs them
+    wrong = compare(programs, tmp_path / "syncs", log_level=level)
+    assert not wrong, f"{len(wrong)} of {len(programs)} differ:\n\n" + "\n\n".join(map(str, wrong[:5]))
+
+
+def test_random_syncs_are_of_all_kinds() -> None:
+    """There are programs of every outcome, and with every way to run, to fail and to wait."""
+    programs = [program(seed) for seed in range(300)]
+    nodes = [node for each in programs for node in each.all()]
+    assert {truth(each).outcome for each in programs} == {"success", "partial", "failure", "cancelled", "interrupted"}
+    assert {node.how for node in nodes} == {"inline", "thread", "task", "fork"}
+    assert {node.fate for node in nodes} == {"success", "fail", "raise", "cancel", "stop", "kill"}
+    assert {node.kind for node in nodes if node.sort in ("wait", "pages")} >= {"retry", "with", "async decorated"}
+    assert any(node.outlives for node in nodes)
+
+
+def test_a_random_sync_is_the_same_each_time() -> None:
+    """A number names one program."""
+    assert str(program(7)) == str(program(7)) != str(program(8))
+
+
+def test_the_truth_of_a_small_program() -> None:
+    """The model counts by the rules; here by hand."""
+    assert truth(program(1)) == Figures("success", {}, errors=0, retries=2, waits=0)
