@@ -376,7 +376,8 @@ class TestBeforeConfigure:
         assert caplog.records == []
 
 
-def test_an_unknown_action_is_said_once(recorded: Recorded, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.usefixtures("recorded")
+def test_an_unknown_action_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     """It may be misspelt; such items count under that name all the same."""
     for _ in range(2):
         with otelsync.repo("acme/api"):
@@ -388,7 +389,8 @@ def test_an_unknown_action_is_said_once(recorded: Recorded, caplog: pytest.LogCa
     assert "none of created, updated" in said[0]
 
 
-def test_counting_on_the_stage_of_another_process_is_said(recorded: Recorded, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("recorded")
+def test_counting_on_the_stage_of_another_process_is_said(tmp_path: Path) -> None:
     """A forked child counts on a copy, which ends nowhere: what is counted there is lost, and that is said."""
     said = tmp_path / "said"
     with otelsync.repo("acme/api") as repo:
