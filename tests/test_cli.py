@@ -76,7 +76,7 @@ def test_list_shows_the_runs(filled: Path) -> None:
     assert result.exit_code == 0
     assert result.output == (
         """\
-sync id                     pipeline           service      started (UTC)         took  outcome  spans  failed
+sync id                     pipeline           service      started (UTC)         took  outcome  spans  errors
 202508022028-SYNC-AB12CD34  github.onboarding  github-sync  2025-08-02 20:27:09    0ns  running      0       0
 202508022027-SYNC-765151E9  nightly            github-sync  2025-08-02 20:27:00  1.23s  partial      3       1
 """

@@ -15,9 +15,9 @@ from otelsync.text.paint import Line, Piece
 from otelsync.text.printable import cells, cut, pad, printable
 from otelsync.text.quantities import day_and_time, duration
 
-_HEAD = ("sync id", "pipeline", "service", "started (UTC)", "took", "outcome", "spans", "failed")
+_HEAD = ("sync id", "pipeline", "service", "started (UTC)", "took", "outcome", "spans", "errors")
 _STATE = _HEAD.index("outcome")
-_RIGHT = frozenset(("took", "spans", "failed"))
+_RIGHT = frozenset(("took", "spans", "errors"))
 _STYLES = {
     "success": "green",
     "partial": "yellow",
