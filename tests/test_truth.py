@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 from random_syncs.comparing import compare
 from random_syncs.generator import program
-from random_syncs.model import Figures, truth
+from random_syncs.model import truth
 
 PROGRAMS: Final = int(os.environ.get("RANDOM_SYNCS", "120"))
 FIRST: Final = int(os.environ.get("RANDOM_SYNCS_SEED", "0"))
@@ -44,8 +44,3 @@ def test_random_syncs_are_of_all_kinds() -> None:
 def test_a_random_sync_is_the_same_each_time() -> None:
     """A number names one program."""
     assert str(program(7)) == str(program(7)) != str(program(8))
-
-
-def test_the_truth_of_a_small_program() -> None:
-    """The model counts by the rules; here by hand."""
-    assert truth(program(1)) == Figures("success", {}, errors=0, retries=2, waits=0)

@@ -123,7 +123,7 @@ CASES: Final[dict[str, tuple[list[Node], Figures]]] = {
 
 
 def _program(name: str) -> Node:
-    return Node("pipeline", "pipeline", name, children=CASES[name][0])
+    return Node("pipeline", "pipeline", name[:30], children=CASES[name][0])  # `list` cuts longer names
 
 
 @pytest.fixture(scope="module")

