@@ -131,9 +131,9 @@ def test_what_failed_in_a_cancelled_part_shows(recorded: Recorded) -> None:
 def test_an_item_that_succeeds_later_is_a_recovery(recorded: Recorded) -> None:
     """Both of its spans count as items; the outcome is that of the last."""
     with otelsync.pipeline("p"):
-        for fails in (True, False):
-            with otelsync.item("order", 7) as order:
-                order.set(action="failed" if fails else "created")
+        for action in ("failed", "created"):
+            with otelsync.item("order", 7, action=action):
+                pass
     assert outcomes(recorded)["sync.pipeline p"] == "success"
     assert items(recorded, "sync.pipeline p") == {"fetched": 2, "failed": 1, "created": 1}
 

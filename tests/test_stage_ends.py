@@ -124,6 +124,30 @@ PROGRAMS = {
         """,
         ("interrupted", {"fetched": 6, "created": 6}, 1),
     ),
+    "counts by hand in a repo that is killed": (
+        """
+        with otelsync.pipeline("p"), otelsync.repo("a") as repo:
+            item(1)
+            repo.count(created=2, failed=1)
+            repo.count(created=3)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        ("interrupted", {"fetched": 7, "created": 6, "failed": 1}, 1),
+    ),
+    "a child that is killed in an item": (
+        """
+        def work():
+            item(2)
+            with otelsync.api_call("details"):
+                item(3)
+                os.kill(os.getpid(), signal.SIGKILL)
+        with otelsync.pipeline("p"), otelsync.repo("a"):
+            with otelsync.item("order", 1) as order:
+                child(work)
+                order.set(action="updated")
+        """,
+        ("partial", {"fetched": 3, "created": 2, "updated": 1}, 1),
+    ),
     "a recovery in a child": (
         """
         def work():

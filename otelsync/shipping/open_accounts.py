@@ -184,7 +184,8 @@ class OpenAccounts(Accounts):
         if place.open:
             self._ends.pop(span_id, None)
             self._now = span.end_time_unix_nano
-            self.end(ended)
+            place.open = False
+            self._take_part(ended)
         return field(0x12, span.SerializeToString())
 
     def by_end(self, span_ids: Iterable[str]) -> list[str]:

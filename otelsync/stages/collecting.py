@@ -11,19 +11,25 @@ import logging
 import operator
 from collections.abc import Mapping
 from hashlib import blake2b
+from time import monotonic
 from typing import Any, Final
 
 from opentelemetry.trace import Span
 
 from otelsync.stages import lineage, misuse
 from otelsync.text.presentable import presentable
-from otelsync.vocabulary import ACTIONS, FAILED, FAILURE, ITEM, PARTIAL, SUCCESS, part_of
+from otelsync.vocabulary import ACTIONS, FAILED, FAILURE, ITEM, PARTIAL, SUCCESS, SYNC_COUNTED_, part_of
 
 WAITED: Final = "waited_ms"
 """The figure with the milliseconds that rate limits have taken."""
 
 MOST_FAILURES: Final = 10_000
 """Failures below one stage that may each be made good."""
+_NOT_OWN: Final = frozenset(("attempt", "action", "required"))
+"""Arguments that say how it goes, and not what it is."""
+TOLD_EACH_TIME: Final = 32
+TOLD_EVERY: Final = 0.1
+"""Seconds between two announcements of what was counted by hand."""
 PartKey = tuple[str, str]
 """The id of the span around a part, and the digest of what it is."""
 
@@ -33,6 +39,8 @@ _log = logging.getLogger("otelsync")
 class Collecting:
     """Collects the counts and outcomes of the parts that end below it, as long as it is open."""
 
+    LONG = True
+    """True if its start is journalled, so that it can be closed should the process die."""
     open_in = 0
     """Generation of the process in which it is open (see `lineage`); 0 before and after."""
     around: Collecting | None = None
@@ -42,7 +50,8 @@ class Collecting:
     good = failed = partial = neutral_items = 0
     """Numbers of direct parts: items apart those that went well; all that failed for good, or in part; and items here
     and in other items that did none of it."""
-    _remembered = 0
+    _remembered = _told = 0
+    _told_at = 0.0
     waited = 0.0
     """Seconds that rate limits have taken so far, here and below."""
 
@@ -81,6 +90,25 @@ class Collecting:
                 _log.warning("count(%s=%r): not a whole number, so it is not counted", name, number)
                 continue
             add(target.counted, name, number)
+        target.tell_counted()
+
+    def tell_counted(self) -> None:
+        """Announce the span again, with what was counted by hand: each time at first, then ten times a second.
+
+        So it is known should the process die.
+        """
+        if not self.LONG or not hasattr(self.span, "announce"):
+            return
+        now = monotonic()
+        self._told += 1
+        if self._told <= TOLD_EACH_TIME or now - self._told_at >= TOLD_EVERY:
+            self._told_at = now
+            self.span.set_attributes(self.by_hand())
+            self.span.announce()
+
+    def by_hand(self) -> dict[str, int]:
+        """Return what was counted by hand, as attributes."""
+        return {SYNC_COUNTED_ + name: number for name, number in list(self.counted.items())}
 
     def totals(self) -> dict[str, int]:
         """Return the counts, with ``fetched``: as the caller counted it, else every item, whatever became of it."""
@@ -211,7 +239,7 @@ def add(counts: dict[str, int], name: str, number: int) -> None:
 
 
 def digest_of(kind: str, name: str, arguments: Mapping[str, Any]) -> str:
-    """Return eight hex digits for what a part is: its kind, its name, and its own attributes but for the attempt."""
-    own = sorted((key, str(presentable(value))) for key, value in arguments.items() if key != "attempt")
+    """Return eight hex digits for what a part is: its kind, its name, and its own attributes."""
+    own = sorted((key, str(presentable(value))) for key, value in arguments.items() if key not in _NOT_OWN)
     text = repr((kind, name, own)).encode("utf-8", "backslashreplace")
     return blake2b(text, digest_size=4).hexdigest()

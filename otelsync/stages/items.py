@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -25,6 +27,19 @@ if TYPE_CHECKING:
 AnyItem = TypeVar("AnyItem", bound="Item")
 
 _INTERNAL = SpanKind.INTERNAL
+
+
+def _announce_items() -> None:
+    """Before a fork: let the items around be known, so that what the child records in them has its place."""
+    with suppress(Exception):
+        span: Any = CURRENT.get()
+        while hasattr(span, "announce"):
+            if not span.is_announced and vocabulary.part_of(span.name)[0] == vocabulary.ITEM and span.is_recording():
+                span.announce()
+            span = span.above
+
+
+os.register_at_fork(before=_announce_items)
 
 
 class Item(Stage):

@@ -77,8 +77,6 @@ class Stage(Collecting):
     """Short names of attributes."""
     LEVEL = INFO
     """The level of its events, where nothing failed."""
-    LONG = True
-    """True if its start is journalled, so that it can be closed should the process die."""
     is_milestone = False
     """True if the stage around can be made up of several, and progress is told from the start."""
     progress_pause = 1.0
@@ -321,8 +319,7 @@ class Stage(Collecting):
         if not self.items.keys() <= _USUAL:
             misuse.warn_of_actions(list(self.items))
         if self.counted:
-            by_hand = {vocabulary.SYNC_COUNTED_ + name: number for name, number in self.counted.items()}
-            self.span.set_attributes(by_hand)
+            self.span.set_attributes(self.by_hand())
         self.span.set_attribute(vocabulary.SYNC_OUTCOME, outcome)
 
     def _span_name(self) -> str:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -26,9 +28,12 @@ _PLACES: Final = (
     f" AND span_id IN (SELECT parent_span_id FROM spans WHERE {_AMONG})"
 )
 _ENDED: Final = (
-    "SELECT span_id, parent_span_id, name, kind, status, attributes, end_ns - start_ns FROM spans"
-    f" WHERE {_AMONG} AND end_ns IS NOT NULL ORDER BY end_ns, start_ns DESC"
+    "SELECT span_id, parent_span_id, name, kind, status, attributes, end_ns - start_ns, end_ns FROM spans"
+    f" WHERE {_AMONG} AND end_ns IS NOT NULL ORDER BY end_ns"
 )
+
+
+_Row = tuple[str, str, str, int, int, str, int, int]
 
 
 @dataclass(slots=True)
@@ -62,7 +67,7 @@ def read_account(store: sqlite3.Connection, traces: Sequence[str], root_id: str 
     accounts = begin_account(store, traces, root_id)
     root: Ended | None = None
     recorded: dict[str, Any] = {}
-    for span_id, parent_id, name, kind, status, text, took in store.execute(_ENDED, among):
+    for span_id, parent_id, name, kind, status, text, took, _ in _inner_first(store.execute(_ENDED, among), accounts):
         span = Ended(span_id, parent_id, name, kind, status == STATUS_ERROR, attributes_of(text), took)
         accounts.end(span)
         if span_id == root_id:
@@ -81,6 +86,16 @@ def begin_account(store: sqlite3.Connection, traces: Sequence[str], root_id: str
     if root_id:
         accounts.begin(root_id, "", "", 0)
     return accounts
+
+
+def _inner_first(rows: Iterable[_Row], accounts: Accounts) -> Iterator[_Row]:
+    """The same rows; of those that ended together the innermost first."""
+    for _, together in groupby(rows, itemgetter(-1)):
+        first, *others = together
+        if others:
+            yield from sorted([first, *others], key=lambda row: -accounts.depth(row[1]))
+        else:
+            yield first
 
 
 def account_of(store: sqlite3.Connection, traces: Sequence[str], root_id: str | None) -> RunAccount:

@@ -202,6 +202,14 @@ class Accounts:
         else:
             self._end_foreign(span, place)
 
+    def depth(self, span_id: str) -> int:
+        """Return how many spans that others stand below there are from this one to the outermost."""
+        depth = 0
+        while (place := self.places.get(span_id)) is not None and depth < _DEEPEST:
+            span_id = place.parent_id
+            depth += 1
+        return depth
+
     def close(self, root: Ended | None = None) -> Account:
         """Settle the root, with everything that came before and after its own end, and return the account.
 

@@ -161,16 +161,16 @@ class ProcessNow:
             self._note_ends(group)
 
     def _note_beginnings(self, group: Group) -> None:
-        over = {span_id(body) for body in group.ended}
+        over = {span_id(body) for body in (*group.ended, *group.pending)}
         self._begin(body for body in group.started if span_id(body) not in over)
 
     def _note_ends(self, group: Group) -> None:
-        for span in _decoded(Span, (body for body in group.spans if _PIPELINE in body)):
+        for span in _decoded(Span, (body for body in (*group.spans, *group.pending) if _PIPELINE in body)):
             if span.name.startswith(PIPELINE):
                 told = _told(span.attributes)
                 sync_id, outcome = text(told.get(vocabulary.SYNC_ID)), text(told.get(vocabulary.SYNC_OUTCOME))
                 _keep(self.ended, span.span_id.hex(), EndedRun(sync_id, outcome, span.end_time_unix_nano))
-        for body in group.ended:
+        for body in (*group.ended, *group.pending):
             self.open.pop(span_id(body) or "", None)
         for key in map(span_id, group.released):
             released = self.open.pop(key or "", None)
