@@ -7,7 +7,7 @@ forked while it was open (see SPAN_PENDING in `otelsync.journal.format`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import orjson
@@ -59,7 +59,8 @@ class OpenAccounts(Accounts):
         for group in groups:
             self.begin_all(group.started)
             self.note_ends(group.pending)
-        self._take_spans([body for group in groups for body in group.spans])
+        announced = {body for group in groups for body in group.ended if item_of(body)}
+        self._take_spans([body for group in groups for body in group.spans], announced)
         if len(self.places) > MOST_PLACES:
             self._forget()
 
@@ -82,15 +83,18 @@ class OpenAccounts(Accounts):
         """Return when a stage that is pending has ended, in nanoseconds since the epoch; 0: that is not known."""
         return self._ends.get(key, 0)
 
-    def _take_spans(self, bodies: Sequence[bytes]) -> None:
-        """Count the items that went well, and take in other spans, but for those of others that nobody waits for."""
+    def _take_spans(self, bodies: Sequence[bytes], announced: Collection[bytes]) -> None:
+        """Count the items that went well, and take in other spans, but for those of others that nobody waits for.
+
+        `announced`: the items in which a process has forked, which have a place of their own.
+        """
         items: list[tuple[bytes, bytes]] = []
         others: list[bytes] = []
         for body in bodies:
             item = item_of(body)
-            if item:
+            if item and not (announced and body in announced):
                 items.append((item, body))
-            elif item is None or (self._early and span_id(body) in self._early):
+            elif item or item is None or (self._early and span_id(body) in self._early):
                 others.append(body)
         ended = [span for span in lean_spans(others) if span is not None]
         apart = self._apart(items, ended)
