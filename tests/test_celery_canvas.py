@@ -257,7 +257,7 @@ def test_retries_exhausted(tasks: Any, recorded: Recorded) -> None:
     expect(
         recorded,
         """
-sync.stage here      [success]
+sync.stage here      [failure]
   apply_async/again
     run/again        [retry] attempt=1
   apply_async/again  -> run/again attempt=2
@@ -277,7 +277,7 @@ def test_callbacks_and_errbacks_are_siblings(tasks: Any, recorded: Recorded) -> 
     expect(
         recorded,
         """
-sync.stage here     [success]
+sync.stage here     [partial]
   apply_async/add
     run/add         [success]
   apply_async/fail

@@ -234,7 +234,8 @@ def _amend(span: Span, before: Mapping[str, Any], settled: Settled, place: Place
     if is_derived:
         said |= {vocabulary.SYNC_PARTS: place.parts, vocabulary.SYNC_PARTS_FAILED: place.failed}
         message = f"all {place.failed} parts failed" if place.failed > 1 else "its only part failed"
-        span.status.CopyFrom(Status(code=Status.STATUS_CODE_ERROR, message=message))
+        if not _all_failed(before):  # else it has said why
+            span.status.CopyFrom(Status(code=Status.STATUS_CODE_ERROR, message=message))
     elif _all_failed(before):
         span.status.Clear()
     stale = said.keys() | {vocabulary.SYNC_PARTS, vocabulary.SYNC_PARTS_FAILED}

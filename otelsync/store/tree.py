@@ -19,7 +19,7 @@ from otelsync.store.runs import Run
 from otelsync.store.schema import path
 from otelsync.store.spans import COLUMNS, StoredSpan, corrected, read
 from otelsync.store.task_traces import is_task
-from otelsync.vocabulary import NAMED_BATCH, NAMED_STAGE
+from otelsync.vocabulary import ITEM, NAMED_BATCH, NAMED_STAGE, part_of
 
 FEW = 3
 """Up to so many siblings of a kind are shown one by one."""
@@ -37,6 +37,8 @@ MOST_KINDS = 8
 """The same in the summary of a whole run."""
 
 
+_MOST_ABOVE = 3
+"""Spans above one that are looked at for an item."""
 _MOST_READ = 20_000
 """Small spans whose children are read one by one. There are only as many as are shown."""
 _PARENTS = "SELECT span_id, parent_span_id, name FROM spans"
@@ -153,6 +155,17 @@ class RunTree:
         """The spans of these ids, earliest first."""
         among = "INDEXED BY spans_by_time WHERE trace_id = ? AND span_id IN (SELECT value FROM json_each(?))"
         return sorted(self._read_spans(among, (self.run.trace_id, json.dumps(list(span_ids)))), key=_by_time)
+
+    def items_around(self, spans: Sequence[StoredSpan]) -> dict[str, StoredSpan]:
+        """The item that each of these spans stands in, by the id of the span, if it is not far above."""
+        found: dict[str, StoredSpan] = {}
+        above = {span.span_id: span.parent_span_id for span in spans if part_of(span.name)[0] != ITEM}
+        for _ in range(_MOST_ABOVE):
+            parents = {span.span_id: span for span in self.named([*set(above.values())])} if above else {}
+            at = {key: parents[parent] for key, parent in above.items() if parent in parents}
+            found |= {key: span for key, span in at.items() if part_of(span.name)[0] == ITEM}
+            above = {key: span.parent_span_id for key, span in at.items() if key not in found}
+        return found
 
     def kinds(self) -> list[Family]:
         """All spans of the run that have ended, by kind, those in which most time went first; without histograms."""

@@ -209,8 +209,11 @@ def _errors(tree: RunTree) -> Iterator[Line]:
     yield []
     more = f", the first {len(spans)} of {account.error_count:,}" if account.error_count > len(spans) else ""
     yield [Piece(f"errors{more}", "bold red")]
+    items = tree.items_around(spans)
     for span in spans:
         where = _whereabouts(span)
+        if (item := items.get(span.span_id)) is not None:
+            where = f"{_whereabouts(item)} {where.removeprefix(item.group).lstrip()}".rstrip()
         yield [
             Piece(f"{span.span_id}  {printable(span.name, 40)}"),
             Piece("" if where == span.span_id else f"  {where}"),

@@ -153,7 +153,7 @@ class Program:
             for journal in (self.home / "journals").iterdir()
             for batch in trace_tree.batches(journal)
             for group in batch.groups
-            for body in group.spans
+            for body in (*group.spans, *group.pending)
         ]
         return {span.name: span for span in ScopeSpans.FromString(b"".join(bodies)).spans}
 

@@ -27,7 +27,7 @@ if child:
 
 def test_a_command_changes_the_levels_of_all_processes_of_a_service(tmp_path: Path) -> None:
     """DEBUG of a logger comes out while it is asked for, from the worker and from its child, and of no other event."""
-    surroundings = environment(tmp_path / "home", LOG_FORMAT="json")
+    surroundings = environment(tmp_path / "home")
     end = tmp_path / "end"
     with subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, str(end)], env=surroundings, stdout=subprocess.PIPE, text=True

@@ -154,7 +154,7 @@ def _ended(node: Node, body: _Body, known: _Sum) -> _End:
         outcome = "failure"
     else:
         outcome = "partial" if node.sort == "item" and derived != "success" else derived
-    items = below.items if dies else _items(node, outcome, below.items)
+    items = _items(node, outcome, below.items)
     part = _Part(node.identity, outcome, node.required, node.attempt or 1, below.errors + arose, items)
     return _End(part, body.late, leaves, stops, dies)
 
