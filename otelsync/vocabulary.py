@@ -67,6 +67,8 @@ SYNC_STAGE_KIND: Final = "sync.stage.kind"
 SYNC_ATTEMPT: Final = "sync.attempt"
 ERROR_TYPE: Final = "error.type"
 
+SYNC_COMPLETED: Final = "sync.completed"
+"""True on a stage whose end the shipper wrote, with what other processes recorded below it."""
 SYNC_REQUIRED: Final = "sync.required"
 """False on a part that may fail."""
 SYNC_ERROR_PASSED: Final = "sync.error.passed"
@@ -189,7 +191,7 @@ _NAMED_STAGE: Final = re.compile(r"sync\.[^.]+\..+", re.ASCII)
 """A stage whose name is the span's whole name, such as ``sync.api.graphql``."""
 _RESERVED: Final = frozenset(
     (
-        *("action", "api", "attempt", "batch", "counted", "error", "id", "items"),
+        *("action", "api", "attempt", "batch", "completed", "counted", "error", "id", "items"),
         *("link", "outcome", "parts", "phase", "pipeline", "queue", "recovered"),
         *("redelivered", "replaced", "required", "retry", "run_seconds", "skip", "spans", "stage", "tasks"),
     )

@@ -48,10 +48,13 @@ class OpenAccounts(Accounts):
         self._early: dict[str, list[Ended | tuple[str, str, int]]] = {}
         """Parts that ended before anything was read of the span around them, by its id: a stage of a process that is
         read later, an item, or a span of somebody else. Items that went well as parent's id, action and number."""
+        self._early_in: dict[str, str] = {}
+        """Traces of these, by the id of the span around."""
+        self._trace = ""
         self._ends: dict[str, int] = {}
         """Ends of the stages that are pending, by span id."""
-        self._now = 0
-        """The end of what is taken in."""
+        self._now = self._at = 0
+        """The end of what is taken in; 0 where that is not known."""
 
     def take(self, batches: Sequence[Batch]) -> None:
         """Take in the records of batches that were read together."""
@@ -109,25 +112,31 @@ class OpenAccounts(Accounts):
             self._take(span)
 
     def _apart(self, items: list[tuple[bytes, bytes]], ended: Sequence[LeanSpan]) -> list[tuple[bytes, bytes]]:
-        """Return the items to be read one by one: those with others below, or all if it counts when they ended."""
+        """Return the items to be read one by one: those with others below or in others, or all if their ends matter."""
         if self._ends:
             return items
         around = {parent.hex() for parent in {item[:8] for item, _ in items}}
         around |= {span.parent_span_id.hex() for span in ended}
         unknown = (around | self._early.keys()) - self.places.keys()
-        return [item for item in items if span_id(item[1]) in unknown] if unknown - {""} else []
+        if not unknown - {""}:
+            return []
+        return [item for item in items if item[0][:8].hex() in unknown or span_id(item[1]) in unknown]
 
     def _take(self, span: LeanSpan) -> None:
         span_id, name = span.span_id.hex(), span.name.decode("utf-8", "replace")
-        place, sort = self.places.get(span_id), part_of(name)[0]
+        place, sort, self._trace = self.places.get(span_id), part_of(name)[0], span.trace_id.hex()
         if place is None and (span_id in self._early or span.kind == _PRODUCER):
             place = self.places[span_id] = Place(span.parent_span_id.hex(), sort)
             self._take_early(span_id)
         self._now = span.end
         if sort == ITEM or (place is not None and place.open):
             attributes = _ours(span.attributes)
-            ended = Ended(span_id, span.parent_span_id.hex(), name, span.kind, _ERROR in span.status, attributes)
-            self._take_part(ended)
+            has_failed = _ERROR in span.status
+            self._take_part(
+                Ended(span_id, span.parent_span_id.hex(), name, span.kind, has_failed, attributes, 0, span.end)
+            )
+        if place is not None and place.counts:
+            place.end_ns = span.end
 
     def _take_part(self, part: Ended | tuple[str, str, int]) -> None:
         """Take in a part, as soon as it is known where it stands."""
@@ -139,12 +148,33 @@ class OpenAccounts(Accounts):
             parent_id = place.parent_id
         if parent_id and parent_id not in self.places:
             self._early.setdefault(parent_id, []).append(part)
+            self._early_in[parent_id] = self._trace
             if len(self._early) > MOST_PLACES:
-                del self._early[next(iter(self._early))]
+                oldest = next(iter(self._early))
+                del self._early[oldest], self._early_in[oldest]
         elif isinstance(part, Ended):
+            self._now = self._at = part.end_ns
             self.end(part)
         else:
+            self._at = 0
             self.item(*part)
+
+    def _around(self, parent_id: str, *, counting: bool = False) -> Place:
+        """Return the nearest place; one that nobody looks at if the stage that a part belongs to has ended.
+
+        A part in an item comes late, when the item has ended: its stage has counted it itself, and said so.
+        """
+        above = parent_id
+        for _ in range(_DEEPEST if self._at else 0):
+            place = self.places.get(above)
+            if place is None or (place.open and place.counts):
+                break
+            if place.counts and place.end_ns >= self._at:
+                return Place("", vocabulary.PIPELINE)
+            if place.open and place.collects and not counting:
+                break
+            above = place.parent_id
+        return super()._around(parent_id, counting=counting)
 
     def _has_ended(self, span_id: str) -> bool:
         """Return whether a stage that is pending has ended before what is taken in now."""
@@ -154,8 +184,16 @@ class OpenAccounts(Accounts):
         return place is not None and place.parent_id != ""  # a root has all that is read before it is completed
 
     def _take_early(self, span_id: str) -> None:
+        self._early_in.pop(span_id, None)
         for part in self._early.pop(span_id, ()):
             self._take_part(part)
+
+    def _take_rest(self, trace_id: str, root_id: str) -> None:
+        """Take in for a root what stands in spans of its trace that never came, such as items of a killed process."""
+        for parent_id in [key for key, trace in self._early_in.items() if trace == trace_id]:
+            self.places[parent_id] = way = Place(root_id, "")
+            way.open = False
+            self._take_early(parent_id)
 
     def _forget(self) -> None:
         """Forget the oldest, those that have ended first."""
@@ -172,8 +210,11 @@ class OpenAccounts(Accounts):
         totals = place.totals({}, {}) if place is not None else {}
         return {vocabulary.SYNC_ITEMS_ + name: number for name, number in totals.items()}
 
-    def complete(self, body: bytes) -> bytes:
-        """Return a span that has ended, with what has been recorded below it elsewhere; it ends here as well."""
+    def complete(self, body: bytes, *, is_pending: bool) -> bytes:
+        """Return a span that has ended, with what has been recorded below it elsewhere; it ends here as well.
+
+        `is_pending`: its own process has ended it, and left the rest to the shipper.
+        """
         try:
             span = Span.FromString(untagged(body))
         except DecodeError:
@@ -183,13 +224,16 @@ class OpenAccounts(Accounts):
         has_failed = span.status.code == Status.STATUS_CODE_ERROR
         ended = Ended(span_id, span.parent_span_id.hex(), span.name, span.kind, has_failed, attributes)
         place = self.places.setdefault(span_id, Place(ended.parent_id, vocabulary.PIPELINE))
+        if place.open and not ended.parent_id:
+            self._take_rest(span.trace_id.hex(), span_id)
         settled = self.settle(ended, place)
-        _amend(span, attributes, settled, place)
+        _amend(span, attributes, settled, place, is_pending=is_pending)
         if place.open:
             self._ends.pop(span_id, None)
             self._now = span.end_time_unix_nano
             place.open = False
-            self._take_part(ended)
+            place.end_ns = self._now
+            self._take_part(ended._replace(end_ns=self._now))
         return field(0x12, span.SerializeToString())
 
     def by_end(self, span_ids: Iterable[str]) -> list[str]:
@@ -211,12 +255,12 @@ class OpenAccounts(Accounts):
         """Return what has ended in the stages that are open, as JSON; what is empty is left out."""
         held = {key: place.dump() for key, place in self.places.items() if place.open and not place.is_empty}
         early = {key: [list(part) for part in parts] for key, parts in self._early.items()}
-        return orjson.dumps([held, early]).decode() if held or early else ""
+        return orjson.dumps([held, early, self._early_in]).decode() if held or early else ""
 
     def load(self, text: str) -> None:
         """Take up what :meth:`dump` returned; the stages have begun again before. What cannot be read is left out."""
         try:
-            held, early = orjson.loads(text) if text else ({}, {})
+            held, early, self._early_in = orjson.loads(text) if text else ({}, {}, {})
             for key, values in held.items():
                 if key in self.places:
                     self.places[key].load(values)
@@ -226,10 +270,12 @@ class OpenAccounts(Accounts):
             return
 
 
-def _amend(span: Span, before: Mapping[str, Any], settled: Settled, place: Place) -> None:
+def _amend(span: Span, before: Mapping[str, Any], settled: Settled, place: Place, *, is_pending: bool) -> None:
     """Let a span say what its account says."""
     said: dict[str, int | str] = {vocabulary.SYNC_ITEMS_ + name: number for name, number in settled.totals.items()}
     said[vocabulary.SYNC_OUTCOME] = settled.outcome
+    if is_pending:
+        said[vocabulary.SYNC_COMPLETED] = True
     is_derived = settled.outcome == FAILURE and (before.get(vocabulary.SYNC_OUTCOME) != FAILURE or _all_failed(before))
     if is_derived:
         said |= {vocabulary.SYNC_PARTS: place.parts, vocabulary.SYNC_PARTS_FAILED: place.failed}
@@ -249,6 +295,8 @@ def _all_failed(attributes: Mapping[str, Any]) -> bool:
 
 
 def _pair(key: str, value: int | str) -> KeyValue:
+    if isinstance(value, bool):
+        return KeyValue(key=key, value=AnyValue(bool_value=value))
     held = AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=value)
     return KeyValue(key=key, value=held)
 

@@ -87,7 +87,7 @@ def closed(series: OpenSeries, verdicts: Mapping[str, Verdict], accounts: OpenAc
     for key in accounts.by_end(series.stages):
         body, resource, scope = series.stages[key]
         end = _close(decode(body), series.last_seen, verdicts.get(key))
-        runs.append(Run(decode(resource), decode(scope), [accounts.complete(end)]))
+        runs.append(Run(decode(resource), decode(scope), [accounts.complete(end, is_pending=False)]))
     return runs
 
 

@@ -129,7 +129,7 @@ class StageEnds:
         if any(key in self._accounts.above(other) for other in inside):
             return False
         body, resource, scope = map(decode, checkpoint.pending[key])
-        if not self._write([Run(resource, scope, [self._accounts.complete(body)])]):
+        if not self._write([Run(resource, scope, [self._accounts.complete(body, is_pending=True)])]):
             return False
         del checkpoint.pending[key]
         self._backlog.changed()

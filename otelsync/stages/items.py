@@ -13,6 +13,7 @@ from opentelemetry.trace import SpanKind
 from otelsync import vocabulary
 from otelsync.levels import DEBUG
 from otelsync.logs.installed import enabled
+from otelsync.recording.clock import present_of
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave, step_out, strays
 from otelsync.recording.scope import EMPTY
 from otelsync.stages import lineage, misuse
@@ -111,8 +112,9 @@ class Item(Stage):
         ):
             return super().__exit__(exc_type, error, tb)
         leave(self._token)
-        take_item(around, self._action)
-        self.span.end()
+        with lineage.rolling_up:  # so that nothing around ends between the two
+            take_item(around, self._action)
+            self.span.end()
         return None
 
     def _close(self) -> int | None:
@@ -126,7 +128,7 @@ class Item(Stage):
             target = nearest_open(self.around)
             self._become_part_of(target, outcome, is_item=True)
             take_item(target, self._action)
-        return None
+            return present_of(self.span) if hasattr(self.span, "trace") else None
 
     def set(self, **attributes: Any) -> None:
         """Set attributes; ``action=`` says what became of it: one of created, updated, unchanged, skipped, failed."""

@@ -255,8 +255,8 @@ class Stage(Collecting):
                 return
             if memory is not None:
                 memory.remember_failure(self._name, key)
-                if target is not stage and stage is not None:
-                    stage.expect(self._name)
+                if self.around is not None and self.around is not memory:
+                    self.around.expect(self._name)
         elif outcome == vocabulary.SUCCESS and memory is not None and self._name in memory.failures:
             key = self._part_key()
             if number := memory.make_good(self._name, key):
@@ -284,6 +284,8 @@ class Stage(Collecting):
             self.span.set_status(Status(StatusCode.ERROR, self._failure))
         self._log_end(outcome)
         if self._may_be_shared() and hasattr(self.span, "end_for_now"):
+            if outcome == vocabulary.PARTIAL:
+                self.span.set_attribute(vocabulary.SYNC_PARTS, sum(self.tally()))
             self.span.end_for_now(when)
         else:
             self.span.end(when)

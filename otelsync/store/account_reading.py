@@ -89,11 +89,11 @@ def begin_account(store: sqlite3.Connection, traces: Sequence[str], root_id: str
 
 
 def _inner_first(rows: Iterable[_Row], accounts: Accounts) -> Iterator[_Row]:
-    """The same rows; of those that ended together the innermost first."""
+    """The same rows; of those that ended together the one that began last first, and the innermost."""
     for _, together in groupby(rows, itemgetter(-1)):
         first, *others = together
         if others:
-            yield from sorted([first, *others], key=lambda row: -accounts.depth(row[1]))
+            yield from sorted([first, *others], key=lambda row: (row[6], -accounts.depth(row[1])))
         else:
             yield first
 

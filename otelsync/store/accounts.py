@@ -45,6 +45,8 @@ class Ended(NamedTuple):
     """True if its status is an error."""
     attributes: Mapping[str, Any]
     took_ns: int = 0
+    end_ns: int = 0
+    """When it ended, where that matters; see `OpenAccounts`."""
 
 
 class Place:
@@ -55,6 +57,7 @@ class Place:
         "collects",
         "counted_failed",
         "counts",
+        "end_ns",
         "errors",
         "failed",
         "failures",
@@ -74,6 +77,8 @@ class Place:
         self.collects = self.counts or sort == ITEM
         """True if parts that end below belong to it."""
         self.open = True
+        self.end_ns = 0
+        """End of one that is not open any more, where that is known."""
         self.items: Counts = {}
         self.below: Counts = {}
         self.good = self.failed = self.partial = self.counted_failed = 0
@@ -277,16 +282,19 @@ class Accounts:
         attributes = span.attributes
         counted = counts_of(attributes, vocabulary.SYNC_COUNTED_)
         place.counted_failed = max(counted.get(FAILED, 0), 0)
-        totals = place.totals(counted, counts_of(attributes, vocabulary.SYNC_ITEMS_))
         recorded = _text(attributes.get(vocabulary.SYNC_OUTCOME)) or (FAILURE if span.has_failed else SUCCESS)
+        # A stage knows of parts that were dropped. What the shipper wrote may hold what is another's by the times.
+        is_by_shipper = recorded == INTERRUPTED or vocabulary.SYNC_COMPLETED in attributes
+        is_trusted = span.span_id == self._root_id or not is_by_shipper
+        totals = place.totals(counted, counts_of(attributes, vocabulary.SYNC_ITEMS_) if is_trusted else {})
         parts = attributes.get(vocabulary.SYNC_PARTS)
         if recorded not in (SUCCESS, PARTIAL) and not (recorded == FAILURE and isinstance(parts, int)):
             return Settled(recorded, totals)
         derived = place.outcome()
         if recorded == FAILURE and isinstance(parts, int) and place.parts < parts:
             derived = FAILURE  # some of its parts were not recorded
-        elif recorded == PARTIAL:
-            derived = PARTIAL  # it knew of a part that failed, and of one that did not
+        elif recorded == PARTIAL and not (isinstance(parts, int) and place.parts >= parts and derived == FAILURE):
+            derived = PARTIAL  # it knew of a part that failed, and of one that did not, as far as it knew
         elif derived == FAILURE and recorded != FAILURE and whole(attributes.get(vocabulary.SYNC_TASKS_SUCCEEDED)):
             derived = PARTIAL  # these may have run on another host
         return Settled(derived, totals)

@@ -159,7 +159,7 @@ def spans_in_journal(directory: Path) -> list[Span]:
     accounts.take(read)
     for group in (group for batch in read for group in batch.groups):
         resource, scope = resource_of(group.resource), scope_of(group.scope)
-        completed = [accounts.complete(body) for body in group.pending]
+        completed = [accounts.complete(body, is_pending=True) for body in group.pending]
         for bodies, into in ((group.spans, ended), (group.started, begun), (completed, pending)):
             message = wire.ScopeSpans.FromString(b"".join(bodies))
             into += [_span(span, scope, resource) for span in message.spans]

@@ -143,7 +143,7 @@ def _ended(node: Node, body: _Body, known: _Sum) -> _End:
     passed = body.leaves is not None
     leaves = body.leaves if passed else node.passes if clean and node.fate == "raise" else None
     if dies and node.sort == "item":
-        return _End(dies=True)  # its beginning is not recorded
+        return _End(late=[*body.late, *body.parts], dies=True)  # its beginning is not recorded
     below = _settle(body.parts, known)
     derived = _derived(below.outcomes, node.counts)
     if dies:
