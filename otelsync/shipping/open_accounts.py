@@ -230,7 +230,7 @@ class OpenAccounts(Accounts):
         _amend(span, attributes, settled, place, is_pending=is_pending)
         if place.open:
             self._ends.pop(span_id, None)
-            self._now = span.end_time_unix_nano
+            self._now, self._trace = span.end_time_unix_nano, span.trace_id.hex()
             place.open = False
             place.end_ns = self._now
             self._take_part(ended._replace(end_ns=self._now))

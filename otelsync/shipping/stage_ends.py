@@ -14,7 +14,7 @@ from otelsync.journal.batch import Batch
 from otelsync.journal.header import process_alive
 from otelsync.journal.names import parse_name
 from otelsync.journal.process_identity import Writer
-from otelsync.otlp.decoding import span_id
+from otelsync.otlp.decoding import span_id, untagged
 from otelsync.otlp.exporter import Run
 from otelsync.shipping import orphans
 from otelsync.shipping.backlog import Backlog
@@ -123,11 +123,15 @@ class StageEnds:
         """Write the end of a stage that is pending, once nothing below it is left to be ended here."""
         checkpoint = self._backlog.checkpoint
         end = self._accounts.end_of(key)
-        inside = [other for other in checkpoint.pending if other != key and self._accounts.end_of(other) <= end]
+        inside = {other: held for other, held in checkpoint.pending.items() if self._accounts.end_of(other) <= end}
         for name in self._dead_series():
-            inside += checkpoint.open[name].stages
+            inside |= checkpoint.open[name].stages
+        inside.pop(key, None)
         if any(key in self._accounts.above(other) for other in inside):
             return False
+        is_root = not self._accounts.above(key) or self._accounts.above(key) == [""]
+        if is_root and _trace_of(checkpoint.pending[key]) in {_trace_of(held) for held in inside.values()}:
+            return False  # what is above these is not all known
         body, resource, scope = map(decode, checkpoint.pending[key])
         if not self._write([Run(resource, scope, [self._accounts.complete(body, is_pending=True)])]):
             return False
@@ -149,6 +153,11 @@ class StageEnds:
         for name in [name for name, series in open_series.items() if not series.stages and name not in present]:
             del open_series[name]
             self._backlog.changed()
+
+
+def _trace_of(held: Sequence[str]) -> bytes:
+    """Return the id of the trace of a stage as the checkpoint holds it; see `OpenSeries`."""
+    return untagged(decode(held[0]))[2:18]
 
 
 def _alive(name: str, series: OpenSeries) -> bool:
