@@ -46,7 +46,7 @@ class Ended(NamedTuple):
     attributes: Mapping[str, Any]
     took_ns: int = 0
     end_ns: int = 0
-    """When it ended, where that matters; see `OpenAccounts`."""
+    """Unix nanoseconds, where they matter; see `OpenAccounts`."""
 
 
 class Place:
