@@ -28,6 +28,8 @@ MOST_PLACES: Final = 20_000
 
 _DEEPEST: Final = 1_000
 _PRODUCER: Final = 4
+_IS_REMOTE: Final = 0x200
+"""The flag of a span whose parent was recorded elsewhere."""
 _ERROR: Final = b"\x18\x02"
 _SAYS_MORE: Final = frozenset(
     (vocabulary.SYNC_OUTCOME, vocabulary.SYNC_ATTEMPT, vocabulary.SYNC_RECOVERED, vocabulary.SYNC_REQUIRED)
@@ -73,8 +75,11 @@ class OpenAccounts(Accounts):
             if span is not None:
                 name = span.name.decode("utf-8", "replace")
                 span_id = span.span_id.hex()
-                self.begin(span_id, span.parent_span_id.hex(), name, span.kind)
+                parent_id = span.parent_span_id.hex()
+                self.begin(span_id, parent_id, name, span.kind)
                 self._take_early(span_id)
+                if parent_id and parent_id not in self.places and not span.flags & _IS_REMOTE:
+                    self._await(parent_id, span.trace_id.hex())
 
     def note_ends(self, pending: Sequence[bytes]) -> None:
         """Take note of when stages ended that are completed later: what ends after that is no part of them."""
@@ -147,11 +152,7 @@ class OpenAccounts(Accounts):
                 break
             parent_id = place.parent_id
         if parent_id and parent_id not in self.places:
-            self._early.setdefault(parent_id, []).append(part)
-            self._early_in[parent_id] = self._trace
-            if len(self._early) > MOST_PLACES:
-                oldest = next(iter(self._early))
-                del self._early[oldest], self._early_in[oldest]
+            self._await(parent_id, self._trace).append(part)
         elif isinstance(part, Ended):
             self._now = self._at = part.end_ns
             self.end(part)
@@ -182,6 +183,15 @@ class OpenAccounts(Accounts):
             return False
         place = self.places.get(span_id)
         return place is not None and place.parent_id != ""  # a root has all that is read before it is completed
+
+    def _await(self, span_id: str, trace_id: str) -> list[Ended | tuple[str, str, int]]:
+        """Wait for a span of which nothing has been read; returns the parts in it that have ended."""
+        parts = self._early.setdefault(span_id, [])
+        self._early_in[span_id] = trace_id
+        if len(self._early) > MOST_PLACES:
+            oldest = next(iter(self._early))
+            del self._early[oldest], self._early_in[oldest]
+        return parts
 
     def _take_early(self, span_id: str) -> None:
         self._early_in.pop(span_id, None)
@@ -254,8 +264,9 @@ class OpenAccounts(Accounts):
     def dump(self) -> str:
         """Return what has ended in the stages that are open, as JSON; what is empty is left out."""
         held = {key: place.dump() for key, place in self.places.items() if place.open and not place.is_empty}
-        early = {key: [list(part) for part in parts] for key, parts in self._early.items()}
-        return orjson.dumps([held, early, self._early_in]).decode() if held or early else ""
+        early = {key: [list(part) for part in parts] for key, parts in self._early.items() if parts}
+        traces = {key: self._early_in[key] for key in early}
+        return orjson.dumps([held, early, traces]).decode() if held or early else ""
 
     def load(self, text: str) -> None:
         """Take up what :meth:`dump` returned; the stages have begun again before. What cannot be read is left out."""
