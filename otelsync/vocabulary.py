@@ -136,6 +136,7 @@ URL_TEMPLATE: Final = "url.template"
 
 CELERY_TASK_NAME: Final = "celery.task_name"
 CELERY_RETRY_REASON: Final = "celery.retry.reason"
+MESSAGING_MESSAGE_ID: Final = "messaging.message.id"
 MESSAGING_SYSTEM: Final = "messaging.system"
 SYNC_QUEUE_PLANNED_DELAY_SECONDS: Final = "sync.queue.planned_delay_seconds"
 SYNC_QUEUE_WAIT_SECONDS: Final = "sync.queue.wait_seconds"

@@ -94,6 +94,17 @@ def test_an_attempt_of_a_task_that_was_put_back() -> None:
     assert found.totals == {"fetched": 2, "created": 1, "updated": 1}
 
 
+@pytest.mark.parametrize("lost_first", [True, False])
+def test_a_task_that_was_delivered_again(lost_first: bool) -> None:
+    """Its first run was lost with its process, and counts as put back, whichever is read first."""
+    lost = {"status": True, "sync.outcome": "interrupted", "messaging.message.id": "m"}
+    again = {"sync.outcome": "success", "messaging.message.id": "m", "sync.redelivered": True}
+    runs = [("t1", "p", "run/work", lost), ("t2", "p", "run/work", again)]
+    pipeline = ("p", "", "sync.pipeline p", {"sync.outcome": "success", "sync.tasks.succeeded": 1})
+    found = account(*(runs if lost_first else runs[::-1]), pipeline)
+    assert (found.outcome, found.errors, found.put_back) == ("success", [], 1)
+
+
 def test_a_kill_is_one_error_where_it_struck() -> None:
     """Hand counts of what ended, and items of what did not, add up."""
     found = account(

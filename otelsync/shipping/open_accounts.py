@@ -27,6 +27,7 @@ MOST_PLACES: Final = 20_000
 """Spans that are remembered, open or as the way from a late part to what is still open."""
 
 _DEEPEST: Final = 1_000
+_MESSAGE_ID: Final = vocabulary.MESSAGING_MESSAGE_ID.encode()
 _PRODUCER: Final = 4
 _IS_REMOTE: Final = 0x200
 """The flag of a span whose parent was recorded elsewhere."""
@@ -132,7 +133,7 @@ class OpenAccounts(Accounts):
         place, sort, self._trace = self.places.get(span_id), part_of(name)[0], span.trace_id.hex()
         if place is None and (span_id in self._early or span.kind == _PRODUCER):
             place = self.places[span_id] = Place(span.parent_span_id.hex(), sort)
-            self._take_early(span_id)
+            self._take_early(span_id, are_late=True)
         self._now = span.end
         if sort == ITEM or (place is not None and place.open):
             attributes = _ours(span.attributes)
@@ -143,7 +144,7 @@ class OpenAccounts(Accounts):
         if place is not None and place.counts:
             place.end_ns = span.end
 
-    def _take_part(self, part: Ended | tuple[str, str, int]) -> None:
+    def _take_part(self, part: Ended | tuple[str, str, int], *, is_late: bool = False) -> None:
         """Take in a part, as soon as it is known where it stands."""
         parent_id = part.parent_id if isinstance(part, Ended) else part[0]
         for _ in range(_DEEPEST):  # through what has ended itself
@@ -154,7 +155,8 @@ class OpenAccounts(Accounts):
         if parent_id and parent_id not in self.places:
             self._await(parent_id, self._trace).append(part)
         elif isinstance(part, Ended):
-            self._now = self._at = part.end_ns
+            self._now = part.end_ns
+            self._at = part.end_ns if is_late else 0
             self.end(part)
         else:
             self._at = 0
@@ -193,10 +195,11 @@ class OpenAccounts(Accounts):
             del self._early[oldest], self._early_in[oldest]
         return parts
 
-    def _take_early(self, span_id: str) -> None:
+    def _take_early(self, span_id: str, *, are_late: bool = False) -> None:
+        """Take in parts of a span; `are_late`: it has ended, and so may have the stage that they belong to."""
         self._early_in.pop(span_id, None)
         for part in self._early.pop(span_id, ()):
-            self._take_part(part)
+            self._take_part(part, is_late=are_late)
 
     def _take_rest(self, trace_id: str, root_id: str) -> None:
         """Take in for a root what stands in spans of its trace that never came, such as items of a killed process."""
@@ -316,7 +319,7 @@ def _ours(attributes: Iterable[bytes]) -> dict[str, Any]:
     """Return those attributes that are of a sync, read one by one."""
     found: dict[str, Any] = {}
     for encoded in attributes:
-        if encoded[2:7] == b"sync.":
+        if encoded[2:7] == b"sync." or encoded[2 : 2 + len(_MESSAGE_ID)] == _MESSAGE_ID:
             try:
                 pair = KeyValue.FromString(encoded)
             except DecodeError:

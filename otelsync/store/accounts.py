@@ -24,6 +24,8 @@ COLLECTING: Final = frozenset(
 CLIENT: Final = 3
 CONSUMER: Final = 5
 """OTLP's kinds of spans that call others, and that work on a message."""
+_LOST: Final = "lost"
+"""In the place of a parent: runs of tasks whose process was killed."""
 _TASK_RUN: Final = "run/"
 _DEEPEST: Final = 1_000
 """Spans above one that are looked through. A longer way is a circle, or made to do harm."""
@@ -53,6 +55,7 @@ class Place:
     """Place of a span that others stand below: where it stands itself, and what has ended in it."""
 
     __slots__ = (
+        "again",
         "below",
         "collects",
         "counted_failed",
@@ -85,6 +88,8 @@ class Place:
         self.failures: dict[tuple[str, str], list[list[str]]] = {}
         self.errors: list[str] = []
         self.foreign: list[str] = []
+        self.again: set[str] = set()
+        """Tasks whose messages were delivered again, as a run of theirs was lost."""
         self.interrupted = False
 
     @property
@@ -270,12 +275,29 @@ class Accounts:
         outcome = settled.outcome
         if sort == TASK:
             self.account.put_back += outcome == RETRY
-            if outcome == RETRY:
+            if outcome == RETRY or self._is_superseded(span, outcome):
                 return
             outcome = FAILURE if outcome == CANCELLED else outcome
         elif outcome == CANCELLED and place.outcome() != SUCCESS:
             outcome = PARTIAL
         self._join(span, outcome, place)
+
+    def _is_superseded(self, span: Ended, outcome: str) -> bool:
+        """Return whether a run of a task was lost, and its message delivered again, in whatever order they come."""
+        task_id = span.attributes.get(vocabulary.MESSAGING_MESSAGE_ID)
+        if not isinstance(task_id, str):
+            return False
+        target = self._around(span.parent_id)
+        if span.attributes.get(vocabulary.SYNC_REDELIVERED) is True:
+            lost = target.failures.pop((_LOST, task_id), [])
+            target.failed -= len(lost)
+            target.again.add(task_id)
+            self.account.put_back += len(lost)
+            return False
+        if outcome == INTERRUPTED and task_id in target.again:
+            self.account.put_back += 1
+            return True
+        return False
 
     def settle(self, span: Ended, place: Place) -> Settled:
         """Return the outcome and the counts of a stage that ends with what is in its place now."""
@@ -313,9 +335,11 @@ class Accounts:
             if span.attributes.get(vocabulary.SYNC_REQUIRED) is False:
                 return
             target.failed += 1
-            key = span.attributes.get(vocabulary.SYNC_PART_KEY)
+            where, key = span.parent_id, span.attributes.get(vocabulary.SYNC_PART_KEY)
+            if outcome == INTERRUPTED and span.kind == CONSUMER:
+                where, key = _LOST, span.attributes.get(vocabulary.MESSAGING_MESSAGE_ID)
             if isinstance(key, str) and (self._keeps or target.failed <= MOST_FAILURES):
-                target.failures.setdefault((span.parent_id, key), []).append(errors)
+                target.failures.setdefault((where, key), []).append(errors)
                 return
         elif outcome == SUCCESS and not is_item:
             target.good += 1

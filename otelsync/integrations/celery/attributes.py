@@ -25,7 +25,7 @@ TASK_NAME: Final = vocabulary.CELERY_TASK_NAME
 RETRY_REASON: Final = vocabulary.CELERY_RETRY_REASON
 WORKER: Final = "celery.worker"
 """The worker's node name. Upstream's ``celery.hostname`` is the publisher's, since Celery 4."""
-MESSAGE_ID: Final = "messaging.message.id"
+MESSAGE_ID: Final = vocabulary.MESSAGING_MESSAGE_ID
 CONVERSATION_ID: Final = "messaging.conversation_id"
 DESTINATION: Final = "messaging.destination"
 DESTINATION_KIND: Final = "messaging.destination_kind"
