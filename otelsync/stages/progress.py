@@ -108,7 +108,7 @@ def wait_ahead(spending: Spending, left: int, seconds_per_item: float, *, now: f
         return 0.0
     per_second = per_item / seconds_per_item if seconds_per_item > 0 else math.inf
     ahead = forecast(limit, calls=math.ceil(left * per_item), per_second=per_second, now=now)
-    if not ahead or not limit.limit:
+    if not ahead or not limit.limit or per_second <= 0:  # of a pace too small for a number
         return ahead.wait_seconds
     further_windows = max(0, ahead.calls_left - 1) // limit.limit
     return ahead.wait_seconds + further_windows * max(0.0, spending.window - limit.limit / per_second)
