@@ -277,7 +277,7 @@ def test_callbacks_and_errbacks_are_siblings(tasks: Any, recorded: Recorded) -> 
     expect(
         recorded,
         """
-sync.stage here     [partial]
+sync.stage here     [success]
   apply_async/add
     run/add         [success]
   apply_async/fail

@@ -184,7 +184,8 @@ class OpenAccounts(Accounts):
         if not self._ends or self._ends.get(span_id, self._now) >= self._now:
             return False
         place = self.places.get(span_id)
-        return place is not None and place.parent_id != ""  # a root has all that is read before it is completed
+        # A run has all that is read before it is completed.
+        return place is not None and not (place.is_run and not place.parent_id)
 
     def _await(self, span_id: str, trace_id: str) -> list[Ended | tuple[str, str, int]]:
         """Wait for a span of which nothing has been read; returns the parts in it that have ended."""

@@ -67,6 +67,7 @@ class Place:
         "foreign",
         "good",
         "interrupted",
+        "is_run",
         "items",
         "open",
         "parent_id",
@@ -79,6 +80,7 @@ class Place:
         """True if items that end below count for it."""
         self.collects = self.counts or sort == ITEM
         """True if parts that end below belong to it."""
+        self.is_run = sort == vocabulary.PIPELINE
         self.open = True
         self.end_ns = 0
         """End of one that is not open any more, where that is known."""
