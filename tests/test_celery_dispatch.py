@@ -13,6 +13,7 @@ from typing import Any
 import celery_here
 import pytest
 import redis
+import trace_tree
 from celery import Celery, chain, group
 from celery_here import working
 from opentelemetry import trace
@@ -69,6 +70,17 @@ def test_the_dispatcher_writes_no_end(app: Celery, recorded: Recorded) -> None:
     node = recorded.span("sync.pipeline p")
     assert not node.ended
     assert [e for line in recorded.lines if (e := line["event"]).startswith("sync.")] == ["sync.pipeline.started"]
+
+
+def test_a_count_after_the_dispatch_opens_nothing_again(app: Celery, recorded: Recorded) -> None:
+    """The span is another process's by then: a second beginning of it would be closed as interrupted with this one."""
+    with otelsync.pipeline("p") as run:
+        run.count(created=1)
+        run.dispatch(app.tasks["repo"].s("acme/api"))
+        run.count(created=1)
+    groups = [group for batch in trace_tree.batches(recorded.journal) for group in batch.groups]
+    assert sum(len(group.started) for group in groups) == 2  # with the block, and with the first count
+    assert sum(len(group.released) for group in groups) == 1
 
 
 def test_whoever_ends_the_last_task_ends_the_pipeline(app: Celery, recorded: Recorded) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from otelsync.journal.batch import Batch, Group
 from otelsync.journal.native import native
 from otelsync.otlp.encoding import field
 from otelsync.shipping import open_accounts
@@ -62,3 +63,22 @@ def test_an_item_says_where_it_stands_and_what_became_of_it(action: str | None) 
     )
     found = open_accounts.item_of(field(0x12, span.SerializeToString()))
     assert found == b"pppppppp" + b"sync.order\0" + (action or "").encode()
+
+
+def test_what_waits_for_a_span_that_never_comes_is_bounded() -> None:
+    """Items below a span that was recorded elsewhere, or not at all, fill neither memory nor checkpoint."""
+    accounts = open_accounts.OpenAccounts()
+    for first in range(0, 12_000, 1_000):
+        group = Group(b"", b"")
+        for number in range(first, first + 1_000):
+            body = Span(
+                trace_id=b"t" * 16,
+                span_id=number.to_bytes(8, "big"),
+                parent_span_id=b"never!!!",
+                name="sync.order",
+                kind=Span.SPAN_KIND_INTERNAL,
+                end_time_unix_nano=number + 1,
+            )
+            group.spans.append(field(0x12, body.SerializeToString()))
+        accounts.take([Batch("1-1-00000000-000000.journal", 0, 1, [group])])
+    assert accounts.dump().count("sync.order") <= open_accounts.MOST_WAITING

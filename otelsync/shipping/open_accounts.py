@@ -25,6 +25,8 @@ from otelsync.vocabulary import FAILURE, ITEM, part_of
 
 MOST_PLACES: Final = 20_000
 """Spans that are remembered, open or as the way from a late part to what is still open."""
+MOST_WAITING: Final = 4_096
+"""Parts that wait for the span around them to be read."""
 
 _DEEPEST: Final = 1_000
 _MESSAGE_ID: Final = vocabulary.MESSAGING_MESSAGE_ID.encode()
@@ -53,6 +55,8 @@ class OpenAccounts(Accounts):
         read later, an item, or a span of somebody else. Items that went well as parent's id, action and number."""
         self._early_in: dict[str, str] = {}
         """Traces of these, by the id of the span around."""
+        self._waiting = 0
+        """Number of these parts."""
         self._trace = ""
         self._ends: dict[str, int] = {}
         """Ends of the stages that are pending, by span id."""
@@ -154,6 +158,9 @@ class OpenAccounts(Accounts):
             parent_id = place.parent_id
         if parent_id and parent_id not in self.places:
             self._await(parent_id, self._trace).append(part)
+            self._waiting += 1
+            while self._waiting > MOST_WAITING:
+                self._stop_waiting()
         elif isinstance(part, Ended):
             self._now = part.end_ns
             self._at = part.end_ns if is_late else 0
@@ -192,14 +199,21 @@ class OpenAccounts(Accounts):
         parts = self._early.setdefault(span_id, [])
         self._early_in[span_id] = trace_id
         if len(self._early) > MOST_PLACES:
-            oldest = next(iter(self._early))
-            del self._early[oldest], self._early_in[oldest]
+            self._stop_waiting()
         return parts
+
+    def _stop_waiting(self) -> None:
+        """Give up the span that was waited for longest: it may never come, and stages know what they counted."""
+        oldest = next(iter(self._early))
+        self._waiting -= len(self._early.pop(oldest))
+        del self._early_in[oldest]
 
     def _take_early(self, span_id: str, *, are_late: bool = False) -> None:
         """Take in parts of a span; `are_late`: it has ended, and so may have the stage that they belong to."""
         self._early_in.pop(span_id, None)
-        for part in self._early.pop(span_id, ()):
+        parts = self._early.pop(span_id, [])
+        self._waiting -= len(parts)
+        for part in parts:
             self._take_part(part, is_late=are_late)
 
     def _take_rest(self, trace_id: str, root_id: str) -> None:
@@ -217,12 +231,6 @@ class OpenAccounts(Accounts):
             del self.places[key]
 
     # What no process could say
-
-    def totals_of(self, span_id: str) -> dict[str, int]:
-        """Return what has been counted below a stage, as attributes."""
-        place = self.places.get(span_id)
-        totals = place.totals({}, {}) if place is not None else {}
-        return {vocabulary.SYNC_ITEMS_ + name: number for name, number in totals.items()}
 
     def complete(self, body: bytes, *, is_pending: bool) -> bytes:
         """Return a span that has ended, with what has been recorded below it elsewhere; it ends here as well.
@@ -281,6 +289,7 @@ class OpenAccounts(Accounts):
                     self.places[key].load(values)
             for key, parts in early.items():
                 self._early[key] = [Ended(*part) if len(part) > 3 else tuple(part) for part in parts]
+                self._waiting += len(parts)
         except (ValueError, TypeError, AttributeError, KeyError):
             return
 

@@ -74,30 +74,32 @@ class Collecting:
         They become ``sync.items.*`` here and in every stage around. What was fetched need not be counted: it is the
         sum of the rest. After the end of the stage they count for the nearest one around that is still open.
         """
-        target = nearest_open(self)
-        if target is None:
-            if getattr(self, "span", None) is not misuse.NOT_BEGUN:
-                misuse.warn_once(
-                    "count outside",
-                    "count(): the stage has ended, or was begun by the process that forked this one, so what is counted"
-                    " is lost; count in a stage of this process, or give each item a span of its own",
-                )
-            return
+        counts: dict[str, int] = {}
         for name, number in items.items():
             try:
-                number = operator.index(number)
+                counts[name] = operator.index(number)
             except TypeError:
                 _log.warning("count(%s=%r): not a whole number, so it is not counted", name, number)
-                continue
-            add(target.counted, name, number)
-        target.tell_counted()
+        with lineage.rolling_up:  # so that a stage does not end between being looked at and telling what it counted
+            target = nearest_open(self)
+            if target is not None:
+                for name, number in counts.items():
+                    add(target.counted, name, number)
+                target.tell_counted()
+                return
+        if getattr(self, "span", None) is not misuse.NOT_BEGUN:
+            misuse.warn_once(
+                "count outside",
+                "count(): the stage has ended, or was begun by the process that forked this one, so what is counted"
+                " is lost; count in a stage of this process, or give each item a span of its own",
+            )
 
     def tell_counted(self) -> None:
         """Announce the span again, with what was counted by hand: each time at first, then ten times a second.
 
-        So it is known should the process die.
+        A span that was handed over to another process is told of no more.
         """
-        if not self.LONG or not hasattr(self.span, "announce"):
+        if not self.LONG or not hasattr(self.span, "announce") or not self.span.is_recording():
             return
         now = monotonic()
         self._told += 1
@@ -209,33 +211,15 @@ def item_around(span: Any) -> Any:
 
 
 def take_item(stage: Collecting | None, action: str) -> None:
-    """Count an item for the nearest open stage.
-
-    There is no call between looking whether a stage is open and counting, so CPython cannot switch threads there (see
-    ``Journal.append``): a stage that closes meanwhile has the item, or the next one out has it.
-    """
-    generation = lineage.generation
-    while stage is not None:
-        if stage.open_in == generation:
-            try:
-                stage.items[action] += 1
-            except KeyError:
-                stage.items.setdefault(action, 0)
-                if stage.open_in == generation:
-                    stage.items[action] += 1
-                    return
-            else:
-                return
-        stage = stage.around
+    """Count an item for the nearest open stage, under `lineage.rolling_up`: a stage that ends has it, or has ended."""
+    target = nearest_open(stage)
+    if target is not None:
+        target.items[action] = target.items.get(action, 0) + 1
 
 
 def add(counts: dict[str, int], name: str, number: int) -> None:
-    """Add to a count that other threads may be adding to, without a switch of threads in between (see `take_item`)."""
-    try:
-        counts[name] += number
-    except KeyError:
-        counts.setdefault(name, 0)
-        counts[name] += number
+    """Add to a count, under `lineage.rolling_up`."""
+    counts[name] = counts.get(name, 0) + number
 
 
 def digest_of(kind: str, name: str, arguments: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ _INTERNAL = SpanKind.INTERNAL
 
 
 def _announce_items() -> None:
-    """Before a fork: let the items around be known, so that what the child records in them has its place."""
+    """Announce the items around before a fork, so that what the child records in them has its place."""
     with suppress(Exception):
         span: Any = CURRENT.get()
         while hasattr(span, "announce"):
@@ -62,6 +62,8 @@ class Item(Stage):
     }
     ID = vocabulary.SYNC_ITEM_ID
     """The attribute that holds its id."""
+    SAYS_KIND = True
+    """True if an attribute says of what kind it is, besides its span's name."""
     LEVEL = DEBUG
     LONG = False
     COLLECTS = False
@@ -158,7 +160,9 @@ class Item(Stage):
         self.set(action="skipped")
 
     def _initial(self) -> dict[str, Any]:
-        attributes: dict[str, Any] = {vocabulary.SYNC_ITEM_KIND: self._kind, self.ID: self._name}
+        attributes: dict[str, Any] = {self.ID: self._name}
+        if self.SAYS_KIND:
+            attributes[vocabulary.SYNC_ITEM_KIND] = self._kind
         aliases = self.ALIASES
         for key, value in self._arguments.items():
             if value is not None:
@@ -188,23 +192,13 @@ class PullRequest(Item):
         "title": vocabulary.VCS_CHANGE_TITLE,
     }
     ID = vocabulary.VCS_CHANGE_ID
-
+    SAYS_KIND = False
     EXAMPLE = "@otelsync.pull_request(4711)"
     _kind = "pr"
     _operation = vocabulary.SYNC_PR
 
     def __init__(self, number: str, attributes: dict[str, Any]) -> None:
         Stage.__init__(self, number, attributes)
-
-    def _initial(self) -> dict[str, Any]:
-        attributes: dict[str, Any] = {vocabulary.VCS_CHANGE_ID: self._name}
-        aliases = self.ALIASES
-        for key, value in self._arguments.items():
-            if value is not None:
-                if key == "action":
-                    self._action = value = value if type(value) is str else text_of(value)
-                attributes[aliases.get(key, key)] = value
-        return attributes
 
     def _end_fields(self) -> dict[str, Any]:
         return {"number": self._name, "action": self._action} if self._action else {"number": self._name}

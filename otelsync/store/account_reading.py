@@ -109,7 +109,10 @@ def kept(store: sqlite3.Connection, trace_id: str) -> RunAccount | None:
         found = store.execute("SELECT figures FROM accounts WHERE trace_id = ?", (trace_id,)).fetchone()
     except sqlite3.OperationalError:  # the file was written before there were accounts
         return None
-    return None if found is None else RunAccount(**orjson.loads(found[0]))
+    try:
+        return None if found is None else RunAccount(**orjson.loads(found[0]))
+    except (TypeError, ValueError):  # another version has kept it
+        return None
 
 
 def keep(store: sqlite3.Connection, traces: Sequence[str], root_id: str) -> RunAccount:

@@ -293,7 +293,8 @@ class Accounts:
         if span.attributes.get(vocabulary.SYNC_REDELIVERED) is True:
             lost = target.failures.pop((_LOST, task_id), [])
             target.failed -= len(lost)
-            target.again.add(task_id)
+            if len(target.again) < MOST_FAILURES:
+                target.again.add(task_id)
             self.account.put_back += len(lost)
             return False
         if outcome == INTERRUPTED and task_id in target.again:
