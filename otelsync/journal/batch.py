@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
+
+_OURS: Final = b"\x0a\x08otelsync"
+"""The name of our own scope, in its message."""
 
 
 @dataclass(slots=True)
@@ -32,6 +36,11 @@ class Group:
     """The ids, in the same form, of spans of this series that other processes end."""
     pending: list[bytes] = field(default_factory=list)
     """Spans that have ended, in the same form, of which the shipper writes the end that counts."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Return whether its scope is otelsync's own, in which stages are recorded."""
+        return _OURS in self.scope
 
     @property
     def closed(self) -> list[bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import orjson
@@ -41,6 +42,8 @@ _SAYS_MORE: Final = frozenset(
 _INTERNAL: Final = 1
 _COME_TO_AN_END: Final = frozenset((1, 2, 3))
 """Kinds of spans below which nothing comes once they have ended."""
+_LONGEST_KNOWN: Final = 64
+"""Bytes of an attribute that is worth remembering."""
 _SHORTEST: Final = len("sync.x")
 _ID: Final = 8
 
@@ -70,7 +73,9 @@ class OpenAccounts(Accounts):
             self.begin_all(group.started)
             self.note_ends(group.pending)
         announced = {body for group in groups for body in group.ended if item_of(body)}
-        self._take_spans([body for group in groups for body in group.spans], announced)
+        ours = [body for group in groups if group.is_ours for body in group.spans]
+        others = [body for group in groups if not group.is_ours for body in group.spans]
+        self._take_spans(ours, others, announced)
         if len(self.places) > MOST_PLACES:
             self._forget()
 
@@ -96,20 +101,23 @@ class OpenAccounts(Accounts):
         """Return when a stage that is pending has ended, in nanoseconds since the epoch; 0: that is not known."""
         return self._ends.get(key, 0)
 
-    def _take_spans(self, bodies: Sequence[bytes], announced: Collection[bytes]) -> None:
+    def _take_spans(self, ours: Sequence[bytes], others: Sequence[bytes], announced: Collection[bytes]) -> None:
         """Count the items that went well, and take in other spans, but for those of others that nobody waits for.
 
-        `announced`: the items in which a process has forked, which have a place of their own.
+        Args:
+            ours: Spans of stages.
+            others: Spans of other scopes; none of these is an item, whatever its name.
+            announced: The items in which a process has forked, which have a place of their own.
         """
         items: list[tuple[bytes, bytes]] = []
-        others: list[bytes] = []
-        for body in bodies:
+        left = [body for body in others if item_of(body) is None or (self._early and span_id(body) in self._early)]
+        for body in ours:
             item = item_of(body)
             if item and not (announced and body in announced):
                 items.append((item, body))
-            elif item or item is None or (self._early and span_id(body) in self._early):
-                others.append(body)
-        ended = [span for span in lean_spans(others) if span is not None]
+            else:
+                left.append(body)
+        ended = [span for span in lean_spans(left) if span is not None]
         apart = self._apart(items, ended)
         counts = Counter(item for item, _ in items)
         counts.subtract(item for item, _ in apart)
@@ -326,16 +334,25 @@ def _pair(key: str, value: int | str) -> KeyValue:
 
 
 def _ours(attributes: Iterable[bytes]) -> dict[str, Any]:
-    """Return those attributes that are of a sync, read one by one."""
+    """Return those attributes that are of a sync; most repeat, and are read once."""
     found: dict[str, Any] = {}
     for encoded in attributes:
         if encoded[2:7] == b"sync." or encoded[2 : 2 + len(_MESSAGE_ID)] == _MESSAGE_ID:
-            try:
-                pair = KeyValue.FromString(encoded)
-            except DecodeError:
-                continue
-            found[pair.key] = value_of(pair.value)
+            pair = _known(encoded) if len(encoded) <= _LONGEST_KNOWN else _read(encoded)
+            if pair is not None:
+                found[pair[0]] = pair[1]
     return found
+
+
+def _read(encoded: bytes) -> tuple[str, object] | None:
+    try:
+        pair = KeyValue.FromString(encoded)
+    except DecodeError:
+        return None
+    return pair.key, value_of(pair.value)
+
+
+_known: Final = lru_cache(4_096)(_read)
 
 
 def _item_of(body: bytes) -> bytes | Literal[False] | None:

@@ -11,6 +11,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -41,8 +42,6 @@ _CLIENT, _CONSUMER = 3, 5
 _STATUS_ERROR: Final = b"\x18\x02"
 _METHODS: Final = re.compile(rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|QUERY|TRACE|CONNECT|HTTP)(?: |$)")
 _PROGRESS: Final = (b"sync.repo.progress", b"sync.group.progress", b"sync.pipeline.progress")
-_OURS: Final = b"\x0a\x08otelsync"
-"""The name of our own scope, in its message."""
 _FIXED_STAGES: Final = frozenset(("pipeline", "repo", "api", "pr", "batch"))
 _IDENTITY: Final = frozenset(
     (
@@ -106,8 +105,8 @@ class Metrics:
                 self._begin(series, group.started)
             calls = self._calls.get(series, {})
             # Ours first: single sends are ours, and end before the request that they are sends of.
-            for group in sorted(batch.groups, key=_is_ours, reverse=True):
-                place = _Place(self._service(group.resource), calls, _is_ours(group))
+            for group in sorted(batch.groups, key=attrgetter("is_ours"), reverse=True):
+                place = _Place(self._service(group.resource), calls, group.is_ours)
                 self._take_spans(group.spans, place)
                 self._take_logs(group.logs, place.service)
             for group in batch.groups if calls else ():
@@ -328,10 +327,6 @@ class Metrics:
             value = told.number(name)
             if value is not None:
                 self.series.put(metric, service, labels, value, record.time_unix_nano)
-
-
-def _is_ours(group: Group) -> bool:
-    return _OURS in group.scope
 
 
 def _label_of(span_name: bytes, sort: str, kind: str) -> tuple[str, str]:
