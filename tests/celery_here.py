@@ -18,7 +18,7 @@ from celery.utils import uuid
 from opentelemetry import trace
 from otlp_server import eventually
 from recorded import Recorded
-from trace_tree import Node, draw
+from trace_tree import Node, beginning_only, draw
 
 import otelsync
 from otelsync.recording.runtime_context import current_scope
@@ -145,12 +145,16 @@ def expect(recorded: Recorded, tree: str, *shown: str) -> None:
     """
 
     def drawn() -> str:
-        return "\n" + draw((replace(node, start=node.start + _turn(node)) for node in recorded.spans), *shown, roll=99)
+        return "\n" + draw(map(_in_turn, recorded.spans), *shown, roll=99)
 
     try:
         eventually(lambda: drawn() == tree)
     except AssertionError:
         raise AssertionError(f"expected:{tree}\n\ntraced:{drawn()}") from None
+
+
+def _in_turn(node: Node) -> Node:
+    return replace(beginning_only(node, "sync.stage here"), start=node.start + _turn(node))
 
 
 def _turn(node: Node) -> int:

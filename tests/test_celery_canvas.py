@@ -42,7 +42,7 @@ def test_the_steps_of_a_chain_are_siblings(tasks: Any, recorded: Recorded) -> No
     expect(
         recorded,
         """
-sync.stage here    [success]
+sync.stage here
   apply_async/add
     run/add        [success]
   apply_async/add  -> run/add
@@ -77,7 +77,7 @@ def test_a_group_is_as_many_siblings(tasks: Any, recorded: Recorded) -> None:
     expect(
         recorded,
         """
-sync.stage here     [success]
+sync.stage here
   apply_async/add
     run/add         [success]
   apply_async/note
@@ -108,7 +108,7 @@ def test_a_chords_body_is_linked_to_all_headers(tasks: Any, recorded: Recorded) 
     expect(
         recorded,
         """
-sync.stage here      [success]
+sync.stage here
   apply_async/add
     run/add          [success]
   apply_async/note
@@ -161,7 +161,7 @@ NESTED: list[tuple[str, Callable[[Any], Any], int, str]] = [
         ),
         17,
         """
-sync.stage here      [success]
+sync.stage here
   apply_async/add
     run/add          [success]
   apply_async/add
@@ -180,7 +180,7 @@ sync.stage here      [success]
         lambda t: chord([chord([t["add"].s(1), t["add"].s(2)], t["total"].s()), t["note"].s(5)], t["total"].s()),
         10,
         """
-sync.stage here      [success]
+sync.stage here
   apply_async/add
     run/add          [success]
   apply_async/add
@@ -197,7 +197,7 @@ sync.stage here      [success]
         lambda t: chord([t["note"].s(1) | t["add"].s(2), t["note"].s(3) | t["add"].s(4)], t["total"].s()),
         10,
         """
-sync.stage here      [success]
+sync.stage here
   apply_async/note
     run/note         [success]
   apply_async/note
@@ -230,7 +230,7 @@ def test_attempts_are_siblings(tasks: Any, recorded: Recorded) -> None:
     expect(
         recorded,
         """
-sync.stage here      [success]
+sync.stage here
   apply_async/again
     run/again        [retry] attempt=1
   apply_async/again  -> run/again attempt=2
@@ -257,7 +257,7 @@ def test_retries_exhausted(tasks: Any, recorded: Recorded) -> None:
     expect(
         recorded,
         """
-sync.stage here      [failure]
+sync.stage here
   apply_async/again
     run/again        [retry] attempt=1
   apply_async/again  -> run/again attempt=2
@@ -277,7 +277,7 @@ def test_callbacks_and_errbacks_are_siblings(tasks: Any, recorded: Recorded) -> 
     expect(
         recorded,
         """
-sync.stage here     [success]
+sync.stage here
   apply_async/add
     run/add         [success]
   apply_async/fail
@@ -297,7 +297,7 @@ sync.stage here     [success]
         (
             "task",
             """
-sync.stage here         [success]
+sync.stage here
   apply_async/replaced
     run/replaced        [success] replaced=True
   apply_async/add       -> run/replaced
@@ -306,7 +306,7 @@ sync.stage here         [success]
         (
             "chain",
             """
-sync.stage here         [success]
+sync.stage here
   apply_async/replaced
     run/replaced        [success] replaced=True
   apply_async/add       -> run/replaced
@@ -331,7 +331,7 @@ def test_what_a_body_publishes_belongs_to_it(tasks: Any, recorded: Recorded) -> 
     expect(
         recorded,
         """
-sync.stage here          [success]
+sync.stage here
   apply_async/outer
     run/outer            [success]
       sync.stage work    [success]

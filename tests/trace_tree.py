@@ -9,7 +9,7 @@ sync.pipeline github.onboarding  [partial]
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ScopeLogs
@@ -35,6 +35,7 @@ __all__ = [
     "Line",
     "Node",
     "batches",
+    "beginning_only",
     "draw",
     "dropped",
     "fields",
@@ -79,3 +80,16 @@ def dropped(directory: Path) -> dict[str, dict[str, int]]:
 def draw(nodes: Iterable[Node], *shown: str, events: bool = False, roll: int = 3) -> str:
     """The spans as an indented tree, with the attributes named in `shown`; see :func:`otelsync.testing.span_tree`."""
     return span_tree(nodes, attributes=shown, events=events, roll=roll)
+
+
+def beginning_only(node: Node, *names: str) -> Node:
+    """The span without what it became, if it is named in `names`.
+
+    A task gives its result before its run ends, so that the stage that waits for it may end before the run, or after.
+    """
+    if node.name not in names:
+        return node
+    attributes = {
+        key: value for key, value in node.attributes.items() if not key.startswith(("sync.outcome", "sync.items"))
+    }
+    return replace(node, status="", attributes=attributes)

@@ -248,7 +248,8 @@ def trace(home: Path, trace_id: str) -> list[Node]:
 
 def drawn(nodes: Iterable[Node], *shown: str) -> str:
     """Spans as a tree in which the order of siblings does not depend on which of several processes was faster."""
-    return "\n" + trace_tree.draw(canonical(list(nodes)), *shown, roll=1_000_000)
+    begun = [trace_tree.beginning_only(node, "sync.stage caller") for node in nodes]
+    return "\n" + trace_tree.draw(canonical(begun), *shown, roll=1_000_000)
 
 
 def canonical(nodes: list[Node]) -> list[Node]:

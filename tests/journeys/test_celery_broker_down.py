@@ -36,7 +36,7 @@ WAYS: dict[str, Callable[[Celery], object]] = {
     "chain": lambda app: chain(app.tasks["add"].s(1, 1), app.tasks["add"].s(2))(),
 }
 TREE = """
-sync.stage caller   [success]
+sync.stage caller
   apply_async/add   ERROR type=OperationalError
   sync.stage after  [success]"""
 

@@ -101,7 +101,7 @@ def test_terminated(crew: Crew, sent: str) -> None:
     [run] = crew.expect(
         trace_id,
         f"""
-sync.stage caller   [success]
+sync.stage caller
   apply_async/hold
     run/hold        [cancelled] reason=terminated signal={sent}""",
         WHY,
@@ -121,7 +121,7 @@ def test_terminated_by_a_signal_that_does_not_kill(crew: Crew) -> None:
     crew.expect(
         trace_id,
         """
-sync.stage caller   [success]
+sync.stage caller
   apply_async/hold
     run/hold        [success]""",
         WHY,
@@ -137,7 +137,7 @@ def test_a_hard_time_limit(crew: Crew) -> None:
     [run] = crew.expect(
         here.trace_id,
         """
-sync.stage caller                 [success]
+sync.stage caller
   apply_async/sync.wait_in_stage
     run/sync.wait_in_stage        [failure] type=TimeLimitExceeded
       sync.stage waiting          [cancelled]""",
@@ -159,7 +159,7 @@ def test_a_killed_process(crew: Crew) -> None:
     crew.expect(
         trace_id,
         f"""
-sync.stage caller   [success]
+sync.stage caller
   apply_async/hold
     run/hold        [interrupted]{again}""",
         REDELIVERED,
@@ -178,7 +178,7 @@ def test_never_begun(crew: Crew, why: str) -> None:
     [run] = crew.expect(
         here.trace_id,
         f"""
-sync.stage caller  [success]
+sync.stage caller
   apply_async/add  team_id=7
     run/add        [cancelled] team_id=7 reason={why}""",
         "team_id",

@@ -109,7 +109,7 @@ def test_50_killed_children(tmp_path: Path, system: str, request: pytest.Fixture
             publishing.expect(
                 trace_id,
                 """
-sync.stage caller       [success]
+sync.stage caller
   apply_async/die
     run/die             [interrupted] attempt=1
       apply_async/note

@@ -80,7 +80,7 @@ def test_delay(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller  [success]
+sync.stage caller
   apply_async/add
     run/add        [success] attempt=1""",
         ATTEMPT,
@@ -96,7 +96,7 @@ def test_a_task_that_fails(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller   [success]
+sync.stage caller
   apply_async/fail
     run/fail        [failure] type=ValueError""",
         LOST,
@@ -111,7 +111,7 @@ def test_send_task_to_an_unknown_name(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller     [success]
+sync.stage caller
   apply_async/remote
     run/remote        [success]""",
     )
@@ -126,7 +126,7 @@ def test_a_task_that_nobody_knows(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller           [success]
+sync.stage caller
   apply_async/add
     run/add                 [success]
   apply_async/nobody.knows""",
@@ -162,7 +162,7 @@ def test_chain(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller  [success]
+sync.stage caller
   apply_async/add
     run/add        [success]
   apply_async/add  -> run/add
@@ -185,7 +185,7 @@ def test_group(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller  [success]
+sync.stage caller
   apply_async/add
     run/add        [success]
   apply_async/add
@@ -204,7 +204,7 @@ def test_chord(crew: Crew, caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         crew.joined("""
-sync.stage caller    [success]
+sync.stage caller
   apply_async/add
     run/add          [success]
   apply_async/add
@@ -225,7 +225,7 @@ def test_a_chain_with_a_group_in_it(crew: Crew, caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         crew.joined("""
-sync.stage caller    [success]
+sync.stage caller
   apply_async/add
     run/add          [success]
   apply_async/add    -> run/add
@@ -246,7 +246,7 @@ def test_a_group_of_chains(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller  [success]
+sync.stage caller
   apply_async/add
     run/add        [success]
   apply_async/add
@@ -267,7 +267,7 @@ def test_a_chord_of_a_chord(crew: Crew, caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         crew.joined("""
-sync.stage caller    [success]
+sync.stage caller
   apply_async/add
     run/add          [success]
   apply_async/add
@@ -288,7 +288,7 @@ def test_a_chord_of_chains(crew: Crew, caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         crew.joined("""
-sync.stage caller    [success]
+sync.stage caller
   apply_async/add
     run/add          [success]
   apply_async/add
@@ -311,7 +311,7 @@ def test_callbacks(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller   [success]
+sync.stage caller
   apply_async/add
     run/add         [success]
   apply_async/fail
@@ -332,7 +332,7 @@ def test_what_a_task_publishes(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller      [success]
+sync.stage caller
   apply_async/parent
     run/parent         [success]
       apply_async/add
@@ -348,7 +348,7 @@ def test_a_task_that_is_replaced(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller       [success]
+sync.stage caller
   apply_async/add       -> run/replaced
     run/add             [success]
   apply_async/replaced
@@ -364,7 +364,7 @@ def test_three_retries_then_success(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller       [success]
+sync.stage caller
   apply_async/stubborn
     run/stubborn        [retry] attempt=1 reason=Retry in 0.1s: ConnectionError('not yet')
   apply_async/stubborn  -> run/stubborn attempt=2
@@ -387,7 +387,7 @@ def test_retries_exhausted(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller       [success]
+sync.stage caller
   apply_async/stubborn
     run/stubborn        [retry] attempt=1
   apply_async/stubborn  -> run/stubborn attempt=2
@@ -409,7 +409,7 @@ def test_a_planned_delay(caller: Caller, planned: str) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller  [success]
+sync.stage caller
   apply_async/add
     run/add        [success]""",
     )
@@ -429,7 +429,7 @@ def test_eager(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller  [success]
+sync.stage caller
   run/add          [success]""",
     )
 
@@ -441,7 +441,7 @@ def test_an_ignored_result(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller  [success]
+sync.stage caller
   apply_async/add
     run/add        [success]""",
     )
@@ -455,7 +455,7 @@ def test_a_task_without_a_result(caller: Caller, how: str) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller      [success]
+sync.stage caller
   apply_async/give_up
     run/give_up        [cancelled]""",
     )
@@ -472,7 +472,7 @@ def test_revoked_before_it_starts(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller  [success]
+sync.stage caller
   apply_async/add
     run/add        [cancelled]""",
     )
@@ -487,7 +487,7 @@ def test_expired(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller  [success]
+sync.stage caller
   apply_async/add
     run/add        [cancelled]""",
     )
@@ -506,7 +506,7 @@ def test_terminated(caller: Caller, tmp_path: Path) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller   [success]
+sync.stage caller
   apply_async/hold
     run/hold        [cancelled] attempt=1""",
         ATTEMPT,
@@ -524,7 +524,7 @@ def test_a_soft_time_limit(caller: Caller, tmp_path: Path) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller   [success]
+sync.stage caller
   apply_async/hold
     run/hold        [failure] attempt=1 type=SoftTimeLimitExceeded""",
         ATTEMPT,
@@ -542,7 +542,7 @@ def test_a_hard_time_limit(caller: Caller, tmp_path: Path) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller   [success]
+sync.stage caller
   apply_async/hold
     run/hold        [failure] attempt=1 type=TimeLimitExceeded""",
         ATTEMPT,
@@ -558,7 +558,7 @@ def test_a_request_inside_a_task(caller: Caller) -> None:
     caller.expect(
         here.trace_id,
         """
-sync.stage caller    [success]
+sync.stage caller
   apply_async/fetch
     run/fetch        [success]
       GET /          ERROR""",
