@@ -42,7 +42,7 @@ class _Running:
     """True if `otelsync run` or a test made it, so that the program's own configure() still has its say."""
     is_for_test: bool = False
     why_standard: str = ""
-    """Why the standard way is in force, and there is no journal; empty if there is one."""
+    """Reason for the standard way, in which there is no journal; empty if there is one."""
 
 
 _lock = threading.RLock()

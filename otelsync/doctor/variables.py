@@ -29,7 +29,7 @@ class Asked:
     """None: they cannot work."""
     endpoints: tuple[OtlpEndpoint, ...] = ()
     why_standard: str = ""
-    """Why there is no journal, and the SDK sends what is recorded; empty if there is one."""
+    """Reason for the standard way, in which there is no journal; empty if there is one."""
     findings: list[Finding] = field(default_factory=list)
 
     @property
