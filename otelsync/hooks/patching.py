@@ -50,9 +50,8 @@ def as_part_of(module: ModuleType, function: FunctionType) -> FunctionType:
     Where structlog looks for the line of the program that logs, it passes over frames by the name of their module: over
     its own and, in a formatter, over those of logging. Source: ``structlog._frames._find_first_app_frame_and_name``.
     """
-    return FunctionType(
-        function.__code__,
-        {**function.__globals__, "__name__": module.__name__},
-        function.__name__,
-        closure=function.__closure__,
-    )
+    names = {**function.__globals__, "__name__": module.__name__}
+    same = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    same.__kwdefaults__ = function.__kwdefaults__
+    same.__qualname__ = function.__qualname__
+    return same
