@@ -29,7 +29,7 @@ def server() -> Iterator[OtlpServer]:
 
 
 def export_to(url: str, *, interval: float = 60.0, **options: Any) -> MetricExport:
-    return MetricExport(OtlpEndpoint("metrics", url, **options), lambda: [REQUEST], interval=interval)
+    return MetricExport(OtlpEndpoint("metrics", url, **options), lambda _: [REQUEST], interval=interval)
 
 
 # Options
