@@ -150,14 +150,14 @@ def _reply(error: Any) -> Reply:
     reason = f"{code}: {printable(details, LONGEST_REASON)}" if details else code
     if code == "RESOURCE_EXHAUSTED" and f"vs. {_LONGEST_ANSWER})" in details:
         return Reply("ok")  # the answer to a request that was taken, too large to be read
+    if code == "DEADLINE_EXCEEDED":
+        return Reply("timeout", after=_retry_info(error), reason=reason)
     if (match := _HTTP_STATUS.match(details)) is not None and match[1] == "413":
         return Reply("too_large", reason=reason)
     if _OF_THE_WAY.match(details) and not (match and match[1] in _REFUSALS):
         return Reply("retry", reason=reason)
     if code in ("RESOURCE_EXHAUSTED", "OUT_OF_RANGE") and _TOO_LARGE.search(details):
         return Reply("too_large", reason=reason)
-    if code == "DEADLINE_EXCEEDED":
-        return Reply("timeout", after=_retry_info(error), reason=reason)
     if code in _RETRYABLE:
         return Reply("retry", after=_retry_info(error), reason=reason)
     if code == "RESOURCE_EXHAUSTED":

@@ -136,6 +136,8 @@ class HttpConnection:
                 if not isinstance(response.status, int) or response.status < 200:
                     raise
                 return HttpAnswer(response.status)  # too many headers, or too long ones
+            if self._stream.has_ended:  # within the head, of which http.client makes a whole one
+                raise http.client.RemoteDisconnected("")
             if not 100 <= response.status < 200 or response.status == 101:
                 return self._read(response)
         raise http.client.HTTPException("no end of interim answers")
@@ -187,6 +189,7 @@ class _DeadlineStream(io.RawIOBase):
 
     def __init__(self, raw: socket.socket) -> None:
         self.deadline = 0.0
+        self.has_ended = False
         self._raw = raw
 
     def readable(self) -> bool:
@@ -194,7 +197,9 @@ class _DeadlineStream(io.RawIOBase):
 
     def readinto(self, buffer: Buffer) -> int:
         self._raw.settimeout(_left(self.deadline))
-        return self._raw.recv_into(memoryview(buffer))
+        count = self._raw.recv_into(memoryview(buffer))
+        self.has_ended = count == 0
+        return count
 
 
 def _left(deadline: float) -> float:

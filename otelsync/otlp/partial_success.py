@@ -16,6 +16,7 @@ from otelsync.text.printable import printable
 _PARTIAL_SUCCESS: Final = 1
 _REJECTED: Final = 1
 _MESSAGE: Final = 2
+_MOST_FIELDS: Final = 64
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _REJECTED_IN_JSON: Final = ("rejectedSpans", "rejectedLogRecords", "rejectedDataPoints")
 
@@ -49,9 +50,11 @@ def _from_json(content: bytes) -> tuple[int, str]:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Fields by number: varints and bytes, the last of which may be cut short. Ends at what is no protobuf."""
+    """Fields by number: varints and bytes, the last of which may be cut short. Ends at what is no such message."""
     position = 0
-    while position < len(message):
+    for _ in range(_MOST_FIELDS):
+        if position >= len(message):
+            return
         tag, position = _varint(message, position)
         kind = tag & 7
         if kind == _VARINT:
