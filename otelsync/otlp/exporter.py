@@ -6,15 +6,17 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from otelsync.journal.batch import Batch
 from otelsync.otlp.encoding import varint
-from otelsync.otlp.grpc import GrpcTransport
-from otelsync.otlp.http import HttpTransport
-from otelsync.otlp.options import OtlpEndpoint, Signal
 from otelsync.otlp.reply import LONGEST_REASON, Reply
 from otelsync.text.printable import printable
+
+if TYPE_CHECKING:
+    from otelsync.otlp.grpc import GrpcTransport
+    from otelsync.otlp.http import HttpTransport
+    from otelsync.otlp.options import OtlpEndpoint, Signal
 
 USER_AGENT = "otelsync"
 
@@ -183,5 +185,8 @@ def parse_partial_success(content: bytes) -> tuple[int, str]:
 
 def transport_to(endpoint: OtlpEndpoint, user_agent: str) -> HttpTransport | GrpcTransport:
     """Return what sends requests to an endpoint. Raises OSError when its certificate files cannot be used."""
+    from otelsync.otlp.grpc import GrpcTransport  # what only some shippers need takes a while to load
+    from otelsync.otlp.http import HttpTransport
+
     transport = GrpcTransport if endpoint.protocol == "grpc" else HttpTransport
     return transport(endpoint, user_agent=user_agent)
