@@ -68,7 +68,7 @@ def make_shipper(
 
 
 def _limits(settings: Settings) -> Limits | None:
-    """Return what a trace may be on its way to OTLP. All that sends it is loaded, for no fork to find it half loaded."""
+    """Return what a trace may be on its way to OTLP. All that sends it is loaded: no fork finds it half loaded."""
     import otelsync.otlp.grpc
     import otelsync.otlp.http
     import otelsync.shipping.folding.debug_logs
