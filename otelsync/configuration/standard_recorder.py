@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ class StandardRecorder:
 
     def _end_child(self) -> None:
         """Send what a child process has left, and warn of what has not arrived."""
-        self.flush(self.settings.shutdown_timeout)
+        self.flush(self.settings.patience)
         self._warn_of_lost()
 
     def _warn_of_lost(self) -> None:
@@ -76,6 +77,9 @@ class StandardRecorder:
 
     def watch(self, path: LogPath) -> None:
         """Watch nothing, as a journal directory is the place where somebody would say so."""
+
+    def look_too(self, look: Callable[[], object]) -> None:
+        """Do nothing: there is no journal that somebody has to ship."""
 
     def flush(self, timeout: float) -> bool:
         """Send what was recorded so far."""
