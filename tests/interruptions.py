@@ -50,34 +50,37 @@ class Places:
         self._do = do
         self._visits = visits
 
-    def visit(self, work: Callable[[], object]) -> Iterator[str]:
+    def visit(self, work: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> Iterator[str]:
         """Call `work` once for each point; each time yield the point's name, after `work` has ended.
 
-        It is first called without an interruption, to see which points there are. An Interrupted that leaves `work`
+        Before each time `prepare` is called, which is not interrupted. `work` is first called without an interruption, to see which points there are. An Interrupted that leaves `work`
         has been dealt with; whatever else it raises passes.
         """
+        prepare()
         names = self._names(work)
         total, seen = Counter(names), Counter[str]()
         for number, name in enumerate(names):
             seen[name] += 1
             if seen[name] <= self._visits or seen[name] == total[name]:
-                self.run(work, number)
-                yield f"{name} ({seen[name]} of {total[name]})"
+                prepare()
+                yield self.run(work, number)
 
-    def run(self, work: Callable[[], object], number: int) -> bool:
-        """Call `work` with an interruption at the point of that number; False if it ended before that."""
-        count = 0
+    def run(self, work: Callable[[], object], number: int) -> str:
+        """Call `work` with an interruption at the point of that number; return its name, "" if `work` ended before."""
+        points: Counter[str] = Counter()
+        interrupted = ""
 
         def profile(frame: FrameType, event: str, argument: Any) -> None:
-            nonlocal count
-            if self._name(frame, event, argument):
-                count += 1
-                if count > number:
+            nonlocal interrupted
+            if name := self._name(frame, event, argument):
+                points[name] += 1
+                if points.total() > number:
                     sys.setprofile(None)
+                    interrupted = f"{name}, for the {points[name]}. time"
                     self._do()
 
         self._profiled(work, profile)
-        return count > number
+        return interrupted
 
     def _names(self, work: Callable[[], object]) -> list[str]:
         names: list[str] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from otelsync.hooks.host_errors import hand_back
+from otelsync.journal import disk_errors
 from otelsync.journal.format import SUFFIX
 
 _AT_ONCE: Final = 512
@@ -70,7 +70,7 @@ class Room:
         try:
             names = os.listdir(self._directory)  # noqa: PTH208  (the innermost call is ours: see host_errors)
         except OSError as error:
-            hand_back(error)
+            disk_errors.expect(error)
             names = []
         others = [name for name in names if name.endswith(SUFFIX) and name not in self._own]
         known = self._sizes
@@ -82,5 +82,5 @@ class Room:
         try:
             return os.lstat(f"{self._directory}/{name}").st_size
         except OSError as error:
-            hand_back(error)
+            disk_errors.expect(error)
             return None

@@ -16,8 +16,7 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Final
 
-from otelsync.hooks.host_errors import hand_back
-from otelsync.journal import forks
+from otelsync.journal import disk_errors, forks
 from otelsync.journal.format import (
     CLOSED,
     DISK,
@@ -168,7 +167,7 @@ class Series:
                 if not self._rotate(needed):
                     return JOURNAL_FULL
             except OSError as error:
-                hand_back(error)
+                disk_errors.expect(error)
                 self._fail(error)
                 return DISK
             segment = self._segment()
@@ -204,7 +203,7 @@ class Series:
                 self._put_back(segment)
                 self._say("removed", f"somebody removed {segment.path}; it is written again with all that it held")
         except OSError as error:
-            hand_back(error)
+            disk_errors.expect(error)
             self._lose(segment, is_there=False)
             self._fail(error)
         else:
@@ -282,7 +281,7 @@ class Series:
             try:
                 return Segment(path, self._sequence, size, self.generation, counted)
             except OSError as error:
-                hand_back(error)
+                disk_errors.expect(error)
                 if error.errno not in _NO_ROOM or size // 2 < least:
                     raise
                 size //= 2
@@ -309,7 +308,7 @@ class Series:
             try:
                 segment.finish(state)
             except OSError as error:
-                hand_back(error)
+                disk_errors.expect(error)
                 self._say("close", f"the journal file {segment.path} could not be closed: {error}")
             del self._finished[0]
 
@@ -324,7 +323,7 @@ def _free_bytes(directory: Path) -> int:
     """Return at most how many bytes the file system has; to ask is quicker than to try to reserve them."""
     try:
         status = os.statvfs(directory)
-    except (OSError, AttributeError) as error:
-        hand_back(error)
+    except OSError as error:
+        disk_errors.expect(error)
         return 1 << 62
     return status.f_bfree * status.f_frsize if status.f_blocks else 1 << 62
