@@ -43,18 +43,22 @@ class Places:
         inside: Files, or folders of files; what they call is interrupted as well, where it begins and ends.
         do: What happens at the point: by default :class:`Interrupted` is raised. It may record, raise, or both.
         visits: How often a place is interrupted at most: its first visits, and its last one.
+        ends: Whether functions are interrupted where they return, as if C code had called them. A function that Python
+            code calls is not: CPython looks where one begins, and behind a call of C.
     """
 
-    def __init__(self, *inside: Path, do: Callable[[], object] = interrupt, visits: int = 1) -> None:
+    def __init__(self, *inside: Path, do: Callable[[], object] = interrupt, visits: int = 1, ends: bool = True) -> None:
         self._inside = tuple(str(path) for path in inside)
         self._do = do
         self._visits = visits
+        self._events = _EVENTS if ends else {event: name for event, name in _EVENTS.items() if event != "return"}
 
     def visit(self, work: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> Iterator[str]:
         """Call `work` once for each point; each time yield the point's name, after `work` has ended.
 
-        Before each time `prepare` is called, which is not interrupted. `work` is first called without an interruption, to see which points there are. An Interrupted that leaves `work`
-        has been dealt with; whatever else it raises passes.
+        Before each time `prepare` is called, which is not interrupted. `work` is first called without an interruption,
+        to see which points there are. An Interrupted that leaves `work` has been dealt with; whatever else it raises
+        passes.
         """
         prepare()
         names = self._names(work)
@@ -108,7 +112,7 @@ class Places:
         where: FrameType | None = frame
         if event in ("call", "return") and not self._is_inside(frame):
             where = frame.f_back
-        if event not in _EVENTS or where is None or not self._is_inside(where):
+        if event not in self._events or where is None or not self._is_inside(where):
             return ""
         if event == "c_call" and argument.__name__ in _NEVER_FAIL:
             return ""

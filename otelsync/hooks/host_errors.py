@@ -35,13 +35,11 @@ def hand_back(error: BaseException) -> None:
     A library that we call may have wrapped it, as orjson wraps what its ``default`` function raises. What is no
     `Exception`, such as ``KeyboardInterrupt``, is always the host's.
     """
-    if not isinstance(error, Exception):
-        raise error
     seen: BaseException | None = error
     for _ in range(_DEEPEST):
         if seen is None:
             return
-        if belongs_to_host(seen):
+        if not isinstance(seen, Exception) or belongs_to_host(seen):
             raise seen
         seen = seen.__cause__
 
@@ -83,7 +81,7 @@ def has_entered(error: BaseException, function: Callable[..., object]) -> bool:
 
 
 def _is_handler(frame: FrameType, interrupted: FrameType) -> bool:
-    """Return whether `frame` is that of a signal handler, or trace function: it was given the frame that it interrupts."""
+    """Return whether a frame is that of a signal handler, or trace function: it was given the interrupted one."""
     code, values = frame.f_code, frame.f_locals
     given = [values.get(name) for name in code.co_varnames[: code.co_argcount]]
     if code.co_flags & _VARARGS:

@@ -15,8 +15,10 @@ from otelsync.journal.native import native
 from otelsync.journal.process_identity import boot_id, start_ticks
 
 if TYPE_CHECKING:
-    from otelsync.journal._native import Mapped
-    from otelsync.journal._native import shorten as _shorten
+    from otelsync.journal import _native
+
+    Mapped = _native.Mapped
+    _shorten = _native.shorten
 else:
     Mapped, _shorten = (native.Mapped, native.shorten) if native else (mapped.Mapped, mapped.shorten)
 
