@@ -11,7 +11,13 @@ from urllib.parse import SplitResult, urlsplit
 from otelsync.configuration.way import why_not_by_journal
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.errors import ConfigurationError
-from otelsync.otlp.options import PREFIX, OtlpEndpoint, endpoints_from_environment, ports_of_other_protocol
+from otelsync.otlp.options import (
+    PREFIX,
+    OtlpEndpoint,
+    endpoints_from_environment,
+    metrics_from_environment,
+    ports_of_other_protocol,
+)
 from otelsync.settings import Settings
 from otelsync.settings.variables import unread
 
@@ -51,6 +57,7 @@ def read(environment: Mapping[str, str], **overrides: Any) -> Asked:
         settings = Settings.from_environment(environment, **overrides)
         wanted = variables if settings.journal_logs else {**variables, "OTEL_LOGS_EXPORTER": "none"}
         endpoints = endpoints_from_environment(wanted, endpoint=settings.endpoint)
+        metrics_from_environment(variables, endpoint=settings.endpoint)
         asked = Asked(variables, settings, endpoints, why_not_by_journal(settings))
     except ConfigurationError as error:
         asked = Asked(variables)
