@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
+from functools import partial
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -84,7 +85,7 @@ class JournalPath(LogPath):
             self._journal_it(level, logger, text, fields, span, error, fate)
         except BaseException as problem:
             given = (level, logger, text_of(event), fields, span, error)
-            self._settle(problem, fate, lambda fate: self._journal_it(*given, fate))
+            self._settle(problem, fate, partial(self._journal_it, *given))
 
     def keep(self, level: int, logger: str, event: str, fields: Mapping[str, Any], span: Span | None = None) -> None:
         """Journal one record whatever the levels say. Never raises, but for what is the host's."""
@@ -93,7 +94,7 @@ class JournalPath(LogPath):
             self._journal_it(level, logger, event, fields, span, None, fate)
         except BaseException as problem:
             given = (level, logger, event, fields, span, None)
-            self._settle(problem, fate, lambda fate: self._journal_it(*given, fate))
+            self._settle(problem, fate, partial(self._journal_it, *given))
 
     def _journal_it(
         self,
@@ -123,7 +124,7 @@ class JournalPath(LogPath):
         try:
             self._take(record, fate)
         except BaseException as problem:
-            self._settle(problem, fate, lambda fate: self._take_plainly(record, fate))
+            self._settle(problem, fate, partial(self._take_plainly, record))
 
     def _take(self, record: logging.LogRecord, fate: Fate) -> None:
         if "otelServiceName" in record.__dict__ and self._has_seen(record):

@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from struct import Struct
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -167,11 +168,11 @@ class LogPath:
                 head = self._new_head(level, logger, event)
                 if head is None:
                     return
-            fate = Fate(now=now)
+            fate = Fate(None, now)
             self._write(head, fields, span, error, fate)
         except BaseException as problem:
             given = (level, logger, event, fields, span, error)
-            self._settle(problem, fate or Fate(now=now), lambda fate: self._write_anew(*given, fate))
+            self._settle(problem, fate or Fate(None, now), partial(self._write_anew, *given))
 
     def keep(self, level: int, logger: str, event: str, fields: Mapping[str, Any], span: Span | None = None) -> None:
         """Journal one record whatever the levels say, and show it if they let it through. Never raises."""
@@ -198,7 +199,7 @@ class LogPath:
             self._write_hidden(level, logger, event, fields, span, error, fate)
         except BaseException as problem:
             given = (level, logger, event, fields, span, error)
-            self._settle(problem, fate, lambda fate: self._write_hidden(*given, fate))
+            self._settle(problem, fate, partial(self._write_hidden, *given))
 
     def _settle(self, problem: BaseException, fate: Fate, again: Callable[[Fate], None]) -> None:
         """Journal a record though something was raised on the way, or count it as dropped; hand back the host's.

@@ -15,6 +15,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.util import types
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.journal.native import native
 from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
@@ -36,7 +37,8 @@ def instant(given: float) -> int:
     """Nanoseconds since the epoch from the number that a caller gave; the present where it gave none."""
     try:
         return max(0, min(int(given), _LATEST))
-    except (TypeError, ValueError, OverflowError):
+    except Exception as error:  # of its __int__
+        hand_back(error)
         return time_ns()
 
 
