@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     help="Render the program's log records; otherwise its own logging stays.",
 )
 @options.metrics_options
-@click.option("--supervise/--no-supervise", default=True, help="Become the program; a thread in it ships.")
+@click.option("--supervise/--no-supervise", default=True, help="Become the program; a process beside it ships.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
     command: tuple[str, ...],
@@ -71,10 +73,12 @@ def command(
     )
     for mistake in in_environment(settings):
         _say(mistake)
-    settings = replace(_by_its_way(settings), ship="off" if supervise else "thread")
+    settings = replace(_by_its_way(settings), ship="off" if supervise else "process")
     environment = environment_of_program(settings, os.environ, log_format=log_format)
+    if not hasattr(os, "fork"):  # Windows: what `exec` starts there is another process, and nobody waits for it
+        sys.exit(subprocess.run(command, env=environment, check=False).returncode)
     try:
-        if supervise:
+        if supervise and hasattr(signal, "sigwaitinfo"):  # macOS has none; it has no journals to ship from either
             _supervise(command, settings, environment)
         run_instead(command, environment)
     except CannotStartError as error:
@@ -101,7 +105,7 @@ def _supervise(command: tuple[str, ...], settings: Settings, environment: dict[s
     attendance = _attend(settings) if wants_shipper else None
     status = child.wait()
     if attendance is not None:
-        _say(attendance.end(settings.shutdown_timeout))
+        _say(attendance.end(settings.patience))
         _leave_to_another(settings, attendance)
     end_like(status)
 

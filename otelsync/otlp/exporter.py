@@ -6,16 +6,18 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from otelsync.journal.batch import Batch
 from otelsync.otlp.arrived import Arrived
-from otelsync.otlp.grpc import GrpcTransport
-from otelsync.otlp.http import HttpTransport
-from otelsync.otlp.options import OtlpEndpoint, Signal
 from otelsync.otlp.partial_success import parse_partial_success
 from otelsync.otlp.reply import Reply
 from otelsync.otlp.request import MOST_BYTES, Run, encode_request, records, runs_of, size, split
+
+if TYPE_CHECKING:
+    from otelsync.otlp.grpc import GrpcTransport
+    from otelsync.otlp.http import HttpTransport
+    from otelsync.otlp.options import OtlpEndpoint, Signal
 
 USER_AGENT = "otelsync"
 FIRST_BYTES: Final = 128 * 1024
@@ -134,5 +136,8 @@ class Pace:
 
 def transport_to(endpoint: OtlpEndpoint, user_agent: str) -> HttpTransport | GrpcTransport:
     """Return what sends requests to an endpoint."""
+    from otelsync.otlp.grpc import GrpcTransport  # what only some shippers need takes a while to load
+    from otelsync.otlp.http import HttpTransport
+
     transport = GrpcTransport if endpoint.protocol == "grpc" else HttpTransport
     return transport(endpoint, user_agent=user_agent)

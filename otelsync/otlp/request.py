@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otelsync.journal.batch import Batch
 from otelsync.otlp.encoding import varint
-from otelsync.otlp.options import Signal
+
+if TYPE_CHECKING:
+    from otelsync.otlp.options import Signal
 
 MOST_BYTES: Final = 3_000_000
 """Of a request before it is compressed: grpc receivers take 4 MiB unless told otherwise."""
