@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 
 from otelsync.errors import ConfigurationError
+from otelsync.hooks.opentelemetry_api import provider_that_is_set, set_provider_aside
 from otelsync.recording import runtime_context
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
@@ -34,7 +35,7 @@ class Recorder:
 
     def install(self) -> None:
         """Set the provider as OpenTelemetry's, unless another is set already."""
-        existing = trace._TRACER_PROVIDER
+        existing = provider_that_is_set()
         if existing is None:
             runtime_context.install()
             self.adopt_tracers()
@@ -59,9 +60,9 @@ class Recorder:
     def uninstall(self) -> None:
         """End the provider, and leave OpenTelemetry as it was before."""
         self.provider.shutdown()
-        if trace._TRACER_PROVIDER is self.provider:
+        if provider_that_is_set() is self.provider:
             self.retire()
-            forget_provider()
+            set_provider_aside()
             runtime_context.uninstall()
 
     def warn_of_uncounted(self) -> None:
@@ -100,11 +101,3 @@ def make_recorder(settings: Settings) -> Recorder:
         fix = f"unset it, or set it as the SDK wants it: {error}"
         raise ConfigurationError(option, os.environ.get(option, ""), fix) from None
     return Recorder(journal, provider)
-
-
-def forget_provider() -> None:
-    """Let the next configure() set a provider: OpenTelemetry itself lets it be set once."""
-    from opentelemetry.util._once import Once
-
-    trace._TRACER_PROVIDER = None
-    trace._TRACER_PROVIDER_SET_ONCE = Once()

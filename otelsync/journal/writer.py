@@ -19,6 +19,7 @@ from time import monotonic_ns
 from typing import Final
 from zlib import crc32
 
+from otelsync.hooks.forking import when_forked
 from otelsync.journal.format import (
     CLOSED,
     DISK,
@@ -416,4 +417,4 @@ def _begin_in_child() -> None:
             segment.release()
 
 
-os.register_at_fork(after_in_child=_begin_in_child)
+when_forked(after_in_child=_begin_in_child)

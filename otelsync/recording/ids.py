@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
 from typing import Final
 
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+
+from otelsync.hooks.forking import when_forked
 
 _chance: Final = random.Random()  # ids are no secrets; our own, so that a host's random.seed() repeats none
 _random: random.Random = _chance
@@ -34,7 +35,7 @@ def _draw_anew() -> None:
     draw_ids_from()
 
 
-os.register_at_fork(after_in_child=_draw_anew)
+when_forked(after_in_child=_draw_anew)
 
 
 class IdGenerator(RandomIdGenerator):

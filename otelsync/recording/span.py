@@ -24,6 +24,7 @@ from otelsync.journal.native import native
 from otelsync.otlp.encoding import field, varint
 from otelsync.recording.clock import present
 from otelsync.recording.scope import EMPTY
+from otelsync.recording.sdk_tracers import announce_ending
 from otelsync.recording.span_bytes import END_TIME, count_field, encode_event, encode_link, status_field
 from otelsync.recording.span_state import UNSET, SpanState, instant
 from otelsync.text.presentable import message_of, presentable, text_of
@@ -318,7 +319,7 @@ class RecordedSpan(SpanState):
         processor = self._tracer.span_processor
         now = present(self.trace.offset, self._start_time) if end_time is None else instant(end_time)
         self._end_time = now
-        processor._on_ending(self)
+        announce_ending(processor, self)
         if self.trace.flags & 1:
             try:
                 body = self._encode(now)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import suppress
 from types import TracebackType
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from opentelemetry.trace import SpanKind
 
 from otelsync import vocabulary
+from otelsync.hooks.forking import when_forked
 from otelsync.levels import DEBUG
 from otelsync.logs.installed import enabled
 from otelsync.recording.clock import present_of
@@ -40,7 +40,7 @@ def _announce_items() -> None:
             span = span.above
 
 
-os.register_at_fork(before=_announce_items)
+when_forked(before=_announce_items)
 
 
 class Item(Stage):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
+
+from otelsync.hooks.forking import when_forked
 
 generation = 1
 """Number of this process among its ancestors; a forked child has the next one."""
@@ -26,4 +27,4 @@ def _begin_in_child() -> None:
     rolling_up = threading.RLock()  # no thread of the parent's is here to release its own
 
 
-os.register_at_fork(after_in_parent=share, after_in_child=_begin_in_child)
+when_forked(after_in_parent=share, after_in_child=_begin_in_child)

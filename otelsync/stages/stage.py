@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar, cast
 import opentelemetry.context as context_api
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, TracerProvider
-from opentelemetry.trace.propagation import _SPAN_KEY
 
 from otelsync import vocabulary
 from otelsync.hooks.decorating import decorated
+from otelsync.hooks.opentelemetry_api import SPAN_KEY
 from otelsync.levels import ERROR, INFO, LEVELS
 from otelsync.logs import events
 from otelsync.logs.installed import emit, enabled
@@ -212,7 +212,7 @@ class Stage(Collecting):
         misuse.note_unrecorded(self.span)
         if scope.attributes:
             self.span.set_attributes(scope.attributes)
-        context = context_api.set_value(_SPAN_KEY, self.span)
+        context = context_api.set_value(SPAN_KEY, self.span)
         self._token = context_api.attach(context_api.set_value(SCOPE_KEY, scope, context))
 
     def __exit__(
