@@ -17,10 +17,10 @@ from otelsync.configuration.destinations import has_destination
 from otelsync.configuration.mistakes import in_environment
 from otelsync.hooks.python_path import without_bootstrap
 from otelsync.run.child import CannotStartError, Child, end_like, run_instead
-from otelsync.run.command_name import service_of
 from otelsync.run.environment import environment_of_program
 from otelsync.run.survivors import adopt_orphans, ship_detached, survivors
 from otelsync.settings import Settings, names_service
+from otelsync.settings.program_name import service_of
 
 if TYPE_CHECKING:
     from otelsync.run.attendance import Attendance

@@ -91,6 +91,14 @@ class LogPath:
         self._given = Levels(level, self._given.others)
         self._use_levels()
 
+    def set_level_of(self, logger: str, level: int) -> None:
+        """Change the least level that is shown of one logger, and of those whose names begin so."""
+        if logger == "root":
+            self.set_level(level)
+        else:
+            self._given = Levels(self._given.least, {**self._given.others, logger: level})
+            self._use_levels()
+
     def ask_for(self, levels: Mapping[str, int]) -> None:
         """Let levels by name go before those that were given at first; with none, those hold again."""
         self._asked = dict(levels)
@@ -167,13 +175,28 @@ class LogPath:
         is_journalled = self._journal_level is not None and level >= self._journal_level
         if level >= self.level and (is_journalled or self.is_shown(level, logger, event)):
             self.emit(level, logger, event, fields, span)
-        elif self._provider is not None:
-            try:
-                hidden = Head(level, logger, event, self.service, self._ref(logger), is_shown=False)
-                self._write(hidden, fields, span, None)
-            except Exception as problem:
-                self._provider.journal.drop(ENCODE_ERROR, LOG)
-                _complain(problem)
+        else:
+            self.journal(level, logger, event, fields, span)
+
+    def journal(
+        self,
+        level: int,
+        logger: str,
+        event: object,
+        fields: Mapping[str, Any],
+        span: Span | None = None,
+        error: ExcInfo | None = None,
+    ) -> None:
+        """Journal one record whatever the levels say, and show nothing. Never raises."""
+        if self._provider is None:
+            return
+        try:
+            text = self.redactor.redact(event if type(event) is str else text_of(event))
+            hidden = Head(level, logger, text, self.service, self._ref(logger), is_shown=False)
+            self._write(hidden, fields, span, error)
+        except Exception as problem:
+            self._provider.journal.drop(ENCODE_ERROR, LOG)
+            _complain(problem)
 
     def _write_natively(self, head: Head, span: Span | None, fields: Mapping[str, Any]) -> bool:
         """Let the C extension do it all, for a record inside a span of ours; False if it declines: nothing is written.

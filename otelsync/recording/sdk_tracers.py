@@ -17,6 +17,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Tracer as TracerApi
 from opentelemetry.util import types
 
+from otelsync.hooks.untouched import warning_filters_untouched
+
 
 class SdkTracer(sdk.Tracer):
     """A tracer that has all that one of the SDK's has, of whichever version."""
@@ -58,7 +60,8 @@ class SdkProvider(sdk.TracerProvider):
 
     def tracer_like_the_sdk_s(self, scope: InstrumentationScope) -> TracerApi:
         """Make the tracer that the SDK would give out; one that records nothing where the SDK is disabled."""
-        tracer = super().get_tracer(scope.name, scope.version, scope.schema_url, _attributes(scope))
+        with warning_filters_untouched():
+            tracer = super().get_tracer(scope.name, scope.version, scope.schema_url, _attributes(scope))
         held = getattr(self, "_tracers", None)
         if isinstance(held, dict):
             held.pop(scope, None)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-
 from urllib3.util.retry import Retry
 
 from otelsync.hooks.harmless import harmless
