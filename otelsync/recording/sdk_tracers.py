@@ -7,7 +7,8 @@ missing, a public way that does less is taken.
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
@@ -25,17 +26,18 @@ class SdkTracer(sdk.Tracer):
 
     limits: SpanLimits
     instrumentation_scope: InstrumentationScope
+    draws_at_random: Callable[[], bool]
 
     def become_like(self, like: sdk.Tracer, scope: InstrumentationScope, limits: SpanLimits) -> None:
         """Take over what `like` has. The SDK's own ``__init__`` has other arguments in each version."""
-        vars(self).update(vars(like))
+        for name, value in vars(like).items():  # an update of vars(self) would make all its attributes slower to read
+            setattr(self, name, value)
         self.instrumentation_scope = scope
         self.limits = limits
+        self.draws_at_random = draws_at_random(like.id_generator)
 
-    def is_enabled(self) -> bool:
-        """Return whether its spans are recorded, as far as the provider's configurator goes."""
-        ask = getattr(self, "_is_enabled", None)
-        return ask is None or bool(ask())
+    is_enabled: ClassVar[Callable[[Any], bool]] = getattr(sdk.Tracer, "_is_enabled", lambda _: True)
+    """Return whether its spans are recorded, as far as the provider's configurator goes."""
 
 
 class SdkProvider(sdk.TracerProvider):
@@ -94,10 +96,9 @@ def announce_ending(processor: Any, span: Any) -> None:
         on_ending(span)
 
 
-def draws_at_random(generator: IdGenerator) -> bool:
-    """Return whether trace ids are drawn at random; before 1.42 no generator says so."""
-    says = getattr(generator, "is_trace_id_random", None)
-    return says is not None and bool(says())
+def draws_at_random(generator: IdGenerator) -> Callable[[], bool]:
+    """Return what says if trace ids are drawn at random; before 1.42 no generator has a word for it."""
+    return getattr(generator, "is_trace_id_random", bool)
 
 
 def _attributes(scope: InstrumentationScope) -> types.Attributes:

@@ -38,7 +38,7 @@ from otelsync.recording.clock import present
 from otelsync.recording.ids import IdGenerator
 from otelsync.recording.runtime_context import CURRENT, scope_in
 from otelsync.recording.scope import SyncScope
-from otelsync.recording.sdk_tracers import SdkProvider, draws_at_random
+from otelsync.recording.sdk_tracers import SdkProvider
 from otelsync.recording.span import RecordedSpan, is_valid_link
 from otelsync.recording.span_blocks import CurrentSpan, SpanBlock
 from otelsync.recording.span_bytes import Trace, encode_verdict
@@ -291,7 +291,7 @@ class Tracer(Recorder):
         if parent is None or not parent.is_valid:
             parent_span = parent = None
             trace_id = self.id_generator.generate_trace_id()
-            is_random = draws_at_random(self.id_generator)
+            is_random = self.draws_at_random()
         else:
             trace_id = parent.trace_id
             is_random = bool(parent.trace_flags & RANDOM_TRACE_ID)

@@ -31,7 +31,7 @@ _place: Final = Struct("<QQ")
 
 def new_root(draw: IdGenerator, span_id: int | None = None) -> SpanContext:
     """The ids of a root span that is recorded, before there is one."""
-    flags = TraceFlags.SAMPLED | (RANDOM_TRACE_ID if draws_at_random(draw) else 0)
+    flags = TraceFlags.SAMPLED | (RANDOM_TRACE_ID if draws_at_random(draw)() else 0)
     return SpanContext(draw.generate_trace_id(), span_id or draw.generate_span_id(), False, TraceFlags(flags))
 
 
