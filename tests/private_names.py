@@ -31,6 +31,7 @@ PRIVATE: Final = (
     Private(_API[0], "opentelemetry.trace", "_TRACER_PROVIDER_SET_ONCE", _API[1]),
     Private(_API[0], "opentelemetry.context", "_RUNTIME_CONTEXT", _API[1]),
     Private(_API[0], "opentelemetry.context", "_RuntimeContext", _API[1]),
+    Private(_API[0], "opentelemetry.context", "_SUPPRESS_INSTRUMENTATION_KEY", _API[1]),
     Private(_SDK[0], "opentelemetry.sdk.trace:Tracer", "_is_enabled", _SDK[1]),
     Private(_SDK[0], "opentelemetry.sdk.trace:SpanProcessor", "_on_ending", _SDK[1]),
     Private(_SDK[0], "opentelemetry.sdk.trace:TracerProvider", "_set_tracer_configurator", _SDK[1]),

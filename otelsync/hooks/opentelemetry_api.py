@@ -20,6 +20,9 @@ RANDOM_TRACE_ID: Final[int] = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
 SPAN_KEY: Final[str] = next(iter(set_span_in_context(INVALID_SPAN, Context())))
 """The key under which a context holds its span."""
 
+SUPPRESS_KEY: Final[str] = getattr(context_api, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")
+"""The key under which a context says that nothing is to be recorded."""
+
 RuntimeContextBase: Final[Any] = getattr(context_api, "_RuntimeContext", object)
 
 

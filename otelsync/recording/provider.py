@@ -16,7 +16,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Tracer as TracerApi
 from opentelemetry.util import types
 
-from otelsync.hooks.forking import when_forked
+from otelsync.journal import forks
 from otelsync.journal.writer import Journal
 from otelsync.recording.ids import IdGenerator
 from otelsync.recording.span_state import Encoders
@@ -151,4 +151,4 @@ def _begin_in_child() -> None:
         provider.begin_in_child()
 
 
-when_forked(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)

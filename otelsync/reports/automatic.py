@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from otelsync.hooks.forking import when_forked
+from otelsync.journal import forks
 
 if TYPE_CHECKING:
     from otelsync.reports.process import ReportProcess
@@ -163,4 +163,4 @@ def _begin_in_child() -> None:
         reports._begin()
 
 
-when_forked(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)

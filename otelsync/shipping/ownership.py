@@ -8,7 +8,7 @@ import struct
 import threading
 from pathlib import Path
 
-from otelsync.hooks.forking import when_forked
+from otelsync.journal import forks
 
 NAME = "shipper.lock"
 _FLOCK = struct.Struct("@hhqqi")
@@ -110,4 +110,4 @@ def _begin_in_child() -> None:
     _owned.clear()
 
 
-when_forked(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from otelsync.hooks.forking import when_forked
+from otelsync.journal import forks
 from otelsync.journal.process_identity import own_writer
 from otelsync.shipping.checkpoint import arrived, positions
 from otelsync.shipping.shipper import INTERVAL, Shipper
@@ -157,4 +157,4 @@ def _begin_in_child() -> None:
         thread._begin_in_child()
 
 
-when_forked(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)

@@ -16,7 +16,7 @@ from weakref import WeakSet
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, Span
 
 from otelsync import in_force
-from otelsync.hooks.forking import when_forked
+from otelsync.journal import forks
 from otelsync.vocabulary import ACTIONS
 
 
@@ -187,4 +187,4 @@ def _begin_in_child() -> None:
     running.clear()
 
 
-when_forked(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)

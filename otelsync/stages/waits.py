@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from otelsync import vocabulary
-from otelsync.hooks.forking import when_forked
+from otelsync.journal import forks
 from otelsync.levels import DEBUG
 from otelsync.stages import misuse
 from otelsync.stages.stage import OtherStage, Stage
@@ -96,4 +96,4 @@ def _begin_in_child() -> None:
     _sums = threading.Lock()
 
 
-when_forked(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)
