@@ -37,6 +37,7 @@ PRIVATE: Final = (
     Private(_SDK[0], "opentelemetry.sdk.trace:TracerProvider", "_set_tracer_configurator", _SDK[1]),
     Private(_SDK[0], "opentelemetry.sdk.trace:TracerProvider", "_handle_fork", _SDK[1], since="1.44"),
     Private(_SDK[0], "opentelemetry.sdk.trace:TracerProvider()", "_tracers", _SDK[1], since="1.41"),
+    Private(_SDK[0], "opentelemetry.sdk.trace:TracerProvider()", "_tracers_lock", _SDK[1], since="1.41"),
     Private(_CELERY[0], "celery._state", "_apps", _CELERY[1]),
     Private(_CELERY[0], "celery.app:Celery()", "_tasks", _CELERY[1]),
     Private(_CELERY[0], "celery.app.log:Logging", "_setup", _CELERY[1]),

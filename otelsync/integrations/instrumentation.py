@@ -20,6 +20,7 @@ from typing import Final, Protocol
 
 import otelsync.integrations
 from otelsync.errors import ConfigurationError
+from otelsync.hooks.host_errors import hand_back
 from otelsync.hooks.untouched import random_untouched
 from otelsync.hooks.when_imported import when_imported
 
@@ -149,7 +150,8 @@ def not_recorded_if_it_fails(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         _log.debug("%s is not there to be recorded: %s", name, error)
-    except (Exception, SystemExit) as error:
+    except Exception as error:
+        hand_back(error)
         _log.warning("%s is not recorded: its instrumentation has failed (%s: %s)", name, type(error).__name__, error)
         _log.debug("the instrumentation of %s has failed here", name, exc_info=True)
 

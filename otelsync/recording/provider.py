@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import uuid
 from weakref import WeakSet
 
@@ -133,7 +132,7 @@ class TracerProvider(Owner):
 
         What the SDK's resource detectors would find is known.
         """
-        self.lock = threading.Lock()
+        self.renew_locks()
         changed: dict[str, types.AttributeValue] = {}
         if SERVICE_INSTANCE_ID in self.resource.attributes:
             changed[SERVICE_INSTANCE_ID] = str(uuid.uuid4())

@@ -51,9 +51,14 @@ class SdkProvider(sdk.TracerProvider):
     def __init__(self, *, resource: Resource | None, span_limits: SpanLimits | None, **arguments: Any) -> None:
         self.limits = span_limits or SpanLimits()
         self._held_resource = Resource.create({}) if resource is None else resource
-        self.lock = threading.Lock()
-        """Held while its tracers or its resource change."""
         super().__init__(resource=self._held_resource, span_limits=self.limits, **arguments)
+        self.renew_locks()
+
+    def renew_locks(self) -> None:
+        """Make its locks, reentrant: a signal handler, which asks for a tracer as well, waits for none of them."""
+        self.lock = threading.RLock()
+        """Held while its tracers or its resource change."""
+        self._tracers_lock = threading.RLock()  # the SDK's, since 1.41
 
     @property
     def resource(self) -> Resource:

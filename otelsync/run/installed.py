@@ -10,6 +10,7 @@ import logging
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.integrations import instrumentation
 
 if TYPE_CHECKING:
@@ -103,5 +104,6 @@ def _run(group: str) -> None:
     for entry_point in metadata.entry_points(group=group):
         try:
             entry_point.load()()
-        except Exception:
+        except Exception as error:
+            hand_back(error)
             _log.warning("the entry point %s of %s has failed", entry_point.name, group, exc_info=True)
