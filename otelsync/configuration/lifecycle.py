@@ -148,14 +148,12 @@ def set_aside() -> Callable[[], None]:
 
 
 def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bool = False) -> None:
-    endpoints = destinations.endpoints_of(settings)
+    destinations.endpoints_of(settings)  # raises for what cannot work, before anything is changed
     recorder = None if settings.disabled else make_recorder(settings)
     running = _Running(settings, recorder, is_provisional=is_provisional)
     logging_setup.install(settings, log_stream, recorder)
     _use(running)
     if recorder is not None:
-        if endpoints:
-            destinations.name_destinations(settings.journal, endpoints)
         recorder.install()
         trace_headers.install(settings.trace_hosts)
         if settings.ship == "thread" and destinations.has_destination(settings):
