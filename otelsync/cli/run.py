@@ -14,6 +14,7 @@ import click
 
 from otelsync.cli import options
 from otelsync.configuration.destinations import has_destination
+from otelsync.configuration.journal_place import foreign_journal, spool_for
 from otelsync.configuration.mistakes import in_environment
 from otelsync.hooks.python_path import without_bootstrap
 from otelsync.run.child import CannotStartError, Child, end_like, run_instead
@@ -70,7 +71,9 @@ def command(
     )
     for mistake in in_environment(settings):
         _say(mistake)
-    settings = replace(settings, ship="off" if supervise else "thread")
+    if foreign := foreign_journal(settings):
+        _say(foreign)
+    settings = replace(settings, ship="off" if supervise else "thread", journal_spool=spool_for(settings))
     environment = environment_of_program(settings, os.environ, log_format=log_format)
     try:
         if supervise:

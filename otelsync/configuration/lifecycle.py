@@ -15,6 +15,7 @@ from opentelemetry import trace
 
 from otelsync import in_force
 from otelsync.configuration import destinations, logging_setup, mistakes
+from otelsync.configuration.journal_place import foreign_journal
 from otelsync.configuration.recorder import Recorder, forget_provider, make_recorder
 from otelsync.hooks.harmless import harmless
 from otelsync.integrations.http import trace_headers
@@ -155,6 +156,8 @@ def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bo
     _use(running)
     if recorder is not None:
         recorder.install()
+        if foreign := foreign_journal(settings):
+            _log.warning("%s", foreign)
         trace_headers.install(settings.trace_hosts)
         if settings.ship == "thread" and destinations.has_destination(settings):
             from otelsync.shipping.shipper_thread import ShipperThread
@@ -219,14 +222,16 @@ def flush(timeout: float = 5.0) -> bool:
 
     Returns:
         Whether it was, within `timeout` seconds. What was not stays in the journal, and is shipped later. True at once
-        where it is not this process that ships (``ship="off"``).
+        where it is not this process that ships (``ship="off"``). False where something was lost that stands in no
+        ledger, as no journal can be written.
     """
     running = _running
-    if running is None or running.thread is None:
+    if running is None or running.recorder is None:
         return True
-    if running.recorder is not None:
-        running.recorder.journal.look()
-    return running.thread.flush(timeout)
+    if running.thread is None:
+        return not running.recorder.lost
+    running.recorder.journal.look()
+    return running.thread.flush(timeout) and not running.recorder.lost
 
 
 def shutdown(timeout: float | None = None) -> bool:
@@ -267,7 +272,7 @@ def _stop(running: _Running, deadline: float) -> bool:
     logging_setup.uninstall()
     if path is not None and recorder is not None and running.settings.journal_logs:
         path.journal_to(recorder.provider)  # what cached loggers still say is shipped next time
-    return shipped
+    return shipped and (recorder is None or not recorder.lost)
 
 
 def _begin_in_child() -> None:

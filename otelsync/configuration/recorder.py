@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 
+from otelsync.configuration.journal_place import spool_for
 from otelsync.errors import ConfigurationError
 from otelsync.recording import runtime_context
 from otelsync.redaction import Redactor
@@ -45,6 +46,11 @@ class Recorder:
                 "are not journalled; log records are, with its ids. Call otelsync.configure() first to have both.",
                 type(existing).__name__,
             )
+
+    @property
+    def lost(self) -> bool:
+        """True if something was lost that stands in no ledger."""
+        return any(self.journal.uncounted)
 
     def adopt_tracers(self) -> None:
         """Take over the tracers that the last provider has given out."""
@@ -85,7 +91,10 @@ def make_recorder(settings: Settings) -> Recorder:
     from otelsync.recording.provider import TracerProvider
 
     journal = Journal(
-        settings.journal, max_bytes=settings.journal_max_bytes, max_directory_bytes=settings.journal_dir_max_bytes
+        settings.journal,
+        max_bytes=settings.journal_max_bytes,
+        max_directory_bytes=settings.journal_dir_max_bytes,
+        spool=spool_for(settings),
     )
     try:
         provider = TracerProvider(

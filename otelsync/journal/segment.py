@@ -9,6 +9,7 @@ from pathlib import Path
 from struct import Struct
 from typing import Final
 
+from otelsync.journal.belonging import hand_over
 from otelsync.journal.format import COMMITTED_AT, DROPPED_AT, HEADER, HEADER_SIZE, MAGIC, STATE_AT, VERSION
 from otelsync.journal.process_identity import boot_id, start_ticks
 
@@ -24,6 +25,7 @@ def make_private(directory: Path) -> None:
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(mode=0o700, exist_ok=True)
+        hand_over(path)
 
 
 def _reserve(fd: int, size: int) -> None:

@@ -19,6 +19,7 @@ from time import monotonic_ns
 from typing import Final
 from zlib import crc32
 
+from otelsync.journal.belonging import hand_over
 from otelsync.journal.format import (
     CLOSED,
     DISK,
@@ -43,6 +44,7 @@ from otelsync.journal.format import (
 from otelsync.journal.native import Place
 from otelsync.journal.process_identity import start_ticks
 from otelsync.journal.segment import Segment, make_private
+from otelsync.journal.spool import place_to_write
 
 LOOK_EVERY_NS: Final = 100_000_000
 """Nanoseconds after which a writer looks again whether its file is still there."""
@@ -68,6 +70,7 @@ class Journal(Place):
         directory: Where the files go; made with mode 0700 when first needed.
         max_bytes: Bound on what one process may have waiting, in bytes.
         max_directory_bytes: Bound on the directory, in bytes.
+        spool: Where the files go if the directory is another user's (see `otelsync.journal.spool`).
     """
 
     def __init__(
@@ -76,8 +79,10 @@ class Journal(Place):
         *,
         max_bytes: int = 256 * 1024 * 1024,
         max_directory_bytes: int = 1024 * 1024 * 1024,
+        spool: Path | None = None,
     ) -> None:
         self.directory = Path(directory)
+        self._spool = spool
         self._max_bytes = max_bytes
         self._max_directory_bytes = max_directory_bytes
         self._definitions: list[tuple[int, int, bytes]] = []
@@ -333,10 +338,13 @@ class Journal(Place):
                 f"the journal in {self.directory} is full; records are dropped and counted until some are shipped",
             )
             return False
-        make_private(self.directory)
+        place = place_to_write(self.directory, self._spool)
+        if place == self.directory:
+            make_private(place)
         if not self.series:
             self.series = f"{os.getpid()}-{start_ticks(os.getpid())}-{secrets.token_hex(4)}"
-        segment = self._largest_possible(size, smallest)
+        segment = self._largest_possible(place, size, smallest)
+        hand_over(segment.path)
         self._sequence += 1
         self._said -= {"full", "disk"}
         last = self._segment
@@ -351,9 +359,9 @@ class Journal(Place):
             last.release()
         return True
 
-    def _largest_possible(self, size: int, smallest: int) -> Segment:
+    def _largest_possible(self, place: Path, size: int, smallest: int) -> Segment:
         """A new file of `size` bytes, or of less on a disk that is nearly full. Raises OSError."""
-        path = self.directory / f"{self.series}-{self._sequence:06d}{SUFFIX}"
+        path = place / f"{self.series}-{self._sequence:06d}{SUFFIX}"
         while True:
             try:
                 return Segment(path, self._sequence, size)
@@ -366,7 +374,7 @@ class Journal(Place):
         """Return the bytes that the bounds leave for one more file."""
         own = everything = 0
         try:
-            with os.scandir(self.directory) as entries:
+            with os.scandir(place_to_write(self.directory, self._spool)) as entries:
                 for entry in entries:
                     if entry.name.endswith(SUFFIX):
                         size = _size(entry)

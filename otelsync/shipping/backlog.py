@@ -14,6 +14,7 @@ from otelsync.journal.format import CLOSED, HEADER_SIZE
 from otelsync.journal.header import JournalError, JournalHeader, UnknownVersionError, process_alive
 from otelsync.journal.names import SegmentName, list_segments
 from otelsync.journal.reader import JournalReader
+from otelsync.journal.spool import path_of
 from otelsync.shipping import checkpoint as checkpoints
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, FileProgress
 
@@ -284,7 +285,7 @@ class Backlog:
         remaining = []
         for name in self.checkpoint.retired:
             try:
-                (self.directory / name).unlink(missing_ok=True)
+                path_of(self.directory, name).unlink(missing_ok=True)
             except OSError as error:
                 self.say(f"cannot delete {name}: {error.strerror}")
                 remaining.append(name)
@@ -298,7 +299,7 @@ class Backlog:
         """The open reader of a file. Raises OSError and JournalError."""
         reader = self._readers.get(name.name)
         if reader is None:
-            reader = JournalReader(self.directory / name.name, patience=self._patience)
+            reader = JournalReader(path_of(self.directory, name.name), patience=self._patience)
             self._readers[name.name] = reader
             while len(self._readers) > MOST_READERS:
                 self._readers.popitem(last=False)[1].close()

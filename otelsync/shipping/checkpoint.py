@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import stat
 import zlib
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -17,11 +18,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import orjson
 
+from otelsync.journal.belonging import hand_over
 from otelsync.journal.format import HEADER_SIZE
 from otelsync.journal.header import JournalError, process_alive
 from otelsync.journal.names import list_segments
 from otelsync.journal.process_identity import Writer
 from otelsync.journal.reader import JournalReader
+from otelsync.journal.spool import path_of
 
 NAME = "shipper.json"
 STAGES = "stages"
@@ -143,8 +146,7 @@ class Checkpoint:
 def load(directory: Path) -> Checkpoint | None:
     """The checkpoint in `directory`; None when there is none. Raises CheckpointError."""
     try:
-        with (directory / NAME).open("rb") as file:
-            text = file.read(_LARGEST + 1)
+        text = _content(directory / NAME)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -160,6 +162,15 @@ def load(directory: Path) -> Checkpoint | None:
     return checkpoint
 
 
+def _content(path: Path) -> bytes:
+    """Read a file, which another user may have put there for root to read: no link, and no pipe. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(f"{path} is no file")
+        return file.read(_LARGEST + 1)
+
+
 def save(directory: Path, checkpoint: Checkpoint) -> None:
     """Replace the checkpoint in `directory`. Raises OSError; the old one is then still there."""
     path = directory / NAME
@@ -168,6 +179,7 @@ def save(directory: Path, checkpoint: Checkpoint) -> None:
     with os.fdopen(fd, "wb") as file:
         document = orjson.dumps({"version": 1, **asdict(checkpoint)})
         file.write(document + b"\n%08x\n" % zlib.crc32(document))
+    hand_over(draft)
     draft.replace(path)
 
 
@@ -188,7 +200,7 @@ def positions(directory: Path, writer: Writer | None = None) -> dict[str, int]:
         for segment in segments:
             if writer is not None and (segment.pid, segment.start_ticks) != (writer.pid, writer.start_ticks):
                 continue
-            committed = _committed(directory / segment.name)
+            committed = _committed(path_of(directory, segment.name))
             if committed is not None:
                 found[segment.name] = committed
     return found
@@ -215,7 +227,7 @@ def _passed(directory: Path, checkpoint: Checkpoint, name: str, target: int) -> 
         return True
     progress = checkpoint.files.get(name)
     if progress is None:
-        return not (directory / name).exists()
+        return not path_of(directory, name).exists()
     return all(progress.cursor(sink) >= target for sink in (STAGES, *checkpoint.sinks))
 
 

@@ -17,6 +17,7 @@ from otelsync.journal.format import DROP_REASONS, HEADER_SIZE
 from otelsync.journal.header import JournalError, UnknownVersionError, process_alive
 from otelsync.journal.names import list_segments
 from otelsync.journal.reader import JournalReader
+from otelsync.journal.spool import path_of
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, Counts, FileProgress, load
 
 _TRIES = 10
@@ -157,7 +158,7 @@ def _look(directory: Path, checkpoint: Checkpoint) -> _Findings:
             found.passed.update({(sink, signal): count for signal, count in taken.items()})
     for segments in list_segments(directory).values():
         for segment in segments:
-            if segment.name not in retired and _examine(directory / segment.name, checkpoint, found):
+            if segment.name not in retired and _examine(path_of(directory, segment.name), checkpoint, found):
                 unseen.pop(segment.name, None)
     found.missing = len(unseen)
     for progress in unseen.values():

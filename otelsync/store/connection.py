@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import quote
 
 from otelsync.errors import StoreError
+from otelsync.journal.belonging import hand_over
 from otelsync.store import schema
 from otelsync.store.histogram import merge_histograms
 
@@ -34,7 +35,8 @@ def connect(path: Path) -> sqlite3.Connection:
     """Open the file, and make it and its tables if they are missing."""
     if path != IN_MEMORY:
         with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+            hand_over(path)
     connection = sqlite3.connect(
         address(path, "rw"), uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False
     )
