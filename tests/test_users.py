@@ -1,4 +1,4 @@
-"""Several users record in one journal: nothing is lost, nothing is made unusable, and nobody gets at another's files."""
+"""Several users record in one journal: nothing is lost or made unusable, and nobody gets at another's files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = root_alone
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home that root alone may enter, with spools below a directory that everybody may."""
-    temporary = Path("/tmp") / f"otelsync-test-{os.getpid()}-{tmp_path.name}"  # noqa: S108
+    temporary = Path("/tmp") / f"otelsync-test-{os.getpid()}-{tmp_path.name}"
     temporary.mkdir()
     temporary.chmod(0o1777)
     monkeypatch.setenv("TMPDIR", str(temporary))

@@ -91,6 +91,8 @@ class Journal(Place):
         self._segment: Segment | None = None
         self.on_look: Callable[[], object] | None = None
         """Is called some times a second while records are appended, and may append. It must not raise."""
+        self.say: Callable[[str], object] = _warn
+        """Is told what is wrong with the journal; by default it logs that."""
         self._begin()
         _journals.add(self)
 
@@ -402,7 +404,11 @@ class Journal(Place):
 
     def _speak(self) -> None:
         while self._unsaid:
-            _log.warning("recording: %s", self._unsaid.pop(0))
+            self.say(self._unsaid.pop(0))
+
+
+def _warn(message: str) -> None:
+    _log.warning("recording: %s", message)
 
 
 def _size(entry: os.DirEntry[str]) -> int:

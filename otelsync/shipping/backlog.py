@@ -17,6 +17,7 @@ from otelsync.journal.reader import JournalReader
 from otelsync.journal.spool import path_of
 from otelsync.shipping import checkpoint as checkpoints
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, FileProgress
+from otelsync.shipping.saying import Saying
 
 MOST_READERS = 128
 """Files that are kept open at a time."""
@@ -66,7 +67,7 @@ class Backlog:
         self._patience = patience
         self._deleted = deleted or (lambda _: None)
         self._readers: OrderedDict[str, JournalReader] = OrderedDict()
-        self._said: set[str] = set()
+        self._saying = Saying(_log)
         self._changed = True
         self._turn = 0
 
@@ -200,10 +201,8 @@ class Backlog:
             self._delete_retired()
 
     def say(self, message: str) -> None:
-        """Log something once."""
-        if message not in self._said and len(self._said) < 1000:
-            self._said.add(message)
-            _log.warning("shipping: %s", message)
+        """Log something once until it changes."""
+        self._saying.say(f"shipping: {message}")
 
     def _refresh(self, name: SegmentName) -> None:
         known = self.segments.get(name.name)

@@ -91,17 +91,19 @@ def closed(series: OpenSeries, verdicts: Mapping[str, Verdict], accounts: OpenAc
     return runs
 
 
-def write(directory: Path, runs: Iterable[Run]) -> bool:
-    """Journal `runs` in a series of their own; False if not all of them could be, so they must be written again."""
+def write(directory: Path, runs: Iterable[Run]) -> str:
+    """Journal `runs` in a series of their own; return why not all of them could be, so they must be written again."""
     # The bounds on bytes are for what the host records. These few records are what explains why it stopped.
     journal = Journal(directory, max_bytes=1 << 40, max_directory_bytes=1 << 50)
+    said: list[str] = []
+    journal.say = said.append
     resource_number = cache(journal.resource)
     scope_number = cache(lambda resource, scope: journal.scope(resource_number(resource), scope))
     for resource, scope, bodies in runs:
         for body in bodies:
             journal.append(SPAN_END, scope_number(resource, scope), body)
     journal.close()
-    return not journal.dropped
+    return "; ".join(said) or "records were dropped" if journal.dropped else ""
 
 
 def _close(body: bytes, last_seen: int, verdict: Verdict | None) -> bytes:

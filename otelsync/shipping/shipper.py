@@ -23,6 +23,7 @@ from otelsync.shipping.folding.debug_logs import DebugLogs
 from otelsync.shipping.folding.shaping import TRACES, Shaping
 from otelsync.shipping.outlet import Backoff, BatchStore, Delivery, OtlpOutlet, Outlet, Parcel, StoreOutlet
 from otelsync.shipping.ownership import Ownership
+from otelsync.shipping.saying import Saying
 from otelsync.shipping.stage_ends import StageEnds
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Shipper:
         """
         pause = min(FIRST_LOOK, interval)
         moved = False
-        said = ""
+        saying = Saying(_log)
         while not stopping.is_set():
             if not (moved and self._full()):
                 self._collect(pause)
@@ -141,9 +142,7 @@ class Shipper:
                 moved = self.step()
             except Exception as error:
                 moved = False
-                if repr(error) != said:
-                    said = repr(error)
-                    _log.exception("the shipper goes on after an unexpected error")
+                saying.say(f"the shipper goes on after an unexpected error: {error!r}", error=error)
 
     def drain(self, timeout: float) -> bool:
         """Ship what is there now, within `timeout` seconds; True when every sink has taken all of it.

@@ -145,10 +145,12 @@ class StageEnds:
 
     def _journal(self, ends: Sequence[Run]) -> bool:
         try:
-            return orphans.write(self._directory, ends)
+            refused = orphans.write(self._directory, ends)
         except OSError as error:
-            self._backlog.say(f"cannot write the end of a stage for its process: {error.strerror}")
-            return False
+            refused = error.strerror or str(error)
+        if refused:
+            self._backlog.say(f"cannot write the end of a stage for its process: {refused}; it is tried again")
+        return not refused
 
     def _forget_series(self) -> None:
         """Series without open stages and without files need no memory."""
