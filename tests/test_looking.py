@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -273,3 +275,33 @@ def test_a_store_beside_that_cannot_be_made_is_said(
     assert result.exit_code == 0
     assert "otelsync: what waits in journals cannot be shown: " in result.output
     assert sync_id in result.output
+
+
+def test_what_another_version_has_kept_is_made_anew(
+    record: Callable[..., Recorded], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store of a look is nobody's data: one that cannot be used is thrown away."""
+    monkeypatch.setattr(catching_up, "MOST_IN_MEMORY", 0)
+    record()
+    sync_id = a_run()
+    assert names(sync_id, home) == WHOLE
+    with closing(sqlite3.connect(home / "store.db.unshipped" / "store.db")) as kept:
+        kept.execute("PRAGMA user_version = 99")
+    assert names(sync_id, home) == WHOLE
+
+
+def test_nothing_but_its_own_directory_is_thrown_away(
+    record: Callable[..., Recorded], home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A look that fails in memory leaves the current directory alone."""
+    record()
+    a_run()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "file").write_text("mine")
+    monkeypatch.chdir(tmp_path / "here")
+    with closing(sqlite3.connect(home / "store.db")) as store:
+        store.executescript("CREATE TABLE t (x); PRAGMA application_id = 7")
+    result = run("list", home=home)
+    assert result.exit_code == 1
+    assert "is a SQLite file of another program" in result.output
+    assert (tmp_path / "here" / "file").read_text() == "mine"

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ import click
 
 from otelsync.configuration.destinations import wants_store
 from otelsync.errors import OtelsyncError
+from otelsync.journal.names import list_segments
 from otelsync.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,22 +41,23 @@ def stores(settings: Settings) -> list[Path]:
 
     What goes wrong with journals is said, and ends nothing.
     """
-    directories = [directory for directory in settings.journal_directories() if any(directory.glob("*.journal"))]
+    directories = [directory for directory in settings.journal_directories() if list_segments(directory)]
     aside = settings.store_file.with_name(settings.store_file.name + _SUFFIX)
     if not directories or not wants_store(settings):
         if aside.exists():
             shutil.rmtree(aside, ignore_errors=True)
         return [settings.store_file]  # the usual case; what follows takes time to import
     from otelsync.shipping.looking import is_being_stored
-    from otelsync.store.connection import IN_MEMORY
+    from otelsync.store.connection import in_memory
 
     waiting = [directory for directory in directories if not is_being_stored(directory)]
     if not waiting:
         return [settings.store_file]
     try:
-        place = IN_MEMORY if _bytes_of(waiting, settings.store_file) <= MOST_IN_MEMORY else aside / "store.db"
-        with _alone(aside if place != IN_MEMORY else None):
-            _look(waiting, place, settings.store_file)
+        is_little = _bytes_of(waiting, settings.store_file) <= MOST_IN_MEMORY
+        place = in_memory() if is_little else aside / "store.db"
+        with _alone(None if is_little else aside):
+            _look(waiting, place, settings.store_file, None if is_little else aside)
     except (OtelsyncError, OSError) as error:
         click.echo(f"otelsync: what waits in journals cannot be shown: {error}", err=True)
         return [settings.store_file]
@@ -73,20 +76,26 @@ def store_with(settings: Settings, wanted: str | None) -> Path:
     return store_of(stores(settings), wanted)
 
 
-def _look(directories: Sequence[Path], place: Path, store: Path) -> None:
+def _look(directories: Sequence[Path], place: Path, store: Path, kept: Path | None) -> None:
+    """Read the journals into the store at `place`, which is in the directory `kept` unless it is in memory."""
+    from otelsync.errors import StoreError
     from otelsync.shipping.looking import Look
     from otelsync.store.writing import StoreSink
 
     deadline = time.monotonic() + PATIENCE
-    sink = StoreSink(place, beside=store)
-    names = {file.name for directory in directories for file in directory.glob("*.journal")}
-    if sink.is_outdated(names):
-        sink.close()
-        shutil.rmtree(place.parent, ignore_errors=True)
+    sink: StoreSink | None = None
+    with suppress(StoreError):  # of another version
+        sink = StoreSink(place, beside=store)
+    names = {segment.name for each in directories for series in list_segments(each).values() for segment in series}
+    if sink is None or sink.is_outdated(names):
+        if sink is not None:
+            sink.close()
+        if kept is not None:
+            shutil.rmtree(kept, ignore_errors=True)
         sink = StoreSink(place, beside=store)
     _keep_open(sink)
     for directory in directories:
-        memory = place.parent / sha256(os.fsencode(directory)).hexdigest()[:16] if place.is_absolute() else None
+        memory = None if kept is None else kept / sha256(os.fsencode(directory)).hexdigest()[:16]
         try:
             has_all = Look(directory, sink, memory).read(deadline)
         except OSError as error:
@@ -107,13 +116,14 @@ def _keep_open(sink: StoreSink) -> None:
 def _bytes_of(directories: Sequence[Path], store: Path) -> int:
     """Estimate how much there is to be read: the journals, and what the store has of runs that go on."""
     from otelsync.errors import RunNotFoundError
+    from otelsync.journal.spool import path_of
     from otelsync.store.runs import open_store
 
     found = 0
     for directory in directories:
-        for file in directory.glob("*.journal"):
+        for segment in chain.from_iterable(list_segments(directory).values()):
             with suppress(OSError):
-                found += file.stat().st_size
+                found += path_of(directory, segment.name).stat().st_size
     with suppress(RunNotFoundError), open_store(store) as stored:
         (spans,) = stored.execute("SELECT total(spans) FROM runs WHERE end_ns IS NULL").fetchone()
         found += int(spans) * _BYTES_A_SPAN

@@ -76,7 +76,7 @@ class Backlog:
         try:
             loaded = checkpoints.load(self.directory)
         except CheckpointError as error:
-            self.say(f"{error}; what the journals still hold is delivered again")
+            self._set_aside(error)
             loaded = Checkpoint()
         if loaded is not None:
             self.close()
@@ -85,6 +85,13 @@ class Backlog:
         self.checkpoint.sinks = dict(self._sinks)
         self._changed = True
         return loaded is not None
+
+    def _set_aside(self, error: CheckpointError) -> None:
+        try:
+            kept = f"it was moved to {checkpoints.set_aside(self.directory)}"
+        except OSError as obstacle:
+            kept = f"it cannot be moved aside ({obstacle.strerror})"
+        self.say(f"{error}; {kept}, and what the journals still hold is delivered again")
 
     def close(self) -> None:
         """Close all files."""

@@ -27,6 +27,9 @@ from otelsync.journal.reader import JournalReader
 from otelsync.journal.spool import path_of
 
 NAME = "shipper.json"
+VERSION = 1
+ASIDE = f"{NAME}.aside"
+"""The beginning of the names of checkpoints that could not be used."""
 STAGES = "stages"
 """The cursor of the shipper itself, which counts records and knows what stages are open."""
 SIGNALS = ("span", "log")
@@ -153,8 +156,10 @@ def load(directory: Path) -> Checkpoint | None:
         raise CheckpointError(str(error)) from error
     try:
         document = orjson.loads(_checked(text))
-        if document["version"] != 1:
-            raise ValueError("unknown version")
+        if document["version"] != VERSION:
+            raise CheckpointError(
+                f"{NAME} was written by another version of otelsync (its form: {document['version']})"
+            )
         checkpoint: Checkpoint = _read(Checkpoint, document)
         _check_bodies(checkpoint)
     except (ValueError, TypeError, KeyError) as error:
@@ -177,10 +182,19 @@ def save(directory: Path, checkpoint: Checkpoint) -> None:
     draft = directory / f"{NAME}.tmp"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "wb") as file:
-        document = orjson.dumps({"version": 1, **asdict(checkpoint)})
+        document = orjson.dumps({"version": VERSION, **asdict(checkpoint)})
         file.write(document + b"\n%08x\n" % zlib.crc32(document))
     hand_over(draft)
     draft.replace(path)
+
+
+def set_aside(directory: Path) -> str:
+    """Move the checkpoint in `directory` out of the way, and return its new name. Raises OSError."""
+    number = 1
+    while os.path.lexists(directory / f"{ASIDE}-{number}"):
+        number += 1
+    (directory / NAME).rename(directory / f"{ASIDE}-{number}")
+    return f"{ASIDE}-{number}"
 
 
 def encode(body: bytes) -> str:

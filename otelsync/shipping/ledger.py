@@ -18,7 +18,16 @@ from otelsync.journal.header import JournalError, UnknownVersionError, process_a
 from otelsync.journal.names import list_segments
 from otelsync.journal.reader import JournalReader
 from otelsync.journal.spool import path_of
-from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, Counts, FileProgress, load
+from otelsync.shipping.checkpoint import (
+    ASIDE,
+    SIGNALS,
+    STAGES,
+    Checkpoint,
+    CheckpointError,
+    Counts,
+    FileProgress,
+    load,
+)
 
 _TRIES = 10
 _REJECTIONS = ("rejected", "partial_success", "vanished")
@@ -109,6 +118,8 @@ def read_ledger(directory: Path) -> Ledger:
             break  # else the shipper has retired a file in between
     if remark:
         found.remarks[remark] += 1
+    if aside := sorted(path.name for path in directory.glob(f"{ASIDE}-*")):
+        found.remarks[f"what was shipped before stands in {', '.join(aside)}, which could not be used"] += 1
     return _ledger(checkpoint, found)
 
 

@@ -17,6 +17,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otelsync.journal.batch import Batch, Group
 from otelsync.journal.format import SPAN_END
+from otelsync.journal.names import list_segments
+from otelsync.journal.spool import path_of
 from otelsync.journal.writer import Journal
 from otelsync.otlp.decoding import LeanLogs, lean_spans, parsed, span_id, untagged
 from otelsync.otlp.encoding import field
@@ -103,7 +105,11 @@ def write(directory: Path, runs: Iterable[Run]) -> str:
         for body in bodies:
             journal.append(SPAN_END, scope_number(resource, scope), body)
     journal.close()
-    return "; ".join(said) or "records were dropped" if journal.dropped else ""
+    if not journal.dropped:
+        return ""
+    for segment in list_segments(directory).get(journal.series, []):  # else those that were written come twice
+        path_of(directory, segment.name).unlink(missing_ok=True)
+    return "; ".join(said) or "records were dropped"
 
 
 def _close(body: bytes, last_seen: int, verdict: Verdict | None) -> bytes:

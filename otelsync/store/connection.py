@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -24,8 +25,7 @@ class DamagedError(StoreError):
     """The file is not a SQLite database any more."""
 
 
-IN_MEMORY: Final = Path("otelsync:memory")
-"""In place of a path: a store in the memory of this process, there for as long as somebody has it open."""
+_MEMORY: Final = "otelsync-memory:"
 KEEP_IN_MEMORY: Final = "PRAGMA temp_store = MEMORY"
 """A pragma: where nothing but the home can be written there is no place for temporary files."""
 ELSEWHERE: Final = "set OTELSYNC_STORE_PATH to a file that can be written"
@@ -33,7 +33,7 @@ ELSEWHERE: Final = "set OTELSYNC_STORE_PATH to a file that can be written"
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open the file, and make it and its tables if they are missing."""
-    if path != IN_MEMORY:
+    if not is_memory(path):
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
             hand_over(path)
@@ -66,9 +66,19 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def in_memory() -> Path:
+    """Return what stands for a store in memory in place of a path; it is there for as long as somebody has it open."""
+    return Path(f"{_MEMORY}{secrets.token_hex(8)}")
+
+
+def is_memory(path: Path) -> bool:
+    """Return whether a path stands for a store in memory."""
+    return str(path).startswith(_MEMORY)
+
+
 def address(path: Path, mode: str) -> str:
     """Return the URI of a store. `mode`: ``ro`` to read it alone, or ``rw``."""
-    if path == IN_MEMORY:
+    if is_memory(path):
         return f"file:/{quote(path.name)}?vfs=memdb&mode={mode}"
     return f"file:{quote(str(path))}?mode={mode}"
 

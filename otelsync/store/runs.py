@@ -12,7 +12,7 @@ from typing import Any
 from otelsync.errors import RunNotFoundError, StoreError
 from otelsync.store import schema
 from otelsync.store.account_reading import RunAccount, account_of, traces_of_sync
-from otelsync.store.connection import IN_MEMORY, KEEP_IN_MEMORY, address
+from otelsync.store.connection import ELSEWHERE, KEEP_IN_MEMORY, address, is_memory
 from otelsync.store.schema import LARGEST
 from otelsync.store.task_traces import IS_TASK, is_task, outcome, task_of
 from otelsync.text.printable import printable
@@ -85,7 +85,7 @@ def open_store(path: Path | str) -> Iterator[sqlite3.Connection]:
         StoreError: It cannot be read.
     """
     path = Path(path)
-    if path != IN_MEMORY and not path.exists():
+    if not is_memory(path) and not path.exists():
         raise RunNotFoundError(nothing_yet(path))
     try:
         connection = sqlite3.connect(address(path, "ro"), uri=True, timeout=_PATIENCE)
@@ -208,4 +208,4 @@ def _check(store: sqlite3.Connection, path: Path) -> None:
     if application != schema.APPLICATION_ID:
         raise StoreError(f"{path} is a SQLite file of another program; set OTELSYNC_STORE_PATH to another file")
     if version != schema.VERSION:
-        raise StoreError(f"{path} was written by another version of otelsync (its tables: {version})")
+        raise StoreError(f"{path} was written by another version of otelsync (its tables: {version}); {ELSEWHERE}")
