@@ -29,7 +29,7 @@ def test_polling_for_a_chord_leaves_no_spans(app: Celery, recorded: Recorded) ->
     expect(
         recorded,
         """
-sync.stage here      [success]
+sync.stage here
   apply_async/add
     run/add          [success]
   apply_async/note
@@ -66,7 +66,7 @@ def test_a_chord_as_a_step_of_a_chain(app: Celery, recorded: Recorded) -> None:
     expect(
         recorded,
         """
-sync.stage here      [success]
+sync.stage here
   apply_async/add
     run/add          [success]
   apply_async/total

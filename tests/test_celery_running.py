@@ -283,7 +283,7 @@ def test_eager_tasks_are_calls(tasks: Any, recorded: Recorded) -> None:
     expect(
         recorded,
         """
-sync.stage here  [success]
+sync.stage here
   run/add        [success] attempt=1
   run/again      [retry] attempt=1
   run/again      [retry] attempt=2

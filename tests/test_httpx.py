@@ -231,3 +231,13 @@ def test_everything_is_put_back(recorded: Recorded, listener: Listener) -> None:
     assert all(a is b for a, b in zip(_in_place(), plain, strict=True))
     Instrumentor().instrument()
     assert [span.name for span in recorded.spans] == ["GET /x", "GET"]
+
+
+@pytest.mark.parametrize("method", ["FOO", "BAR1", "X" * 200])
+def test_a_method_that_nobody_knows_names_no_span(recorded: Recorded, listener: Listener, method: str) -> None:
+    """A program can send any word, so such spans are called HTTP; what was sent stands in an attribute."""
+    synchronous(method, f"{listener.url}/items/7")
+    (span,) = recorded.spans
+    assert span.name == "HTTP /items/{id}"
+    assert span.attributes["http.request.method"] == "_OTHER"
+    assert str(span.attributes["http.request.method_original"]).upper() == method

@@ -26,7 +26,7 @@ from trace_tree import Line
 
 import otelsync
 from otelsync.logs.installed import active
-from otelsync.logs.takeover import RecordHandler
+from otelsync.logs.root_logger import RecordHandler
 
 OWN = ["timestamp", "level", "service", "logger", "event"]
 SECRET = "ghp_" + "a1B2" * 9

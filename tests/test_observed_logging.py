@@ -21,6 +21,7 @@ from trace_tree import Line, logs_in_journal
 
 import otelsync
 from otelsync.configuration import lifecycle
+from otelsync.configuration.recorder import JournalRecorder
 
 SECRET = "ghp_" + "a1B2" * 9
 PRELUDE = "from otelsync.configuration.lifecycle import begin_under_run; begin_under_run()\n"
@@ -211,7 +212,7 @@ def test_what_cannot_be_shown_says_so(kept: Kept, monkeypatch: pytest.MonkeyPatc
     unfit, fine = [line.event for line in kept.said]
     assert (unfit.startswith("%s %s (") and "<Hostile whose text raises " in unfit, fine) == (True, "fine")
     recorder = lifecycle._running.recorder  # type: ignore[union-attr]
-    assert recorder is not None
+    assert isinstance(recorder, JournalRecorder)
     assert recorder.journal.dropped == {}
 
 

@@ -477,3 +477,13 @@ def test_outside_any_configuration_calls_go_through(listener: Listener) -> None:
     otelsync.shutdown()
     listener.redirects["/a"] = "/b"
     assert requests.get(f"{listener.url}/a", timeout=60).url.endswith("/b")
+
+
+@pytest.mark.parametrize("method", ["FOO", "BAR1", "X" * 200])
+def test_a_method_that_nobody_knows_names_no_span(recorded: Recorded, listener: Listener, method: str) -> None:
+    """A program can send any word, so such spans are called HTTP; what was sent stands in an attribute."""
+    requests.request(method, f"{listener.url}/items/7", timeout=60)
+    (span,) = recorded.spans
+    assert span.name == "HTTP /items/{id}"
+    assert span.attributes["http.request.method"] == "_OTHER"
+    assert str(span.attributes["http.request.method_original"]).upper() == method

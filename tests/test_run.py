@@ -14,7 +14,7 @@ from supervised import OTELSYNC, PATIENCE, RECORDER, environment, run, running, 
 from trace_tree import draw, spans_in_store
 
 from otelsync.run.account import in_one_line
-from otelsync.run.command_name import service_of
+from otelsync.settings.program_name import service_of
 from otelsync.shipping.ledger import Account, Ledger
 
 PYTHON = sys.executable
@@ -208,11 +208,68 @@ def test_what_systemd_says_to_one_process_is_said_to_the_program(tmp_path: Path)
         ("python -c pass", "python"),
         ("gunicorn -b :8000 shop.wsgi:application", "shop"),
         ("./sync.sh", "sync"),
+        ("gunicorn shop.wsgi", "shop"),
+        ("gunicorn -w 2 -k uvicorn.workers.UvicornWorker --preload shop.wsgi", "shop"),
+        ("gunicorn -c python:conf.gunicorn -b localhost:8000 shop.wsgi", "shop"),
+        ("gunicorn", "gunicorn"),
+        ("python -m uvicorn app:app", "app"),
+        ("uvicorn --app-dir src --host 127.0.0.1 --port 8000 shop.main:app", "shop"),
+        ("uvicorn --factory shop.main:create_app --reload", "shop"),
+        ("python /venv/bin/celery -A proj worker", "proj"),
+        ("python venv/lib/celery/__main__.py -A proj worker", "proj"),
+        ("/venv/lib/python3.11/site-packages/uvicorn/__main__.py app:app", "app"),
+        ("hypercorn shop.asgi:application", "shop"),
+        ("daphne -p 8001 shop.asgi:application", "shop"),
+        ("waitress-serve --listen=*:8041 shop.wsgi:app", "shop"),
+        ("flask --app shop run", "shop"),
+        ("uwsgi --http :9090 --master -w shop.wsgi:application", "shop"),
+        ("uwsgi --ini uwsgi.ini", "uwsgi"),
+        ("dramatiq -p 2 shop.tasks", "shop"),
+        ("huey_consumer.py shop.huey -w 2", "shop"),
+        ("fastapi run jobs/api.py --port 80", "api"),
+        ("python - 3", "python"),
+        ("python", "python"),
+        ("python -m shop.__main__", "shop"),
+        ("env DEBUG=1 python jobs/sync.py", "sync"),
+        ("sh deploy/start.sh", "start"),
+        ("nice -n 5 python jobs/sync.py", "sync"),
+        ("poetry run gunicorn shop.wsgi", "shop"),
     ],
 )
 def test_the_service_is_called_after_the_command(command: str, service: str) -> None:
     """Without a name given, the service is called after the application or script that the command starts."""
     assert service_of(command.split()) == service
+
+
+@pytest.mark.parametrize(
+    ("line", "service"),
+    [
+        ("celery -A proj worker", "proj"),
+        ("cd /srv && exec python -u jobs/sync.py --full", "sync"),
+        ("set -e; export A=1; A=2 python -m shop", "shop"),
+        ("python migrate.py && gunicorn shop.wsgi", "shop"),
+        ("while true; do python sync.py; sleep 5; done", "sync"),
+        ("./sync.sh --fast", "sync"),
+        ("python 'not closed", "python"),
+        ("", "sh"),
+    ],
+)
+def test_the_service_is_called_after_what_a_shell_starts(line: str, service: str) -> None:
+    """Of a line of a shell the application counts, and not the shell."""
+    assert service_of(["sh", "-c", line]) == service
+    assert service_of(["/bin/bash", "-lc", line]).replace("bash", "sh") == service
+
+
+def test_the_service_is_called_after_the_project_of_manage_py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Django project is called after the package of its settings, or else after its folder."""
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    script = tmp_path / "manage.py"
+    assert service_of(["python", str(script), "runserver"]) == tmp_path.name
+    script.write_text("import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', \"shop.settings.local\")")
+    assert service_of(["python", str(script), "runserver"]) == "shop"
+    assert service_of([str(script), "runserver"]) == "shop"
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "market.settings")
+    assert service_of(["python", str(script), "runserver"]) == "market"
 
 
 @pytest.mark.parametrize(

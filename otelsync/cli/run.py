@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from otelsync.cli import options
-from otelsync.configuration.destinations import has_destination
-from otelsync.configuration.journal_place import foreign_journal, spool_for
+from otelsync.configuration.destinations import endpoints_of, has_destination
+from otelsync.configuration.journal_place import spool_for
 from otelsync.configuration.mistakes import in_environment
+from otelsync.configuration.way import explained, why_not_by_journal
 from otelsync.hooks.python_path import without_bootstrap
 from otelsync.run.child import CannotStartError, Child, end_like, run_instead
-from otelsync.run.command_name import service_of
 from otelsync.run.environment import environment_of_program
 from otelsync.run.survivors import adopt_orphans, ship_detached, survivors
 from otelsync.settings import Settings, names_service
+from otelsync.settings.program_name import service_of
 
 if TYPE_CHECKING:
     from otelsync.run.attendance import Attendance
@@ -71,9 +72,9 @@ def command(
     )
     for mistake in in_environment(settings):
         _say(mistake)
-    if foreign := foreign_journal(settings):
-        _say(foreign)
-    settings = replace(settings, ship="off" if supervise else "thread", journal_spool=spool_for(settings))
+    settings = replace(_by_its_way(settings), ship="off" if supervise else "thread")
+    if settings.journalling != "off" and not settings.disabled:
+        settings = replace(settings, journal_spool=spool_for(settings))
     environment = environment_of_program(settings, os.environ, log_format=log_format)
     try:
         if supervise:
@@ -84,11 +85,20 @@ def command(
         sys.exit(error.exit_code)
 
 
+def _by_its_way(settings: Settings) -> Settings:
+    """Let all processes of the program go the way that is found here, and say which, if that is not the journal's."""
+    why = "" if settings.disabled else why_not_by_journal(settings)
+    if not why:
+        return settings
+    _say(explained(why, endpoints_of(settings)))
+    return replace(settings, journalling="off")
+
+
 def _supervise(command: tuple[str, ...], settings: Settings, environment: dict[str, str]) -> NoReturn:
     os.environ.pop("PYTHONPATH", None)
     os.environ.update(without_bootstrap(environment))  # the shipper, too, goes by the options of the command line
     # Raises for what cannot work, before anything is started.
-    wants_shipper = not settings.disabled and has_destination(settings)
+    wants_shipper = not settings.disabled and settings.journalling != "off" and has_destination(settings)
     adopt_orphans()
     child = Child(command, environment)
     attendance = _attend(settings) if wants_shipper else None

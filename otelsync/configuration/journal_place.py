@@ -1,4 +1,4 @@
-"""The place of the journal on disk: made ready for processes of other users, or found to be one's own no more."""
+"""Place of the journal on disk, made ready for processes of other users, and whose it is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from otelsync.journal.segment import make_private
-from otelsync.journal.spool import is_spool, make_spool
+from otelsync.journal.spool import make_spool
 from otelsync.settings import Settings
 from otelsync.text.printable import printable
 
@@ -25,25 +25,16 @@ def spool_for(settings: Settings) -> Path | None:
     return None
 
 
-def foreign_journal(settings: Settings) -> str:
-    """Return a sentence on a journal that belongs to another user and cannot be written, with the fix; else nothing."""
-    spool = settings.journal_spool
-    if spool is not None and is_spool(spool):
-        return ""
-    for place in (settings.journal, *settings.journal.parents):
+def whose(directory: Path) -> str:
+    """Return in words whose a directory is, or the one above it that may be looked at, if it is another user's."""
+    for place in (directory, *directory.parents):
         try:
-            status = place.stat()
-        except FileNotFoundError:
+            uid = place.stat().st_uid
+        except OSError:  # it is missing, or its owner, to whom something above belongs, lets nobody look
             continue
-        except OSError:  # its owner is one of those above, who lets nobody look
-            continue
-        if status.st_uid == os.geteuid() or os.access(place, os.W_OK | os.X_OK):
+        if uid == os.geteuid() or os.access(place, os.W_OK | os.X_OK):
             return ""
-        return (
-            f"{printable(place)} belongs to {_user(status.st_uid)}, and this process is {_user(os.geteuid())}, who"
-            " may not write there: nothing that it records is kept; set OTELSYNC_HOME to a directory of its own, or run"
-            " both as one user"
-        )
+        return f": {printable(place)} belongs to {_user(uid)}, and this process is {_user(os.geteuid())}"
     return ""
 
 

@@ -14,14 +14,12 @@ from typing import IO, TYPE_CHECKING, Any
 from opentelemetry import trace
 
 from otelsync import in_force
-from otelsync.configuration import destinations, logging_setup, mistakes
-from otelsync.configuration.journal_place import foreign_journal
+from otelsync.configuration import destinations, logging_setup, mistakes, way
 from otelsync.configuration.recorder import Recorder, forget_provider, make_recorder
 from otelsync.hooks.harmless import harmless
 from otelsync.integrations.http import trace_headers
 from otelsync.logs.installed import active
 from otelsync.recording import runtime_context
-from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 from otelsync.stages import misuse
 
@@ -43,6 +41,8 @@ class _Running:
     is_provisional: bool = False
     """True if `otelsync run` or a test made it, so that the program's own configure() still has its say."""
     is_for_test: bool = False
+    why_standard: str = ""
+    """Reason for the standard way, in which there is no journal; empty if there is one."""
 
 
 _lock = threading.RLock()
@@ -68,18 +68,34 @@ def configure(*, log_stream: IO[Any] | None = None, **options: Any) -> None:
     configured the process before the program began, the first call counts in all but where records are kept, and who
     ships them.
 
+    Where there can be no journal, or with ``journalling="off"``, the SDK's own providers and exporters send what is
+    recorded. A warning says so, and what is lost by it.
+
     Raises:
         ConfigurationError: An option has a value that cannot work; nothing has changed.
     """
     with _lock:
         if _running is None:
             _begin(Settings.from_environment(**options), log_stream)
+            say_which_way()
             misuse.warn_of_unrecorded()
             mistakes.warn_of_environment()
         elif _running.is_provisional:
             _settle(_running, options, log_stream)
         elif not mistakes.warn_of_other_options(_running.settings, options):
             _log.debug("otelsync is already configured; this call of configure() changes nothing")
+
+
+@harmless
+def say_which_way() -> None:
+    """Log that there is no journal, and what is lost by that; at INFO where it is as somebody wished."""
+    running = _running
+    if running is not None and running.why_standard:
+        endpoints = destinations.endpoints_of(running.settings)
+        is_as_wished = running.why_standard == way.OFF and bool(endpoints)
+        _log.log(
+            logging.INFO if is_as_wished else logging.WARNING, "%s", way.explained(running.why_standard, endpoints)
+        )
 
 
 def begin_under_run() -> None:
@@ -150,16 +166,18 @@ def set_aside() -> Callable[[], None]:
 
 def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bool = False) -> None:
     destinations.endpoints_of(settings)  # raises for what cannot work, before anything is changed
-    recorder = None if settings.disabled else make_recorder(settings)
-    running = _Running(settings, recorder, is_provisional=is_provisional)
+    recorder: Recorder | None = None
+    why = ""
+    if not settings.disabled:
+        why = way.why_not_by_journal(settings)
+        recorder = _standard_recorder(settings) if why else make_recorder(settings)
+    running = _Running(settings, recorder, is_provisional=is_provisional, why_standard=why)
     logging_setup.install(settings, log_stream, recorder)
     _use(running)
     if recorder is not None:
         recorder.install()
-        if foreign := foreign_journal(settings):
-            _log.warning("%s", foreign)
         trace_headers.install(settings.trace_hosts)
-        if settings.ship == "thread" and destinations.has_destination(settings):
+        if settings.ship == "thread" and not why and destinations.has_destination(settings):
             from otelsync.shipping.shipper_thread import ShipperThread
 
             running.reports = destinations.make_reports(settings)
@@ -167,6 +185,12 @@ def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bo
             running.thread = ShipperThread(settings.journal, make)
             running.thread.start()
     atexit.register(_shutdown_at_exit)
+
+
+def _standard_recorder(settings: Settings) -> Recorder:
+    from otelsync.configuration.standard_recorder import make_standard_recorder
+
+    return make_standard_recorder(settings)
 
 
 def _settle(running: _Running, options: dict[str, Any], log_stream: IO[Any] | None) -> None:
@@ -177,9 +201,10 @@ def _settle(running: _Running, options: dict[str, Any], log_stream: IO[Any] | No
         asked,
         service_name=asked.service_name if options.get("service_name") else before.service_name,
         journal_dir=before.journal,
+        journalling=before.journalling,
         ship=before.ship,
     )
-    if settings.endpoint != before.endpoint and not running.is_for_test:
+    if settings.endpoint != before.endpoint and not (running.is_for_test or running.why_standard):
         _log.warning(
             "otelsync run ships what this program records, and not to %s: set OTEL_EXPORTER_OTLP_ENDPOINT for it",
             settings.endpoint,
@@ -194,8 +219,7 @@ def _settle(running: _Running, options: dict[str, Any], log_stream: IO[Any] | No
     recorder = running.recorder
     if recorder is not None:
         trace_headers.install(settings.trace_hosts)
-        recorder.provider.redact_with(Redactor(settings.redact_keys, settings.redact_patterns))
-        recorder.provider.rename_service(settings.service_name)
+        recorder.settle(settings)
     logging_setup.install(settings, log_stream, recorder)
 
 
@@ -222,16 +246,14 @@ def flush(timeout: float = 5.0) -> bool:
 
     Returns:
         Whether it was, within `timeout` seconds. What was not stays in the journal, and is shipped later. True at once
-        where it is not this process that ships (``ship="off"``). False where something was lost that stands in no
-        ledger, as no journal can be written.
+        where it is not this process that ships (``ship="off"``). Without a journal, whether it has arrived. False where
+        something was lost that stands in no ledger, as no file of a journal can be made.
     """
     running = _running
-    if running is None or running.recorder is None:
+    if running is None:
         return True
-    if running.thread is None:
-        return not running.recorder.lost
-    running.recorder.journal.look()
-    return running.thread.flush(timeout) and not running.recorder.lost
+    is_kept = running.recorder is None or running.recorder.flush(timeout)
+    return (running.thread is None or running.thread.flush(timeout)) and is_kept
 
 
 def shutdown(timeout: float | None = None) -> bool:
@@ -258,21 +280,19 @@ def _stop(running: _Running, deadline: float) -> bool:
     path, recorder = active(), running.recorder
     trace_headers.uninstall()
     if recorder is not None:
-        recorder.warn_of_uncounted()
         recorder.uninstall()
     if path is not None:
         path.journal_to(None)  # what the shipper says of its own end is rendered, and does not begin another file
     if recorder is not None:
-        recorder.journal.on_look = None
-        recorder.journal.close()
+        shipped = recorder.close(deadline)
     if running.thread is not None:
-        shipped = running.thread.stop(max(0.0, deadline - time.monotonic()))
+        shipped = running.thread.stop(max(0.0, deadline - time.monotonic())) and shipped
     if running.reports is not None:
         running.reports.close(deadline)
     logging_setup.uninstall()
-    if path is not None and recorder is not None and running.settings.journal_logs:
-        path.journal_to(recorder.provider)  # what cached loggers still say is shipped next time
-    return shipped and (recorder is None or not recorder.lost)
+    if path is not None and recorder is not None and running.settings.journal_logs and not running.why_standard:
+        path.journal_to(recorder.log_records)  # what cached loggers still say is shipped next time
+    return shipped
 
 
 def _begin_in_child() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import FunctionType, ModuleType
 from typing import Any
 
 
@@ -41,3 +42,16 @@ class Patch:
         self.is_on = False
         if self.current is self._ours:
             setattr(self._owner, self._name, self.before)
+
+
+def as_part_of(module: ModuleType, function: FunctionType) -> FunctionType:
+    """Return the same function in a module of that name.
+
+    Where structlog looks for the line of the program that logs, it passes over frames by the name of their module: over
+    its own and, in a formatter, over those of logging. Source: ``structlog._frames._find_first_app_frame_and_name``.
+    """
+    names = {**function.__globals__, "__name__": module.__name__}
+    same = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    same.__kwdefaults__ = function.__kwdefaults__
+    same.__qualname__ = function.__qualname__
+    return same

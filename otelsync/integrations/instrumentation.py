@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 import otelsync.integrations
 from otelsync.errors import ConfigurationError
+from otelsync.hooks.untouched import random_untouched
 from otelsync.hooks.when_imported import when_imported
 
 ENTRY_POINTS: Final = "opentelemetry_instrumentor"
@@ -141,7 +142,8 @@ def _attempt(name: str, action: Callable[[], None]) -> None:
 def _switch_on(name: str) -> None:
     if name in _on:
         return
-    instrumentor: Instrumentor = import_module(f"otelsync.integrations.{name}").Instrumentor()
+    with random_untouched():
+        instrumentor: Instrumentor = import_module(f"otelsync.integrations.{name}").Instrumentor()
     if not instrumentor.is_instrumented_by_opentelemetry:
         instrumentor.instrument()
     _on[name] = instrumentor

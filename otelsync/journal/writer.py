@@ -70,7 +70,6 @@ class Journal(Place):
         directory: Where the files go; made with mode 0700 when first needed.
         max_bytes: Bound on what one process may have waiting, in bytes.
         max_directory_bytes: Bound on the directory, in bytes.
-        spool: Where the files go if the directory is another user's (see `otelsync.journal.spool`).
     """
 
     def __init__(
@@ -79,10 +78,10 @@ class Journal(Place):
         *,
         max_bytes: int = 256 * 1024 * 1024,
         max_directory_bytes: int = 1024 * 1024 * 1024,
-        spool: Path | None = None,
     ) -> None:
         self.directory = Path(directory)
-        self._spool = spool
+        self.spool: Path | None = None
+        """Where the files go if the directory is another user's (see `otelsync.journal.spool`)."""
         self._max_bytes = max_bytes
         self._max_directory_bytes = max_directory_bytes
         self._definitions: list[tuple[int, int, bytes]] = []
@@ -340,7 +339,7 @@ class Journal(Place):
                 f"the journal in {self.directory} is full; records are dropped and counted until some are shipped",
             )
             return False
-        place = place_to_write(self.directory, self._spool)
+        place = place_to_write(self.directory, self.spool)
         if place == self.directory:
             make_private(place)
         if not self.series:
@@ -376,7 +375,7 @@ class Journal(Place):
         """Return the bytes that the bounds leave for one more file."""
         own = everything = 0
         try:
-            with os.scandir(place_to_write(self.directory, self._spool)) as entries:
+            with os.scandir(place_to_write(self.directory, self.spool)) as entries:
                 for entry in entries:
                     if entry.name.endswith(SUFFIX):
                         size = _size(entry)

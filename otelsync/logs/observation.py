@@ -15,15 +15,17 @@ import logging
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack
 from types import FunctionType, ModuleType
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
-from otelsync.hooks.patching import Patch
+from otelsync.hooks.patching import Patch, as_part_of
 from otelsync.hooks.when_imported import when_imported
 from otelsync.levels import INFO, METHODS
 from otelsync.logs.journal_path import JournalPath, Rendered, rendered
 from otelsync.logs.path import LogPath
 from otelsync.logs.record_bytes import ids_in
 from otelsync.vocabulary import SYNC_ID
+
+Journal: TypeAlias = Callable[[int, str, object, Mapping[str, Any]], object]
 
 _log = logging.getLogger("otelsync")
 
@@ -37,10 +39,10 @@ def observe(path: LogPath) -> Callable[[], None]:
     ends = ExitStack()
     ends.callback(_observe_standard_library(path))
 
-    def observe_structlog(structlog: ModuleType) -> None:
-        ends.callback(_observe_structlog(path, structlog))
+    def when_there(structlog: ModuleType) -> None:
+        ends.callback(observe_structlog(path.emit, structlog, lambda _: True))
 
-    ends.callback(when_imported("structlog", observe_structlog))
+    ends.callback(when_imported("structlog", when_there))
     return ends.close
 
 
@@ -54,42 +56,40 @@ def _observe_standard_library(path: JournalPath) -> Callable[[], None]:
             take(record)
         original(self, record)
 
-    # Where logging reports an error, it shows the stack up to the first file that is not its own.
+    # Where logging reports an error, it shows the stack up to the first file that is not its own. Loguru's recipe for
+    # handlers looks for the program's line in the same way.
     call_handlers.__code__ = call_handlers.__code__.replace(co_filename=logging.__file__)
-    patch.put(functools.wraps(original)(call_handlers))
+    patch.put(functools.wraps(original)(as_part_of(logging, cast(FunctionType, call_handlers))))
     return patch.undo
 
 
-def _observe_structlog(path: JournalPath, structlog: ModuleType) -> Callable[[], None]:
+def observe_structlog(journal: Journal, structlog: ModuleType, concerns: Callable[[Any], bool]) -> Callable[[], None]:
+    """Journal what structlog's bound loggers log from now on; what is returned ends it.
+
+    Args:
+        journal: Is given the level, the logger, the event and the fields of each record.
+        structlog: The module.
+        concerns: Tells of a bound logger whether its records are to be journalled here.
+    """
     patch = Patch(structlog.BoundLoggerBase, "_process_event")
     original = structlog.BoundLoggerBase._process_event
 
     def process_event(self: Any, method: str, event: Any, fields: dict[str, Any]) -> Any:
-        observed, watch = _observed(self, path) if patch.is_on else (self, None)
+        observed, watch = _observed(self, journal) if patch.is_on and concerns(self) else (self, None)
         result = original(observed, method, event, fields)
         if watch is not None:
             watch.remember(result)
         return result
 
-    patch.put(functools.wraps(original)(_as_part_of_structlog(cast(FunctionType, process_event))))
+    patch.put(functools.wraps(original)(as_part_of(structlog, cast(FunctionType, process_event))))
     return patch.undo
 
 
-def _as_part_of_structlog(function: FunctionType) -> FunctionType:
-    """The same function in a module of such a name: where it looks for its caller, structlog skips its own modules.
-
-    Source: ``structlog._frames._find_first_app_frame_and_name``.
-    """
-    return FunctionType(
-        function.__code__, {**function.__globals__, "__name__": "structlog"}, closure=function.__closure__
-    )
-
-
-def _observed(bound_logger: Any, path: JournalPath) -> tuple[Any, _Watch | None]:
+def _observed(bound_logger: Any, journal: Journal) -> tuple[Any, _Watch | None]:
     """A bound logger like this one with our processor before the last; itself where that cannot be."""
     try:
         *processors, last = bound_logger._processors
-        watch = _Watch(path)
+        watch = _Watch(journal)
         observed = object.__new__(type(bound_logger))
         observed.__dict__.update(bound_logger.__dict__, _processors=[*processors, watch, last])
     except Exception:
@@ -100,10 +100,10 @@ def _observed(bound_logger: Any, path: JournalPath) -> tuple[Any, _Watch | None]
 class _Watch:
     """The processor that journals one event, or notes it where the standard library will have it next."""
 
-    __slots__ = ("_fields", "_is_journalled", "_path")
+    __slots__ = ("_fields", "_is_journalled", "_journal")
 
-    def __init__(self, path: JournalPath) -> None:
-        self._path = path
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self._fields: Mapping[str, Any] | None = None
         self._is_journalled = False
 
@@ -124,7 +124,7 @@ class _Watch:
             event = fields.pop("event", "")
             level = METHODS.get(method) or METHODS.get(str(event_dict.get("level")).lower(), INFO)
             name = event_dict.get("logger") or getattr(logger, "name", None)
-            self._path.emit(level, name if isinstance(name, str) else "root", event, fields)
+            self._journal(level, name if isinstance(name, str) else "root", event, fields)
         _add_ids(event_dict)
 
     def remember(self, result: tuple[Sequence[Any], Mapping[str, Any]]) -> None:

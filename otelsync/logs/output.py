@@ -8,6 +8,7 @@ import select
 import sys
 from typing import Any, Protocol
 
+from otelsync.hooks.untouched import random_untouched
 from otelsync.logs.fields import dumped
 from otelsync.text.presentable import presentable
 from otelsync.text.printable import printable
@@ -39,7 +40,8 @@ class Output:
         self._shared: tuple[object, int] = (None, -1)
         self._renderer = None
         if text:
-            from structlog.dev import ConsoleRenderer, plain_traceback
+            with random_untouched():
+                from structlog.dev import ConsoleRenderer, plain_traceback
 
             self._renderer = ConsoleRenderer(colors=colors, exception_formatter=plain_traceback)
         is_ours = not text and stream is not None and stream not in (sys.stdout, sys.stderr)

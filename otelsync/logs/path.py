@@ -36,7 +36,7 @@ from otelsync.vocabulary import EVENT_ID
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
-    from otelsync.recording.provider import TracerProvider
+    from otelsync.logs.destination import Destination
 
 _NAMES: Final = {number: name for name, number in LEVELS.items()}
 _pack_times: Final = Struct("<BQBQ").pack
@@ -74,7 +74,7 @@ class LogPath:
         self._output = output
         self.redactor = redactor
         self._encoder = otlp.AttributeEncoder(LOG_TAG, redactor, as_rendered)
-        self._provider: TracerProvider | None = None
+        self._provider: Destination | None = None
         self._resource: Resource | None = None
         self._refs: dict[str, int] = {}
         self._heads: dict[tuple[int, str, object], Head] = {}
@@ -90,6 +90,14 @@ class LogPath:
         """Change the least level that is shown; those by name stay."""
         self._given = Levels(level, self._given.others)
         self._use_levels()
+
+    def set_level_of(self, logger: str, level: int) -> None:
+        """Change the least level that is shown of one logger, and of those whose names begin so."""
+        if logger == "root":
+            self.set_level(level)
+        else:
+            self._given = Levels(self._given.least, {**self._given.others, logger: level})
+            self._use_levels()
 
     def ask_for(self, levels: Mapping[str, int]) -> None:
         """Let levels by name go before those that were given at first; with none, those hold again."""
@@ -116,7 +124,7 @@ class LogPath:
         """Return whether a record is shown, if `level` has been passed."""
         return self._lets_all or level >= self._levels.of(logger, event)
 
-    def journal_to(self, provider: TracerProvider | None) -> None:
+    def journal_to(self, provider: Destination | None) -> None:
         """Journal every record from now on, under the provider's resource; None: render only."""
         self._refs.clear()
         self._heads.clear()
@@ -167,13 +175,28 @@ class LogPath:
         is_journalled = self._journal_level is not None and level >= self._journal_level
         if level >= self.level and (is_journalled or self.is_shown(level, logger, event)):
             self.emit(level, logger, event, fields, span)
-        elif self._provider is not None:
-            try:
-                hidden = Head(level, logger, event, self.service, self._ref(logger), is_shown=False)
-                self._write(hidden, fields, span, None)
-            except Exception as problem:
-                self._provider.journal.drop(ENCODE_ERROR, LOG)
-                _complain(problem)
+        else:
+            self.journal(level, logger, event, fields, span)
+
+    def journal(
+        self,
+        level: int,
+        logger: str,
+        event: object,
+        fields: Mapping[str, Any],
+        span: Span | None = None,
+        error: ExcInfo | None = None,
+    ) -> None:
+        """Journal one record whatever the levels say, and show nothing. Never raises."""
+        if self._provider is None:
+            return
+        try:
+            text = self.redactor.redact(event if type(event) is str else text_of(event))
+            hidden = Head(level, logger, text, self.service, self._ref(logger), is_shown=False)
+            self._write(hidden, fields, span, error)
+        except Exception as problem:
+            self._provider.journal.drop(ENCODE_ERROR, LOG)
+            _complain(problem)
 
     def _write_natively(self, head: Head, span: Span | None, fields: Mapping[str, Any]) -> bool:
         """Let the C extension do it all, for a record inside a span of ours; False if it declines: nothing is written.

@@ -5,13 +5,19 @@ Kept apart because ``import structlog`` loads rich where that is installed, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from types import FunctionType
+from typing import Any, Final, cast
 
-import structlog
-
+from otelsync.hooks.patching import as_part_of
+from otelsync.hooks.untouched import random_untouched
 from otelsync.levels import INFO, METHODS
 from otelsync.logs import installed
+
+with random_untouched():
+    import structlog
 
 
 class NamedLogger:
@@ -71,14 +77,21 @@ def _method(name: str, level: int) -> Callable[..., Any]:
         )
         return None
 
+    return _named(log, name)
+
+
+def _named(log: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A method with its name, in whose caller structlog looks for the line of the program."""
     log.__name__ = log.__qualname__ = name
-    return log
+    return as_part_of(structlog, cast(FunctionType, log))
 
 
 def _interpolated(event: object, args: tuple[Any, ...]) -> str:
+    """The message with its arguments; a single mapping gives values by name, as in the standard library's logging."""
+    values: Any = args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args
     try:
-        return str(event) % args
-    except (TypeError, ValueError):
+        return str(str(event) % values)
+    except (TypeError, ValueError, KeyError):
         return f"{event} {args}"
 
 
@@ -94,6 +107,54 @@ class BoundLogger(_Base):  # type: ignore[misc, valid-type]  # structlog makes i
         """The least level that is let through."""
         path = installed.latest
         return path.level if path else 0
+
+    isEnabledFor = is_enabled_for  # noqa: N815  # the standard library's names, which structlog.stdlib has as well
+    getEffectiveLevel = get_effective_level  # noqa: N815
+
+    def setLevel(self, level: int | str) -> None:  # noqa: N802
+        """Show records of this logger, and of those whose names begin so, from this level on."""
+        named = logging.getLogger(self._logger.name)
+        named.setLevel(level)
+        if installed.latest is not None:
+            installed.latest.set_level_of(self._logger.name, named.level)
+
+
+_OF_STANDARD_LIBRARY: Final = (
+    *("addHandler", "callHandlers", "disabled", "findCaller", "getChild", "handle", "handlers", "hasHandlers"),
+    *("level", "makeRecord", "name", "parent", "propagate", "removeHandler"),
+)
+"""The rest of :class:`structlog.stdlib.BoundLogger`, for programs that were written for it."""
+
+
+def _of_standard_library(name: str) -> property:
+    def get(self: Any) -> Any:
+        return getattr(logging.getLogger(self._logger.name), name)
+
+    return property(get, doc=f"``{name}`` of the standard library's logger of this name.")
+
+
+def is_led_elsewhere(bound_logger: Any) -> bool:
+    """Return whether the program has configured structlog after us, so that its records do not come to the log path.
+
+    Those that go on to the standard library's logging do.
+    """
+    behind = getattr(bound_logger, "_logger", None)
+    return bound_logger._processors is not chain and not isinstance(behind, (logging.Logger, logging.LoggerAdapter))
+
+
+def let_loggers_be_pickled() -> None:
+    """Let loggers of ``structlog.get_logger()`` be pickled after their first use, as they can be where none is cached.
+
+    The cache is a closure in the logger's state. This stays when logging is given back, as such loggers do.
+    """
+    proxy: Any = type(structlog.get_logger())
+    original = proxy.__getstate__
+
+    def __getstate__(self: Any) -> dict[str, Any]:  # noqa: N807
+        return {name: value for name, value in original(self).items() if name != "bind"}
+
+    if not hasattr(original, "__wrapped__"):
+        proxy.__getstate__ = functools.wraps(original)(__getstate__)
 
 
 def _direct_method(name: str, level: int) -> Callable[..., Any]:
@@ -117,8 +178,7 @@ def _direct_method(name: str, level: int) -> Callable[..., Any]:
         )
         return None
 
-    log.__name__ = log.__qualname__ = name
-    return log
+    return _named(log, name)
 
 
 class Logger:
@@ -143,6 +203,8 @@ class Logger:
         return getattr(self.bind(), name)
 
 
+for _name in _OF_STANDARD_LIBRARY:
+    setattr(BoundLogger, _name, _of_standard_library(_name))
 for _name, _level in METHODS.items():
     setattr(BoundLogger, _name, _method(_name, _level))
     setattr(Logger, _name, _direct_method(_name, _level))

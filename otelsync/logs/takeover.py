@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 
 from otelsync.logs.installed import active
+from otelsync.logs.observation import observe_structlog
 from otelsync.logs.path import LogPath
-from otelsync.logs.stdlib_records import event_of, fields_of, span_about
+from otelsync.logs.root_logger import RootLogger
 
 _watchers: list[Callable[[LogPath | None], None]] = []
-
-
-class RecordHandler(logging.Handler):
-    """The standard library's way into the log path."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take a record; its message becomes the event, its extra attributes fields."""
-        path = active()
-        if path is not None:
-            error = record.exc_info or None
-            path.emit(record.levelno, record.name, event_of(record), fields_of(record), span_about(record), error)
 
 
 def take_over(path: LogPath) -> Callable[[], None]:
     """Lead all records of structlog and of the standard library to `path`; what is returned undoes it."""
     ends = ExitStack()
     ends.callback(_take_structlog(path))
-    ends.callback(_take_root_logger(path.level))
-    path.level_changed = logging.getLogger().setLevel
+    root = RootLogger(path)
+    ends.callback(root.give_back)
+    path.level_changed = root.let_through
     ends.callback(setattr, path, "level_changed", None)
     _tell(path)
     ends.callback(_tell, None)
@@ -61,35 +50,34 @@ def _tell(path: LogPath | None) -> None:
 
 
 def _take_structlog(path: LogPath) -> Callable[[], None]:
-    import structlog
+    from otelsync.logs.structlog_logger import (
+        BoundLogger,
+        NamedLogger,
+        chain,
+        end_of_chain,
+        is_led_elsewhere,
+        let_loggers_be_pickled,
+    )
 
-    from otelsync.logs.structlog_logger import BoundLogger, NamedLogger, chain, end_of_chain
+    structlog = sys.modules["structlog"]
 
     path.context_variables = getattr(structlog.contextvars, "_CONTEXT_VARS", {"unknown": True})
     before = structlog.get_config() if structlog.is_configured() else None
+    let_loggers_be_pickled()
     chain[:] = [end_of_chain]
     structlog.configure(
         processors=chain, wrapper_class=BoundLogger, logger_factory=NamedLogger, cache_logger_on_first_use=True
     )
 
-    return structlog.reset_defaults if before is None else functools.partial(structlog.configure, **before)
-
-
-def _take_root_logger(least: int) -> Callable[[], None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    ours = RecordHandler()
-    for old in handlers:
-        if type(old) is logging.StreamHandler and old.stream in (sys.stdout, sys.stderr):
-            root.removeHandler(old)
-    root.addHandler(ours)
-    root.setLevel(least)
+    unwatch = observe_structlog(path.journal, structlog, is_led_elsewhere)
 
     def give_back() -> None:
-        root.removeHandler(ours)
-        for old in handlers:
-            if old not in root.handlers:
-                root.addHandler(old)
-        root.setLevel(level)
+        unwatch()
+        if structlog.get_config()["processors"] is not chain:  # the program has configured it since
+            return
+        if before is None:
+            structlog.reset_defaults()
+        else:
+            structlog.configure(**before)
 
     return give_back

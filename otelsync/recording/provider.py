@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator as SdkIdGenerator
 from opentelemetry.trace import Tracer as TracerApi
 from opentelemetry.util import types
 
+from otelsync.hooks.untouched import warning_filters_untouched
 from otelsync.journal.writer import Journal
 from otelsync.recording.ids import IdGenerator
 from otelsync.recording.span_state import Encoders
@@ -81,7 +82,10 @@ class TracerProvider(Owner):
         attributes: types.Attributes = None,
     ) -> TracerApi:
         """The tracer of a library; the same one for the same arguments."""
-        tracer = super().get_tracer(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
+        with warning_filters_untouched():
+            tracer = super().get_tracer(
+                instrumenting_module_name, instrumenting_library_version, schema_url, attributes
+            )
         if isinstance(tracer, sdk.Tracer) and not isinstance(tracer, Tracer):
             with self._tracers_lock:
                 scope = tracer._instrumentation_scope
@@ -99,7 +103,8 @@ class TracerProvider(Owner):
             scope = tracer.instrumentation_scope
             with self._tracers_lock:
                 self._tracers.pop(scope, None)
-            like = super().get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
+            with warning_filters_untouched():
+                like = super().get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
             if isinstance(like, sdk.Tracer):
                 with self._tracers_lock:
                     tracer.belong_to(self, like)

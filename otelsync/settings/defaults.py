@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 
 from otelsync.errors import ConfigurationError
+from otelsync.settings.program_name import service_of
 
 
 def default_service() -> str:
     """Return the service's name where nobody gave one: what the program was started as."""
-    stem = Path(sys.argv[0]).stem if sys.argv and sys.argv[0] not in ("", "-c", "-m") else ""
-    if stem == "__main__":
-        stem = Path(sys.argv[0]).parent.name
-    return stem or "unknown_service"
+    is_named = bool(sys.argv) and sys.argv[0] not in ("", "-", "-c", "-m")
+    return service_of(["python", *sys.argv]) if is_named else "unknown_service"
 
 
 def default_home() -> Path:

@@ -101,6 +101,13 @@ class Settings:
         "Where the journals and the local store are.",
         shown="`$XDG_STATE_HOME/otelsync`, else `~/.local/state/otelsync`",
     )
+    journalling: str = _option(
+        "auto",
+        "OTELSYNC_JOURNAL",
+        checks.one_of("auto", "on", "off"),
+        "`on`: everything goes by the journal. `off`: by the exporters of OpenTelemetry's SDK, with less (see [the"
+        " standard way](concepts.md#the-standard-way)). `auto`: by the journal where there can be one.",
+    )
     journal_dir: Path | None = _option(
         None, "OTELSYNC_JOURNAL_DIR", checks.path, "The journal's directory.", shown="`<home>/journals/<service name>`"
     )

@@ -287,7 +287,11 @@ class Shipper:
 
     def _fill(self, ready: Sequence[Outlet]) -> dict[Outlet, Parcel]:
         """The next batches for each outlet. Those with the same cursor share one batch."""
-        parcels = {outlet: Parcel(*self._bounds, self._deadline, self._epoch) for outlet in ready}
+        most_bytes, most_records = self._bounds
+        parcels = {
+            outlet: Parcel(min(outlet.room or most_bytes, most_bytes), most_records, self._deadline, self._epoch)
+            for outlet in ready
+        }
         for segments in self._backlog.in_turn():
             active = [outlet for outlet in ready if parcels[outlet].has_room]
             for segment in segments:

@@ -6,6 +6,7 @@ One of its tasks makes a span of its own, by OpenTelemetry's API.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -16,16 +17,28 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from billiard import current_process
 from celery import Celery, Task, shared_task
 from celery.exceptions import Ignore, Reject
 from celery.utils.log import get_task_logger
 from kombu import Exchange, Queue
+from kombu.serialization import register
 from opentelemetry import trace
 
 with suppress(ImportError):
     import_module("cffi.cparser")  # or else every child does it anew: most of the time that a child takes
 log = get_task_logger(__name__)
 tracer = trace.get_tracer(__name__)
+
+
+def _read_in_main_process(text: str) -> Any:
+    """Read what the processes of a pool cannot, as when such a process lacks a library or runs out of memory."""
+    if current_process().name != "MainProcess":
+        raise ValueError("not readable here")
+    return json.loads(text)
+
+
+register("fragile", json.dumps, _read_in_main_process, "application/x-fragile", "utf-8")
 
 
 def make_app(environment: Mapping[str, str]) -> Celery:
@@ -35,6 +48,7 @@ def make_app(environment: Mapping[str, str]) -> Celery:
     app.conf.update(
         broker_url=environment.get("TEST_BROKER", "memory://"),
         result_backend=environment.get("TEST_RESULTS", "cache+memory://"),
+        accept_content=["json", "fragile"],
         broker_connection_retry_on_startup=True,
         control_exchange=f"{prefix}celery",
         event_exchange=f"{prefix}celeryev",

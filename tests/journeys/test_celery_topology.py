@@ -118,7 +118,7 @@ sync.stage caller
 
 
 def test_a_task_that_nobody_knows(caller: Caller) -> None:
-    """What the worker has to discard has been published, and that is all."""
+    """What the worker has to discard has a run that failed."""
     with otelsync.stage("caller") as here:
         caller.app.send_task("nobody.knows")
         result = caller.task("add").delay(1, 1)
@@ -129,7 +129,9 @@ def test_a_task_that_nobody_knows(caller: Caller) -> None:
 sync.stage caller
   apply_async/add
     run/add                 [success]
-  apply_async/nobody.knows""",
+  apply_async/nobody.knows
+    run/nobody.knows        [failure] type=NotRegistered""",
+        LOST,
     )
 
 

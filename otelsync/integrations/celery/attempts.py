@@ -57,6 +57,17 @@ class Attempt:
         self.is_put_back = False
         """True if the task will be run again: the message goes back to the queue, or another was published."""
         self.is_written = False
+        self._occupant = self._look()
+
+    @property
+    def has_not_begun(self) -> bool:
+        """True if it is known that no process has begun the run."""
+        return run_spans.begun is not None and self._ids is not None and self._look() == self._occupant
+
+    def _look(self) -> int:
+        """Return who stands where the process that begins the run leaves its mark."""
+        own = from_traceparent(self._whole_ids()) if run_spans.begun is not None else None
+        return run_spans.begun.occupant(own.span_id) if run_spans.begun is not None and own is not None else 0
 
     @cached_property
     def envelope(self) -> Envelope:
@@ -99,7 +110,8 @@ def span_about(record: logging.LogRecord) -> RunSpan | None:
     if not _attempts or not record.name.startswith(_LOGGERS):
         return None
     arguments, data = record.args, getattr(record, "data", None)
-    said = [each.get("id") for each in (arguments, data) if isinstance(each, dict)]
+    given = arguments if isinstance(arguments, tuple) else (arguments,)
+    said = [each.get("id") for each in (*given, data) if isinstance(each, dict)]
     if isinstance(arguments, tuple):
         said += [each for each in arguments if isinstance(each, str) and len(each) == _LENGTH]
     for task_id in said:

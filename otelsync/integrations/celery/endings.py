@@ -15,19 +15,19 @@ from signal import Signals
 from typing import Any, Final
 
 from billiard.common import TERM_SIGNAME
-from celery import signals
-from celery.exceptions import WorkerLostError
+from billiard.exceptions import Terminated
+from celery.exceptions import Ignore, InvalidTaskError, Reject, Retry, WorkerLostError
 from celery.platforms import signals as platform_signals
 from celery.worker.request import Request
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import Span, SpanKind
 
 from otelsync.integrations.celery import attempts, dispatched, run_spans
 from otelsync.integrations.celery import attributes as of
-from otelsync.integrations.celery.activation import Tracers, log, our_tracer, start, with_parent
+from otelsync.integrations.celery.activation import Tracers, log, note_error, our_tracer, start, with_parent
 from otelsync.integrations.celery.attempts import Attempt
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
-from otelsync.integrations.celery.headers import read
+from otelsync.integrations.celery.refused import Refusals
 from otelsync.integrations.celery.running import first_attributes, waits_of
 from otelsync.recording.tracer import Tracer
 from otelsync.vocabulary import SYNC_OUTCOME, SYNC_RUN_SECONDS
@@ -37,6 +37,10 @@ TERMINATED_SIGNAL: Final = "celery.terminated.signal"
 _PUT_BACK: Final = "cancelled by Celery"
 """Celery's own reason for a task that was put back; source: ``Request._announce_cancelled``."""
 _ATTEMPT: Final = "_otelsync_attempt"
+_LOST: Final = (WorkerLostError, SystemExit, KeyboardInterrupt)
+"""Exceptions by which Celery learns that a process is gone."""
+_NO_END: Final = (Ignore, Reject, Retry, Terminated)
+"""Exceptions that say something else than that a task has failed."""
 
 Method = Callable[..., Any]
 
@@ -47,6 +51,7 @@ class Endings:
     def __init__(self, tracers: Tracers) -> None:
         self._tracers = tracers
         self._originals: dict[str, Method] = {}
+        self._refusals = Refusals(tracers)
 
     def switch_on(self) -> None:
         """Watch from now on. A worker makes subclasses of ``Request``, which call the methods of their base."""
@@ -55,8 +60,8 @@ class Endings:
             "on_timeout": _around(self._judge_timeout, after=_tell_timeout),
             "terminate": _around(self._judge_terminated),
             "cancel": _around(self._judge_cancelled),
-            "on_failure": _around(after=_tell_if_lost),
-            "reject": _around(_put_back),
+            "on_failure": _around(self._end_unbegun, after=_tell_if_lost),
+            "reject": _around(self._end_rejected),
             "_announce_revoked": _around(after=self._end_revoked),
             "_retry_worker_lost": _publishing_next_attempt,
         }
@@ -65,7 +70,7 @@ class Endings:
             if original is not None:
                 self._originals[name] = original
                 setattr(Request, name, wrap(original))
-        signals.task_unknown.connect(self._on_unknown, weak=False)
+        self._refusals.switch_on()
         run_spans.watch_children()
 
     def switch_off(self) -> None:
@@ -73,7 +78,7 @@ class Endings:
         for name, original in self._originals.items():
             setattr(Request, name, original)
         self._originals.clear()
-        signals.task_unknown.disconnect(self._on_unknown)
+        self._refusals.switch_off()
 
     # Each takes what the method of its request is called with
 
@@ -109,8 +114,28 @@ class Endings:
 
     def _end_revoked(self, request: Request, reason: str, terminated: bool, *_: object, **__: object) -> None:
         if not terminated:
-            _safely(self._write, request, reason)
+            _safely(self._write, request, "cancelled", {of.STATE: "REVOKED", REVOKED_REASON: reason})
         _tell(request, "cancelled")
+
+    def _end_rejected(self, request: Request, requeue: bool = False) -> None:
+        """End what Celery rejects before it begins, such as a task whose time to run is no moment."""
+        if requeue and not request.acknowledged:
+            _attempt_of(request).is_put_back = True
+        elif not (request.acknowledged or request.time_start):
+            error = InvalidTaskError("rejected by the worker before it began")
+            self._write(request, "failure", {of.STATE: "FAILURE"}, error)
+            _tell(request, "failure")
+
+    def _end_unbegun(self, request: Request, exc_info: Any, *_: object, return_ok: bool = False, **__: object) -> None:
+        """End what failed outside the function that Celery traces tasks with."""
+        error = _error_of(exc_info)
+        if return_ok or isinstance(error, _NO_END) or not _attempt_of(request).has_not_begun:
+            return
+        if isinstance(error, _LOST):
+            self._write(request, "interrupted", {}, error)
+        else:
+            self._write(request, "failure", {of.STATE: "FAILURE"}, error)
+            _tell(request, "failure")
 
     def _judge(self, request: Request, outcome: str, said: Mapping[str, object], **error: str) -> None:
         """Give a verdict on the run span, which is open in another process; `error` has its type and a message."""
@@ -123,7 +148,9 @@ class Endings:
             found[SYNC_RUN_SECONDS] = max(0.0, time.time() - request.time_start)
         tracer.provider.give_verdict(attempt.own, outcome=outcome, attributes=found, **error)
 
-    def _write(self, request: Request, reason: str) -> None:
+    def _write(
+        self, request: Request, outcome: str, said: Mapping[str, object], error: BaseException | None = None
+    ) -> None:
         """Write the whole run span of a task that never began."""
         attempt = _attempt_of(request)
         if attempt.is_written or request.task.name in HIDDEN:
@@ -134,23 +161,19 @@ class Endings:
         found = {
             **first_attributes(request.task, request.id, request.request_dict),
             **_described(request, attempt, time.time()),
-            of.STATE: "REVOKED",
-            REVOKED_REASON: reason,
-            SYNC_OUTCOME: "cancelled",
+            **said,
+            SYNC_OUTCOME: outcome,
         }
         tracer = self._tracers.current()
         if attempt.own is not None and isinstance(tracer, Tracer):
-            tracer.start_span_as(
+            span: Span = tracer.start_span_as(
                 attempt.own, name, parent=attempt.parent, kind=SpanKind.CONSUMER, attributes=found, scope=scope
-            ).end()
+            )
         else:
-            start(tracer, name, SpanKind.CONSUMER, with_parent(attempt.parent, scope, Context()), found).end()
-
-    def _on_unknown(self, sender: Any = None, message: Any = None, id: object = None, **_: Any) -> None:  # noqa: A002
-        """A task that this worker does not know will never run; only its tally has to know."""
-        envelope = read(getattr(message, "headers", None))
-        if envelope.run is not None and isinstance(id, str):
-            dispatched.ended(sender.app, envelope.run, id, "failure")
+            span = start(tracer, name, SpanKind.CONSUMER, with_parent(attempt.parent, scope, Context()), found)
+        if error is not None:
+            note_error(span, error)
+        span.end()
 
 
 def _safely(work: Callable[..., None], *args: Any, **options: Any) -> None:
@@ -217,11 +240,6 @@ def _described(request: Request, attempt: Attempt, began: float | None) -> dict[
     return found
 
 
-def _put_back(request: Request, requeue: bool = False) -> None:
-    if requeue and not request.acknowledged:
-        _attempt_of(request).is_put_back = True
-
-
 def _tell(request: Request, outcome: str) -> None:
     """Tell the tally of a dispatched pipeline that a task has ended for good, unless it will be run again."""
     attempt = _attempt_of(request)
@@ -236,8 +254,12 @@ def _tell_timeout(request: Request, soft: bool, timeout: float) -> None:  # noqa
 
 def _tell_if_lost(request: Request, exc_info: Any, *_: object, **__: object) -> None:
     """Only a process that is gone has not told the tally itself."""
-    error = exc_info.exception
-    error = getattr(error, "exc", error)  # billiard may wrap it, to keep its traceback
-    is_lost = isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt))
-    if is_lost and not (vars(request).get("_already_revoked") or vars(request).get("_already_cancelled")):
+    if isinstance(_error_of(exc_info), _LOST) and not (
+        vars(request).get("_already_revoked") or vars(request).get("_already_cancelled")
+    ):
         _tell(request, "interrupted")
+
+
+def _error_of(exc_info: Any) -> BaseException:
+    error: BaseException = exc_info.exception
+    return getattr(error, "exc", error)  # billiard may wrap it, to keep its traceback

@@ -90,6 +90,10 @@ class Begun:
         _place.pack_into(self._memory, offset, span_id, own)
         return own
 
+    def occupant(self, span_id: int) -> int:
+        """The decided id that stands on the place of a run's; 0 if there is none."""
+        return int(_place.unpack_from(self._memory, span_id % _PLACES * _place.size)[0])
+
     def last(self, span_id: int) -> int:
         """The id of the span that was begun last for a run; the decided one if none is known."""
         wanted, last = _place.unpack_from(self._memory, span_id % _PLACES * _place.size)

@@ -18,6 +18,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from otelsync import vocabulary
 from otelsync.hooks.harmless import harmless
+from otelsync.integrations.http.methods import OTHER_METHOD, known_method, span_name_of
 from otelsync.integrations.http.routes import Routes
 from otelsync.integrations.http.urls import host_of, without_secrets
 from otelsync.levels import INFO
@@ -32,6 +33,7 @@ from otelsync.stages.stage import current_tracer
 CURRENT: Final[ContextVar[Call | None]] = ContextVar("otelsync_http_call", default=None)
 """The call that is being made now."""
 
+_LONGEST_METHOD: Final = 32
 _SMALL: Final = 65_536
 """Bytes of a refusal that are looked at for which limit it is about."""
 _LARGE: Final = 4 * 1024 * 1024
@@ -53,7 +55,8 @@ class Call:
     """
 
     def __init__(self, method: str, url: str, *, credentials: str = "", resends: int = 0) -> None:
-        self.method = method.upper()[:32]
+        self.method = known_method(method)
+        self.original_method = method[:_LONGEST_METHOD]
         self.url = without_secrets(url)
         self.host = host_of(url)
         self.token = rate_limits.fingerprint(credentials)
@@ -80,7 +83,7 @@ class Call:
         route = _routes.route(self.host, urlsplit(self.url).path, is_github=_speaks_github.get())
         span.set_attribute(vocabulary.URL_TEMPLATE, route)
         if not isinstance(current_scope().stage, ApiCall):
-            span.update_name(f"{self.method} {route}")
+            span.update_name(f"{span_name_of(self.method)} {route}")
         self._sent_at = present_of(span)
 
     @harmless
@@ -146,6 +149,8 @@ class Call:
     def _send_ended(self, status: int | None, error: BaseException | None) -> Span:
         """A span of one of several sends, begun when it was sent; still to be ended."""
         attributes: dict[str, Any] = {vocabulary.HTTP_REQUEST_METHOD: self.method, vocabulary.URL_FULL: self.url}
+        if self.method == OTHER_METHOD:
+            attributes[vocabulary.HTTP_REQUEST_METHOD_ORIGINAL] = self.original_method
         if self.host:
             attributes[vocabulary.SERVER_ADDRESS] = self.host
         if isinstance(call := current_scope().stage, ApiCall):
@@ -157,7 +162,9 @@ class Call:
         problem = type(error).__qualname__ if error is not None else str(status) if status and status >= 400 else ""
         if problem:
             attributes[vocabulary.ERROR_TYPE] = problem
-        span = current_tracer().start_span(self.method, None, SpanKind.CLIENT, attributes, None, self._sent_at)
+        span = current_tracer().start_span(
+            span_name_of(self.method), None, SpanKind.CLIENT, attributes, None, self._sent_at
+        )
         if problem:
             span.set_status(StatusCode.ERROR)
         return span

@@ -1,0 +1,116 @@
+"""Interrupt a piece of code at every point at which CPython lets something else in, one point a run.
+
+A signal handler, and the exception that it raises, comes where a function begins, and behind each call; a call can also
+fail before it has done anything, as with a RecursionError or a system call that a signal ended. These points are what
+``sys.setprofile`` tells of, and an exception that a profile function raises comes out of the very same instruction.
+A line trace would also interrupt where nothing ever does, between two assignments or in front of ``__exit__``.
+
+    places = Places(folder_of_our_code)
+    for point in places.visit(work):        # work() sets everything up anew, calls what is interrupted and returns
+        ...                                 # look at what work() left behind, interrupted at `point`
+
+Only the thread that calls is interrupted. What is not called there is not seen: type calls such as ``Path(...)``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+_EVENTS: Final = {"call": "at the beginning of", "return": "at the end of", "c_call": "before", "c_return": "behind"}
+_NEVER_FAIL: Final = frozenset(("__exit__", "release"))
+"""Locks are released, whatever happens: behind that something may come, instead of it nothing does."""
+_MOST: Final = 100_000
+
+
+class Interrupted(Exception):  # noqa: N818  (named as Celery names its own)
+    """Comes where a signal handler would raise, as Celery's SoftTimeLimitExceeded does."""
+
+
+def interrupt() -> None:
+    """Raise, as a signal handler does."""
+    raise Interrupted
+
+
+class Places:
+    """The points inside of some code.
+
+    Args:
+        inside: Files, or folders of files; what they call is interrupted as well, where it begins and ends.
+        do: What happens at the point: by default :class:`Interrupted` is raised. It may record, raise, or both.
+        visits: How often a place is interrupted at most: its first visits, and its last one.
+    """
+
+    def __init__(self, *inside: Path, do: Callable[[], object] = interrupt, visits: int = 1) -> None:
+        self._inside = tuple(str(path) for path in inside)
+        self._do = do
+        self._visits = visits
+
+    def visit(self, work: Callable[[], object]) -> Iterator[str]:
+        """Call `work` once for each point; each time yield the point's name, after `work` has ended.
+
+        It is first called without an interruption, to see which points there are. An Interrupted that leaves `work`
+        has been dealt with; whatever else it raises passes.
+        """
+        names = self._names(work)
+        total, seen = Counter(names), Counter[str]()
+        for number, name in enumerate(names):
+            seen[name] += 1
+            if seen[name] <= self._visits or seen[name] == total[name]:
+                self.run(work, number)
+                yield f"{name} ({seen[name]} of {total[name]})"
+
+    def run(self, work: Callable[[], object], number: int) -> bool:
+        """Call `work` with an interruption at the point of that number; False if it ended before that."""
+        count = 0
+
+        def profile(frame: FrameType, event: str, argument: Any) -> None:
+            nonlocal count
+            if self._name(frame, event, argument):
+                count += 1
+                if count > number:
+                    sys.setprofile(None)
+                    self._do()
+
+        self._profiled(work, profile)
+        return count > number
+
+    def _names(self, work: Callable[[], object]) -> list[str]:
+        names: list[str] = []
+
+        def profile(frame: FrameType, event: str, argument: Any) -> None:
+            if name := self._name(frame, event, argument):
+                names.append(name)
+
+        self._profiled(work, profile)
+        assert 0 < len(names) < _MOST, f"{len(names)} points to interrupt"
+        return names
+
+    def _profiled(self, work: Callable[[], object], profile: Callable[[FrameType, str, Any], None]) -> None:
+        before = sys.getprofile()
+        sys.setprofile(profile)
+        try:
+            work()
+        except Interrupted:
+            pass
+        finally:
+            sys.setprofile(before)
+
+    def _name(self, frame: FrameType, event: str, argument: Any) -> str:
+        """Name a point, by file, line and function; "" for one that is not to be interrupted."""
+        where: FrameType | None = frame
+        if event in ("call", "return") and not self._is_inside(frame):
+            where = frame.f_back
+        if event not in _EVENTS or where is None or not self._is_inside(where):
+            return ""
+        if event == "c_call" and argument.__name__ in _NEVER_FAIL:
+            return ""
+        what = argument.__name__ if event.startswith("c_") else frame.f_code.co_qualname
+        return f"{Path(where.f_code.co_filename).name}:{where.f_lineno} {_EVENTS[event]} {what}"
+
+    def _is_inside(self, frame: FrameType) -> bool:
+        return frame.f_code.co_filename.startswith(self._inside)
