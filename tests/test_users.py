@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from supervised import run
 from otelsync.journal import spool as spools
 from otelsync.journal.belonging import hand_over, hand_over_open
 from otelsync.journal.names import list_segments
-from otelsync.journal.spool import is_spool, make_spool, path_of, place_to_write, spool_of
+from otelsync.journal.spool import in_spool, is_needed, is_place, make_spool, name_of, path_of, spool_of
 from otelsync.settings import Settings
 from otelsync.shipping.ledger import read_ledger
 from otelsync.store.runs import open_store
@@ -26,25 +27,28 @@ pytestmark = root_alone
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home that root alone may enter, with spools below a directory that everybody may."""
-    temporary = Path("/tmp") / f"otelsync-test-{os.getpid()}-{tmp_path.name}"
-    temporary.mkdir()
-    temporary.chmod(0o1777)
-    monkeypatch.setenv("TMPDIR", str(temporary))
+def home(tmp_path: Path) -> Path:
+    """A home that root alone may enter."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
-    yield home
-    subprocess.run(["rm", "-rf", str(temporary)], check=True)
+    return home
 
 
 @pytest.fixture
-def theirs(home: Path) -> Path:
+def public(tmp_path: Path) -> Iterator[Path]:
+    """A directory that everybody may enter."""
+    public = Path("/tmp") / f"otelsync-test-{os.getpid()}-{tmp_path.name}"
+    public.mkdir(mode=0o755)
+    yield public
+    shutil.rmtree(public)
+
+
+@pytest.fixture
+def theirs(public: Path) -> Path:
     """A home of another user's, which that user can enter."""
-    place = Path(os.environ["TMPDIR"]) / "home"
+    place = public / "home"
     place.mkdir(mode=0o700)
     os.chown(place, NOBODY, NOBODY)
-    assert home != place
     return place
 
 
@@ -220,18 +224,27 @@ def test_nothing_but_a_new_file_of_roots_is_given_away(theirs: Path, tmp_path: P
 # The spool
 
 
-def test_a_spool_is_found_by_those_who_were_told(home: Path) -> None:
-    """Its name cannot be guessed or listed; everybody may add to it, and nobody may touch another one's files."""
+@pytest.fixture
+def place(public: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place for spools of this test alone."""
+    place = public / "otelsync-0"
+    monkeypatch.setattr(spools, "PLACES", (str(place),))
+    return place
+
+
+def test_a_spool_is_found_by_those_who_were_told(home: Path, place: Path) -> None:
+    """Its prefix cannot be guessed or listed; everybody may add files, and nobody may touch another one's."""
     spool = make_spool(home)
     assert spool is not None
-    assert make_spool(home) == spool == spool_of(home)
-    assert stat.S_IMODE(spool.stat().st_mode) == 0o1777
-    assert stat.S_IMODE(spool.parent.stat().st_mode) == 0o711
-    (spool / "file").write_text("root's")
+    assert spool.parent == place
+    assert make_spool(home) == spool == spool_of(home) != spool_of(home / "other")
+    assert stat.S_IMODE(place.stat().st_mode) == 0o1733
+    file = in_spool(spool, "1-1-aaaaaaaa-000000.journal")
+    file.write_text("root's")
     code = f"""
 become_nobody()
-for attempt in (lambda: os.listdir({str(spool.parent)!r}), lambda: os.remove({str(spool / "file")!r}),
-                lambda: os.rename({str(spool)!r}, {str(spool)!r} + "x"), lambda: open({str(home / "spool")!r})):
+for attempt in (lambda: os.listdir({str(place)!r}), lambda: open({str(place / "key")!r}), lambda: open({str(file)!r}),
+                lambda: os.remove({str(file)!r}), lambda: os.rename({str(place)!r}, {str(place)!r} + "x")):
     try:
         attempt()
     except PermissionError:
@@ -242,70 +255,63 @@ for attempt in (lambda: os.listdir({str(spool.parent)!r}), lambda: os.remove({st
     assert (done.stdout, done.stderr) == ("", "")
 
 
-def test_a_spool_of_somebody_elses_is_none(home: Path, theirs: Path) -> None:
-    """Nobody can lead root to a directory of their own, or have root's processes write there."""
-    spool = make_spool(home)
-    assert spool is not None
-    fake = theirs / "spool"
-    fake.mkdir()
-    fake.chmod(0o1777)
-    assert not is_spool(fake)  # root's, in a directory of another user's
-    os.chown(fake, NOBODY, NOBODY)
-    assert not is_spool(fake)
-    link = spool.parent / "link"
-    link.symlink_to(fake)
-    assert not is_spool(link)
-    (home / spools.NAME).write_text(str(fake))
+@pytest.mark.parametrize("what", ["owner", "link", "not sticky", "a file"])
+def test_a_place_that_is_not_roots_own_is_none(home: Path, theirs: Path, place: Path, what: str) -> None:
+    """Nobody can lead root, or those whom root has told, to a place of their own."""
+    real = place if what != "link" else theirs / "real"
+    real.write_text("") if what == "a file" else real.mkdir()
+    real.chmod(0o1733)
+    if what == "owner":
+        os.chown(real, NOBODY, NOBODY)
+    elif what == "link":
+        place.symlink_to(real)
+    elif what == "not sticky":
+        real.chmod(0o733)
+    assert not is_place(place)
     assert spool_of(home) is None
-    assert make_spool(home) not in (None, fake)
-    os.chown(home / spools.NAME, NOBODY, NOBODY)
-    assert spool_of(home) is None
-
-
-def test_a_spool_is_not_made_where_another_user_was_first(home: Path, theirs: Path) -> None:
-    """The directory above spools must be root's: then the next place for temporary files is taken, or none."""
-    temporary = Path(os.environ["TMPDIR"])
-    (temporary / "otelsync-0").mkdir()
-    os.chown(temporary / "otelsync-0", NOBODY, NOBODY)
+    assert is_needed(home, place / "prefix") is False
     spool = make_spool(home)
-    assert theirs.exists()
-    assert spool is None or temporary not in spool.parents
-    assert list((temporary / "otelsync-0").iterdir()) == []
-    if spool is not None:
-        (spool / "journal").unlink()
-        spool.rmdir()
+    assert (spool is None) == (what != "not sticky")  # which root puts right
+    assert place.lstat().st_uid in (0, NOBODY)
 
 
-def test_a_spool_goes_when_its_journal_has_gone(home: Path) -> None:
-    """The next one that is made sweeps old ones that no journal names, unless there is something in them."""
-    made = []
-    for name in ("gone", "full", "kept"):
-        (home / name).mkdir()
-        spool = make_spool(home / name)
-        assert spool is not None
-        made.append(spool)
-    (made[1] / "1-1-aaaaaaaa-000000.journal").write_text("")
-    for name, spool in zip(("gone", "full", "kept"), made, strict=True):
-        if name != "kept":
-            (home / name / spools.NAME).unlink()
-        os.utime(spool, (0, 0))
-    (home / "new").mkdir()
-    make_spool(home / "new")
-    assert [spool.exists() for spool in made] == [False, True, True]
+@pytest.mark.parametrize("what", ["owner", "link", "short"])
+def test_a_key_that_is_not_roots_own_is_none(home: Path, place: Path, public: Path, what: str) -> None:
+    """It may have been put there before root came."""
+    place.mkdir()
+    place.chmod(0o1733)
+    (public / "elsewhere").write_bytes(bytes(32))
+    if what == "link":
+        (place / "key").symlink_to(public / "elsewhere")
+    else:
+        (place / "key").write_bytes(bytes(4 if what == "short" else 32))
+    if what == "owner":
+        os.chown(place / "key", NOBODY, NOBODY)
+    assert spool_of(home) is None
+    assert make_spool(home) is None
 
 
-def test_files_of_both_places_are_one_journal(home: Path) -> None:
+def test_the_spool_of_a_directory_of_another_users_is_none(home: Path, theirs: Path, place: Path) -> None:
+    """That user's processes can write there themselves."""
+    assert make_spool(theirs / "journals" / "jobs") is None
+    assert make_spool(home / "journals" / "not there yet") is not None
+    assert place.exists()
+
+
+def test_files_of_both_places_are_one_journal(home: Path, place: Path) -> None:
     """A file is where it is found; of two with the same name the one in the directory itself counts."""
     spool = make_spool(home)
     assert spool is not None
-    for place, name in ((home, "1-1-aaaaaaaa-000000.journal"), (spool, "1-1-aaaaaaaa-000001.journal")):
-        (place / name).write_text("")
-    assert [segment.sequence for segment in list_segments(home)["1-1-aaaaaaaa"]] == [0, 1]
-    assert path_of(home, "1-1-aaaaaaaa-000001.journal").parent == spool
-    assert path_of(home, "1-1-aaaaaaaa-000000.journal").parent == home
-    (spool / "1-1-aaaaaaaa-000000.journal").write_text("")
-    assert path_of(home, "1-1-aaaaaaaa-000000.journal").parent == home
-    assert place_to_write(home, spool) == home
+    first, second = "1-1-aaaaaaaa-000000.journal", "1-1-aaaaaaaa-000001.journal"
+    (home / first).write_text("")
+    in_spool(spool, second).write_text("")
+    (place / f"{'0' * 32}-{second}").write_text("another journal's, or nobody's")
+    assert [segment.name for segment in list_segments(home)["1-1-aaaaaaaa"]] == [first, second]
+    assert name_of(path_of(home, second)) == second
+    assert path_of(home, second) == in_spool(spool, second)
+    in_spool(spool, first).write_text("")
+    assert path_of(home, first) == home / first
+    assert not is_needed(home, spool)
 
 
 def test_a_hostile_checkpoint_leads_root_nowhere(theirs: Path) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
-from otelsync.journal.segment import make_private
 from otelsync.journal.spool import make_spool
 from otelsync.settings import Settings
 from otelsync.text.printable import printable
@@ -17,12 +15,7 @@ def spool_for(settings: Settings) -> Path | None:
 
     A process that is not root has been told of it, or has no use for it.
     """
-    if os.geteuid() != 0:
-        return settings.journal_spool
-    with suppress(OSError):
-        make_private(settings.journal)
-        return make_spool(settings.journal)
-    return None
+    return make_spool(settings.journal) or settings.journal_spool
 
 
 def whose(directory: Path) -> str:

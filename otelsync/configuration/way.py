@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from otelsync.configuration.journal_place import whose
 from otelsync.errors import ConfigurationError
-from otelsync.journal.spool import place_to_write
+from otelsync.journal.spool import is_needed
 from otelsync.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def why_not_by_journal(settings: Settings) -> str:
         return ""
     if missing or sys.platform != "linux":
         return missing or f"journals are for Linux, and this is {sys.platform}"
-    place = place_to_write(settings.journal, settings.journal_spool)
-    return cannot_write(settings.journal) if place == settings.journal else ""
+    return "" if is_needed(settings.journal, settings.journal_spool) else cannot_write(settings.journal)
 
 
 def explained(why: str, endpoints: Sequence[OtlpEndpoint]) -> str:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from otelsync.journal.spool import NAME, spool_of
+from otelsync.journal.spool import spooled
 
 _NAME: Final = re.compile(r"(([0-9]{1,10})-([0-9]{1,20})-[0-9a-f]{8})-([0-9]{6,9})\.journal", re.ASCII)
 
@@ -35,18 +35,11 @@ def list_segments(directory: Path) -> dict[str, list[SegmentName]]:
 
     Other names are ignored. A directory that cannot be read is an empty one. `spool.path_of` says where a file is.
     """
-    names = {*_listed(directory)}
-    spool = spool_of(directory) if NAME in names else None
-    if spool is not None:
-        names.update(_listed(spool))
+    try:
+        names = os.listdir(directory)  # noqa: PTH208  (Path.iterdir costs six times as much, once a second)
+    except OSError:
+        names = []
     series: dict[str, list[SegmentName]] = {}
-    for segment in sorted(filter(None, map(parse_name, names))):
+    for segment in sorted(filter(None, map(parse_name, {*names, *spooled(directory)}))):
         series.setdefault(segment.series, []).append(segment)
     return series
-
-
-def _listed(directory: Path) -> list[str]:
-    try:
-        return os.listdir(directory)  # noqa: PTH208  (Path.iterdir costs six times as much, once a second)
-    except OSError:
-        return []

@@ -44,7 +44,7 @@ from otelsync.journal.format import (
 from otelsync.journal.native import Place
 from otelsync.journal.process_identity import start_ticks
 from otelsync.journal.segment import Segment, make_private
-from otelsync.journal.spool import place_to_write
+from otelsync.journal.spool import in_spool, is_needed
 
 LOOK_EVERY_NS: Final = 100_000_000
 """Nanoseconds after which a writer looks again whether its file is still there."""
@@ -81,7 +81,7 @@ class Journal(Place):
     ) -> None:
         self.directory = Path(directory)
         self.spool: Path | None = None
-        """Where the files go if the directory is another user's (see `otelsync.journal.spool`)."""
+        """Place of the files if the directory is another user's (see `otelsync.journal.spool`)."""
         self._max_bytes = max_bytes
         self._max_directory_bytes = max_directory_bytes
         self._definitions: list[tuple[int, int, bytes]] = []
@@ -339,12 +339,12 @@ class Journal(Place):
                 f"the journal in {self.directory} is full; records are dropped and counted until some are shipped",
             )
             return False
-        place = place_to_write(self.directory, self.spool)
-        if place == self.directory:
-            make_private(place)
+        spool = self.spool if is_needed(self.directory, self.spool) else None
+        if spool is None:
+            make_private(self.directory)
         if not self.series:
             self.series = f"{os.getpid()}-{start_ticks(os.getpid())}-{secrets.token_hex(4)}"
-        segment = self._largest_possible(place, size, smallest)
+        segment = self._largest_possible(spool, size, smallest)
         hand_over(segment.path)
         self._sequence += 1
         self._said -= {"full", "disk"}
@@ -360,9 +360,10 @@ class Journal(Place):
             last.release()
         return True
 
-    def _largest_possible(self, place: Path, size: int, smallest: int) -> Segment:
+    def _largest_possible(self, spool: Path | None, size: int, smallest: int) -> Segment:
         """A new file of `size` bytes, or of less on a disk that is nearly full. Raises OSError."""
-        path = place / f"{self.series}-{self._sequence:06d}{SUFFIX}"
+        name = f"{self.series}-{self._sequence:06d}{SUFFIX}"
+        path = self.directory / name if spool is None else in_spool(spool, name)
         while True:
             try:
                 return Segment(path, self._sequence, size)
@@ -375,13 +376,13 @@ class Journal(Place):
         """Return the bytes that the bounds leave for one more file."""
         own = everything = 0
         try:
-            with os.scandir(place_to_write(self.directory, self.spool)) as entries:
+            with os.scandir(self.directory) as entries:
                 for entry in entries:
                     if entry.name.endswith(SUFFIX):
                         size = _size(entry)
                         everything += size
                         own += size if self.series and entry.name.startswith(self.series) else 0
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             pass
         return min(self._max_bytes - own, self._max_directory_bytes - everything)
 
