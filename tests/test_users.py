@@ -241,6 +241,7 @@ def test_a_spool_is_found_by_those_who_were_told(home: Path, place: Path) -> Non
     assert stat.S_IMODE(place.stat().st_mode) == 0o1733
     file = in_spool(spool, "1-1-aaaaaaaa-000000.journal")
     file.write_text("root's")
+    file.chmod(0o600)
     code = f"""
 become_nobody()
 for attempt in (lambda: os.listdir({str(place)!r}), lambda: open({str(place / "key")!r}), lambda: open({str(file)!r}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,7 @@ from opentelemetry.trace import TracerProvider as TracerProviderApi
 
 from otelsync.configuration.journal_place import spool_for
 from otelsync.errors import ConfigurationError
+from otelsync.journal.segment import make_private
 from otelsync.recording import runtime_context
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
@@ -171,6 +172,9 @@ def make_recorder(settings: Settings) -> JournalRecorder:
             shutdown_on_exit=False,
         )
     journal.spool = spool_for(settings)
+    if journal.spool is not None:
+        with suppress(OSError):  # else nobody finds it if all files are in the spool
+            make_private(settings.journal)
     return JournalRecorder(journal, provider)
 
 

@@ -81,7 +81,7 @@ class Journal(Place):
     ) -> None:
         self.directory = Path(directory)
         self.spool: Path | None = None
-        """Place of the files if the directory is another user's (see `otelsync.journal.spool`)."""
+        """A place for the files if the directory is another user's (see `otelsync.journal.spool`)."""
         self._max_bytes = max_bytes
         self._max_directory_bytes = max_directory_bytes
         self._definitions: list[tuple[int, int, bytes]] = []

@@ -10,11 +10,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from otelsync.journal.header import process_alive
+from otelsync.journal.spool import spooled
 from otelsync.otlp.exporter import OtlpSink, Outcome
 from otelsync.shipping.backlog import Backlog, Segment
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, arrived, positions
@@ -101,6 +103,8 @@ class Shipper:
         """Return whether this shipper owns the directory. It tries to, when nobody does."""
         if not self._ownership.held():
             self._owning = False
+        if not self._owning and not self.directory.exists():
+            self._make_if_spooled()
         if not self._owning and self._ownership.acquire():
             self._owning = True
             if self._backlog.resume():
@@ -109,6 +113,14 @@ class Shipper:
                 self._debug_logs.resume()
                 self._stage_ends.resume()
         return self._owning
+
+    def _make_if_spooled(self) -> None:
+        """Make the directory if processes of other users alone have recorded for it."""
+        if spooled(self.directory):
+            from otelsync.journal.segment import make_private
+
+            with suppress(OSError):
+                make_private(self.directory)
 
     def step(self) -> bool:
         """Look at the directory once and move what can be moved; True if anything was. Does nothing for a non-owner."""
