@@ -74,15 +74,16 @@ def configured(home: Path) -> str:
     return f"otelsync.configure(home={str(home)!r}, service_name='jobs', ship='off')\n"
 
 
+@pytest.mark.parametrize("after", [3, 6000], ids=["few", "files full"])
 @pytest.mark.parametrize("before", [0, 3], ids=["at its first record", "with a file of root's"])
-def test_what_is_recorded_after_the_user_has_changed_is_there(home: Path, before: int) -> None:
+def test_what_is_recorded_after_the_user_has_changed_is_there(home: Path, before: int, after: int) -> None:
     """A process that becomes another user's goes on in the spool, through any number of files."""
-    code = f"work({before}); become_nobody(); work(6000); print(otelsync.flush(9), otelsync.shutdown())"
+    code = f"work({before}); become_nobody(); work({after}); print(otelsync.flush(9), otelsync.shutdown())"
     done = program(configured(home) + code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "True True\n", "")
-    assert read_ledger(home / "journals" / "jobs").recorded == {"span": before + 6000, "log": 0}
+    assert read_ledger(home / "journals" / "jobs").recorded == {"span": before + after, "log": 0}
     ship(home)
-    assert stored(home) == before + 6000
+    assert stored(home) == before + after
     assert not list_segments(home / "journals" / "jobs")
 
 

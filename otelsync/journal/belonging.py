@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from pathlib import Path
+
+from otelsync.journal import disk_errors
 
 
 def hand_over(path: Path) -> None:
@@ -15,12 +16,16 @@ def hand_over(path: Path) -> None:
     """
     if os.geteuid() != 0:
         return
-    with suppress(OSError):
+    try:
+        if os.lstat(path.parent).st_uid == 0:
+            return
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             hand_over_open(fd, path.parent)
         finally:
             os.close(fd)
+    except OSError as error:
+        disk_errors.expect(error)
 
 
 def hand_over_open(fd: int, directory: Path) -> None:
@@ -30,9 +35,11 @@ def hand_over_open(fd: int, directory: Path) -> None:
     """
     if os.geteuid() != 0:
         return
-    with suppress(OSError):
+    try:
         owner, status = os.lstat(directory), os.fstat(fd)
         is_file = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
         is_empty = stat.S_ISDIR(status.st_mode) and not os.listdir(fd)
         if owner.st_uid != 0 and status.st_uid == 0 and (is_file or is_empty):
             os.fchown(fd, owner.st_uid, owner.st_gid)
+    except OSError as error:
+        disk_errors.expect(error)

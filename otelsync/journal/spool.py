@@ -20,6 +20,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
+from otelsync.journal import disk_errors
+
 PLACES: Final = tuple(f"{temporary}/otelsync-0" for temporary in ("/tmp", "/var/tmp", "/dev/shm"))
 """The first that is there, or can be made."""
 _KEY: Final = "key"
@@ -60,7 +62,8 @@ def is_place(path: str | Path) -> bool:
     """Return whether a directory is root's own, and everybody's files in it are safe from everybody else."""
     try:
         status = os.lstat(path)
-    except OSError:
+    except OSError as error:
+        disk_errors.expect(error)
         return False
     return status.st_uid == 0 and stat.S_ISDIR(status.st_mode) and bool(status.st_mode & stat.S_ISVTX)
 

@@ -19,7 +19,6 @@ from otelsync.journal.batch import Batch, Group
 from otelsync.journal.format import SPAN_END
 from otelsync.journal.names import list_segments
 from otelsync.journal.spool import path_of
-from otelsync.journal.writer import Journal
 from otelsync.otlp.decoding import LeanLogs, lean_spans, parsed, span_id, untagged
 from otelsync.otlp.encoding import field
 from otelsync.otlp.exporter import Run
@@ -95,6 +94,8 @@ def closed(series: OpenSeries, verdicts: Mapping[str, Verdict], accounts: OpenAc
 
 def write(directory: Path, runs: Iterable[Run]) -> str:
     """Journal `runs` in a series of their own; return why not all of them could be, so they must be written again."""
+    from otelsync.journal.writer import Journal  # takes a while to load, and is not needed as a rule
+
     # The bounds on bytes are for what the host records. These few records are what explains why it stopped.
     journal = Journal(directory, max_bytes=1 << 40, max_directory_bytes=1 << 50)
     said: list[str] = []
@@ -109,7 +110,8 @@ def write(directory: Path, runs: Iterable[Run]) -> str:
         return ""
     for segment in list_segments(directory).get(journal.series, []):  # else those that were written come twice
         path_of(directory, segment.name).unlink(missing_ok=True)
-    return "; ".join(said) or "records were dropped"
+    # Without the name of the file, which is another one each time
+    return said[0].partition(f": '{directory}")[0] if said else "records were dropped"
 
 
 def _close(body: bytes, last_seen: int, verdict: Verdict | None) -> bytes:

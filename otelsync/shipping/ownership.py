@@ -8,6 +8,7 @@ import struct
 import threading
 from pathlib import Path
 
+from otelsync.journal import forks
 from otelsync.journal.belonging import hand_over_open
 
 NAME = "shipper.lock"
@@ -111,4 +112,4 @@ def _begin_in_child() -> None:
     _owned.clear()
 
 
-os.register_at_fork(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)
