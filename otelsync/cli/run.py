@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -76,8 +78,10 @@ def command(
     if settings.journalling != "off" and not settings.disabled:
         settings = replace(settings, journal_spool=spool_for(settings))
     environment = environment_of_program(settings, os.environ, log_format=log_format)
+    if not hasattr(os, "fork"):  # Windows: what `exec` starts there is another process, and nobody waits for it
+        sys.exit(subprocess.run(command, env=environment, check=False).returncode)
     try:
-        if supervise:
+        if supervise and hasattr(signal, "sigwaitinfo"):  # macOS has none; it has no journals to ship from either
             _supervise(command, settings, environment)
         run_instead(command, environment)
     except CannotStartError as error:

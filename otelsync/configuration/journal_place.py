@@ -20,7 +20,7 @@ def spool_for(settings: Settings) -> Path | None:
 
 def whose(directory: Path) -> str:
     """Return in words whose a directory is, or the one above it that may be looked at, if it is another user's."""
-    for place in (directory, *directory.parents):
+    for place in (directory, *directory.parents) if hasattr(os, "geteuid") else ():
         try:
             uid = place.stat().st_uid
         except OSError:  # it is missing, or its owner, to whom something above belongs, lets nobody look

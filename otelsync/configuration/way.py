@@ -44,9 +44,14 @@ def why_not_by_journal(settings: Settings) -> str:
         raise ConfigurationError("journalling", "on", f"{missing}; leave it at auto, or set it to off")
     if settings.journalling == "on":
         return ""
-    if missing or sys.platform != "linux":
-        return missing or f"journals are for Linux, and this is {sys.platform}"
-    return "" if is_needed(settings.journal, settings.journal_spool) else cannot_write(settings.journal)
+    if (here := cannot_have_one_here()) or is_needed(settings.journal, settings.journal_spool):
+        return here
+    return cannot_write(settings.journal)
+
+
+def cannot_have_one_here() -> str:
+    """Return why this system has no journals; empty if it can have some."""
+    return _missing_here() or ("" if sys.platform == "linux" else f"journals are for Linux, and this is {sys.platform}")
 
 
 def explained(why: str, endpoints: Sequence[OtlpEndpoint]) -> str:
