@@ -40,7 +40,8 @@ def _announce_items() -> None:
             span = span.above
 
 
-os.register_at_fork(before=_announce_items)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_announce_items)
 
 
 class Item(Stage):

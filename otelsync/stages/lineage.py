@@ -29,4 +29,5 @@ def _begin_in_child() -> None:
 
 
 fork_notices.in_child(_begin_in_child)
-os.register_at_fork(after_in_parent=share)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_parent=share)
