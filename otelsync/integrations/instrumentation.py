@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 import otelsync.integrations
 from otelsync.errors import ConfigurationError
+from otelsync.hooks.host_errors import hand_back
 from otelsync.hooks.untouched import random_untouched
 from otelsync.hooks.when_imported import when_imported
 
@@ -135,7 +136,8 @@ def when_first_used(name: str, distributions: Iterable[str], action: Callable[[]
 def _attempt(name: str, action: Callable[[], None]) -> None:
     try:
         action()
-    except Exception:
+    except Exception as error:
+        hand_back(error)
         _log.warning("%s is not recorded: its instrumentation has failed", name, exc_info=True)
 
 

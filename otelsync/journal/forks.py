@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.journal.native import native
 
 _WIPE_ON_FORK: Final = 18
@@ -36,7 +37,8 @@ def _page() -> memoryview | None:
 
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         page.madvise(_WIPE_ON_FORK)
-    except (ImportError, AttributeError, OSError, ValueError):  # another operating system, or an older kernel
+    except (ImportError, AttributeError, OSError, ValueError) as error:  # another operating system, or an older kernel
+        hand_back(error)
         return None
     return memoryview(page).cast("Q")
 

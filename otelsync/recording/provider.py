@@ -7,6 +7,7 @@ import threading
 import uuid
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk import trace as sdk
@@ -64,6 +65,7 @@ class TracerProvider(Owner):
             span_limits=span_limits,
             meter_provider=meter_provider,
         )
+        self._tracers_lock = _reentrant()
         _providers.add(self)
 
     def redact_with(self, redactor: Redactor) -> None:
@@ -134,7 +136,7 @@ class TracerProvider(Owner):
         if number == self._generation:  # the SDK's hook and ours both come here
             return
         self._generation = number
-        self._tracers_lock = threading.Lock()
+        self._tracers_lock = _reentrant()
         changed: dict[str, types.AttributeValue] = {}
         if SERVICE_INSTANCE_ID in self._resource.attributes:
             changed[SERVICE_INSTANCE_ID] = str(uuid.uuid4())
@@ -142,6 +144,11 @@ class TracerProvider(Owner):
             changed["process.pid"] = os.getpid()
         if changed:
             self._update_resource(Resource(changed))
+
+
+def _reentrant() -> Any:
+    """Return a lock that a signal handler, which asks for a tracer as well, does not wait for."""
+    return threading.RLock()
 
 
 _providers: weakref.WeakSet[TracerProvider] = weakref.WeakSet()

@@ -17,6 +17,7 @@ from opentelemetry.context.context import Context, _RuntimeContext
 from opentelemetry.trace import Span, set_span_in_context
 from opentelemetry.trace.propagation import _SPAN_KEY
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.recording.scope import EMPTY, SCOPE_KEY, SyncScope
 
 
@@ -129,10 +130,17 @@ def leave(token: Token[Any], span: Span | None = None) -> None:
             if isinstance(span, Strayed):
                 span.left_for = None if token.old_value is Token.MISSING else token.old_value
                 strays.seen = True
-        except RuntimeError:  # one object was entered twice, and is left twice
-            pass
+        except RuntimeError as error:  # one object was entered twice, and is left twice
+            hand_back(error)
     else:
         context_api.detach(token)
+
+
+def step_back(span: Any) -> None:
+    """Make current what was before `span` was, where that was interrupted and no token says it; else do nothing."""
+    current: Any = CURRENT.get()
+    if current is span:
+        CURRENT.set(span.above or span.base)
 
 
 def step_out() -> None:

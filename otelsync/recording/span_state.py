@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import time_ns
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from opentelemetry.context.context import Context
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, SpanLimits
-from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation import _SPAN_KEY
@@ -25,6 +24,8 @@ from otelsync.recording.span_bytes import LOCAL_FLAGS, REMOTE_FLAGS, Trace
 from otelsync.redaction import Redactor
 from otelsync.text.presentable import text_of
 
+T = TypeVar("T")
+
 UNSET: Final = Status(StatusCode.UNSET)
 _EMPTY_STATUS: Final = b"\x7a\x00"
 _EVENT_TAG, _LINK_TAG = 0x1A, 0x22
@@ -37,6 +38,28 @@ def instant(given: float) -> int:
         return max(0, min(int(given), _LATEST))
     except (TypeError, ValueError, OverflowError):
         return time_ns()
+
+
+class Bounded(list[T]):
+    """The latest of what was appended. Unlike the SDK's it needs no lock, which a signal handler could wait for.
+
+    Args:
+        most: Items that it holds at most; None: any number.
+    """
+
+    dropped = 0
+    """Number of items that there was no room for."""
+
+    def __init__(self, most: int | None) -> None:
+        super().__init__()
+        self._most = most
+
+    def append(self, item: T) -> None:
+        """Append an item; the oldest goes where there is no more room."""
+        super().append(item)
+        if self._most is not None and len(self) > self._most:
+            self.dropped += 1
+            del self[0]
 
 
 class Encoders:
@@ -99,8 +122,8 @@ class SpanState(Strayed, Span):
     # What most spans leave as it is stands here: a span is made a thousand times more often than it fails.
     _dropped_attributes = 0
     _end_time: int | None = None
-    _events: BoundedList[Event] | None = None
-    _links: BoundedList[Link] | None = None
+    _events: Bounded[Event] | None = None
+    _links: Bounded[Link] | None = None
     _status = UNSET
     children_prefix: bytes | None = None
     known_context: SpanContext | None = None
@@ -272,5 +295,5 @@ class SpanState(Strayed, Span):
 
     def set_tail(self, tail: bytes) -> None:
         """Set what else its message says beyond what siblings share: a trace state."""
-        self._tail += tail
         self._has_more = True
+        self._tail += tail

@@ -29,6 +29,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util import types
 
+from otelsync.hooks.host_errors import forgive
 from otelsync.journal.format import SPAN_VERDICT
 from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
@@ -104,7 +105,7 @@ class Owner(sdk.TracerProvider):
             tracer = self.get_tracer("otelsync", __version__)
             self.journal.append(SPAN_VERDICT, tracer.ref if isinstance(tracer, Tracer) else 0, body)
         except Exception as error:
-            _log.debug("the verdict on span %016x could not be journalled: %s", span_context.span_id, error)
+            forgive(error, "the verdict on span %016x could not be journalled", span_context.span_id)
 
 
 class Tracer(Recorder):

@@ -10,6 +10,7 @@ import logging
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.integrations import instrumentation
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def instrument_theirs(entry_point: EntryPoint) -> None:
         libraries = _libraries(name, entry_point.dist)
         if libraries is not None:
             instrumentation.when_first_used(name, libraries, lambda: _load(entry_point))
-    except Exception:
+    except Exception as error:
+        hand_back(error)
         _log.warning("the instrumentation %s cannot be used", name, exc_info=True)
 
 
@@ -100,13 +102,15 @@ def _load(entry_point: EntryPoint) -> None:
     except ModuleNotFoundError as error:  # the library is not there: nothing to instrument
         _log.debug("%s is not there to be recorded: %s", entry_point.name, error)
         return
-    except Exception:
+    except Exception as error:
+        hand_back(error)
         _log.warning("%s is not recorded: its instrumentation cannot be loaded", entry_point.name, exc_info=True)
         return
     try:
         if not getattr(instrumentor, "is_instrumented_by_opentelemetry", False):
             instrumentor.instrument(skip_dep_check=True)
-    except Exception:
+    except Exception as error:
+        hand_back(error)
         _log.warning("%s is not recorded: its instrumentation has failed", entry_point.name, exc_info=True)
 
 
@@ -114,5 +118,6 @@ def _run(group: str) -> None:
     for entry_point in metadata.entry_points(group=group):
         try:
             entry_point.load()()
-        except Exception:
+        except Exception as error:
+            hand_back(error)
             _log.warning("the entry point %s of %s has failed", entry_point.name, group, exc_info=True)

@@ -22,9 +22,10 @@ from celery.worker.request import Request
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
 
+from otelsync.hooks.host_errors import forgive
 from otelsync.integrations.celery import attempts, dispatched, run_spans
 from otelsync.integrations.celery import attributes as of
-from otelsync.integrations.celery.activation import Tracers, log, note_error, our_tracer, start, with_parent
+from otelsync.integrations.celery.activation import Tracers, note_error, our_tracer, start, with_parent
 from otelsync.integrations.celery.attempts import Attempt
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
 from otelsync.integrations.celery.refused import Refusals
@@ -179,8 +180,8 @@ class Endings:
 def _safely(work: Callable[..., None], *args: Any, **options: Any) -> None:
     try:
         work(*args, **options)
-    except Exception:
-        log.debug("how a task ended was not recorded", exc_info=True)
+    except Exception as error:
+        forgive(error, "how a task ended was not recorded")
 
 
 def _around(before: Callable[..., None] | None = None, *, after: Callable[..., None] | None = None) -> Any:

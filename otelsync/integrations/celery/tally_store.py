@@ -12,6 +12,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from otelsync import in_force
 from otelsync.errors import DispatchError
+from otelsync.hooks.host_errors import hand_back
 from otelsync.integrations.celery.activation import log
 from otelsync.integrations.celery.tally import WAIT_SECONDS, RedisClient, RedisTally, SqliteTally, Tally
 
@@ -83,6 +84,7 @@ def at_store(ask: Callable[[], R], otherwise: R) -> R:
     try:
         return quietly(ask)
     except Exception as error:
+        hand_back(error)
         _unreachable_until = time.monotonic() + PAUSE_SECONDS
         say_once(error)
         return otherwise
