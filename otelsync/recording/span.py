@@ -24,6 +24,7 @@ from otelsync.journal.native import native
 from otelsync.otlp.encoding import field, varint
 from otelsync.recording.clock import present
 from otelsync.recording.scope import EMPTY
+from otelsync.recording.sdk_tracers import announce_ending
 from otelsync.recording.span_bytes import END_TIME, count_field, encode_event, encode_link, status_field
 from otelsync.recording.span_state import UNSET, Bounded, SpanState, instant
 from otelsync.text.presentable import message_of, presentable, text_of
@@ -339,7 +340,7 @@ class RecordedSpan(SpanState):
         processor = self._tracer.span_processor
         kind = SPAN_END if self._started else SPAN
         self._end_time = present(self.trace.offset, self._start_time) if end_time is None else instant(end_time)
-        processor._on_ending(self)
+        announce_ending(processor, self)
         try:
             if self.trace.flags & 1:
                 self._tracer.journal.append(kind, self._tracer.ref, self._encode(self._end_time))

@@ -7,19 +7,19 @@ from time import time_ns
 from typing import Any, Final, TypeVar
 
 from opentelemetry.context.context import Context
-from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, SpanLimits
+from opentelemetry.sdk.trace import Event
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.util import types
 
+from otelsync.hooks.opentelemetry_api import SPAN_KEY
 from otelsync.journal.native import native
 from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
 from otelsync.recording.runtime_context import Strayed
 from otelsync.recording.scope import SCOPE_KEY, SPAN_TAG, SyncScope
+from otelsync.recording.sdk_tracers import SdkTracer
 from otelsync.recording.span_bytes import LOCAL_FLAGS, REMOTE_FLAGS, Trace
 from otelsync.redaction import Redactor
 from otelsync.text.presentable import text_of
@@ -76,20 +76,18 @@ class Encoders:
             self.append_span = native.append_span
 
 
-class Recorder(sdk.Tracer):
+class Recorder(SdkTracer):
     """The part of a tracer that its spans need."""
 
     journal: Journal
     ref: int
     """The number of its scope in the journal."""
-    limits: SpanLimits
     room: int
     """Number of attributes that a span may take without a look at its limits."""
     is_simple: bool
     """True if every child of a sampled span is recorded under a random id, and nobody looks on."""
     has_processors: bool
     span_processor: Any
-    instrumentation_scope: InstrumentationScope
 
     def take_encoders(self, encoders: Encoders) -> None:
         """Encode, and take secrets out, with these from now on."""
@@ -280,7 +278,7 @@ class SpanState(Strayed, Span):
         """The OpenTelemetry context in which this span is current; built once, when first asked for."""
         if self._as_context is None:
             values = dict(self.base or {})
-            values[_SPAN_KEY] = self
+            values[SPAN_KEY] = self
             if self.scope is not None:
                 values[SCOPE_KEY] = self.scope
             self._as_context = Context(values)

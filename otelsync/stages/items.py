@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from opentelemetry.trace import SpanKind
 
 from otelsync import vocabulary
+from otelsync.hooks.forking import when_forked
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.host_errors import hand_back, has_entered
 from otelsync.journal.native import guarded_by
@@ -43,8 +43,7 @@ def _announce_items() -> None:
         span = span.above
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_announce_items)
+when_forked(before=_announce_items)
 
 
 class Item(Stage):

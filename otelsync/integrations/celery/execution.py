@@ -7,7 +7,6 @@ from contextvars import Token
 from time import perf_counter
 from typing import Any, Final, cast
 
-from billiard import common
 from celery.exceptions import Ignore, Reject, Retry
 from opentelemetry.trace import Span
 
@@ -15,6 +14,7 @@ from otelsync.hooks.host_errors import forgive
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import dispatched
 from otelsync.integrations.celery.activation import note_error
+from otelsync.integrations.celery.celery_names import was_told_to_end
 from otelsync.integrations.celery.continuation import RUN, Run
 from otelsync.recording.clock import elapsed_of
 from otelsync.recording.runtime_context import leave
@@ -99,7 +99,7 @@ class Execution:
         seconds = self._seconds()
         RUN.reset(self._outer)
         leave(self._token)
-        if vars(common)["_should_have_exited"][0] and state != SUCCESS:
+        if was_told_to_end() and state != SUCCESS:
             return  # this pool process was told to end; whoever sent the signal has said why: see endings.py
         span, request = self._span, self.run.request
         outcome = self._outcome(state, error)
