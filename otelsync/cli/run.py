@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     help="Render the program's log records; otherwise its own logging stays.",
 )
 @options.metrics_options
-@click.option("--supervise/--no-supervise", default=True, help="Become the program; a thread in it ships.")
+@click.option("--supervise/--no-supervise", default=True, help="Become the program; a process beside it ships.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
     command: tuple[str, ...],
@@ -71,7 +71,7 @@ def command(
     )
     for mistake in in_environment(settings):
         _say(mistake)
-    settings = replace(_by_its_way(settings), ship="off" if supervise else "thread")
+    settings = replace(_by_its_way(settings), ship="off" if supervise else "process")
     environment = environment_of_program(settings, os.environ, log_format=log_format)
     try:
         if supervise:
@@ -101,7 +101,7 @@ def _supervise(command: tuple[str, ...], settings: Settings, environment: dict[s
     attendance = _attend(settings) if wants_shipper else None
     status = child.wait()
     if attendance is not None:
-        _say(attendance.end(settings.shutdown_timeout))
+        _say(attendance.end(settings.patience))
         _leave_to_another(settings, attendance)
     end_like(status)
 

@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
 from otelsync import in_force
 from otelsync.configuration import destinations, logging_setup, mistakes, way
+from otelsync.configuration.end_of_program import ends_with_program
 from otelsync.configuration.recorder import Recorder, forget_provider, make_recorder
 from otelsync.hooks.harmless import harmless
 from otelsync.integrations.http import trace_headers
@@ -24,8 +26,8 @@ from otelsync.settings import Settings
 from otelsync.stages import misuse
 
 if TYPE_CHECKING:
-    from otelsync.reports.automatic import RunReports
-    from otelsync.shipping.shipper_thread import ShipperThread
+    from otelsync.configuration.shipper_in_program import ShipperInProgram
+    from otelsync.configuration.shipper_process import ShipperProcess
 
 _log = logging.getLogger("otelsync")
 
@@ -36,8 +38,7 @@ class _Running:
 
     settings: Settings
     recorder: Recorder | None = None
-    thread: ShipperThread | None = None
-    reports: RunReports | None = None
+    shipper: ShipperProcess | ShipperInProgram | None = None
     is_provisional: bool = False
     """True if `otelsync run` or a test made it, so that the program's own configure() still has its say."""
     is_for_test: bool = False
@@ -179,14 +180,27 @@ def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bo
             destinations.name_destinations(settings.journal, endpoints)
         recorder.install()
         trace_headers.install(settings.trace_hosts)
-        if settings.ship == "thread" and not why and destinations.has_destination(settings):
-            from otelsync.shipping.shipper_thread import ShipperThread
-
-            running.reports = destinations.make_reports(settings)
-            make = destinations.make_shipper(settings, reports=running.reports, within_program=True)
-            running.thread = ShipperThread(settings.journal, make)
-            running.thread.start()
+        if settings.ship != "off" and not why and destinations.has_destination(settings):
+            running.shipper = _begin_shipping(settings, recorder)
     atexit.register(_shutdown_at_exit)
+
+
+def _begin_shipping(settings: Settings, recorder: Recorder) -> ShipperProcess | ShipperInProgram:
+    if settings.ship == "thread":
+        shipper = _shipper_in_program(settings)
+        shipper.start()
+        return shipper
+    from otelsync.configuration.shipper_process import ShipperProcess
+
+    beside = ShipperProcess(settings, partial(_shipper_in_program, settings))
+    recorder.look_too(beside.look)
+    return beside
+
+
+def _shipper_in_program(settings: Settings) -> ShipperInProgram:
+    from otelsync.configuration.shipper_in_program import ShipperInProgram
+
+    return ShipperInProgram(settings)
 
 
 def _standard_recorder(settings: Settings) -> Recorder:
@@ -251,14 +265,14 @@ def flush(timeout: float = 5.0) -> bool:
         where it is not this process that ships (``ship="off"``). Without a journal, whether it has arrived.
     """
     running = _running
-    if running is None or (running.thread is None and not running.why_standard):
+    if running is None or (running.shipper is None and not running.why_standard):
         return True
     has_arrived = running.recorder is None or running.recorder.flush(timeout)
-    return running.thread.flush(timeout) if running.thread is not None else has_arrived
+    return running.shipper.flush(timeout) if running.shipper is not None else has_arrived
 
 
 def shutdown(timeout: float | None = None) -> bool:
-    """Ship what is left, within `timeout` seconds (default: the setting ``shutdown_timeout``), and undo configure().
+    """Ship what is left, within `timeout` seconds (by default ``shutdown_timeout``, else 5), and undo configure().
 
     Within them, too, runs that have ended get their reports. What setup_logging() has set up is undone too.
 
@@ -272,12 +286,11 @@ def shutdown(timeout: float | None = None) -> bool:
             logging_setup.uninstall()
             return True
         atexit.unregister(_shutdown_at_exit)
-        seconds = running.settings.shutdown_timeout if timeout is None else timeout
-        return _stop(running, time.monotonic() + seconds)
+        return _stop(running, running.settings.patience if timeout is None else timeout)
 
 
-def _stop(running: _Running, deadline: float) -> bool:
-    shipped = True
+def _stop(running: _Running, timeout: float) -> bool:
+    deadline, shipped = time.monotonic() + timeout, True
     path, recorder = active(), running.recorder
     trace_headers.uninstall()
     if recorder is not None:
@@ -286,10 +299,8 @@ def _stop(running: _Running, deadline: float) -> bool:
         path.journal_to(None)  # what the shipper says of its own end is rendered, and does not begin another file
     if recorder is not None:
         shipped = recorder.close(deadline)
-    if running.thread is not None:
-        shipped = running.thread.stop(max(0.0, deadline - time.monotonic()))
-    if running.reports is not None:
-        running.reports.close(deadline)
+    if running.shipper is not None:
+        shipped = running.shipper.stop(max(0.0, deadline - time.monotonic()))
     logging_setup.uninstall()
     if path is not None and recorder is not None and running.settings.journal_logs and not running.why_standard:
         path.journal_to(recorder.log_records)  # what cached loggers still say is shipped next time
@@ -307,4 +318,11 @@ os.register_at_fork(after_in_child=_begin_in_child)
 
 @harmless
 def _shutdown_at_exit() -> None:
-    shutdown()
+    shutdown(_patience_at_exit(_running.settings) if _running is not None else None)
+
+
+def _patience_at_exit(settings: Settings) -> float:
+    """Return for how long the program's end waits: not at all for a process that ships after it."""
+    if settings.shutdown_timeout is None and settings.ship == "process" and not ends_with_program():
+        return 0.0
+    return settings.patience

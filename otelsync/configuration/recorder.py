@@ -55,6 +55,9 @@ class Recorder(Protocol):
     def watch(self, path: LogPath) -> None:
         """Let `path` be told when somebody changes the verbosity."""
 
+    def look_too(self, look: Callable[[], object]) -> None:
+        """Call `look` with the first record, and some times a second while there are more. It must not raise."""
+
     def flush(self, timeout: float) -> bool:
         """Bring what was recorded so far on its way; returns whether what it sends itself has arrived."""
 
@@ -62,12 +65,13 @@ class Recorder(Protocol):
         """Go by other settings from now on, as far as they can change."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class JournalRecorder:
     """A journal, and the provider whose spans go there."""
 
     journal: Journal
     provider: TracerProvider
+    _look_too: Callable[[], object] | None = None
 
     @property
     def log_records(self) -> Destination:
@@ -119,7 +123,17 @@ class JournalRecorder:
 
         watch = Watch(self.journal.directory, path.ask_for)
         watch.look()
-        self.journal.on_look = watch.look
+        self._verbosity = watch.look
+        self.journal.on_look = self._look
+
+    def look_too(self, look: Callable[[], object]) -> None:
+        """Call `look` whenever the journal looks after its file."""
+        self._look_too = look
+
+    def _look(self) -> None:
+        self._verbosity()
+        if self._look_too is not None:
+            self._look_too()
 
     def flush(self, timeout: float) -> bool:  # noqa: ARG002
         """Look whether the journal's file is still there. Whoever ships says whether its records have arrived."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ class StandardRecorder:
     settings: Settings
 
     def __post_init__(self) -> None:
-        self._children = Children(lambda: self.flush(self.settings.shutdown_timeout))
+        self._children = Children(lambda: self.flush(self.settings.patience))
 
     @property
     def log_records(self) -> Destination | None:
@@ -68,6 +69,9 @@ class StandardRecorder:
 
     def watch(self, path: LogPath) -> None:
         """Watch nothing, as a journal directory is the place where somebody would say so."""
+
+    def look_too(self, look: Callable[[], object]) -> None:
+        """Do nothing: there is no journal that somebody has to ship."""
 
     def flush(self, timeout: float) -> bool:
         """Send what was recorded so far."""

@@ -6,15 +6,17 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otelsync.journal.batch import Batch
 from otelsync.otlp.encoding import varint
-from otelsync.otlp.grpc import GrpcTransport
-from otelsync.otlp.http import HttpTransport
-from otelsync.otlp.options import OtlpEndpoint, Signal
 from otelsync.otlp.partial_success import parse_partial_success
 from otelsync.otlp.reply import Reply
+
+if TYPE_CHECKING:
+    from otelsync.otlp.grpc import GrpcTransport
+    from otelsync.otlp.http import HttpTransport
+    from otelsync.otlp.options import OtlpEndpoint, Signal
 
 USER_AGENT = "otelsync"
 MOST_BYTES: Final = 3_000_000
@@ -199,5 +201,8 @@ def _split(runs: Iterable[Run], bound: int) -> list[list[Run]]:
 
 def transport_to(endpoint: OtlpEndpoint, user_agent: str) -> HttpTransport | GrpcTransport:
     """Return what sends requests to an endpoint."""
+    from otelsync.otlp.grpc import GrpcTransport  # what only some shippers need takes a while to load
+    from otelsync.otlp.http import HttpTransport
+
     transport = GrpcTransport if endpoint.protocol == "grpc" else HttpTransport
     return transport(endpoint, user_agent=user_agent)
