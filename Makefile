@@ -28,7 +28,7 @@ check: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 # Redis, RabbitMQ and Chromium, which the tests start; nothing is done where they are installed.
-servers:
+servers: $(VENV)/.servers
 	tests/install-servers.sh
 
 # The test suites of what otelsync stands in, from PyPI; docs/compatibility.md lists what fails, and why.
@@ -67,4 +67,8 @@ $(VENV)/.suites: $(VENV)/.installed tests/compatibility/requirements.txt
 	$(PYTHON) -m venv $(VENV)-suites
 	$(VENV)-suites/bin/python -m pip --disable-pip-version-check --quiet install -c constraints.txt \
 	  -r tests/compatibility/requirements.txt pytest -e '.[celery,httpx,pygithub,requests]'
+	touch $@
+
+$(VENV)/.servers: $(VENV)/.installed requirements-servers.txt
+	$(PIP) install -c constraints.txt -r requirements-servers.txt
 	touch $@
