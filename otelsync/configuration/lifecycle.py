@@ -321,11 +321,13 @@ forks.in_child(_begin_in_child)
 
 @harmless
 def _shutdown_at_exit() -> None:
-    shutdown(_patience_at_exit(_running.settings) if _running is not None else None)
+    shutdown(_patience_at_exit(_running) if _running is not None else None)
 
 
-def _patience_at_exit(settings: Settings) -> float:
+def _patience_at_exit(running: _Running) -> float:
     """Return for how long the program's end waits: not at all for a process that ships after it."""
-    if settings.shutdown_timeout is None and settings.ship == "process" and not ends_with_program():
+    settings = running.settings
+    is_left = settings.shutdown_timeout is None and settings.ship == "process" and not running.why_standard
+    if is_left and not ends_with_program():
         return 0.0
     return settings.patience

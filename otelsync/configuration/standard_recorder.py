@@ -31,7 +31,7 @@ class StandardRecorder:
     settings: Settings
 
     def __post_init__(self) -> None:
-        self._children = Children(lambda: self.flush(self.settings.patience))
+        self._children = Children(self._end_child)
 
     @property
     def log_records(self) -> Destination | None:
@@ -62,10 +62,18 @@ class StandardRecorder:
         """Send what is left, and warn of what has not arrived."""
         self._children.call_off()
         has_arrived = self.standard.close(deadline)
+        self._warn_of_lost()
+        return has_arrived
+
+    def _end_child(self) -> None:
+        """Send what a child process has left, and warn of what has not arrived."""
+        self.flush(self.settings.patience)
+        self._warn_of_lost()
+
+    def _warn_of_lost(self) -> None:
         spans, records = self.standard.spans.missing, self.standard.log_records.missing
         if spans or records:
             _log.warning("%d spans and %d log records were lost, as they could not be sent in time", spans, records)
-        return has_arrived
 
     def watch(self, path: LogPath) -> None:
         """Watch nothing, as a journal directory is the place where somebody would say so."""
