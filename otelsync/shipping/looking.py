@@ -16,7 +16,7 @@ from otelsync.journal.batch import Batch, Group
 from otelsync.journal.format import HEADER_SIZE
 from otelsync.journal.names import list_segments
 from otelsync.journal.segment import make_private
-from otelsync.otlp.exporter import Run
+from otelsync.otlp.request import Run
 from otelsync.shipping import checkpoint as checkpoints
 from otelsync.shipping.backlog import Backlog, Segment
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError
