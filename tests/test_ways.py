@@ -166,7 +166,7 @@ with otelsync.pipeline("short") as run:
         processor = BatchSpanProcessor(InMemorySpanExporter())
         inner = vars(processor)["_batch_processor"]
         assert "timeout_millis" in inspect.signature(inner.shutdown).parameters
-        processor.shutdown()
+        inner.shutdown(timeout_millis=60_000)
 
     def test_more_than_can_wait(self, tmp_path: Path) -> None:
         """What does not fit into the SDK's queues is counted as lost; all of it fits by default."""
