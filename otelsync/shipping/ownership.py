@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 import threading
@@ -58,6 +57,8 @@ class Ownership:
             os.close(fd)
 
     def _lock(self) -> bool:
+        import fcntl  # which not every system has
+
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -75,6 +76,8 @@ def owner(directory: Path) -> int | None:
 
     Linux with 64 bits; elsewhere, or where one may not look, None.
     """
+    import fcntl
+
     path = directory / NAME
     with _guard:
         if _identity(path) in _owned:  # to open and close the file would end the lock
