@@ -10,7 +10,10 @@ from typing import Final
 _LOADED: Final = (
     *(
         "asyncio",
+        "celery.app.trace",
+        "celery.bin.celery",
         "click",
+        "httpx",
         "concurrent.futures.thread",
         "mmap",
         "multiprocessing",
@@ -43,7 +46,7 @@ for name in ("sigtimedwait", "sigwaitinfo"):
 sys.platform = "darwin"
 """
 
-SYSTEMS: Final = {"macos": MACOS}
+SYSTEMS: Final = {"windows": WINDOWS, "macos": MACOS}
 
 
 def command(arguments: list[str]) -> str:

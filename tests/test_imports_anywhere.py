@@ -13,7 +13,6 @@ from supervised import environment
 LEFT_OUT = {
     "otelsync.cli.__main__": "it is the command itself",
     "otelsync.journal._native": "the C extension is for Linux",
-    "otelsync.integrations.celery": "Celery loads parts that Python has on that system alone",
 }
 
 IMPORT_ALL = f"""
