@@ -19,7 +19,7 @@ from otelsync.journal.batch import Batch, Group
 from otelsync.journal.format import SPAN_END
 from otelsync.otlp.decoding import LeanLogs, lean_spans, parsed, span_id, untagged
 from otelsync.otlp.encoding import field
-from otelsync.otlp.exporter import Run
+from otelsync.otlp.request import Run
 from otelsync.shipping.checkpoint import OpenSeries, Verdict, decode, encode
 from otelsync.shipping.open_accounts import OpenAccounts
 from otelsync.vocabulary import SYNC_OUTCOME

@@ -15,7 +15,7 @@ from otelsync.journal.header import process_alive
 from otelsync.journal.names import parse_name
 from otelsync.journal.process_identity import Writer
 from otelsync.otlp.decoding import span_id, untagged
-from otelsync.otlp.exporter import Run
+from otelsync.otlp.request import Run
 from otelsync.shipping import orphans
 from otelsync.shipping.backlog import Backlog
 from otelsync.shipping.checkpoint import STAGES, OpenSeries, decode, encode
