@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from otelsync.journal import forks, mapped
+from otelsync.journal.belonging import hand_over
 from otelsync.journal.format import (
     CLOSED,
     DROPPED_AT,
@@ -109,7 +110,8 @@ class Segment(Mapped):
             self.store(STATE_AT, state)
         self.release()
         if state == CLOSED:
-            with contextlib.suppress(FileNotFoundError):  # all was shipped, and it was deleted
+            # All was shipped, and it was deleted; or the process has become another user's than the file.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 _shorten(str(self.path), self.device, self.inode, self.offset)
 
 
@@ -129,3 +131,4 @@ def make_private(directory: Path) -> None:
     for path in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another process was faster
             os.mkdir(path, 0o700)  # noqa: PTH102
+            hand_over(path)
