@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span
 
+from otelsync.bounds import LONGEST_TEXT
 from otelsync.stages import lineage, misuse
 from otelsync.text.presentable import presentable
 from otelsync.vocabulary import ACTIONS, FAILED, FAILURE, ITEM, PARTIAL, SUCCESS, SYNC_COUNTED_, part_of
@@ -224,6 +225,7 @@ def add(counts: dict[str, int], name: str, number: int) -> None:
 
 def digest_of(kind: str, name: str, arguments: Mapping[str, Any]) -> str:
     """Return eight hex digits for what a part is: its kind, its name, and its own attributes."""
-    own = sorted((key, str(presentable(value))) for key, value in arguments.items() if key not in _NOT_OWN)
+    told = ((key, value) for key, value in arguments.items() if key not in _NOT_OWN)
+    own = sorted((key, str(presentable(value))[:LONGEST_TEXT]) for key, value in told)
     text = repr((kind, name, own)).encode("utf-8", "backslashreplace")
     return blake2b(text, digest_size=4).hexdigest()

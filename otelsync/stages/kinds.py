@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import opentelemetry.context as context_api
 
 from otelsync import vocabulary
+from otelsync.bounds import shown
 from otelsync.hooks.decorating import decorated
 from otelsync.levels import DEBUG, ERROR, INFO
 from otelsync.logs.installed import emit
@@ -81,7 +82,7 @@ def item(kind: str, key: int | str, /, **attributes: Any) -> Item:
         key: The item's id.
         attributes: Attributes of the span, such as ``title`` and ``state``; ``action`` says what became of it.
     """
-    return Item(kind, str(key) if isinstance(key, int) else key, attributes)
+    return Item(kind, shown(key) if isinstance(key, int) else key, attributes)
 
 
 def batch(name: str, /, number: int | None = None, size: int | None = None, **attributes: Any) -> Batch:
@@ -108,7 +109,7 @@ def api_call(operation: str, **attributes: Any) -> ApiCall:
 
 def pull_request(number: int | str, **attributes: Any) -> PullRequest:
     """One pull request: ``with pull_request(4711, state="open") as pr``, then ``pr.set(action="created")``."""
-    return PullRequest(str(number) if isinstance(number, int) else number, attributes)
+    return PullRequest(shown(number) if isinstance(number, int) else number, attributes)
 
 
 def stage(name: str, /, **attributes: Any) -> Stage:

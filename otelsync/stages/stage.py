@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, TracerProv
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from otelsync import vocabulary
+from otelsync.bounds import LONGEST_NAME
 from otelsync.hooks.decorating import decorated
 from otelsync.levels import ERROR, INFO, LEVELS
 from otelsync.logs import events
@@ -27,7 +28,7 @@ from otelsync.logs.installed import emit, enabled
 from otelsync.recording.clock import elapsed_of, present_of
 from otelsync.recording.exceptions import take_error
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave, step_out, strays
-from otelsync.recording.scope import SCOPE_KEY, SyncScope
+from otelsync.recording.scope import SCOPE_KEY, SyncScope, redactor
 from otelsync.stages import lineage, misuse
 from otelsync.stages.collecting import Collecting, PartKey, digest_of, item_around, nearest_open
 from otelsync.stages.generators import around_async_generator, around_generator
@@ -102,7 +103,7 @@ class Stage(Collecting):
         if type(name) is not str:
             misuse.refuse_function(name, self.EXAMPLE)
             name = text_of(name)
-        self._name = name
+        self._name = name if len(name) <= LONGEST_NAME else redactor().shorten(name, LONGEST_NAME)
         self._arguments = attributes
         if attributes and attributes.get("kind") == vocabulary.WAITING:
             self.is_part = self.COLLECTS = False

@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from otelsync.recording import scope as context
-from otelsync.redaction import REDACTED
+from otelsync.secret_patterns import REDACTED
 
 SIGNATURES: Final = frozenset(
     (
