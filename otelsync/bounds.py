@@ -57,6 +57,13 @@ def digits_of(number: int) -> str:
     return str(number) if bits <= LONGEST_NUMBER else f"<int of {bits:,} bits>"
 
 
+def is_cut(text: object, longest: int) -> bool:
+    """Return whether a text was cut to so many characters before, and ends with the note."""
+    return isinstance(text, str) and len(text) <= longest + _LONGEST_NOTE and text.endswith(", cut)")
+
+
+_LONGEST_NOTE: Final = 64
+
 # Text of anything
 
 _BUILT_IN: Final = (BaseException.__str__, KeyError.__str__, OSError.__str__)

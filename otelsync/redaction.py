@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Final
 
-from otelsync.bounds import LONGEST_KEY, LONGEST_TEXT, Allowance, digits_of, is_light, note_of, shown
+from otelsync.bounds import LONGEST_KEY, LONGEST_TEXT, Allowance, digits_of, is_cut, is_light, note_of, shown
 from otelsync.secret_patterns import REDACTED, SecretsInText, in_one_spelling
 
 CIRCULAR: Final = "[circular]"
@@ -67,7 +67,7 @@ class Redactor:
 
     def shorten(self, text: str, longest: int) -> str:
         """The same, cut behind at most so many characters; no part of a secret is left before the cut."""
-        if len(text) <= longest:
+        if len(text) <= longest or is_cut(text, longest):
             return self._text.removed(text)
         shown = self._text.removed_before(text, longest) if longest > 0 else ""
         return shown + note_of(len(text), "characters")
@@ -144,7 +144,7 @@ class Redactor:
         is_same = True
         for key, each in pairs:
             if allowance.items <= 0:
-                clean["..."] = note_of(number, "items")
+                clean["..."] = _note_for(value, number)
                 return clean
             allowance.items -= 1
             name = self.name_of(key)
@@ -157,7 +157,7 @@ class Redactor:
         is_same = True
         for each in value:
             if allowance.items <= 0:
-                return [*clean, note_of(len(value), "items")]
+                return [*clean, _note_for(value, len(value))]
             allowance.items -= 1
             shown = self._clean("", each, around, allowance)
             clean.append(shown)
@@ -168,6 +168,12 @@ class Redactor:
         """Return the name of a field as text, cut if it is long."""
         name = _name(key)
         return name if len(name) <= LONGEST_KEY else self.shorten(name, LONGEST_KEY)
+
+
+def _note_for(value: object, number: int) -> object:
+    """The note that stands for the rest of a container; the one that it ends with, if it was cut before."""
+    last = value[-1] if isinstance(value, list) else value.get("...") if isinstance(value, dict) else None
+    return last if is_cut(last, 0) else note_of(number, "items")
 
 
 def _name(key: object) -> str:

@@ -209,6 +209,8 @@ class SecretsInText:
         What ends within `MARGIN` characters behind them is known as a whole; of the secrets that have no bound, what
         may be one is replaced up to the end.
         """
+        if len(text) <= longest + MARGIN:
+            return self.removed(text)[:longest]
         clean = self.removed(text[: longest + MARGIN])
         run = len(clean.rstrip(_TOKEN))
         if len(clean) - run > MARGIN:

@@ -274,6 +274,7 @@ def test_the_environment_of_a_program_names_one_journal_for_all() -> None:
         "PYTHONPATH": f"{BOOTSTRAP}:/lib",
         "OTEL_SERVICE_NAME": "a b",
         "OTELSYNC_HOME": "/data",
+        "OTELSYNC_JOURNAL": "auto",
         "OTELSYNC_JOURNAL_DIR": "/data/journals/a-b",
         "OTELSYNC_SHIP": "off",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",

@@ -219,6 +219,17 @@ def test_a_pull_request_of_which_a_part_has_gone_out_goes_too(endpoint: Endpoint
     assert [number_of(span) for span in endpoint.named("sync.pr")] == [pr]
 
 
+def test_what_waits_since_a_time_to_come_waits_no_more(endpoint: Endpoint) -> None:
+    """A checkpoint of before a reboot has times of another clock."""
+    sync = Sync()
+    sync.begin("sync.api list")
+    sync.span("GET", sync.reserve())
+    endpoint.take(batch(sync.records), now=1_700_000_000.0)
+    endpoint.restart()
+    endpoint.take(now=60.0)
+    assert [span.name for span in endpoint.spans] == ["GET"]
+
+
 def test_tasks_and_remote_children_do_not_wait(endpoint: Endpoint) -> None:
     """A span with a parent in another process, a task's run and a repo cannot be below a pull request of ours."""
     sync = Sync()

@@ -16,8 +16,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from otlp_server import Answer, OtlpServer, eventually, otlp_server
 
 from otelsync.errors import ConfigurationError
+from otelsync.otlp.exporter import MOST_BYTES
 from otelsync.otlp.options import OtlpEndpoint, metrics_from_environment
-from otelsync.shipping.metrics.export import MetricExport
+from otelsync.shipping.metrics import catalogue
+from otelsync.shipping.metrics.export import MOST_POINTS, MetricExport, encode
+from otelsync.shipping.metrics.series import MetricSeries
 
 REQUEST = ExportMetricsServiceRequest().SerializeToString() + b"\x0a\x00"
 
@@ -29,7 +32,7 @@ def server() -> Iterator[OtlpServer]:
 
 
 def export_to(url: str, *, interval: float = 60.0, **options: Any) -> MetricExport:
-    return MetricExport(OtlpEndpoint("metrics", url, **options), lambda: [REQUEST], interval=interval)
+    return MetricExport(OtlpEndpoint("metrics", url, **options), lambda _: [REQUEST], interval=interval)
 
 
 # Options
@@ -145,3 +148,56 @@ def test_a_grpc_endpoint_without_metrics_is_asked_once(caplog: pytest.LogCapture
         server.stop(0).wait()
     assert service.methods == ["/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"]
     assert "it takes none (UNIMPLEMENTED" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("answer", [Answer(413), Answer(408)])
+def test_requests_that_do_not_fit_become_smaller(server: OtlpServer, answer: Answer) -> None:
+    """What is too large, or takes too long, is said in smaller pieces the next time."""
+    asked: list[int] = []
+    server.metrics_answer = answer
+
+    def requests(most_points: int) -> list[bytes]:
+        asked.append(most_points)
+        if len(asked) == 3:
+            server.metrics_answer = Answer()
+        return [REQUEST]
+
+    export = MetricExport(OtlpEndpoint("metrics", server.url + "/v1/metrics"), requests, interval=0.001)
+    export.start()
+    eventually(lambda: len(asked) > 5)
+    export.close(20)
+    assert asked[:5] == [MOST_POINTS, MOST_POINTS // 2, *[MOST_POINTS // 4] * 3]
+
+
+def test_a_warning_without_a_rejection_is_said_once(server: OtlpServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing was rejected, and the endpoint has something to say."""
+    response = ExportMetricsServiceResponse()
+    response.partial_success.error_message = "use delta"
+    server.metrics_answer = Answer(body=response.SerializeToString())
+    export = export_to(server.url + "/v1/metrics", interval=0.001)
+    export.start()
+    eventually(lambda: len(server.metrics) > 2)
+    export.close(20)
+    assert [message.partition(": ")[2] for message in caplog.messages] == [
+        "it took everything and warns: use delta; the next ones say the same and more"
+    ]
+
+
+def test_many_large_resources_make_more_requests_and_no_larger_ones() -> None:
+    """A request is bounded by its bytes too, and every point is in one of them."""
+    series = MetricSeries()
+    for number in range(60):
+        series.describe(str(number), {"padding": "x" * 100_000})
+        series.add(catalogue.ITEMS, str(number), ("p", "", "", "", "order", "created"))
+    made = list(encode(series.families(), dict(series.resources), started=0, now=1, place="here"))
+    assert len(made) > 1
+    assert max(map(len, made)) <= MOST_BYTES
+    points = [
+        point
+        for request in map(ExportMetricsServiceRequest.FromString, made)
+        for of_resource in request.resource_metrics
+        for of_scope in of_resource.scope_metrics
+        for metric in of_scope.metrics
+        for point in metric.sum.data_points
+    ]
+    assert len(points) == 60

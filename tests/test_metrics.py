@@ -746,3 +746,13 @@ def test_the_catalogue_is_consistent() -> None:
     assert len({metric.name for metric in CATALOGUE}) == len({metric.sample for metric in CATALOGUE}) == len(CATALOGUE)
     labels = {label for metric in CATALOGUE for label in metric.labels}
     assert labels.isdisjoint({"sync.id", "vcs.change.id", "trace_id", "messaging.message.id"})
+
+
+def test_a_clock_that_was_set_back_does_not_stop_a_gauge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was set by the clock as it was before has no last word until that time comes again."""
+    series = MetricSeries()
+    now = time.time_ns()
+    series.put(catalogue.PENDING, "test", ("span", "traces"), 7, now)
+    monkeypatch.setattr(time, "time_ns", lambda: now - 86_400_000_000_000)
+    series.put(catalogue.PENDING, "test", ("span", "traces"), 3, time.time_ns())
+    assert values(series, catalogue.PENDING) == {("span", "traces"): 3}

@@ -48,7 +48,7 @@ WRONG = [
     ("OTELSYNC_REPORTS", "always", "auto or off"),
     ("OTELSYNC_REPORTS_DIR", "a\0b", "path"),
     ("OTELSYNC_REPORTS_KEEP", "-1", "from 0 to"),
-    ("OTELSYNC_SHIP", "process", "thread or off"),
+    ("OTELSYNC_SHIP", "daemon", "process, thread or off"),
     ("OTELSYNC_SHUTDOWN_TIMEOUT", "soon", "number of seconds"),
     ("OTELSYNC_SHUTDOWN_TIMEOUT", "nan", "86400"),
     ("OTELSYNC_SHUTDOWN_TIMEOUT", "-1", "86400"),

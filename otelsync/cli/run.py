@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from otelsync.cli import options
-from otelsync.configuration.destinations import has_destination
+from otelsync.configuration.destinations import endpoints_of, has_destination
 from otelsync.configuration.mistakes import in_environment
+from otelsync.configuration.way import explained, why_not_by_journal
 from otelsync.hooks.python_path import without_bootstrap
 from otelsync.run.child import CannotStartError, Child, end_like, run_instead
 from otelsync.run.environment import environment_of_program
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     help="Render the program's log records; otherwise its own logging stays.",
 )
 @options.metrics_options
-@click.option("--supervise/--no-supervise", default=True, help="Become the program; a thread in it ships.")
+@click.option("--supervise/--no-supervise", default=True, help="Become the program; a process beside it ships.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
     command: tuple[str, ...],
@@ -70,7 +71,7 @@ def command(
     )
     for mistake in in_environment(settings):
         _say(mistake)
-    settings = replace(settings, ship="off" if supervise else "thread")
+    settings = replace(_by_its_way(settings), ship="off" if supervise else "process")
     environment = environment_of_program(settings, os.environ, log_format=log_format)
     try:
         if supervise:
@@ -81,17 +82,26 @@ def command(
         sys.exit(error.exit_code)
 
 
+def _by_its_way(settings: Settings) -> Settings:
+    """Let all processes of the program go the way that is found here, and say which, if that is not the journal's."""
+    why = "" if settings.disabled else why_not_by_journal(settings)
+    if not why:
+        return settings
+    _say(explained(why, endpoints_of(settings)))
+    return replace(settings, journalling="off")
+
+
 def _supervise(command: tuple[str, ...], settings: Settings, environment: dict[str, str]) -> NoReturn:
     os.environ.pop("PYTHONPATH", None)
     os.environ.update(without_bootstrap(environment))  # the shipper, too, goes by the options of the command line
     # Raises for what cannot work, before anything is started.
-    wants_shipper = not settings.disabled and has_destination(settings)
+    wants_shipper = not settings.disabled and settings.journalling != "off" and has_destination(settings)
     adopt_orphans()
     child = Child(command, environment)
     attendance = _attend(settings) if wants_shipper else None
     status = child.wait()
     if attendance is not None:
-        _say(attendance.end(settings.shutdown_timeout))
+        _say(attendance.end(settings.patience))
         _leave_to_another(settings, attendance)
     end_like(status)
 

@@ -19,8 +19,8 @@ from otelsync.cli import options
 from otelsync.configuration.destinations import make_metrics, make_reports, make_shipper, wants_metrics
 from otelsync.errors import ConfigurationError, OtelsyncError
 from otelsync.journal.process_identity import Writer, boot_id, start_ticks
-from otelsync.run.survivors import anyone_writing
 from otelsync.settings import Settings
+from otelsync.shipping.writers import anyone_writing
 
 if TYPE_CHECKING:
     from otelsync.reports.automatic import RunReports

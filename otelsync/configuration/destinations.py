@@ -13,6 +13,7 @@ from otelsync.settings import Settings
 if TYPE_CHECKING:
     from otelsync.otlp.options import OtlpEndpoint
     from otelsync.reports.automatic import RunReports
+    from otelsync.shipping.folding.budget import Limits
     from otelsync.shipping.metrics.service import MetricsOutlet, MetricsService
     from otelsync.shipping.shipper import Shipper
 
@@ -39,12 +40,11 @@ def make_shipper(
     """
     # Here and not in the thread, where they would hold up the host's first records
     from otelsync.otlp.exporter import OtlpSink
-    from otelsync.shipping.folding.budget import Limits
     from otelsync.shipping.shipper import Shipper
     from otelsync.store.writing import StoreSink
 
     endpoints = endpoints_of(settings)
-    limits = Limits(max_spans=settings.trace_max_spans)
+    limits = _limits(settings) if endpoints else None
     to_store = wants_store(settings) if store is None else store
     max_age = settings.store_max_days * 86_400
     # counting costs more than recording, so a program's own thread counts only where metrics are asked for by name
@@ -58,13 +58,24 @@ def make_shipper(
             settings.journal,
             otlp=[OtlpSink(endpoint) for endpoint in endpoints],
             store=sink,
-            limits=limits if settings.fold else None,
+            limits=limits,
             debug_logs=settings.debug_logs != "failed",
             metrics=_outlet(settings, metrics, served=store is None) if counted else None,
             look=None if reports is None else reports.look,
         )
 
     return make
+
+
+def _limits(settings: Settings) -> Limits | None:
+    """Return what a trace may be on its way to OTLP. All that sends it is loaded: no fork finds it half loaded."""
+    import otelsync.otlp.grpc
+    import otelsync.otlp.http
+    import otelsync.shipping.folding.debug_logs
+    import otelsync.shipping.folding.shaping  # noqa: F401
+    from otelsync.shipping.folding.budget import Limits
+
+    return Limits(max_spans=settings.trace_max_spans) if settings.fold else None
 
 
 def _outlet(settings: Settings, metrics: MetricsService | None, *, served: bool) -> MetricsOutlet:

@@ -9,24 +9,26 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
 from otelsync import in_force
-from otelsync.configuration import destinations, logging_setup, mistakes
+from otelsync.configuration import destinations, logging_setup, mistakes, way
+from otelsync.configuration.end_of_program import ends_with_program
 from otelsync.configuration.recorder import Recorder, forget_provider, make_recorder
 from otelsync.hooks.harmless import harmless
 from otelsync.integrations.http import trace_headers
+from otelsync.journal import forks
 from otelsync.logs.installed import active
 from otelsync.recording import runtime_context
-from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 from otelsync.stages import misuse
 
 if TYPE_CHECKING:
-    from otelsync.reports.automatic import RunReports
-    from otelsync.shipping.shipper_thread import ShipperThread
+    from otelsync.configuration.shipper_in_program import ShipperInProgram
+    from otelsync.configuration.shipper_process import ShipperProcess
 
 _log = logging.getLogger("otelsync")
 
@@ -37,11 +39,12 @@ class _Running:
 
     settings: Settings
     recorder: Recorder | None = None
-    thread: ShipperThread | None = None
-    reports: RunReports | None = None
+    shipper: ShipperProcess | ShipperInProgram | None = None
     is_provisional: bool = False
     """True if `otelsync run` or a test made it, so that the program's own configure() still has its say."""
     is_for_test: bool = False
+    why_standard: str = ""
+    """Reason for the standard way, in which there is no journal; empty if there is one."""
 
 
 _lock = threading.RLock()
@@ -67,18 +70,34 @@ def configure(*, log_stream: IO[Any] | None = None, **options: Any) -> None:
     configured the process before the program began, the first call counts in all but where records are kept, and who
     ships them.
 
+    Where there can be no journal, or with ``journalling="off"``, the SDK's own providers and exporters send what is
+    recorded. A warning says so, and what is lost by it.
+
     Raises:
         ConfigurationError: An option has a value that cannot work; nothing has changed.
     """
     with _lock:
         if _running is None:
             _begin(Settings.from_environment(**options), log_stream)
+            say_which_way()
             misuse.warn_of_unrecorded()
             mistakes.warn_of_environment()
         elif _running.is_provisional:
             _settle(_running, options, log_stream)
         elif not mistakes.warn_of_other_options(_running.settings, options):
             _log.debug("otelsync is already configured; this call of configure() changes nothing")
+
+
+@harmless
+def say_which_way() -> None:
+    """Log that there is no journal, and what is lost by that; at INFO where it is as somebody wished."""
+    running = _running
+    if running is not None and running.why_standard:
+        endpoints = destinations.endpoints_of(running.settings)
+        is_as_wished = running.why_standard == way.OFF and bool(endpoints)
+        _log.log(
+            logging.INFO if is_as_wished else logging.WARNING, "%s", way.explained(running.why_standard, endpoints)
+        )
 
 
 def begin_under_run() -> None:
@@ -149,23 +168,46 @@ def set_aside() -> Callable[[], None]:
 
 def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bool = False) -> None:
     endpoints = destinations.endpoints_of(settings)
-    recorder = None if settings.disabled else make_recorder(settings)
-    running = _Running(settings, recorder, is_provisional=is_provisional)
+    recorder: Recorder | None = None
+    why = ""
+    if not settings.disabled:
+        why = way.why_not_by_journal(settings)
+        recorder = _standard_recorder(settings) if why else make_recorder(settings)
+    running = _Running(settings, recorder, is_provisional=is_provisional, why_standard=why)
     logging_setup.install(settings, log_stream, recorder)
     _use(running)
     if recorder is not None:
-        if endpoints:
+        if endpoints and not why:
             destinations.name_destinations(settings.journal, endpoints)
         recorder.install()
         trace_headers.install(settings.trace_hosts)
-        if settings.ship == "thread" and destinations.has_destination(settings):
-            from otelsync.shipping.shipper_thread import ShipperThread
-
-            running.reports = destinations.make_reports(settings)
-            make = destinations.make_shipper(settings, reports=running.reports, within_program=True)
-            running.thread = ShipperThread(settings.journal, make)
-            running.thread.start()
+        if settings.ship != "off" and not why and destinations.has_destination(settings):
+            running.shipper = _begin_shipping(settings, recorder)
     atexit.register(_shutdown_at_exit)
+
+
+def _begin_shipping(settings: Settings, recorder: Recorder) -> ShipperProcess | ShipperInProgram:
+    if settings.ship == "thread":
+        shipper = _shipper_in_program(settings)
+        shipper.start()
+        return shipper
+    from otelsync.configuration.shipper_process import ShipperProcess
+
+    beside = ShipperProcess(settings, partial(_shipper_in_program, settings))
+    recorder.look_too(beside.look)
+    return beside
+
+
+def _shipper_in_program(settings: Settings) -> ShipperInProgram:
+    from otelsync.configuration.shipper_in_program import ShipperInProgram
+
+    return ShipperInProgram(settings)
+
+
+def _standard_recorder(settings: Settings) -> Recorder:
+    from otelsync.configuration.standard_recorder import make_standard_recorder
+
+    return make_standard_recorder(settings)
 
 
 def _settle(running: _Running, options: dict[str, Any], log_stream: IO[Any] | None) -> None:
@@ -176,9 +218,10 @@ def _settle(running: _Running, options: dict[str, Any], log_stream: IO[Any] | No
         asked,
         service_name=asked.service_name if options.get("service_name") else before.service_name,
         journal_dir=before.journal,
+        journalling=before.journalling,
         ship=before.ship,
     )
-    if settings.endpoint != before.endpoint and not running.is_for_test:
+    if settings.endpoint != before.endpoint and not (running.is_for_test or running.why_standard):
         _log.warning(
             "otelsync run ships what this program records, and not to %s: set OTEL_EXPORTER_OTLP_ENDPOINT for it",
             settings.endpoint,
@@ -193,8 +236,7 @@ def _settle(running: _Running, options: dict[str, Any], log_stream: IO[Any] | No
     recorder = running.recorder
     if recorder is not None:
         trace_headers.install(settings.trace_hosts)
-        recorder.provider.redact_with(Redactor(settings.redact_keys, settings.redact_patterns))
-        recorder.provider.rename_service(settings.service_name)
+        recorder.settle(settings)
     logging_setup.install(settings, log_stream, recorder)
 
 
@@ -221,24 +263,25 @@ def flush(timeout: float = 5.0) -> bool:
 
     Returns:
         Whether it was, within `timeout` seconds. What was not stays in the journal, and is shipped later. True at once
-        where it is not this process that ships (``ship="off"``).
+        where it is not this process that ships (``ship="off"``). Without a journal, whether it has arrived.
     """
+    forks.generation()
     running = _running
-    if running is None or running.thread is None:
+    if running is None or (running.shipper is None and not running.why_standard):
         return True
-    if running.recorder is not None:
-        running.recorder.journal.look()
-    return running.thread.flush(timeout)
+    has_arrived = running.recorder is None or running.recorder.flush(timeout)
+    return running.shipper.flush(timeout) if running.shipper is not None else has_arrived
 
 
 def shutdown(timeout: float | None = None) -> bool:
-    """Ship what is left, within `timeout` seconds (default: the setting ``shutdown_timeout``), and undo configure().
+    """Ship what is left, within `timeout` seconds (by default ``shutdown_timeout``, else 5), and undo configure().
 
     Within them, too, runs that have ended get their reports. What setup_logging() has set up is undone too.
 
     Returns:
         Whether everything was shipped. What was not stays in the journal, and is shipped later.
     """
+    forks.generation()  # a child that C code has forked gets its own locks before it waits for the parent's
     with _lock:
         running = _running
         _use(None)
@@ -246,29 +289,24 @@ def shutdown(timeout: float | None = None) -> bool:
             logging_setup.uninstall()
             return True
         atexit.unregister(_shutdown_at_exit)
-        seconds = running.settings.shutdown_timeout if timeout is None else timeout
-        return _stop(running, time.monotonic() + seconds)
+        return _stop(running, running.settings.patience if timeout is None else timeout)
 
 
-def _stop(running: _Running, deadline: float) -> bool:
-    shipped = True
+def _stop(running: _Running, timeout: float) -> bool:
+    deadline, shipped = time.monotonic() + timeout, True
     path, recorder = active(), running.recorder
     trace_headers.uninstall()
     if recorder is not None:
-        recorder.warn_of_uncounted()
         recorder.uninstall()
     if path is not None:
         path.journal_to(None)  # what the shipper says of its own end is rendered, and does not begin another file
     if recorder is not None:
-        recorder.journal.on_look = None
-        recorder.journal.close()
-    if running.thread is not None:
-        shipped = running.thread.stop(max(0.0, deadline - time.monotonic()))
-    if running.reports is not None:
-        running.reports.close(deadline)
+        shipped = recorder.close(deadline)
+    if running.shipper is not None:
+        shipped = running.shipper.stop(max(0.0, deadline - time.monotonic()))
     logging_setup.uninstall()
-    if path is not None and recorder is not None and running.settings.journal_logs:
-        path.journal_to(recorder.provider)  # what cached loggers still say is shipped next time
+    if path is not None and recorder is not None and running.settings.journal_logs and not running.why_standard:
+        path.journal_to(recorder.log_records)  # what cached loggers still say is shipped next time
     return shipped
 
 
@@ -278,9 +316,16 @@ def _begin_in_child() -> None:
     _lock = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)
 
 
 @harmless
 def _shutdown_at_exit() -> None:
-    shutdown()
+    shutdown(_patience_at_exit(_running.settings) if _running is not None else None)
+
+
+def _patience_at_exit(settings: Settings) -> float:
+    """Return for how long the program's end waits: not at all for a process that ships after it."""
+    if settings.shutdown_timeout is None and settings.ship == "process" and not ends_with_program():
+        return 0.0
+    return settings.patience

@@ -11,7 +11,7 @@ from otelsync.levels import DEBUG
 from otelsync.logs import installed
 from otelsync.logs.output import Output
 from otelsync.logs.path import LogPath
-from otelsync.logs.verbosity import Levels, Watch
+from otelsync.logs.verbosity import Levels
 from otelsync.recording import scope
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
@@ -20,8 +20,8 @@ from otelsync.settings import Settings
 def install(settings: Settings, stream: IO[Any] | None, recorder: Recorder | None) -> None:
     """Put the log path in place that the settings ask for; its records are journalled where there is a recorder."""
     redactor = Redactor(settings.redact_keys, settings.redact_patterns)
-    provider = recorder.provider if recorder is not None and settings.journal_logs else None
-    journal_level = DEBUG if provider is not None and settings.debug_logs != "off" else None
+    destination = recorder.log_records if recorder is not None and settings.journal_logs else None
+    journal_level = DEBUG if destination is not None and settings.debug_logs != "off" else None
     service, levels = settings.service_name, Levels(settings.log_level, settings.log_levels)
     path: LogPath
     if settings.logging == "keep":
@@ -31,12 +31,10 @@ def install(settings: Settings, stream: IO[Any] | None, recorder: Recorder | Non
     else:
         output = _output(settings.log_format, stream)
         path = LogPath(service=service, level=levels, output=output, redactor=redactor, journal_level=journal_level)
-    path.journal_to(provider)
+    path.journal_to(destination)
     connect(path)
     if recorder is not None:
-        watch = Watch(recorder.journal.directory, path.ask_for)
-        watch.look()
-        recorder.journal.on_look = watch.look
+        recorder.watch(path)
 
 
 def _output(form: str, stream: IO[Any] | None) -> Output:

@@ -12,9 +12,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from otelsync.doctor import backlog, home, neighbours, probe, variables, versions
+from otelsync.configuration import way
+from otelsync.doctor import backlog, home, neighbours, probe, standard_probe, variables, versions
 from otelsync.doctor.endpoint import visit
-from otelsync.doctor.findings import Finding, Status, problem, warning, worst
+from otelsync.doctor.findings import Finding, Status, ok, problem, warning, worst
 from otelsync.doctor.variables import Asked
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
@@ -69,13 +70,37 @@ def examine(**overrides: Any) -> Report:
         "versions": versions.examine(versions.installed()),
     }
     if settings is not None:
-        found["directory"] = home.examine_journal(settings)
+        why = asked.why_standard
+        found["way"] = [_way(asked, settings)]
+        found["directory"] = [] if settings.journalling == "off" else home.examine_journal(settings)
         found["backlog"] = backlog.examine(settings)
         found["store"] = [home.examine_store(settings)] if asked.wants_store else []
-        found["endpoint"], found["probe"] = _go_the_way(asked, settings)
+        found["endpoint"], found["probe"] = (_go_the_standard_way if why else _go_the_way)(asked, settings)
     cleaned = {step: [_clean(finding, asked) for finding in findings] for step, findings in found.items() if findings}
     service = printable(settings.service_name, 100) if settings else None
     return Report(service, cleaned, time.monotonic() - start)
+
+
+def _way(asked: Asked, settings: Settings) -> Finding:
+    """Say which way is in force, and what it means that it is not the journal's."""
+    why, endpoints = asked.why_standard, asked.endpoints
+    if not why:
+        return ok("journal", f"by the journal in {settings.journal}")
+    message, fix = way.explained(why, endpoints), way.fix(why, endpoints)
+    if not endpoints:
+        return problem("standard", message, fix)
+    return warning("standard", message, fix) if fix else ok("standard", message)
+
+
+def _go_the_standard_way(asked: Asked, settings: Settings) -> tuple[list[Finding], list[Finding]]:
+    """Go to the endpoints, and send as the SDK does; returns what was found of the endpoints, and of the probe."""
+    visited = visit(asked.endpoints)
+    if settings.disabled or not asked.endpoints:
+        return visited.findings, []
+    if not visited.usable:
+        message = "the probe was not sent, as no endpoint takes it"
+        return visited.findings, [warning("not_sent", message, "fix the endpoint first")]
+    return visited.findings, standard_probe.send(settings, visited.usable, _SHIPPING_SECONDS)
 
 
 def _go_the_way(asked: Asked, settings: Settings) -> tuple[list[Finding], list[Finding]]:

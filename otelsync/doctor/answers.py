@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from otelsync.doctor.reach import EndpointError
+from otelsync.otlp.http_connection import is_page
 from otelsync.otlp.options import OtlpEndpoint
 from otelsync.text.printable import printable
 
@@ -50,9 +51,7 @@ class Answer:
 
     def is_page(self) -> bool:
         """Return whether it is made for a browser."""
-        content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        beginning = self.body.lstrip()[:9].lower()
-        return content_type in ("text/html", "application/xhtml+xml") or beginning.startswith((b"<!doctype", b"<html"))
+        return is_page(self.headers.get("content-type", ""), self.body)
 
 
 def language(raw: bytes) -> Language:

@@ -12,6 +12,7 @@ STEPS: Final = {
     "settings": "settings",
     "neighbours": "other tracers and log bridges",
     "versions": "versions",
+    "way": "the way of what is recorded",
     "directory": "journal directory",
     "backlog": "what waits to be shipped",
     "store": "local store",

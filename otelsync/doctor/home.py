@@ -85,7 +85,7 @@ def _cannot(directory: Path, error: OSError) -> Finding:
     number = error.errno or 0
     fix = _FIXES.get(number, _ELSEWHERE)
     where = error.filename if isinstance(error.filename, str) and number == errno.ENOTDIR else directory
-    message = f"{where} cannot be written: {error.strerror or error}; everything that is recorded is dropped"
+    message = f"{where} cannot be written: {error.strerror or error}"
     return problem("full" if fix == _FULL else "unwritable", message, fix)
 
 

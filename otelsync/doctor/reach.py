@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-import queue
 import socket
 import ssl
-import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from otelsync.otlp.certificates import CertificateFiles, make_context
+from otelsync.otlp.connecting import (
+    ConnectTimeoutError,
+    NameTimeoutError,
+    NotConnectedError,
+    UnknownNameError,
+    race,
+    resolve,
+)
 from otelsync.otlp.options import OtlpEndpoint
 
 _NAME_SECONDS: Final = 2.0
@@ -47,35 +53,18 @@ def connect(endpoint: OtlpEndpoint, deadline: float) -> socket.socket:
     """A TCP connection to an endpoint. Raises EndpointError."""
     parts = urlsplit(endpoint.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    error: OSError = OSError("no address")
-    for address in _addresses(host, port, left(deadline, _NAME_SECONDS)):
-        try:
-            return socket.create_connection(address, left(deadline, _CONNECT_SECONDS))
-        except OSError as failure:
-            error = failure
-    raise _not_connected(error, host, port)
-
-
-def _addresses(host: str, port: int, seconds: float) -> list[tuple[str, int]]:
-    """Resolve a name. The system's resolver has a patience of its own, so it is asked in a thread."""
-    answers: queue.SimpleQueue[list[tuple[str, int]]] = queue.SimpleQueue()
-
-    def ask() -> None:
-        found: list[tuple[str, int]] = []
-        with suppress(OSError, UnicodeError):
-            found += [(str(at[0]), port) for *_, at in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-        answers.put(found)
-
-    threading.Thread(target=ask, name="otelsync-doctor-name", daemon=True).start()
     try:
-        found = answers.get(timeout=seconds)
-    except queue.Empty:
-        message = f"the name {host!r} was not resolved within {seconds:.0f} s"
-        raise EndpointError("name_timeout", message, "look at the DNS servers in /etc/resolv.conf") from None
-    if found:
-        return found
-    fix = "check the spelling of the host, and whether this machine or container knows it (getent hosts NAME)"
-    raise EndpointError("unknown_name", f"the name {host!r} is not known", fix)
+        addresses = resolve(host, port, time.monotonic() + left(deadline, _NAME_SECONDS))
+        return race(addresses, time.monotonic() + left(deadline, _CONNECT_SECONDS))[0]
+    except NameTimeoutError as error:
+        message = f"the name {host!r} was not resolved within {_NAME_SECONDS:.0f} s"
+        raise EndpointError("name_timeout", message, "look at the DNS servers in /etc/resolv.conf") from error
+    except UnknownNameError as error:
+        fix = "check the spelling of the host, and whether this machine or container knows it (getent hosts NAME)"
+        raise EndpointError("unknown_name", f"the name {host!r} is not known", fix) from error
+    except NotConnectedError as error:
+        cause = TimeoutError() if isinstance(error, ConnectTimeoutError) else error.cause or error
+        raise _not_connected(cause, host, port) from error
 
 
 def _not_connected(error: OSError, host: str, port: int) -> EndpointError:
@@ -100,12 +89,10 @@ def secure(connection: socket.socket, endpoint: OtlpEndpoint, deadline: float) -
     """TLS over a connection, with the endpoint's certificate checked. Raises EndpointError."""
     host = urlsplit(endpoint.url).hostname or ""
     try:
-        context = ssl.create_default_context(cafile=endpoint.certificate)
-        if endpoint.client_certificate:
-            context.load_cert_chain(endpoint.client_certificate, endpoint.client_key)
+        context = make_context(CertificateFiles(endpoint.certificate, endpoint.client_certificate, endpoint.client_key))
     except OSError as error:
         fix = "set OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE and _CLIENT_KEY to PEM files that fit together"
-        raise EndpointError("certificate_files", f"the certificate files cannot be used: {error}", fix) from error
+        raise EndpointError("certificate_files", str(error), fix) from error
     if endpoint.protocol == "grpc":
         context.set_alpn_protocols(["h2"])
     connection.settimeout(left(deadline, 2.0))

@@ -8,9 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+from otelsync.configuration.way import why_not_by_journal
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.errors import ConfigurationError
-from otelsync.otlp.options import PREFIX, OtlpEndpoint, endpoints_from_environment, ports_of_other_protocol
+from otelsync.otlp.options import (
+    PREFIX,
+    OtlpEndpoint,
+    endpoints_from_environment,
+    metrics_from_environment,
+    ports_of_other_protocol,
+)
 from otelsync.settings import Settings
 from otelsync.settings.variables import unread
 
@@ -27,13 +34,17 @@ class Asked:
     settings: Settings | None = None
     """None: they cannot work."""
     endpoints: tuple[OtlpEndpoint, ...] = ()
+    why_standard: str = ""
+    """Reason for the standard way, in which there is no journal; empty if there is one."""
     findings: list[Finding] = field(default_factory=list)
 
     @property
     def wants_store(self) -> bool:
         """True if runs go to the local store."""
         settings = self.settings
-        return settings is not None and (settings.store == "on" or (settings.store == "auto" and not self.endpoints))
+        if settings is None or self.why_standard:
+            return False
+        return settings.store == "on" or (settings.store == "auto" and not self.endpoints)
 
 
 def read(environment: Mapping[str, str], **overrides: Any) -> Asked:
@@ -45,7 +56,9 @@ def read(environment: Mapping[str, str], **overrides: Any) -> Asked:
     try:
         settings = Settings.from_environment(environment, **overrides)
         wanted = variables if settings.journal_logs else {**variables, "OTEL_LOGS_EXPORTER": "none"}
-        asked = Asked(variables, settings, endpoints_from_environment(wanted, endpoint=settings.endpoint))
+        endpoints = endpoints_from_environment(wanted, endpoint=settings.endpoint)
+        metrics_from_environment(variables, endpoint=settings.endpoint)
+        asked = Asked(variables, settings, endpoints, why_not_by_journal(settings))
     except ConfigurationError as error:
         asked = Asked(variables)
         asked.findings.append(problem("wrong_value", f"{error.option}={_shown(error.value)} cannot work", error.fix))
@@ -70,7 +83,7 @@ def _destination(asked: Asked, settings: Settings) -> Iterator[Finding]:
         places.append(f"runs to {settings.store_file}")
     if places:
         yield ok("destination", f"{settings.service_name}: {', '.join(places)}")
-    else:
+    elif not asked.why_standard:
         message = "records go nowhere: no endpoint is set and OTELSYNC_STORE is off"
         yield problem("nowhere", message, f"set {_GENERAL}, or OTELSYNC_STORE=on")
 

@@ -38,7 +38,7 @@ from otelsync.vocabulary import EVENT_ID
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
-    from otelsync.recording.provider import TracerProvider
+    from otelsync.logs.destination import Destination
 
 _NAMES: Final = {number: name for name, number in LEVELS.items()}
 _pack_times: Final = Struct("<BQBQ").pack
@@ -76,7 +76,7 @@ class LogPath:
         self._output = output
         self.redactor = redactor
         self._encoder = otlp.AttributeEncoder(LOG_TAG, redactor, as_rendered)
-        self._provider: TracerProvider | None = None
+        self._provider: Destination | None = None
         self._resource: Resource | None = None
         self._refs: dict[str, int] = {}
         self._heads: dict[tuple[int, str, object], Head] = {}
@@ -126,7 +126,7 @@ class LogPath:
         """Return whether a record is shown, if `level` has been passed."""
         return self._lets_all or level >= self._levels.of(logger, event)
 
-    def journal_to(self, provider: TracerProvider | None) -> None:
+    def journal_to(self, provider: Destination | None) -> None:
         """Journal every record from now on, under the provider's resource; None: render only."""
         self._refs.clear()
         self._heads.clear()

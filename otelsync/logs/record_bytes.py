@@ -13,7 +13,7 @@ from otelsync.levels import CRITICAL, DEBUG, ERROR, INFO, WARNING, level_name
 from otelsync.logs import events
 from otelsync.otlp import encoding as otlp
 from otelsync.recording.runtime_context import CURRENT, current_scope
-from otelsync.recording.scope import EMPTY, LOG_TAG, SyncScope
+from otelsync.recording.scope import EMPTY, LOG_TAG, SyncScope, scope_of
 from otelsync.vocabulary import EVENT_ID
 
 _SEVERITIES: Final = {DEBUG: 5, INFO: 9, WARNING: 13, ERROR: 17, CRITICAL: 21}
@@ -70,7 +70,7 @@ def ids_in(span: Span | None) -> tuple[str, str, bytes, SyncScope]:
     if current is None and not context_api.get_current():
         return _NOWHERE
     context = (span or get_current_span()).get_span_context()
-    scope: SyncScope = getattr(span, "scope", None) or current_scope()
+    scope = scope_of(span) or current_scope()
     if not context.is_valid:
         return "", "", b"", scope
     fields = b"\x45" + int(context.trace_flags).to_bytes(4, "little")

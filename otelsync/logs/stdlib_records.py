@@ -42,8 +42,10 @@ def span_named_in(record: logging.LogRecord) -> Span | None:
 def event_of(record: logging.LogRecord) -> str:
     """The message with its arguments; where they do not fit, both as they are. Never raises."""
     try:
-        if record.args and not _are_light(record.args):
-            return str(str(record.msg) % _with_light(record.args))
+        if record.args and not are_light(record.args):
+            return str(shown(record.msg) % with_light(record.args))
+        if type(record.msg) is not str and not is_light(record.msg):
+            return shown(record.msg)
         return record.getMessage()
     except Exception:
         message = text_of(record.msg)
@@ -58,14 +60,14 @@ def event_of(record: logging.LogRecord) -> str:
         return f"{message} {presentable(arguments)}"
 
 
-def _are_light(arguments: Any) -> bool:
+def are_light(arguments: Any) -> bool:
     """Return whether a message with these arguments is formatted in no time."""
     if type(arguments) is tuple:
         return all(type(each) in _SMALL or is_light(each) for each in arguments)
     return is_light(arguments)
 
 
-def _with_light(arguments: Any) -> Any:
+def with_light(arguments: Any) -> Any:
     """Arguments of a message, with a part of each whose text is very long in its place."""
     if type(arguments) is tuple:
         return tuple(map(_light, arguments))

@@ -15,6 +15,7 @@ from otelsync.hooks.patching import as_part_of
 from otelsync.hooks.untouched import random_untouched
 from otelsync.levels import INFO, METHODS
 from otelsync.logs import installed
+from otelsync.logs.stdlib_records import are_light, with_light
 
 with random_untouched():
     import structlog
@@ -90,7 +91,7 @@ def _interpolated(event: object, args: tuple[Any, ...]) -> str:
     """The message with its arguments; a single mapping gives values by name, as in the standard library's logging."""
     values: Any = args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args
     try:
-        return str(str(event) % values)
+        return str(str(event) % (values if are_light(values) else with_light(values)))
     except (TypeError, ValueError, KeyError):
         return f"{event} {args}"
 

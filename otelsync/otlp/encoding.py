@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Any, Final
 
-from otelsync.bounds import LITTLE, LONGEST_KEY, Allowance, note_of
+from otelsync.bounds import LITTLE, LONGEST_KEY, Allowance, is_cut, note_of
 from otelsync.journal.native import native
 from otelsync.redaction import Redactor
 from otelsync.text.presentable import text_of
@@ -170,7 +170,7 @@ class AttributeEncoder:
         is_same = type(attributes) is dict
         for key, value in attributes.items():
             if allowance.items <= 0:
-                clean["..."] = note_of(len(attributes), "attributes")
+                clean["..."] = value if key == "..." and is_cut(value, 0) else note_of(len(attributes), "attributes")
                 return clean
             allowance.items -= 1
             name = redactor.name_of(key if type(key) is str else text_of(key))

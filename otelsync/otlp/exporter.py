@@ -6,17 +6,25 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otelsync.journal.batch import Batch
 from otelsync.otlp.encoding import varint
-from otelsync.otlp.grpc import GrpcTransport
-from otelsync.otlp.http import HttpTransport
-from otelsync.otlp.options import OtlpEndpoint, Signal
-from otelsync.otlp.reply import LONGEST_REASON, Reply
-from otelsync.text.printable import printable
+from otelsync.otlp.partial_success import parse_partial_success
+from otelsync.otlp.reply import Reply
+
+if TYPE_CHECKING:
+    from otelsync.otlp.grpc import GrpcTransport
+    from otelsync.otlp.http import HttpTransport
+    from otelsync.otlp.options import OtlpEndpoint, Signal
 
 USER_AGENT = "otelsync"
+MOST_BYTES: Final = 3_000_000
+"""Of a request before it is compressed: grpc receivers take 4 MiB unless told otherwise."""
+FIRST_BYTES: Final = 128 * 1024
+FEWEST_BYTES: Final = 4096
+_TAGS: Final = 16
+"""Bytes of the tags and lengths around a resource and its scope, at the most."""
 
 
 @dataclass(slots=True)
@@ -33,7 +41,7 @@ class Outcome:
     retry_after: float | None = None
     """Seconds that the endpoint asked to be left alone."""
     reason: str = ""
-    """The reason for a rejection or a retry; safe to print."""
+    """The reason for a rejection or a retry, or else a warning of the endpoint's; safe to print."""
 
 
 class Run(NamedTuple):
@@ -66,29 +74,33 @@ def encode_request(runs: Iterable[Run]) -> bytes:
 
 
 class OtlpSink:
-    """Sends one signal to one endpoint. Used by one thread; `abort` may come from another.
-
-    Raises OSError when the endpoint's certificate files cannot be used.
-    """
+    """Sends one signal to one endpoint. Used by one thread; `abort` may come from another."""
 
     def __init__(self, endpoint: OtlpEndpoint) -> None:
         self.endpoint = endpoint
         self.name: Signal = endpoint.signal
         self._transport = transport_to(endpoint, USER_AGENT)
-        self._bound: int | None = None
+        self._pace = Pace(endpoint.timeout)
+        self._most = MOST_BYTES
+        """Bytes that the endpoint takes in one request, as far as it has said so."""
         self._aborted = False
+
+    @property
+    def room(self) -> int:
+        """Bytes of records that are best sent together."""
+        return min(self._most, self._pace.size)
 
     def send(self, batches: Sequence[Batch], *, deadline: float | None = None) -> Outcome:
         """Send the batches' records of this signal; no attempt goes on beyond `deadline` (``time.monotonic()``)."""
         outcome = Outcome()
-        waiting = deque(self._pieces(runs_of(batches, self.name)))
+        waiting = deque(_split(runs_of(batches, self.name), self.room))
         while waiting and not outcome.retry:
             runs = waiting.popleft()
             records = sum(len(run.bodies) for run in runs)
             reply = self._post(runs, deadline)
             if reply.status == "too_large" and records > 1:
-                self._bound = max(_size(runs) // 2, 1)
-                waiting.extendleft(reversed(_split(runs, self._bound)))
+                self._most = max(_size(runs) // 2, 1)
+                waiting.extendleft(reversed(_split(runs, self._most)))
             else:
                 self._count(reply, records, outcome)
         return outcome
@@ -108,13 +120,11 @@ class OtlpSink:
             timeout = min(timeout, deadline - time.monotonic())
         if self._aborted or timeout <= 0:
             return Reply("retry", reason="out of time")
-        return self._transport.post(encode_request(runs), timeout)
-
-    def _pieces(self, runs: list[Run]) -> list[list[Run]]:
-        """The records in as many requests as the endpoint's bound needs, as far as it is known."""
-        if self._bound is None or _size(runs) <= self._bound:
-            return [runs] if runs else []
-        return _split(runs, self._bound)
+        request = encode_request(runs)
+        began = time.monotonic()
+        reply = self._transport.post(request, timeout)
+        self._pace.note(reply, len(request), time.monotonic() - began)
+        return reply
 
     def _count(self, reply: Reply, records: int, outcome: Outcome) -> None:
         if reply.status == "ok":
@@ -125,10 +135,29 @@ class OtlpSink:
             outcome.reason = reason or outcome.reason
             return
         outcome.reason = reply.reason
-        if reply.status == "retry":
+        if reply.status in ("retry", "timeout"):
             outcome.retry, outcome.retry_after = True, reply.after
         else:
             outcome.rejected += records
+
+
+class Pace:
+    """The size of requests that the way to an endpoint carries within the timeout.
+
+    It begins small and doubles with every request that took no more than a quarter of the timeout, as the next one
+    then takes about half; one that was not answered in time halves it.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.size = FIRST_BYTES
+        self._timeout = timeout
+
+    def note(self, reply: Reply, size: int, seconds: float) -> None:
+        """Take note of how a request of so many bytes went."""
+        if reply.status == "timeout" and seconds >= self._timeout / 2:
+            self.size = max(min(self.size, size) // 2, FEWEST_BYTES)
+        elif reply.status == "ok" and seconds <= self._timeout / 4 and size * 2 > self.size:
+            self.size = min(self.size * 2, MOST_BYTES)
 
 
 def runs_of(batches: Sequence[Batch], signal: Signal) -> list[Run]:
@@ -142,46 +171,38 @@ def runs_of(batches: Sequence[Batch], signal: Signal) -> list[Run]:
 
 
 def _size(runs: Iterable[Run]) -> int:
-    """Bytes of all records."""
-    return sum(sum(map(len, run.bodies)) for run in runs)
+    """Bytes of all records, with what they are of."""
+    return sum(_around(run) + sum(map(len, run.bodies)) for run in runs)
+
+
+def _around(run: Run) -> int:
+    return len(run.resource) + len(run.scope) + _TAGS
 
 
 def _split(runs: Iterable[Run], bound: int) -> list[list[Run]]:
-    """The records in several requests of at most `bound` bytes of records each; a longer record is one alone."""
+    """The records in requests of at most `bound` bytes each; a record that is longer is one alone."""
     pieces: list[list[Run]] = []
     room = -1
-    for resource, scope, bodies in runs:
-        run: Run | None = None
-        for body in bodies:
-            if len(body) > room:
+    for run in runs:
+        part: Run | None = None
+        for body in run.bodies:
+            needed = len(body) + (_around(run) if part is None else 0)
+            if needed > room:
                 pieces.append([])
-                room, run = bound, None
-            if run is None:
-                run = Run(resource, scope, [])
-                pieces[-1].append(run)
-            run.bodies.append(body)
-            room -= len(body)
+                room, part = bound, None
+                needed = len(body) + _around(run)
+            if part is None:
+                part = Run(run.resource, run.scope, [])
+                pieces[-1].append(part)
+            part.bodies.append(body)
+            room -= needed
     return pieces
 
 
-def parse_partial_success(content: bytes) -> tuple[int, str]:
-    """Return how many records a successful answer rejects, and why. One that cannot be read rejects none.
-
-    The answers of all three signals have the same field numbers.
-    """
-    if not content:
-        return 0, ""
-    from google.protobuf.message import DecodeError
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-
-    try:
-        said = ExportTraceServiceResponse.FromString(content).partial_success
-        return said.rejected_spans, printable(said.error_message, LONGEST_REASON)
-    except DecodeError:
-        return 0, ""
-
-
 def transport_to(endpoint: OtlpEndpoint, user_agent: str) -> HttpTransport | GrpcTransport:
-    """Return what sends requests to an endpoint. Raises OSError when its certificate files cannot be used."""
+    """Return what sends requests to an endpoint."""
+    from otelsync.otlp.grpc import GrpcTransport  # what only some shippers need takes a while to load
+    from otelsync.otlp.http import HttpTransport
+
     transport = GrpcTransport if endpoint.protocol == "grpc" else HttpTransport
     return transport(endpoint, user_agent=user_agent)

@@ -154,9 +154,8 @@ def _endpoint(variables: _Variables) -> OtlpEndpoint | None:
     else:
         is_base = name == f"{PREFIX}ENDPOINT"
         url = _http_url(name, url, f"/v1/{variables.signal}" if is_base else "")
-    certificate, key = _file(variables, "CLIENT_CERTIFICATE"), _file(variables, "CLIENT_KEY")
-    if key and not certificate:  # it proves nothing alone; a certificate file may hold the key too, for http/protobuf
-        raise ConfigurationError(*variables.get("CLIENT_KEY"), f"set {PREFIX}CLIENT_CERTIFICATE too")
+    is_secure = not insecure if protocol == "grpc" else url.lower().startswith("https")
+    certificate, client_certificate, client_key = _certificates(variables, is_secure=is_secure)
     compressions: dict[str, Compression] = {"gzip": "gzip", "none": "none", "": "none"}
     return OtlpEndpoint(
         signal=variables.signal,
@@ -165,9 +164,9 @@ def _endpoint(variables: _Variables) -> OtlpEndpoint | None:
         headers=_headers(variables),
         timeout=_timeout(variables),
         compression=variables.choice("COMPRESSION", compressions),
-        certificate=_file(variables, "CERTIFICATE"),
-        client_certificate=certificate,
-        client_key=key,
+        certificate=certificate,
+        client_certificate=client_certificate,
+        client_key=client_key,
         insecure=insecure,
     )
 
@@ -240,6 +239,26 @@ def _timeout(variables: _Variables) -> float:
     if not 0 < seconds <= _LONGEST_TIMEOUT:
         raise ConfigurationError(name, value, "set it to a number of seconds above 0 and up to 3600")
     return seconds
+
+
+def _certificates(variables: _Variables, *, is_secure: bool) -> tuple[str | None, str | None, str | None]:
+    """Authorities, client certificate and its key, as paths; looked into where they will be used.
+
+    A certificate of the signal's own has a key of the signal's own, or holds it itself.
+    """
+    authorities, own = _file(variables, "CERTIFICATE"), _file(variables, "CLIENT_CERTIFICATE")
+    key = _file(variables, "CLIENT_KEY")
+    if key and not own:  # it proves nothing alone
+        raise ConfigurationError(*variables.get("CLIENT_KEY"), f"set {PREFIX}CLIENT_CERTIFICATE too")
+    if variables.get("CLIENT_CERTIFICATE")[0] != f"{PREFIX}CLIENT_CERTIFICATE":
+        key = key if variables.get("CLIENT_KEY")[0] != f"{PREFIX}CLIENT_KEY" else None
+    if is_secure and (authorities or own):
+        from otelsync.otlp.certificates import CertificateFiles, find_fault  # not before there is TLS
+
+        fault = find_fault(CertificateFiles(authorities, own, key))
+        if fault is not None:
+            raise ConfigurationError(*variables.get(fault.option), fault.fix)
+    return authorities, own, key
 
 
 def _file(variables: _Variables, option: str) -> str | None:

@@ -6,7 +6,9 @@ A scope is immutable and encoded when it is made, so that a span or a record tha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import opentelemetry.context as context_api
 import orjson
@@ -115,6 +117,25 @@ def redactor() -> Redactor:
 
 
 EMPTY: Final = SyncScope({})
+
+
+_scopes: Final[WeakKeyDictionary[Any, SyncScope]] = WeakKeyDictionary()
+"""Scopes of spans of other providers, which have no place for them."""
+
+
+def note_scope(span: object, scope: SyncScope) -> None:
+    """Remember the scope of a span that has no place for it, so that records about it carry its fields."""
+    with suppress(TypeError):  # there can be no reference to it
+        _scopes[span] = scope
+
+
+def scope_of(span: object) -> SyncScope | None:
+    """Return the scope of a span, of ours or another provider's."""
+    scope = getattr(span, "scope", None)
+    if scope is None and span is not None:
+        with suppress(TypeError):
+            scope = _scopes.get(span)
+    return scope if isinstance(scope, SyncScope) else None
 
 
 def _dumped(fields: Mapping[str, Any]) -> bytes:

@@ -50,9 +50,11 @@ class Configurator:
         if other is not None:
             other.configure(**kwargs)
         elif bootstrap.begin():
+            from otelsync.configuration.lifecycle import say_which_way
             from otelsync.configuration.mistakes import warn_of_environment
 
-            warn_of_environment()  # `otelsync run` has said so itself
+            say_which_way()  # `otelsync run` has said so itself, this and the next
+            warn_of_environment()
             installed.instrument_ours()
 
 

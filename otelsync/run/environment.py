@@ -23,6 +23,7 @@ def environment_of_program(
         "PYTHONPATH": os.pathsep.join([BOOTSTRAP, *other_places(environment)]),
         "OTEL_SERVICE_NAME": settings.service_name,
         "OTELSYNC_HOME": str(settings.home),
+        "OTELSYNC_JOURNAL": settings.journalling,
         "OTELSYNC_JOURNAL_DIR": str(settings.journal),
         "OTELSYNC_SHIP": settings.ship,
     }

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from otelsync.journal.names import list_segments
-from otelsync.journal.process_identity import Writer
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PYTHON: Final = re.compile(r"python|pypy|uwsgi")
@@ -45,15 +44,6 @@ def ship_detached(arguments: Sequence[str]) -> int:
         file_actions=silence,
         setsid=True,
         setsigmask=[],
-    )
-
-
-def anyone_writing(directory: Path) -> bool:
-    """Return whether a living process has a journal in the directory."""
-    return any(
-        Writer(segment.pid, segment.start_ticks, bytes(16)).alive()
-        for segments in list_segments(directory).values()
-        for segment in segments
     )
 
 

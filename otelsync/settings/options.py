@@ -19,6 +19,8 @@ from otelsync.settings import checks
 from otelsync.settings.defaults import default_home, default_service, path_part
 from otelsync.vocabulary import SERVICE_NAME
 
+PATIENCE: Final = 5.0
+"""Seconds that an end may wait unless told otherwise."""
 REPORTS: Final = Path("reports/sync")
 """Directory for reports unless told otherwise, below the current directory."""
 
@@ -101,6 +103,13 @@ class Settings:
         "Where the journals and the local store are.",
         shown="`$XDG_STATE_HOME/otelsync`, else `~/.local/state/otelsync`",
     )
+    journalling: str = _option(
+        "auto",
+        "OTELSYNC_JOURNAL",
+        checks.one_of("auto", "on", "off"),
+        "`on`: everything goes by the journal. `off`: by the exporters of OpenTelemetry's SDK, with less (see [the"
+        " standard way](concepts.md#the-standard-way)). `auto`: by the journal where there can be one.",
+    )
     journal_dir: Path | None = _option(
         None, "OTELSYNC_JOURNAL_DIR", checks.path, "The journal's directory.", shown="`<home>/journals/<service name>`"
     )
@@ -146,15 +155,16 @@ class Settings:
     ship: str = _option(
         "thread",
         "OTELSYNC_SHIP",
-        checks.one_of("thread", "off"),
-        "Who ships the journal: a thread of this process, or somebody else (`otelsync ship`).",
+        checks.one_of("process", "thread", "off"),
+        "Who ships the journal: a process beside the program, a thread of it, or somebody else (`otelsync ship`).",
     )
-    shutdown_timeout: float = _option(
-        "5",
+    shutdown_timeout: float | None = _option(
+        None,
         "OTELSYNC_SHUTDOWN_TIMEOUT",
         checks.decimal(0, 86_400, "seconds"),
-        "How long the end of the process, or of `otelsync run` after its program, may wait for the shipper and for"
-        " reports. What is left stays in the journal, and a report is finished by itself.",
+        "How long the end of the program, or of `otelsync run` after its program, may wait for the shipper and for"
+        " reports. What is left is shipped later, and a report is finished by itself.",
+        shown="5; 0 at the end of a program whose shipper outlives it",
     )
     fold: bool = _option(
         "on",
@@ -236,6 +246,11 @@ class Settings:
     def journal(self) -> Path:
         """The journal's directory."""
         return self.journal_dir or self.journals / path_part(self.service_name)
+
+    @property
+    def patience(self) -> float:
+        """Seconds for what is left at the end."""
+        return PATIENCE if self.shutdown_timeout is None else self.shutdown_timeout
 
     @property
     def journals(self) -> Path:

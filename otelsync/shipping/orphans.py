@@ -17,7 +17,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otelsync.journal.batch import Batch, Group
 from otelsync.journal.format import SPAN_END
-from otelsync.journal.writer import Journal
 from otelsync.otlp.decoding import LeanLogs, lean_spans, parsed, span_id, untagged
 from otelsync.otlp.encoding import field
 from otelsync.otlp.exporter import Run
@@ -93,6 +92,8 @@ def closed(series: OpenSeries, verdicts: Mapping[str, Verdict], accounts: OpenAc
 
 def write(directory: Path, runs: Iterable[Run]) -> bool:
     """Journal `runs` in a series of their own; False if not all of them could be, so they must be written again."""
+    from otelsync.journal.writer import Journal  # takes a while to load, and is not needed as a rule
+
     # The bounds on bytes are for what the host records. These few records are what explains why it stopped.
     journal = Journal(directory, max_bytes=1 << 40, max_directory_bytes=1 << 50)
     resource_number = cache(journal.resource)

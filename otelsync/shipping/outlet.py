@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Final, Protocol
 
 from otelsync.journal.batch import Batch
 from otelsync.otlp.exporter import OtlpSink, Outcome
 
 _log = logging.getLogger("otelsync.shipping")
+LEAST_ROOM: Final = 512
+"""Bytes. With less it is not worth while to look for more."""
 _dice = random.SystemRandom()
 """Not the shared generator: a host that seeds it must not have its numbers taken away."""
 
@@ -74,7 +76,7 @@ class Parcel:
     @property
     def has_room(self) -> bool:
         """True if it is worth while to look for more."""
-        return self.room_bytes >= 512 and self.room_records > 0
+        return self.room_bytes >= LEAST_ROOM and self.room_records > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,16 @@ class Outlet:
         self._failing_since = 0.0
         self._throttled_until = 0.0
         self._rejected_for = ""
+        self._warned_of = ""
 
     def deliver(self, parcel: Parcel, done: SimpleQueue[Delivery | None]) -> None:
         """Give the sink a parcel; the delivery comes through `done`, now or later."""
         raise NotImplementedError
+
+    @property
+    def room(self) -> int | None:
+        """Bytes of records that it is best given at one time, if it has a say in that."""
+        return None
 
     def ready(self, now: float) -> bool:
         """Return whether it can be given a parcel."""
@@ -128,6 +136,9 @@ class Outlet:
             self._rejected_for = outcome.reason
             said = "%d rejected for good (%s); further ones for this reason are only counted"
             self._warn(said, rejected, outcome.reason)
+        elif not rejected and outcome.reason and outcome.reason != self._warned_of:
+            self._warned_of = outcome.reason
+            self._warn("it took everything and warns: %s; further warnings of this kind are not logged", outcome.reason)
 
     def abort(self) -> None:
         """Make a delivery that is on its way end soon."""
@@ -172,6 +183,11 @@ class OtlpOutlet(Outlet):
             self._thread = thread
         self.busy = True
         self._inbox.put((parcel, done))
+
+    @property
+    def room(self) -> int:
+        """Bytes that go out in one request, so that what has arrived need not be sent again with what has not."""
+        return max(self._sink.room, LEAST_ROOM)
 
     def note(self, outcome: Outcome) -> None:
         """Draw the consequences of an attempt. What needed no attempt says nothing about the endpoint."""

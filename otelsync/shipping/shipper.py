@@ -7,25 +7,25 @@ a file is deleted once all of them have passed it. Only a few batches are in mem
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from otelsync.journal.header import process_alive
 from otelsync.otlp.exporter import OtlpSink, Outcome
+from otelsync.shipping.as_recorded import AsRecorded
 from otelsync.shipping.backlog import Backlog, Segment
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, arrived, positions
-from otelsync.shipping.folding.budget import Limits
-from otelsync.shipping.folding.debug_logs import DebugLogs
-from otelsync.shipping.folding.shaping import TRACES, Shaping
 from otelsync.shipping.outlet import Backoff, BatchStore, Delivery, OtlpOutlet, Outlet, Parcel, StoreOutlet
 from otelsync.shipping.ownership import Ownership
 from otelsync.shipping.stage_ends import StageEnds
 
 if TYPE_CHECKING:
+    from otelsync.shipping.folding.budget import Limits
+    from otelsync.shipping.folding.debug_logs import DebugLogs
+    from otelsync.shipping.folding.shaping import Shaping
     from otelsync.shipping.metrics.service import MetricsOutlet
 
 MAX_BATCH_BYTES = 1024 * 1024
@@ -39,6 +39,13 @@ _LOCKSTEP = 0.25
 _PAUSE = 0.02
 
 _log = logging.getLogger("otelsync.shipping")
+
+
+class Stopping(Protocol):
+    """Tells when to stop, as an event of threads does."""
+
+    def is_set(self) -> bool:
+        """Return whether it is time."""
 
 
 class Shipper:
@@ -86,8 +93,14 @@ class Shipper:
         sinks = {outlet.name: outlet.signals for outlet in self._outlets}
         forget = self._store.forget if self._store else None
         self._backlog = Backlog(self.directory, sinks, patience=patience, deleted=forget)
-        self._shaping = Shaping(self._backlog, limits)
-        self._debug_logs = DebugLogs(self._backlog, is_on=not debug_logs)
+        self._shaping: Shaping | AsRecorded = AsRecorded()
+        self._debug_logs: DebugLogs | AsRecorded = AsRecorded()
+        if otlp:  # what is only needed for it takes a while to load
+            from otelsync.shipping.folding.debug_logs import DebugLogs
+            from otelsync.shipping.folding.shaping import Shaping
+
+            self._shaping = Shaping(self._backlog, limits)
+            self._debug_logs = DebugLogs(self._backlog, is_on=not debug_logs)
         self._ownership = Ownership(self.directory)
         self._owning = False
         self._epoch = 0
@@ -125,7 +138,7 @@ class Shipper:
         self._backlog.save()
         return moved
 
-    def run(self, stopping: threading.Event, *, interval: float = INTERVAL) -> None:
+    def run(self, stopping: Stopping, *, interval: float = INTERVAL) -> None:
         """Ship until `stopping` is set; `wake` makes that noticed at once. An unexpected error is logged once.
 
         `interval`: the longest pause between two looks, in seconds.
@@ -274,7 +287,7 @@ class Shipper:
         parcels = self._fill(ready)
         seen = parcels.pop(self._stages).batches
         self._stage_ends.note(seen)
-        self._shaping.note(seen, next((parcel for outlet, parcel in parcels.items() if outlet.name == TRACES), None))
+        self._shaping.note(seen, next((parcel for outlet, parcel in parcels.items() if outlet.name == "traces"), None))
         for outlet, parcel in parcels.items():
             self._shaping.shape(outlet.name, parcel)
             self._debug_logs.shape(outlet.name, parcel)
@@ -288,7 +301,11 @@ class Shipper:
 
     def _fill(self, ready: Sequence[Outlet]) -> dict[Outlet, Parcel]:
         """The next batches for each outlet. Those with the same cursor share one batch."""
-        parcels = {outlet: Parcel(*self._bounds, self._deadline, self._epoch) for outlet in ready}
+        most_bytes, most_records = self._bounds
+        parcels = {
+            outlet: Parcel(min(outlet.room or most_bytes, most_bytes), most_records, self._deadline, self._epoch)
+            for outlet in ready
+        }
         for segments in self._backlog.in_turn():
             active = [outlet for outlet in ready if parcels[outlet].has_room]
             for segment in segments:

@@ -201,8 +201,13 @@ def nearest_open(stage: Collecting | None) -> Collecting | None:
     return stage
 
 
-def item_around(span: Any) -> Any:
-    """Return the open item that a span stands in, by its span, if both are ours: parts in it belong to it."""
+def item_around(span: Any, elsewhere: Any = None) -> Any:
+    """Return the open item that a span stands in: parts in it belong to it.
+
+    By its span, if both are ours; else that is `elsewhere`, as its stage knows it.
+    """
+    if elsewhere is not None:
+        return elsewhere if elsewhere.span.is_recording() else None
     above = getattr(span, "above", None)
     while above is not None and not above.is_announced:
         if part_of(above.name)[0] == ITEM and above.is_recording():

@@ -110,7 +110,7 @@ class Item(Stage):
             or self._action == vocabulary.FAILED
             or (around is not None and self._name in around.failures)
             or enabled(self.LEVEL)
-            or getattr(self.span, "inner", None) is not None
+            or getattr(self.span, "inner", self.inner) is not None
         ):
             return super().__exit__(exc_type, error, tb)
         leave(self._token)
@@ -147,7 +147,7 @@ class Item(Stage):
             return self._outcome
         if self.span is misuse.NOT_BEGUN:
             return ""
-        inner = getattr(self.span, "inner", None)
+        inner = getattr(self.span, "inner", self.inner)
         return vocabulary.SUCCESS if inner is None or inner.tally()[1:] == (0, 0) else vocabulary.PARTIAL
 
     def totals(self) -> dict[str, int]:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar, cast
 import opentelemetry.context as context_api
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, TracerProvider
-from opentelemetry.trace.propagation import _SPAN_KEY
 
 from otelsync import vocabulary
 from otelsync.bounds import LONGEST_NAME
@@ -28,8 +27,8 @@ from otelsync.logs.installed import emit, enabled
 from otelsync.recording.clock import elapsed_of, present_of
 from otelsync.recording.exceptions import take_error
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave, step_out, strays
-from otelsync.recording.scope import SCOPE_KEY, SyncScope, redactor
-from otelsync.stages import lineage, misuse
+from otelsync.recording.scope import SyncScope, redactor
+from otelsync.stages import elsewhere, lineage, misuse
 from otelsync.stages.collecting import Collecting, PartKey, digest_of, item_around, nearest_open
 from otelsync.stages.generators import around_async_generator, around_generator
 from otelsync.stages.harmless_exceptions import outcome_without_failure
@@ -98,6 +97,10 @@ class Stage(Collecting):
     trackers: Sequence[Tracker[Any]] = ()
     """Those that count its items, and tell how far it came."""
     _ended_at: int | None = None
+    item_elsewhere: Stage | None = None
+    """The item that it stands in, where the spans are another provider's."""
+    inner: Collecting | None = None
+    """Collector of the parts inside an item, made when one of them fails, where the item's span cannot hold it."""
 
     def __init__(self, name: str, attributes: dict[str, Any]) -> None:
         if type(name) is not str:
@@ -211,10 +214,8 @@ class Stage(Collecting):
     def _enter_elsewhere(self, scope: SyncScope) -> None:
         """Become current under another provider, whose spans know nothing of scopes."""
         misuse.note_unrecorded(self.span)
-        if scope.attributes:
-            self.span.set_attributes(scope.attributes)
-        context = context_api.set_value(_SPAN_KEY, self.span)
-        self._token = context_api.attach(context_api.set_value(SCOPE_KEY, scope, context))
+        self.item_elsewhere = elsewhere.item_here()
+        self._token = elsewhere.enter(self, scope, self._initial())
 
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
@@ -243,7 +244,7 @@ class Stage(Collecting):
 
     def _become_part_of(self, stage: Collecting | None, outcome: str, *, is_item: bool = False) -> None:
         """Count for the item around, or else for `stage`; in a forked child failures are remembered all the same."""
-        item = item_around(self.span)
+        item = item_around(self.span, self.item_elsewhere)
         if item is not None and item.inner is None and outcome in (vocabulary.FAILURE, vocabulary.PARTIAL):
             item.inner = Collecting()
             item.inner.begin_collecting()

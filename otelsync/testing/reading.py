@@ -162,7 +162,7 @@ def spans_in_journal(directory: Path) -> list[Span]:
         completed = [accounts.complete(body, is_pending=True) for body in group.pending]
         for bodies, into in ((group.spans, ended), (group.started, begun), (completed, pending)):
             message = wire.ScopeSpans.FromString(b"".join(bodies))
-            into += [_span(span, scope, resource) for span in message.spans]
+            into += [span_of(span, scope, resource) for span in message.spans]
     ids = {span.span_id for span in ended}
     if len(ids) != len(ended):
         raise JournalError(f"a span in {directory} was recorded twice")
@@ -288,7 +288,8 @@ def _journals(home: Path) -> list[Path]:
     return sorted((home / "journals").glob("*/"))
 
 
-def _span(span: wire.Span, scope: str, resource: Mapping[str, Any]) -> Span:
+def span_of(span: wire.Span, scope: str, resource: Mapping[str, Any]) -> Span:
+    """A span of OTLP."""
     return Span(
         name=span.name,
         trace_id=span.trace_id.hex(),

@@ -157,6 +157,7 @@ def _environment(home: Path) -> Iterator[None]:
     """The variables that lead this process and those that it starts to `home`, and to nowhere else."""
     ours = {
         "OTELSYNC_HOME": str(home.absolute()),
+        "OTELSYNC_JOURNAL": "on",
         "OTELSYNC_SHIP": "off",
         # What ends without a word is closed by `otelsync run`, in the store.
         "OTELSYNC_STORE": "on",

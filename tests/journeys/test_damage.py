@@ -120,7 +120,7 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     home = tmp_path / "home"
     journal = home / "journals" / "host"
     journal.mkdir(parents=True)
-    with read_only(journal), host(home) as running:
+    with read_only(journal), host(home, JOURNAL="on") as running:
         running.record(3000)
         assert running.end() == 0
         assert running.warnings("cannot write to") == 1

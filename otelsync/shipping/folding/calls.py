@@ -81,7 +81,7 @@ class Waiting:
 
     series: str
     touched: float
-    """Unix seconds: when the latest of them was read."""
+    """Seconds of the monotonic clock: when the latest of them was read."""
     spans: list[Held] = field(default_factory=list)
 
 
@@ -109,7 +109,7 @@ class Fold:
         self._out = Folded()
 
     def take(self, batches: Iterable[Batch], now: float, late: Iterable[bytes] = ()) -> Folded:
-        """Take the next batches, in their order, at `now` in Unix seconds; returns what goes out.
+        """Take the next batches, in their order, at `now` in seconds of the monotonic clock; returns what goes out.
 
         `late`: let out what waits for these spans too (see `overdue`).
         """
@@ -144,7 +144,8 @@ class Fold:
         """The spans for which others wait in vain."""
 
         def is_due(key: bytes, held: Waiting | Siblings) -> bool:
-            return (key not in self.open and now - held.touched > PATIENCE) or is_over(held.series, key)
+            waits_in_vain = not 0 <= now - held.touched <= PATIENCE  # a time to come is of before a reboot
+            return (key not in self.open and waits_in_vain) or is_over(held.series, key)
 
         kept: Iterable[tuple[bytes, Waiting | Siblings]] = chain(self.waiting.items(), self.siblings.items())
         return list(dict.fromkeys(key for key, held in kept if is_due(key, held)))

@@ -84,7 +84,7 @@ class Shaping:
                     budget = (self._ahead or self._fold).budget(span.trace_id)
                     self._fan_outs.begin(span, budget)
             if self._ahead is not None and self._fan_outs.traces:
-                self._ahead.take([batch], time.time())
+                self._ahead.take([batch], time.monotonic())
         if self._fan_outs.traces and batches:
             self._backlog.checkpoint.fan_outs = dump_fan_outs(self._fan_outs, self._ahead or self._fold)
             self._backlog.changed()
@@ -106,17 +106,19 @@ class Shaping:
         elif sink != TRACES:
             return
         elif self._is_on:
-            late = self._fold.overdue(time.time(), self._over(has_more=bool(parcel.batches)))
+            late = self._fold.overdue(time.monotonic(), self._over(has_more=bool(parcel.batches)))
             if parcel.batches or late:
-                self._on_its_way = self._fold.take(parcel.batches, time.time(), late)
+                self._on_its_way = self._fold.take(parcel.batches, time.monotonic(), late)
                 parcel.shaped = [self._on_its_way.batch()]
         elif self._fold.held:
-            self._on_its_way = self._fold.take((), time.time(), self._fold.overdue(time.time(), lambda *_: True))
+            self._on_its_way = self._fold.take(
+                (), time.monotonic(), self._fold.overdue(time.monotonic(), lambda *_: True)
+            )
             parcel.shaped = [self._on_its_way.batch(), *parcel.batches]
 
     def is_behind(self) -> bool:
         """Return whether spans are kept back for which there is no reason any more."""
-        return bool(self._fold.overdue(time.time(), self._over() if self._is_on else lambda *_: True))
+        return bool(self._fold.overdue(time.monotonic(), self._over() if self._is_on else lambda *_: True))
 
     def settle(self, sink: str, outcome: Outcome) -> Outcome:
         """Take note of what became of a parcel; returns the outcome as far as it is about what was recorded."""

@@ -42,7 +42,7 @@ class Siblings:
     series: str
     """The journal series in which the latest of them stood."""
     touched: float
-    """Unix seconds: when that one was read."""
+    """Seconds of the monotonic clock: when that one was read."""
     name: str = SYNC_PR
     """The name of the first one's span."""
     items: int = 0

@@ -275,9 +275,10 @@ class Metrics:
 
     def _note_success(self, pipeline: str, key: str, end: int) -> None:
         """Take note of when a group, or with an empty key the pipeline, has succeeded."""
-        seconds = min(end, time.time_ns()) // 1_000_000_000
+        now = time.time_ns()
+        seconds = min(end, now) // 1_000_000_000
         groups = self.memory.last_success.setdefault(pipeline, {})
-        if seconds < groups.get(key, 0):
+        if seconds < groups.get(key, 0) <= now // 1_000_000_000:  # not where the clock has been set back
             return
         groups.pop(key, None)
         groups[key] = seconds

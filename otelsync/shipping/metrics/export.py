@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -21,8 +21,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from otelsync.otlp.exporter import USER_AGENT, parse_partial_success, transport_to
+from otelsync.otlp.exporter import MOST_BYTES, USER_AGENT, transport_to
 from otelsync.otlp.options import OtlpEndpoint
+from otelsync.otlp.partial_success import parse_partial_success
 from otelsync.otlp.reply import Reply
 from otelsync.shipping.metrics.durations import Durations
 from otelsync.shipping.metrics.series import Family, Point
@@ -30,7 +31,8 @@ from otelsync.version import __version__
 from otelsync.vocabulary import HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_NAME
 
 MOST_POINTS: Final = 2_000
-"""Points of one request. At 0.2 to 1 KB each it stays below the 4 MiB that a grpc receiver takes by default."""
+"""Points of one request, at 0.2 to 1 KB each."""
+FEWEST_POINTS: Final = 10
 
 _NOT_HERE: Final = ("HTTP 404", "HTTP 405", "HTTP 501", "UNIMPLEMENTED")
 """Answers of endpoints that take no metrics."""
@@ -41,13 +43,20 @@ _log = logging.getLogger("otelsync.shipping")
 
 
 class MetricExport:
-    """Sends `requests()` every `interval` seconds until closed, or until the endpoint says that it takes none."""
+    """Sends requests every `interval` seconds until closed, or until the endpoint says that it takes none.
 
-    def __init__(self, endpoint: OtlpEndpoint, requests: Callable[[], Iterable[bytes]], *, interval: float) -> None:
+    Args:
+        endpoint: Where to.
+        requests: Makes the requests of the moment, with so many points each at the most.
+        interval: Seconds.
+    """
+
+    def __init__(self, endpoint: OtlpEndpoint, requests: Callable[[int], Iterable[bytes]], *, interval: float) -> None:
         self._endpoint = endpoint
         self._requests = requests
         self._interval = interval
         self._transport = transport_to(endpoint, USER_AGENT)
+        self._points = MOST_POINTS
         self._closing = threading.Event()
         self._deadline = float("inf")
         self._said = ""
@@ -86,13 +95,15 @@ class MetricExport:
             self._transport.close()
 
     def _export(self) -> None:
-        for request in self._requests():
+        for request in self._requests(self._points):
             timeout = min(self._endpoint.timeout, self._deadline - time.monotonic())
             if timeout <= 0:
                 return
             reply = self._transport.post(request, timeout)
             self._note(reply)
-            if reply.status == "retry" or self._refused:
+            if reply.status in ("timeout", "too_large"):  # the next requests say the same in smaller pieces
+                self._points = max(self._points // 2, FEWEST_POINTS)
+            if reply.status in ("retry", "timeout") or self._refused:
                 return
 
     def _note(self, reply: Reply) -> None:
@@ -101,6 +112,8 @@ class MetricExport:
             points, reason = parse_partial_success(reply.content)
             if points:
                 self._say(f"some metrics were rejected ({points} points: {reason})")
+            elif reason:
+                self._say(f"it took everything and warns: {reason}")
             else:
                 self._said = ""
         elif reply.status == "refused" and reply.reason.startswith(_NOT_HERE):
@@ -121,26 +134,53 @@ class MetricExport:
 
 
 def encode(
-    families: Iterable[Family], resources: Mapping[str, Mapping[str, object]], *, started: int, now: int, place: str
+    families: Iterable[Family],
+    resources: Mapping[str, Mapping[str, object]],
+    *,
+    started: int,
+    now: int,
+    place: str,
+    most_points: int = MOST_POINTS,
 ) -> Iterator[bytes]:
     """Requests that hold all points, of `started`, when counters were 0, and `now`, both in Unix nanoseconds.
 
     `resources`: what is known of each service beside its name. `place`: what tells this source of a service's metrics
-    from others on the host: the journals' directory.
+    from others on the host: the journals' directory. A request is as large as an endpoint takes; a point alone may
+    make one that is larger.
     """
+
+    def request_of(piece: Sequence[tuple[Family, Point]]) -> Iterator[bytes]:
+        request = _request(piece, resources, started, now, place)
+        if len(request) <= MOST_BYTES or len(piece) == 1:
+            yield request
+        else:
+            middle = len(piece) // 2
+            yield from request_of(piece[:middle])
+            yield from request_of(piece[middle:])
+
     points = ((family, point) for family in families for point in family.points)
-    while piece := list(islice(points, MOST_POINTS)):
-        services: dict[str, dict[str, tuple[Family, list[Point]]]] = {}
-        for family, point in piece:
-            metrics = services.setdefault(point.service, {})
-            metrics.setdefault(family.metric.name, (family, []))[1].append(point)
-        request = ExportMetricsServiceRequest()
-        for service, metrics in services.items():
-            of_resource = request.resource_metrics.add(resource=_resource(service, resources.get(service, {}), place))
-            of_scope = of_resource.scope_metrics.add(scope=InstrumentationScope(name="otelsync", version=__version__))
-            for family, held in metrics.values():
-                _fill(of_scope.metrics.add(), family, held, started, now)
-        yield request.SerializeToString()
+    while piece := list(islice(points, most_points)):
+        yield from request_of(piece)
+
+
+def _request(
+    piece: Iterable[tuple[Family, Point]],
+    resources: Mapping[str, Mapping[str, object]],
+    started: int,
+    now: int,
+    place: str,
+) -> bytes:
+    services: dict[str, dict[str, tuple[Family, list[Point]]]] = {}
+    for family, point in piece:
+        metrics = services.setdefault(point.service, {})
+        metrics.setdefault(family.metric.name, (family, []))[1].append(point)
+    request = ExportMetricsServiceRequest()
+    for service, metrics in services.items():
+        of_resource = request.resource_metrics.add(resource=_resource(service, resources.get(service, {}), place))
+        of_scope = of_resource.scope_metrics.add(scope=InstrumentationScope(name="otelsync", version=__version__))
+        for family, held in metrics.values():
+            _fill(of_scope.metrics.add(), family, held, started, now)
+    return request.SerializeToString()
 
 
 def _resource(service: str, known: Mapping[str, object], place: str) -> Resource:

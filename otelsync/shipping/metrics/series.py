@@ -102,10 +102,11 @@ class MetricSeries:
 
     def put(self, metric: Metric, service: str, labels: Labels, value: Number, at: int) -> None:
         """Set a gauge, unless it was set by something later than `at` (Unix nanoseconds)."""
-        at = min(at, time.time_ns())  # a clock that is ahead must not have the last word for ever
+        now = time.time_ns()
+        at = min(at, now)  # a clock that is ahead must not have the last word for ever
         with self.lock:
             amount = self._one(metric, service, labels, self._amounts[metric.name], _Amount)
-            if at >= amount.at:
+            if at >= amount.at or amount.at > now:  # the clock has been set back
                 amount.value, amount.at = value, at
 
     def observe(

@@ -79,13 +79,14 @@ class MetricsService:
         if self._server is not None:
             self._server.close(max(0.0, deadline - time.monotonic()))
 
-    def _requests(self) -> Iterator[bytes]:
+    def _requests(self, most_points: int) -> Iterator[bytes]:
         return encode(
             self.series.families(),
             dict(self.series.resources),
             started=self.series.started,
             now=time.time_ns(),
             place=self._place,
+            most_points=most_points,
         )
 
 

@@ -1,0 +1,311 @@
+"""The shipper as a process beside the program: its begin and end, what it holds, and what the program gets of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from otlp_server import OtlpServer, otlp_server
+
+from otelsync.shipping.messages import latest
+from otelsync.shipping.ownership import owner
+from otelsync.testing.reading import spans_in
+
+PATIENCE = 120.0
+"""Seconds that anything may take. Only what hangs takes as long."""
+
+BEGIN = """
+import os, sys, time
+from pathlib import Path
+import otelsync
+otelsync.configure(service_name="sync", log_format="json", log_level="WARNING")
+here = Path(os.environ["OTELSYNC_HOME"])
+journal = here / "journals" / "sync"
+
+def record(name):
+    with otelsync.pipeline(name):
+        pass
+
+def wait_for(path):
+    while not Path(path).exists():
+        time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home of otelsync. At the end no shipper is left of it."""
+    home = tmp_path / "home"
+    yield home
+    for pid in shippers(home):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def server() -> Iterator[OtlpServer]:
+    with otlp_server() as server:
+        yield server
+
+
+def environment(home: Path, **variables: str) -> dict[str, str]:
+    given = {"OTELSYNC_HOME": str(home), "OTELSYNC_SHIP": "process", "OTELSYNC_SHUTDOWN_TIMEOUT": "0"}
+    return {**os.environ, **given, **variables}
+
+
+def begin(home: Path, code: str, *flags: str, **variables: str) -> subprocess.Popen[str]:
+    """Start a program that records."""
+    return subprocess.Popen(
+        [sys.executable, *flags, "-c", BEGIN + textwrap.dedent(code)],
+        env=environment(home, **variables),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(home: Path, code: str, *flags: str, **variables: str) -> str:
+    """Run a program that records, to its end; returns what it has printed."""
+    with begin(home, code, *flags, **variables) as program:
+        out, err = program.communicate(timeout=PATIENCE)
+    assert program.returncode == 0, err
+    return out + err
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.02)
+
+
+def shippers(home: Path) -> list[int]:
+    """The processes that ship a journal below a home, or are about to."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(part.endswith(b"ship_beside.py") for part in command) and any(
+            part.startswith(bytes(home)) for part in command
+        ):
+            found.append(int(process.name))
+    return found
+
+
+def stored(home: Path) -> list[str]:
+    """The names of the spans of a home that are in no journal any more."""
+    if any((home / "journals").glob("*/*.journal")):
+        return []
+    return [span.name for span in spans_in(home)]
+
+
+def test_what_a_program_records_arrives_after_its_end(home: Path) -> None:
+    """The program waits for nobody, its pipes end with it, and the shipper ends when all is shipped."""
+    run(home, 'record("a"); record("b")')
+    wait_until(lambda: not shippers(home))
+    assert stored(home) == ["sync.pipeline a", "sync.pipeline b"]
+
+
+def test_nothing_of_the_shipper_is_in_the_program(home: Path) -> None:
+    """It has no thread, no child and no descriptor but the journal's, and a loop of os.wait() comes to its end."""
+    code = """
+        before = set(os.listdir("/proc/self/fd"))
+        record("first")
+        while not (journal / "shipper.json").exists():
+            time.sleep(0.01)
+        try:
+            while True:
+                os.wait()
+        except ChildProcessError:
+            pass
+        opened = {os.readlink(f"/proc/self/fd/{name}") for name in set(os.listdir("/proc/self/fd")) - before - {"3"}
+                  if os.path.lexists(f"/proc/self/fd/{name}")}
+        print(len(os.listdir("/proc/self/task")), [name for name in opened if not name.endswith(".journal")])
+    """
+    assert run(home, code).split() == ["1", "[]"]
+
+
+def test_the_shipper_holds_nothing_of_the_program(home: Path) -> None:
+    """It has none of its descriptors, not even those that children inherit; it has a session and a place of its own."""
+    code = """
+        import socket
+        listening = socket.socket()
+        listening.bind(("127.0.0.1", 0))
+        listening.set_inheritable(True)
+        record("first")
+        print("ready", flush=True)
+        sys.stdin.read()
+    """
+    with begin(home, code, OTEL_EXPORTER_OTLP_HEADERS="authorization=geheim") as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        wait_until(lambda: owner(home / "journals" / "sync"))
+        pid = owner(home / "journals" / "sync")
+        process = Path(f"/proc/{pid}")
+        held = [str(each.readlink()) for each in (process / "fd").iterdir()]
+        command = (process / "cmdline").read_text()
+        session, where = os.getsid(pid or 0), (process / "cwd").readlink()
+        program.communicate("")
+    assert all(str(home) in name or name == "/dev/null" for name in held), held
+    assert (session, where) != (os.getsid(0), Path.cwd())
+    assert where == Path("/")
+    assert "ship_beside.py" in command
+    assert "geheim" not in command
+
+
+def test_many_programs_share_one_shipper(home: Path) -> None:
+    """Whoever comes while a directory has an owner starts none, and is served by it."""
+    code = 'record("one"); print("ready", flush=True); sys.stdin.read()'
+    first = begin(home, code)
+    assert first.stdout is not None
+    first.stdout.readline()
+    wait_until(lambda: owner(home / "journals" / "sync"))
+    more = [begin(home, code) for _ in range(3)]
+    for program in more:
+        assert program.stdout is not None
+        program.stdout.readline()
+    assert len(shippers(home)) == 1
+    for program in (first, *more):
+        program.communicate("", timeout=PATIENCE)
+    wait_until(lambda: not shippers(home))
+    assert len(stored(home)) == 4
+
+
+def test_short_programs_one_after_another_lose_nothing(home: Path) -> None:
+    """Where one begins just when the other's shipper ends, one of both shippers takes it."""
+    for number in range(6):
+        run(home, f'record("{number}")')
+    wait_until(lambda: not shippers(home))
+    assert len(stored(home)) == 6
+
+
+def test_a_killed_program_is_shipped_at_once(home: Path) -> None:
+    """SIGKILL needs no further command: what was open is closed as interrupted."""
+    with begin(home, 'with otelsync.pipeline("p"): record("q"); os.kill(os.getpid(), 9)') as program:
+        program.communicate(timeout=PATIENCE)
+    wait_until(lambda: not shippers(home))
+    assert sorted(stored(home)) == ["sync.pipeline p", "sync.pipeline q"]
+    outcomes = {span.name: span.attributes["sync.outcome"] for span in spans_in(home)}
+    assert outcomes == {"sync.pipeline p": "interrupted", "sync.pipeline q": "success"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_program_whose_shipper_ends_gets_another(home: Path, number: signal.Signals) -> None:
+    """It notices when it records something, and nothing is lost."""
+    code = """
+        record("before")
+        print("ready", flush=True)
+        while sys.stdin.readline():
+            record("after")
+            print("recorded", otelsync.flush(60), flush=True)
+    """
+    program = begin(home, code)
+    assert program.stdin is not None
+    assert program.stdout is not None
+    program.stdout.readline()
+    wait_until(lambda: owner(home / "journals" / "sync"))
+    pid = owner(home / "journals" / "sync")
+    assert pid
+    os.kill(pid, number)
+    wait_until(lambda: pid not in shippers(home))
+    program.stdin.write("again\n")
+    program.stdin.flush()
+    assert program.stdout.readline() == "recorded True\n"
+    program.communicate(timeout=PATIENCE)
+    wait_until(lambda: not shippers(home))
+    assert stored(home) == ["sync.pipeline before", "sync.pipeline after"]
+
+
+def test_forked_children_are_shipped_with_their_parent(home: Path) -> None:
+    """They start no shipper of their own, whether Python knows of the fork or not, and may outlive the parent."""
+    code = """
+        import ctypes
+        record("parent")
+        for fork in (os.fork, ctypes.PyDLL(None).fork):
+            if fork() == 0:
+                time.sleep(0.2)
+                record("child")
+                os._exit(0)
+    """
+    run(home, code)
+    wait_until(lambda: not shippers(home))
+    assert sorted(stored(home)) == ["sync.pipeline child"] * 2 + ["sync.pipeline parent"]
+
+
+def test_flush_and_shutdown_wait_for_it(home: Path, server: OtlpServer) -> None:
+    """What both say is true: everything has arrived."""
+    code = 'record("p"); print(otelsync.flush(60)); record("q"); print(otelsync.shutdown(60), otelsync.shutdown(60))'
+    assert run(home, code, OTEL_EXPORTER_OTLP_ENDPOINT=server.url).split() == ["True", "True", "True"]
+    assert {span.name for span in server.spans} == {"sync.pipeline p", "sync.pipeline q"}
+
+
+def test_what_the_shipper_says_the_program_logs(home: Path) -> None:
+    """A shipper has no output: its warnings are a small file, whose lines the program that began it logs as its own."""
+    endpoint = "http://127.0.0.1:9"
+    said = run(home, 'record("p"); otelsync.flush(3); print(otelsync.flush(0))', OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+    assert "False" in said
+    assert "Connection refused" in said
+    (directory,) = (home / "journals").iterdir()
+    assert any("Connection refused" in message.text for message in latest(directory))
+
+
+@pytest.mark.parametrize("executable", ["/usr/bin/uwsgi", "", "/nowhere/frozen"])
+def test_where_no_process_can_be_started_a_thread_ships(home: Path, executable: str) -> None:
+    """An embedded interpreter, or a frozen program, is no Python that could be started."""
+    code = f"""
+        sys.executable = {executable!r}
+        record("p")
+        import threading
+        print([thread.name for thread in threading.enumerate()][1:2], otelsync.shutdown(60))
+    """
+    assert run(home, code).split() == ["['otelsync-shipper']", "True"]
+    assert stored(home) == ["sync.pipeline p"]
+
+
+def test_a_python_that_is_gone_leaves_the_records_in_the_journal(home: Path) -> None:
+    """That is said once, and the program goes on."""
+    code = """
+        sys.executable = "/nowhere/python"
+        for _ in range(3):
+            record("p")
+            otelsync.flush(0)
+    """
+    assert run(home, code).count("cannot start the shipper") == 1
+    assert len(spans_in(home)) == 3
+
+
+def test_it_is_found_wherever_the_program_found_it(home: Path, tmp_path: Path) -> None:
+    """Neither -I, -S nor a removed current directory is in its way, nor modules beside the script with common names."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    (gone / "logging.py").write_text("raise SystemExit(1)")
+    code = f"""
+        import os, shutil, sys
+        sys.path[:] = {[place for place in sys.path if place]!r}
+        sys.path.insert(1, {str(Path(__file__).parents[1])!r})
+        import logging
+        os.chdir({str(gone)!r})
+        shutil.rmtree({str(gone)!r})
+        {BEGIN.replace(chr(10), chr(10) + " " * 8)}
+        record("p")
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", textwrap.dedent(code)],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: not shippers(home))
+    assert stored(home) == ["sync.pipeline p"]
