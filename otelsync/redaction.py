@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import Final
 
 from otelsync.bounds import LONGEST_KEY, LONGEST_TEXT, Allowance, digits_of, is_cut, is_light, note_of, shown
+from otelsync.hooks.host_errors import hand_back
 from otelsync.secret_patterns import REDACTED, SecretsInText, in_one_spelling
 
 CIRCULAR: Final = "[circular]"
@@ -82,6 +83,7 @@ class Redactor:
         try:
             return self._clean(_name(key), value, (), Allowance() if allowance is None else allowance)
         except Exception as error:
+            hand_back(error)
             return f"[a {type(value).__name__} that raises {type(error).__name__}]"
 
     def _clean(self, key: str, value: object, around: tuple[int, ...], allowance: Allowance) -> object:
@@ -172,7 +174,7 @@ class Redactor:
 
 def _note_for(value: object, number: int) -> object:
     """The note that stands for the rest of a container; the one that it ends with, if it was cut before."""
-    last = value[-1] if isinstance(value, list) else value.get("...") if isinstance(value, dict) else None
+    last = value[-1] if isinstance(value, (list, tuple)) else value.get("...") if isinstance(value, dict) else None
     return last if is_cut(last, 0) else note_of(number, "items")
 
 

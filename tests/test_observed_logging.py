@@ -297,7 +297,6 @@ def test_records_that_are_huge_or_odd(kept: Kept) -> None:
     kept.logger.info(17)
     assert kept.said[1].event.endswith("y... (5,000,000 characters, cut)")
     assert [line.event[:13] for line in kept.said] == ["x" * 13, "y" * 13, "a?\0b", "{'not': 'text"[:13], "17"]
-    assert len(kept.said[0].event) == 1_000_000
 
 
 def test_threads_log_at_once(kept: Kept) -> None:

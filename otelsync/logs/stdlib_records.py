@@ -10,6 +10,7 @@ from typing import Any, Final
 from opentelemetry.trace import Span, get_current_span
 
 from otelsync.bounds import LONGEST_TEXT, MOST_ITEMS, is_light, shown
+from otelsync.hooks.host_errors import hand_back
 from otelsync.logs import events
 from otelsync.recording.scope import redactor
 from otelsync.text.presentable import presentable, text_of
@@ -47,17 +48,22 @@ def event_of(record: logging.LogRecord) -> str:
         if type(record.msg) is not str and not is_light(record.msg):
             return shown(record.msg)
         return record.getMessage()
-    except Exception:
-        message = text_of(record.msg)
-    arguments: Any = record.args
-    if isinstance(arguments, dict):
-        arguments = {key: presentable(argument) for key, argument in arguments.items()}
-    elif isinstance(arguments, tuple):
-        arguments = tuple(map(presentable, arguments))
+    except Exception as error:
+        hand_back(error)
+        return formatted(text_of(record.msg), record.args)
+
+
+def formatted(message: str, arguments: Any) -> str:
+    """A message with arguments of which one has no text, or does not fit: as far as they can be shown. Never raises."""
     try:
+        if isinstance(arguments, dict):
+            arguments = {key: presentable(argument) for key, argument in arguments.items()}
+        elif isinstance(arguments, tuple):
+            arguments = tuple(map(presentable, arguments))
         return str(message % arguments)
-    except Exception:
-        return f"{message} {presentable(arguments)}"
+    except Exception as error:
+        hand_back(error)
+        return f"{message} {text_of(presentable(arguments))}"
 
 
 def are_light(arguments: Any) -> bool:

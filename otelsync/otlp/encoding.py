@@ -12,6 +12,7 @@ from struct import Struct
 from typing import Any, Final
 
 from otelsync.bounds import LITTLE, LONGEST_KEY, Allowance, is_cut, note_of
+from otelsync.hooks.host_errors import hand_back
 from otelsync.journal.native import native
 from otelsync.redaction import Redactor
 from otelsync.text.presentable import text_of
@@ -204,6 +205,7 @@ class AttributeEncoder:
         try:
             return field(self.tag, key_value(key, value))
         except (TypeError, ValueError, RecursionError) as error:
+            hand_back(error)
             if self.otherwise is not None:
                 return field(self.tag, key_value(key, self.otherwise(value)))
             _log.debug("attribute %s left out: %s", key, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from otelsync.bounds import LONGEST_NAME, LONGEST_TEXT, first_words, is_light, shown
+from otelsync.hooks.host_errors import hand_back
 
 
 def presentable(value: object) -> Any:
@@ -14,6 +15,7 @@ def presentable(value: object) -> Any:
             return shown(value)
         _ = str(value), repr(value)
     except Exception as problem:
+        hand_back(problem)
         return _excuse(value, problem)
     return value
 
@@ -23,6 +25,7 @@ def message_of(value: object) -> str:
     try:
         return shown(value)
     except Exception as problem:
+        hand_back(problem)
         return _excuse(value, problem)
 
 
