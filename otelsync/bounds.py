@@ -21,11 +21,15 @@ LONGEST_KEY: Final = 256
 MOST_CHARACTERS: Final = 65_536
 """Characters of all attributes of a span, an event or a link, or all fields of a log record."""
 MOST_ITEMS: Final = 1_000
-"""Attributes or fields, and items of lists and mappings inside them."""
+"""Attributes or fields; and items of all lists and mappings inside them."""
 LITTLE: Final = 8_192
 """Characters of names and values together that need no such care; the C extension takes no more either."""
 LONGEST_NUMBER: Final = 4_096
 """Bits of an integer that is shown by its digits: they take a time that is quadratic in their number."""
+
+
+_SHORTEST_TEXT: Final = 64
+"""Characters that each value may have whatever stands before it."""
 
 
 class Allowance:
@@ -39,7 +43,7 @@ class Allowance:
 
     def longest(self) -> int:
         """Characters that the next value may have."""
-        return min(LONGEST_TEXT, self.characters)
+        return max(_SHORTEST_TEXT, min(LONGEST_TEXT, self.characters))
 
 
 def note_of(number: int | None, what: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Any, Final
 
-from otelsync.bounds import LITTLE, LONGEST_KEY, Allowance, is_cut, note_of
+from otelsync.bounds import LITTLE, LONGEST_KEY, MOST_ITEMS, Allowance, is_cut, note_of
 from otelsync.hooks.host_errors import hand_back
 from otelsync.journal.native import native
 from otelsync.redaction import Redactor
@@ -170,10 +170,9 @@ class AttributeEncoder:
         clean: dict[str, object] = {}
         is_same = type(attributes) is dict
         for key, value in attributes.items():
-            if allowance.items <= 0:
+            if len(clean) >= MOST_ITEMS:
                 clean["..."] = value if key == "..." and is_cut(value, 0) else note_of(len(attributes), "attributes")
                 return clean
-            allowance.items -= 1
             name = redactor.name_of(key if type(key) is str else text_of(key))
             shown = clean[name] = redactor.redact_value(name, value, allowance)
             self.redactions += shown is not value

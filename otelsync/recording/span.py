@@ -84,9 +84,7 @@ class RecordedSpan(SpanState):
         """Attributes within limits, cut where no secret is torn in two."""
         given = attributes or {}
         clean = given if longest is None and is_little(given) else self._tracer.clean_all(given)
-        bounded = _bounded(most, clean, longest, immutable=immutable)
-        bounded.dropped += len(given) - len(clean)
-        return bounded
+        return _bounded(most, clean, longest, immutable=immutable)
 
     def _drop_attributes(self, count: int) -> None:
         self._has_more = True
