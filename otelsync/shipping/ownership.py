@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 import threading
 from pathlib import Path
 
 from otelsync.journal import forks
+from otelsync.journal.belonging import hand_over_open
 
 NAME = "shipper.lock"
 _FLOCK = struct.Struct("@hhqqi")
@@ -58,7 +58,10 @@ class Ownership:
             os.close(fd)
 
     def _lock(self) -> bool:
+        import fcntl  # which not every system has
+
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        hand_over_open(fd, self._path.parent)  # by no other descriptor: to close that would end the lock
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -75,6 +78,8 @@ def owner(directory: Path) -> int | None:
 
     Linux with 64 bits; elsewhere, or where one may not look, None.
     """
+    import fcntl
+
     path = directory / NAME
     with _guard:
         if _identity(path) in _owned:  # to open and close the file would end the lock
