@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from opentelemetry.trace import Span, TraceFlags
 
+from otelsync.bounds import MOST_ITEMS
 from otelsync.journal.format import LOG
 from otelsync.logs.fate import Fate
 from otelsync.logs.fields import ExcInfo, complete
@@ -183,7 +184,7 @@ class JournalPath(LogPath):
                 return
             fields = dict(said.fields)
             head = self._head(level, str(fields.pop("event", "")))
-        elif not record.args and type(message) is str:
+        elif not record.args and type(message) is str and len(message) <= _SHORT:
             head = self._known_head(level, message)
         else:
             head = self._head(level, event_of(record))
@@ -196,14 +197,12 @@ class JournalPath(LogPath):
         return otlp_head(level, self.redactor.redact(event))
 
     def _known_head(self, level: int, event: str) -> bytes:
-        """The same for an event that may come again."""
+        """The same for a short event, which may come again."""
         head = self._known_heads.get((level, event))
         if head is None:
-            head = self._head(level, event)
-            if len(event) <= _SHORT:
-                if len(self._known_heads) >= _MANY:
-                    self._known_heads.clear()
-                self._known_heads[level, event] = head
+            if len(self._known_heads) >= _MANY:
+                self._known_heads.clear()
+            head = self._known_heads[level, event] = self._head(level, event)
         return head
 
     def _append(
@@ -221,6 +220,8 @@ class JournalPath(LogPath):
             return
         now = fate.now = fate.now or time.time_ns()
         parts = [_pack_times(0x09, now, 0x59, now), head, ids]
+        if len(fields) > MOST_ITEMS:
+            fields = self._bounded(fields)
         if fields or error:
             fields = complete(fields, error, EVENT_ID if _HAS_ID in head else "")
         if scope.keys.isdisjoint(fields):
