@@ -22,6 +22,7 @@ from otelsync.stages.groups import Batch, Group, Repo
 from otelsync.stages.items import Item, PullRequest
 from otelsync.stages.pipeline import Pipeline
 from otelsync.stages.stage import COMMON_ALIASES, OtherStage, P, R, Stage
+from otelsync.text.presentable import text_of
 
 
 class ApiCall(Stage):
