@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 import random
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -503,3 +505,14 @@ def test_secrets_are_taken_out(recorded: Recorded) -> None:
     assert node.name == "s [redacted]"
     assert node.attributes["list"] == ["[redacted]", "fine"]
     assert node.message == "refused [redacted]"
+
+
+def test_tracers_of_ever_new_names_are_not_kept(recorded: Recorded) -> None:
+    """A tracer that nobody holds goes, and one of the same name that is asked for again is of the same scope."""
+    provider = trace.get_tracer_provider()
+    made = [weakref.ref(provider.get_tracer(f"library {number}")) for number in range(100)]
+    gc.collect()
+    assert not any(each() for each in made)
+    for _ in range(3):
+        provider.get_tracer("library 7").start_span("again").end()
+    assert [span.scope for span in recorded.spans] == ["library 7"] * 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk import trace as sdk
@@ -52,7 +52,9 @@ class TracerProvider(Owner):
         self.has_processors = active_span_processor is not None
         self.encoders = Encoders(journal, redactor)
         self._resource_numbers: list[tuple[Resource, int]] = []
-        self._tracers_by_scope: dict[InstrumentationScope, Tracer] = {}
+        self._scope_numbers: dict[tuple[int, bytes], int] = {}
+        # By who holds them: a program may ask for tracers of ever new names.
+        self._tracers_by_scope: WeakValueDictionary[InstrumentationScope, Tracer] = WeakValueDictionary()
         super().__init__(
             sampler=sampler,
             resource=resource,

@@ -59,6 +59,8 @@ class Owner(SdkProvider):
     encoders: Encoders
     has_processors: bool
     _resource_numbers: list[tuple[Resource, int]]
+    _scope_numbers: dict[tuple[int, bytes], int]
+    """Numbers of scopes in the journal: a tracer that is made again is of the same scope."""
 
     def define_scope(self, resource: Resource, scope: InstrumentationScope) -> int:
         """The journal's number for an instrumentation scope under a resource."""
@@ -66,7 +68,11 @@ class Owner(SdkProvider):
         if number is None:
             number = self.journal.resource(otlp.resource(resource.attributes, self.encoders.redactor))
             self._resource_numbers.append((resource, number))
-        return self.journal.scope(number, otlp.scope(scope.name, scope.version, scope.attributes, scope.schema_url))
+        key = number, otlp.scope(scope.name, scope.version, scope.attributes, scope.schema_url)
+        defined = self._scope_numbers.get(key)
+        if defined is None:
+            defined = self._scope_numbers[key] = self.journal.scope(*key)
+        return defined
 
     def give_verdict(
         self,
