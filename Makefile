@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # They run twice: the C extension of the recording path is optional, and the Python code behind it is the reference.
-RECORDING_TESTS := $(patsubst %,tests/test_%.py,span otlp journal provider logs stages events verbosity)
+RECORDING_TESTS := $(patsubst %,tests/test_%.py,span otlp journal journal_interrupted provider logs stages events verbosity)
 
 .PHONY: demo demo-orders test check servers bench docs wheel clean
 

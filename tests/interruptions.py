@@ -43,41 +43,48 @@ class Places:
         inside: Files, or folders of files; what they call is interrupted as well, where it begins and ends.
         do: What happens at the point: by default :class:`Interrupted` is raised. It may record, raise, or both.
         visits: How often a place is interrupted at most: its first visits, and its last one.
+        ends: Whether functions are interrupted where they return, as if C code had called them. A function that Python
+            code calls is not: CPython looks where one begins, and behind a call of C.
     """
 
-    def __init__(self, *inside: Path, do: Callable[[], object] = interrupt, visits: int = 1) -> None:
+    def __init__(self, *inside: Path, do: Callable[[], object] = interrupt, visits: int = 1, ends: bool = True) -> None:
         self._inside = tuple(str(path) for path in inside)
         self._do = do
         self._visits = visits
+        self._events = _EVENTS if ends else {event: name for event, name in _EVENTS.items() if event != "return"}
 
-    def visit(self, work: Callable[[], object]) -> Iterator[str]:
+    def visit(self, work: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> Iterator[str]:
         """Call `work` once for each point; each time yield the point's name, after `work` has ended.
 
-        It is first called without an interruption, to see which points there are. An Interrupted that leaves `work`
-        has been dealt with; whatever else it raises passes.
+        Before each time `prepare` is called, which is not interrupted. `work` is first called without an interruption,
+        to see which points there are. An Interrupted that leaves `work` has been dealt with; whatever else it raises
+        passes.
         """
+        prepare()
         names = self._names(work)
         total, seen = Counter(names), Counter[str]()
         for number, name in enumerate(names):
             seen[name] += 1
             if seen[name] <= self._visits or seen[name] == total[name]:
-                self.run(work, number)
-                yield f"{name} ({seen[name]} of {total[name]})"
+                prepare()
+                yield self.run(work, number)
 
-    def run(self, work: Callable[[], object], number: int) -> bool:
-        """Call `work` with an interruption at the point of that number; False if it ended before that."""
-        count = 0
+    def run(self, work: Callable[[], object], number: int) -> str:
+        """Call `work` with an interruption at the point of that number; return its name, "" if `work` ended before."""
+        points: Counter[str] = Counter()
+        interrupted = ""
 
         def profile(frame: FrameType, event: str, argument: Any) -> None:
-            nonlocal count
-            if self._name(frame, event, argument):
-                count += 1
-                if count > number:
+            nonlocal interrupted
+            if name := self._name(frame, event, argument):
+                points[name] += 1
+                if points.total() > number:
                     sys.setprofile(None)
+                    interrupted = f"{name}, for the {points[name]}. time"
                     self._do()
 
         self._profiled(work, profile)
-        return count > number
+        return interrupted
 
     def _names(self, work: Callable[[], object]) -> list[str]:
         names: list[str] = []
@@ -105,7 +112,7 @@ class Places:
         where: FrameType | None = frame
         if event in ("call", "return") and not self._is_inside(frame):
             where = frame.f_back
-        if event not in _EVENTS or where is None or not self._is_inside(where):
+        if event not in self._events or where is None or not self._is_inside(where):
             return ""
         if event == "c_call" and argument.__name__ in _NEVER_FAIL:
             return ""

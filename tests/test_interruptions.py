@@ -24,16 +24,16 @@ def test_each_call_is_interrupted_before_and_behind_it() -> None:
     points = [(point.split(" ", 1)[1], len(held)) for point in Places(HERE).visit(work)]
     name = "test_each_call_is_interrupted_before_and_behind_it.<locals>.work"
     assert points[3:] == [
-        ("before append (1 of 1)", 0),
-        ("behind append (1 of 1)", 1),
-        ("before append (1 of 1)", 1),
-        ("behind append (1 of 1)", 2),
-        (f"at the end of {name} (1 of 1)", 2),
+        ("before append, for the 1. time", 0),
+        ("behind append, for the 1. time", 1),
+        ("before append, for the 1. time", 1),
+        ("behind append, for the 1. time", 2),
+        (f"at the end of {name}, for the 1. time", 2),
     ]
     assert [point for point, _ in points[:3]] == [
-        f"at the beginning of {name} (1 of 1)",
-        "before clear (1 of 1)",
-        "behind clear (1 of 1)",
+        f"at the beginning of {name}, for the 1. time",
+        "before clear, for the 1. time",
+        "behind clear, for the 1. time",
     ]
 
 

@@ -20,6 +20,7 @@ from otelsync.configuration.end_of_program import ends_with_program
 from otelsync.configuration.recorder import Recorder, forget_provider, make_recorder
 from otelsync.hooks.harmless import harmless
 from otelsync.integrations.http import trace_headers
+from otelsync.journal import forks
 from otelsync.logs.installed import active
 from otelsync.recording import runtime_context
 from otelsync.settings import Settings
@@ -264,6 +265,7 @@ def flush(timeout: float = 5.0) -> bool:
         Whether it was, within `timeout` seconds. What was not stays in the journal, and is shipped later. True at once
         where it is not this process that ships (``ship="off"``). Without a journal, whether it has arrived.
     """
+    forks.generation()
     running = _running
     if running is None or (running.shipper is None and not running.why_standard):
         return True
@@ -279,6 +281,7 @@ def shutdown(timeout: float | None = None) -> bool:
     Returns:
         Whether everything was shipped. What was not stays in the journal, and is shipped later.
     """
+    forks.generation()  # a child that C code has forked gets its own locks before it waits for the parent's
     with _lock:
         running = _running
         _use(None)
@@ -313,7 +316,7 @@ def _begin_in_child() -> None:
     _lock = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)
 
 
 @harmless

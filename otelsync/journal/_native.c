@@ -8,21 +8,30 @@
    Everything is put together in a buffer of fixed size on the stack; what does not fit is declined as well. */
 
 #define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include <Python.h> /* it comes first, and asks for what the system has beyond POSIX */
 #include <structmember.h>
 
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __APPLE__
+#include <sys/random.h>
+#endif
 
 #ifdef Py_GIL_DISABLED
 #error "the journal's appends rely on the GIL"
 #endif
 
-enum { RECORD_MOST = 8192, LINE_MOST = 8192, FRAME_SIZE = 12, HEADER_SIZE = 512, COMMITTED_AT = 64 };
-enum { HEAD_MOST = FRAME_SIZE + 1 + 10 }; /* a frame, a tag and a length: they go before a body that is finished */
+enum { RECORD_MOST = 8192, LINE_MOST = 8192, LARGEST_RECORD = 4 << 20, KINDS = 16 };
+enum { FRAME_SIZE = 12, HEADER_SIZE = 512, FIXED_SIZE = 56, COMMITTED_AT = 64 };
+enum { HEAD_MOST = 1 + 10 }; /* a tag and a length: they go before a body that is finished */
 enum { LOG = 6, SHORTEST_SECRET = 20, LONGEST_CLEARED = 512 };
 
 /* Clocks. Durations go by the one that nobody sets, the same that Python's time.monotonic_ns() reads. When to look at
@@ -285,96 +294,201 @@ put_attributes(Out *out, unsigned char tag, PyObject *attributes, PyObject *know
     return 1;
 }
 
-/* The journal's place: what Journal._use sets and every append needs. Journal inherits from it. */
+/* Forks: a page that the kernel wipes in a child holds the number of this process; see forks.py, which notices. */
+
+static const volatile uint64_t *mark; /* NULL: there is no such page, and the process id stands for the number */
+static PyObject *notice;
+
+static inline uint64_t
+generation(void)
+{
+    return mark ? *mark : (uint64_t)getpid();
+}
+
+PyDoc_STRVAR(watch_forks_doc, "watch_forks(page, notice)\n\nTake the number of this process from the beginning of a "
+                              "page, or from its id if that is None; `notice` is called in a child.");
+
+static PyObject *
+watch_forks(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    static Py_buffer view; /* held for ever */
+    PyObject *page, *callable;
+    if (!PyArg_ParseTuple(args, "OO:watch_forks", &page, &callable))
+        return NULL;
+    if (page != Py_None && !mark) {
+        if (PyObject_GetBuffer(page, &view, PyBUF_SIMPLE) < 0)
+            return NULL;
+        if (view.len < (Py_ssize_t)sizeof *mark) {
+            PyBuffer_Release(&view);
+            PyErr_SetString(PyExc_ValueError, "a page is wanted");
+            return NULL;
+        }
+        mark = view.buf;
+    }
+    Py_INCREF(callable);
+    Py_XSETREF(notice, callable);
+    Py_RETURN_NONE;
+}
+
+/* Ids are random bits of the kernel's, fetched a few hundred bytes at a time, and again in each child. */
+
+static uint64_t drawn[32];
+static size_t left_drawn;
+static uint64_t drawn_by;
+
+PyDoc_STRVAR(random_bits_doc, "random_bits(count)\n\nSo many random bits, at most 64, as an int; no two processes draw "
+                              "the same.");
+
+static PyObject *
+random_bits(PyObject *Py_UNUSED(module), PyObject *count)
+{
+    long wanted = PyLong_AsLong(count);
+    if (wanted < 1 || wanted > 64) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "1 to 64 bits are drawn");
+        return NULL;
+    }
+    if (generation() != drawn_by || !left_drawn) {
+        if (generation() != drawn_by && notice) {
+            PyObject *noticed = PyObject_CallNoArgs(notice);
+            if (!noticed)
+                return NULL;
+            Py_DECREF(noticed);
+        }
+        if (getentropy(drawn, sizeof drawn) < 0)
+            return PyErr_SetFromErrno(PyExc_OSError);
+        left_drawn = sizeof drawn / sizeof *drawn;
+        drawn_by = generation();
+    }
+    return PyLong_FromUnsignedLongLong(drawn[--left_drawn] >> (64 - wanted));
+}
+
+/* Files. Each is opened, looked at and closed in one call, so that no descriptor is kept that the host may close, or
+   lost to an exception, and 0 to 2, which the host may have closed and which somebody else writes to, are left alone. */
+
+static int
+open_above(const char *path, int flags)
+{
+    int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 || fd > 2)
+        return fd;
+    int above = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return above;
+}
+
+/* 0, or what went wrong. Signals wait meanwhile: each would make the kernel begin anew. */
+static int
+reserve(int fd, off_t size)
+{
+#ifdef __APPLE__
+    static const char zeros[65536];
+    for (off_t at = 0; at < size; at += (off_t)sizeof zeros)
+        if (pwrite(fd, zeros, size - at < (off_t)sizeof zeros ? (size_t)(size - at) : sizeof zeros, at) < 0)
+            return errno;
+    return 0;
+#else
+    sigset_t all, before;
+    int error;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    do
+        error = posix_fallocate(fd, 0, size);
+    while (error == EINTR);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+#endif
+}
+
+PyDoc_STRVAR(shorten_doc, "shorten(path, device, inode, size)\n\nCut a file, unless another one has its name.");
+
+static PyObject *
+shorten(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *path;
+    unsigned long long device, inode, size;
+    if (!PyArg_ParseTuple(args, "O&KKK:shorten", PyUnicode_FSConverter, &path, &device, &inode, &size))
+        return NULL;
+    struct stat status;
+    int error = 0, fd = open_above(PyBytes_AS_STRING(path), O_WRONLY);
+    if (fd < 0 || fstat(fd, &status) < 0 ||
+        (status.st_dev == (dev_t)device && status.st_ino == (ino_t)inode && ftruncate(fd, (off_t)size) < 0))
+        error = errno;
+    if (fd >= 0)
+        close(fd);
+    if (error) {
+        errno = error;
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, PyBytes_AS_STRING(path));
+    }
+    Py_DECREF(path);
+    if (error)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* A journal's file, mapped, and the place in it where the next record goes. Every method is one step. */
 
 typedef struct {
     PyObject_HEAD
-    PyObject *map, *records;
-    unsigned long long offset, size, known_scopes, next_look;
-} Place;
+    unsigned char *map; /* NULL: released */
+    unsigned long long offset, size, known_scopes, next_look, defined, generation, device, inode;
+    unsigned long long records[KINDS];
+} Mapped;
 
-static PyMemberDef place_members[] = {
-    {"_map", T_OBJECT, offsetof(Place, map), 0, NULL},
-    {"_records", T_OBJECT, offsetof(Place, records), 0, NULL},
-    {"_offset", T_ULONGLONG, offsetof(Place, offset), 0, NULL},
-    {"_size", T_ULONGLONG, offsetof(Place, size), 0, NULL},
-    {"_known_scopes", T_ULONGLONG, offsetof(Place, known_scopes), 0, NULL},
-    {"_next_look", T_ULONGLONG, offsetof(Place, next_look), 0, NULL},
+static PyMemberDef mapped_members[] = {
+    {"offset", T_ULONGLONG, offsetof(Mapped, offset), READONLY, NULL},
+    {"size", T_ULONGLONG, offsetof(Mapped, size), READONLY, NULL},
+    {"known_scopes", T_ULONGLONG, offsetof(Mapped, known_scopes), 0, NULL},
+    {"next_look", T_ULONGLONG, offsetof(Mapped, next_look), 0, NULL},
+    {"defined", T_ULONGLONG, offsetof(Mapped, defined), 0, NULL},
+    {"generation", T_ULONGLONG, offsetof(Mapped, generation), READONLY, NULL},
+    {"device", T_ULONGLONG, offsetof(Mapped, device), READONLY, NULL},
+    {"inode", T_ULONGLONG, offsetof(Mapped, inode), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
 static void
-place_dealloc(PyObject *self)
+store_committed(Mapped *to)
 {
-    Py_CLEAR(((Place *)self)->map);
-    Py_CLEAR(((Place *)self)->records);
-    Py_TYPE(self)->tp_free(self);
+    unsigned char little[8];
+    uint64_t whole;
+    store_little(little, to->offset, 8);
+    memcpy(&whole, little, 8);
+    __atomic_store_n((uint64_t *)(void *)(to->map + COMMITTED_AT), whole, __ATOMIC_RELEASE);
 }
 
-static PyTypeObject place_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "otelsync.journal._native.Place",
-    .tp_basicsize = sizeof(Place),
-    .tp_dealloc = place_dealloc,
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_doc = "Where a journal's next record goes.",
-    .tp_members = place_members,
-    .tp_new = PyType_GenericNew,
-};
-
 static int
-is_open(Place *place, uint64_t ref)
+write_record(Mapped *to, unsigned kind, uint64_t ref, const void *body, size_t length)
 {
-    return ref < place->known_scopes && ref <= 0xFFFF && place->map;
-}
-
-/* Put tag, length and frame before a finished body, and all of it into the map. */
-static int
-append(Place *place, unsigned kind, uint64_t ref, unsigned char *body, const unsigned char *end)
-{
-    unsigned char head[11] = {0x12};
-    Out out = {head + 1, head + sizeof head, 0};
-    put_varint(&out, (uint64_t)(end - body));
-    size_t head_size = (size_t)(out.at - head);
-    body -= head_size; /* both callers leave HEAD_MOST bytes free before the body */
-    memcpy(body, head, head_size);
-    size_t size = (size_t)(end - body);
-    unsigned char *frame = body - FRAME_SIZE;
-    store_little(frame, size, 4);
-    store_little(frame + 4, crc32_of(body, size, (uint32_t)(kind | ref << 8)), 4);
+    size_t size = FRAME_SIZE + length;
+    if (!to->map || kind >= KINDS || ref > 0xFFFF || length > LARGEST_RECORD - FRAME_SIZE || to->offset > to->size ||
+        size > to->size - to->offset || to->generation != generation())
+        return 0;
+    unsigned char *frame = to->map + to->offset;
+    store_little(frame, length, 4);
+    store_little(frame + 4, crc32_of(body, length, (uint32_t)(kind | ref << 8)), 4);
     frame[8] = (unsigned char)kind;
     frame[9] = 0;
     store_little(frame + 10, ref, 2);
-    size += FRAME_SIZE;
+    memcpy(frame + FRAME_SIZE, body, length);
+    to->offset += size;
+    store_committed(to);
+    to->records[kind]++;
+    return 1;
+}
 
-    Py_buffer view; /* held in here alone, so that nobody finds the map exported when he closes it */
-    if (!is_open(place, ref) || read_clock(COARSE) >= place->next_look)
-        return 0;
-    if (PyObject_GetBuffer(place->map, &view, PyBUF_WRITABLE) < 0) {
-        PyErr_Clear();
-        return 0;
-    }
-    uint64_t limit = (uint64_t)view.len < place->size ? (uint64_t)view.len : place->size;
-    int fits = place->offset >= HEADER_SIZE && place->offset <= limit && size <= limit - place->offset;
-    if (fits) {
-        unsigned char *map = view.buf;
-        memcpy(map + place->offset, frame, size);
-        place->offset += size;
-        unsigned char committed[8];
-        store_little(committed, place->offset, 8);
-        uint64_t whole;
-        memcpy(&whole, committed, 8);
-        __atomic_store_n((uint64_t *)(void *)(map + COMMITTED_AT), whole, __ATOMIC_RELEASE);
-    }
-    PyBuffer_Release(&view);
-    if (fits && place->records && PyList_CheckExact(place->records) && kind < (size_t)PyList_GET_SIZE(place->records)) {
-        long count = PyLong_AsLong(PyList_GET_ITEM(place->records, kind));
-        PyObject *more = PyLong_FromLong(count + 1);
-        if (more)
-            PyList_SetItem(place->records, (Py_ssize_t)kind, more);
-        PyErr_Clear();
-    }
-    return fits;
+static int
+is_open(Mapped *to, uint64_t ref)
+{
+    return to && ref < to->known_scopes && to->map;
+}
+
+static int
+append_record(Mapped *to, unsigned kind, uint64_t ref, const void *body, size_t length)
+{
+    return is_open(to, ref) && read_clock(COARSE) < to->next_look && write_record(to, kind, ref, body, length);
 }
 
 static int
@@ -399,6 +513,306 @@ takes(Py_ssize_t given, Py_ssize_t wanted)
     return 0;
 }
 
+static int
+as_record(PyObject *const *items, unsigned *kind, uint64_t *ref)
+{
+    uint64_t number;
+    if (!as_u64(items[0], &number) || number >= KINDS || !as_u64(items[1], ref) || !PyBytes_CheckExact(items[2]))
+        return 0;
+    *kind = (unsigned)number;
+    return 1;
+}
+
+PyDoc_STRVAR(mapped_append_doc, "append(kind, ref, body)\n\nAppend a record, the short way: False where its scope is "
+                                "not known here, a look at the file is due, or it does not fit.");
+
+static PyObject *
+mapped_append(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    unsigned kind;
+    uint64_t ref;
+    if (!takes(given, 3))
+        return NULL;
+    return PyBool_FromLong(as_record(args, &kind, &ref) &&
+                           append_record((Mapped *)self, kind, ref, PyBytes_AS_STRING(args[2]),
+                                         (size_t)PyBytes_GET_SIZE(args[2])));
+}
+
+PyDoc_STRVAR(mapped_define_doc, "define(kind, ref, body)\n\nAppend a definition; False where it does not fit.");
+
+static PyObject *
+mapped_define(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    unsigned kind;
+    uint64_t ref;
+    if (!takes(given, 3))
+        return NULL;
+    Mapped *to = (Mapped *)self;
+    int is_done = as_record(args, &kind, &ref) &&
+                  write_record(to, kind, ref, PyBytes_AS_STRING(args[2]), (size_t)PyBytes_GET_SIZE(args[2]));
+    to->defined += (unsigned)is_done;
+    return PyBool_FromLong(is_done);
+}
+
+PyDoc_STRVAR(mapped_take_doc, "take(records)\n\nMove the first of a list of (kind, ref, body) into the file; False "
+                              "where it does not fit.");
+
+static PyObject *
+mapped_take(PyObject *self, PyObject *records)
+{
+    unsigned kind;
+    uint64_t ref;
+    if (!PyList_CheckExact(records) || !PyList_GET_SIZE(records))
+        Py_RETURN_FALSE;
+    PyObject *first = PyList_GET_ITEM(records, 0);
+    if (!PyTuple_CheckExact(first) || PyTuple_GET_SIZE(first) != 3 ||
+        !as_record(&PyTuple_GET_ITEM(first, 0), &kind, &ref))
+        Py_RETURN_FALSE;
+    PyObject *body = PyTuple_GET_ITEM(first, 2);
+    if (!write_record((Mapped *)self, kind, ref, PyBytes_AS_STRING(body), (size_t)PyBytes_GET_SIZE(body)))
+        Py_RETURN_FALSE;
+    if (PyList_SetSlice(records, 0, 1, NULL) < 0)
+        return NULL;
+    Py_RETURN_TRUE;
+}
+
+PyDoc_STRVAR(mapped_holds_doc, "holds(kind, ref, body)\n\nWhether such a record stands in the file.");
+
+static PyObject *
+mapped_holds(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    unsigned kind;
+    uint64_t ref;
+    if (!takes(given, 3))
+        return NULL;
+    Mapped *in = (Mapped *)self;
+    if (!as_record(args, &kind, &ref) || !in->map)
+        Py_RETURN_FALSE;
+    const unsigned char *body = (const unsigned char *)PyBytes_AS_STRING(args[2]);
+    size_t length = (size_t)PyBytes_GET_SIZE(args[2]);
+    for (uint64_t at = HEADER_SIZE; at + FRAME_SIZE <= in->offset;) {
+        const unsigned char *frame = in->map + at;
+        uint64_t here = frame[0] | (uint64_t)frame[1] << 8 | (uint64_t)frame[2] << 16 | (uint64_t)frame[3] << 24;
+        if (here > in->offset - at - FRAME_SIZE)
+            break; /* somebody has damaged it */
+        if (here == length && frame[8] == kind && (frame[10] | (uint64_t)frame[11] << 8) == ref &&
+            memcmp(frame + FRAME_SIZE, body, length) == 0)
+            Py_RETURN_TRUE;
+        at += FRAME_SIZE + here;
+    }
+    Py_RETURN_FALSE;
+}
+
+PyDoc_STRVAR(mapped_store_doc, "store(at, number)\n\nPut a number into the header.");
+
+static PyObject *
+mapped_store(PyObject *self, PyObject *args)
+{
+    unsigned long long at, number;
+    if (!PyArg_ParseTuple(args, "KK:store", &at, &number))
+        return NULL;
+    Mapped *to = (Mapped *)self;
+    if (to->map && at >= FIXED_SIZE && at <= HEADER_SIZE - 8 && to->generation == generation())
+        store_little(to->map + at, number, 8);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(mapped_continue_doc, "continue_from(other)\n\nHold all that another file holds, and go on from there.");
+
+static PyObject *
+mapped_continue(PyObject *self, PyObject *other)
+{
+    Mapped *to = (Mapped *)self, *from = (Mapped *)other;
+    if (!PyObject_TypeCheck(other, Py_TYPE(self)) || !from->map || !to->map || from->offset > to->size) {
+        PyErr_SetString(PyExc_ValueError, "nothing to go on from");
+        return NULL;
+    }
+    memcpy(to->map + HEADER_SIZE, from->map + HEADER_SIZE, from->offset - HEADER_SIZE);
+    memcpy(to->map + FIXED_SIZE, from->map + FIXED_SIZE, COMMITTED_AT - FIXED_SIZE);
+    memcpy(to->map + COMMITTED_AT + 8, from->map + COMMITTED_AT + 8, HEADER_SIZE - COMMITTED_AT - 8);
+    memcpy(to->records, from->records, sizeof to->records);
+    to->defined = from->defined;
+    to->offset = from->offset;
+    store_committed(to);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(mapped_recorded_doc, "recorded(kind)\n\nHow many records of a kind were put into the file.");
+
+static PyObject *
+mapped_recorded(PyObject *self, PyObject *kind)
+{
+    uint64_t number;
+    if (!as_u64(kind, &number) || number >= KINDS)
+        return PyLong_FromLong(0);
+    return PyLong_FromUnsignedLongLong(((Mapped *)self)->records[number]);
+}
+
+static void
+unmap(Mapped *file)
+{
+    if (file->map)
+        munmap(file->map, file->size);
+    file->map = NULL;
+}
+
+PyDoc_STRVAR(mapped_release_doc, "release()\n\nUnmap the file; nothing is written any more.");
+
+static PyObject *
+mapped_release(PyObject *self, PyObject *Py_UNUSED(none))
+{
+    unmap((Mapped *)self);
+    Py_RETURN_NONE;
+}
+
+/* 0, or what went wrong; then nothing is left behind. */
+static int
+map_new_file(Mapped *to, const char *path, const Py_buffer *header)
+{
+    struct stat status;
+    int fd = open_above(path, O_RDWR | O_CREAT | O_EXCL);
+    if (fd < 0)
+        return errno;
+    int error = reserve(fd, (off_t)to->size);
+    if (!error && fstat(fd, &status) < 0)
+        error = errno;
+    void *map = MAP_FAILED;
+    if (!error) {
+        map = mmap(NULL, to->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        error = map == MAP_FAILED ? errno : 0;
+    }
+    close(fd);
+    if (error) {
+        unlink(path);
+        return error;
+    }
+    to->device = status.st_dev;
+    to->inode = status.st_ino;
+    to->offset = HEADER_SIZE;
+    to->map = map;
+    memcpy(to->map, header->buf, (size_t)header->len);
+    store_committed(to);
+    return 0;
+}
+
+PyDoc_STRVAR(mapped_doc, "Mapped(path, size, header, generation)\n\nA new file of so many bytes, reserved and mapped: "
+                         "a hole would turn a full disk into SIGBUS. `header` is its fixed part. Raises OSError.");
+
+static int
+mapped_init(PyObject *self, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    PyObject *path;
+    Py_buffer header;
+    unsigned long long size, by;
+    Mapped *to = (Mapped *)self;
+    if (!PyArg_ParseTuple(args, "O&Ky*K:Mapped", PyUnicode_FSConverter, &path, &size, &header, &by))
+        return -1;
+    int error = EINVAL;
+    if (!to->map && header.len <= FIXED_SIZE && size >= HEADER_SIZE && size <= 1u << 30) {
+        to->size = size;
+        to->generation = by;
+        error = ESTALE; /* a fork came between: it is the parent's file */
+        if (by == generation()) {
+            Py_BEGIN_ALLOW_THREADS
+            error = map_new_file(to, PyBytes_AS_STRING(path), &header);
+            Py_END_ALLOW_THREADS
+        }
+    }
+    PyBuffer_Release(&header);
+    if (error) {
+        errno = error;
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, PyBytes_AS_STRING(path));
+    }
+    Py_DECREF(path);
+    return error ? -1 : 0;
+}
+
+static void
+mapped_dealloc(PyObject *self)
+{
+    unmap((Mapped *)self);
+    Py_TYPE(self)->tp_free(self);
+}
+
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef mapped_methods[] = {
+    {"append", FAST(mapped_append), METH_FASTCALL, mapped_append_doc},
+    {"define", FAST(mapped_define), METH_FASTCALL, mapped_define_doc},
+    {"take", mapped_take, METH_O, mapped_take_doc},
+    {"holds", FAST(mapped_holds), METH_FASTCALL, mapped_holds_doc},
+    {"store", mapped_store, METH_VARARGS, mapped_store_doc},
+    {"continue_from", mapped_continue, METH_O, mapped_continue_doc},
+    {"recorded", mapped_recorded, METH_O, mapped_recorded_doc},
+    {"release", mapped_release, METH_NOARGS, mapped_release_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject mapped_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "otelsync.journal._native.Mapped",
+    .tp_basicsize = sizeof(Mapped),
+    .tp_dealloc = mapped_dealloc,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_doc = mapped_doc,
+    .tp_members = mapped_members,
+    .tp_methods = mapped_methods,
+    .tp_init = mapped_init,
+    .tp_new = PyType_GenericNew,
+};
+
+/* The journal's place: the file that it writes, and None where there is none. Journal inherits from it. */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *segment;
+} Place;
+
+static PyMemberDef place_members[] = {
+    {"segment", T_OBJECT, offsetof(Place, segment), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static void
+place_dealloc(PyObject *self)
+{
+    Py_CLEAR(((Place *)self)->segment);
+    Py_TYPE(self)->tp_free(self);
+}
+
+static PyTypeObject place_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "otelsync.journal._native.Place",
+    .tp_basicsize = sizeof(Place),
+    .tp_dealloc = place_dealloc,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_doc = "Where a journal's next record goes.",
+    .tp_members = place_members,
+    .tp_new = PyType_GenericNew,
+};
+
+static Mapped *
+file_of(PyObject *journal)
+{
+    if (!PyObject_TypeCheck(journal, &place_type))
+        return NULL;
+    PyObject *segment = ((Place *)journal)->segment;
+    return segment && PyObject_TypeCheck(segment, &mapped_type) ? (Mapped *)segment : NULL;
+}
+
+/* Put tag and length before a finished body, and all of it into the file. */
+static int
+append(Mapped *to, unsigned kind, uint64_t ref, unsigned char *body, const unsigned char *end)
+{
+    unsigned char head[HEAD_MOST] = {0x12};
+    Out out = {head + 1, head + sizeof head, 0};
+    put_varint(&out, (uint64_t)(end - body));
+    size_t head_size = (size_t)(out.at - head);
+    body -= head_size; /* both callers leave HEAD_MOST bytes free before the body */
+    memcpy(body, head, head_size);
+    return append_record(to, kind, ref, body, (size_t)(end - body));
+}
+
 PyDoc_STRVAR(append_span_doc,
              "append_span(journal, known, is_guarded, kind, ref, head, span_id, name, start, end, scope_bytes, "
              "scope_keys, attributes)\n\nEncode a span and append it; False if it was declined, with nothing written.");
@@ -409,11 +823,9 @@ append_span(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given
     if (!takes(given, 13))
         return NULL;
     uint64_t kind, ref, start, end;
-    if (!PyObject_TypeCheck(args[0], &place_type) || !as_u64(args[3], &kind) || !as_u64(args[4], &ref) ||
-        !as_u64(args[8], &start) || !as_u64(args[9], &end) || kind > 7)
-        Py_RETURN_FALSE;
-    Place *place = (Place *)args[0];
-    if (!is_open(place, ref))
+    Mapped *to = file_of(args[0]);
+    if (!to || !as_u64(args[3], &kind) || !as_u64(args[4], &ref) || !as_u64(args[8], &start) ||
+        !as_u64(args[9], &end) || kind > 7 || !is_open(to, ref))
         Py_RETURN_FALSE;
     unsigned char room[RECORD_MOST];
     Out out = {room + HEAD_MOST, room + sizeof room, 0};
@@ -426,7 +838,7 @@ append_span(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given
     put_bytes(&out, args[10]);
     if (!put_attributes(&out, 0x4A, args[12], args[1], args[11], args[2] != Py_False) || out.full)
         Py_RETURN_FALSE;
-    return PyBool_FromLong(append(place, (unsigned)kind, ref, room + HEAD_MOST, out.at));
+    return PyBool_FromLong(append(to, (unsigned)kind, ref, room + HEAD_MOST, out.at));
 }
 
 static void
@@ -484,12 +896,9 @@ write_log(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
     int is_shown = args[4] != Py_None;
     if (!as_u64(args[3], &ref) || (is_shown && !as_u64(args[4], &fd)) || !as_u64(args[5], &now) || fd > INT_MAX)
         Py_RETURN_FALSE;
-    Place *place = NULL;
-    if (args[0] != Py_None) {
-        if (!PyObject_TypeCheck(args[0], &place_type) || !is_open((Place *)args[0], ref))
-            Py_RETURN_FALSE;
-        place = (Place *)args[0];
-    }
+    Mapped *to = args[0] == Py_None ? NULL : file_of(args[0]);
+    if (args[0] != Py_None && !is_open(to, ref))
+        Py_RETURN_FALSE;
     if (is_shown && (!PyBytes_CheckExact(scope_json) || !PyBytes_CheckExact(rendered) ||
                      PyBytes_GET_SIZE(scope_json) < 1 || PyBytes_GET_SIZE(rendered) < 3))
         Py_RETURN_FALSE;
@@ -505,7 +914,7 @@ write_log(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
     if (!put_attributes(&out, 0x32, fields, args[1], args[13], args[2] != Py_False))
         Py_RETURN_FALSE;
     if (!is_shown)
-        return PyBool_FromLong(!out.full && (!place || append(place, LOG, ref, room + HEAD_MOST, out.at)));
+        return PyBool_FromLong(!out.full && (!to || append(to, LOG, ref, room + HEAD_MOST, out.at)));
 
     put_timestamp(&text, now);
     put_bytes(&text, args[6]);
@@ -515,7 +924,7 @@ write_log(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
     int is_bare = PyDict_GET_SIZE(fields) == 0; /* then the scope's last comma is one too many */
     put(&text, PyBytes_AS_STRING(scope_json), (size_t)(PyBytes_GET_SIZE(scope_json) - is_bare));
     put(&text, PyBytes_AS_STRING(rendered) + 1, (size_t)(PyBytes_GET_SIZE(rendered) - 1));
-    if (out.full || text.full || (place && !append(place, LOG, ref, room + HEAD_MOST, out.at)))
+    if (out.full || text.full || (to && !append(to, LOG, ref, room + HEAD_MOST, out.at)))
         Py_RETURN_FALSE;
 
     size_t size = (size_t)(text.at - line);
@@ -588,8 +997,6 @@ crc32(PyObject *Py_UNUSED(module), PyObject *args)
     PyBuffer_Release(&data);
     return PyLong_FromUnsignedLong(crc);
 }
-
-#define FAST(function) ((PyCFunction)(void (*)(void))(function))
 
 /* Items, as the shipper counts them: read from the bytes of a span, field by field, whatever their order. */
 
@@ -743,6 +1150,9 @@ static PyMethodDef functions[] = {
     {"clears", clears, METH_O, clears_doc},
     {"item_of", item_of, METH_O, item_of_doc},
     {"crc32", crc32, METH_VARARGS, crc32_doc},
+    {"random_bits", random_bits, METH_O, random_bits_doc},
+    {"shorten", shorten, METH_VARARGS, shorten_doc},
+    {"watch_forks", watch_forks, METH_VARARGS, watch_forks_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -761,7 +1171,7 @@ PyInit__native(void)
     for (size_t n = SUSPICIOUS; n-- > 0;)
         begins[(unsigned char)suspicious[n].word[0]] = (unsigned char)(n + 1);
     PyObject *module = PyModule_Create(&definition);
-    if (module && PyModule_AddType(module, &place_type) < 0)
+    if (module && (PyModule_AddType(module, &place_type) < 0 || PyModule_AddType(module, &mapped_type) < 0))
         Py_CLEAR(module);
     return module;
 }

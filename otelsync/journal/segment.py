@@ -1,18 +1,89 @@
-"""One mapped journal file: made, watched over, and cut to what it holds."""
+"""One journal file that is being written: made, looked after, and cut to what it holds."""
 
 from __future__ import annotations
 
-import mmap
+import contextlib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from struct import Struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from otelsync.journal.format import COMMITTED_AT, DROPPED_AT, HEADER, HEADER_SIZE, MAGIC, STATE_AT, VERSION
+from otelsync.journal import mapped
+from otelsync.journal.format import CLOSED, DROPPED_AT, HEADER, HEADER_SIZE, MAGIC, STATE_AT, VERSION
+from otelsync.journal.native import native
 from otelsync.journal.process_identity import boot_id, start_ticks
 
-_u64: Final = Struct("<Q")
+if TYPE_CHECKING:
+    from otelsync.journal import _native
+
+    Mapped = _native.Mapped
+    _shorten = _native.shorten
+else:
+    Mapped, _shorten = (native.Mapped, native.shorten) if native else (mapped.Mapped, mapped.shorten)
+
+COUNTERS: Final = 16
+"""Of dropped records in a header: reason * 2 + signal."""
+
+
+class Segment(Mapped):
+    """A new journal file, empty and open.
+
+    Args:
+        path: Where; nobody else may give files such a name.
+        sequence: Its place in the series.
+        size: How many bytes to reserve.
+        generation: The process that it belongs to.
+        counted: The dropped records, by counter, that stand in earlier files of the series.
+
+    Raises:
+        OSError: It could not be made; nothing is left behind.
+    """
+
+    def __init__(self, path: Path, sequence: int, size: int, generation: int, counted: Sequence[int]) -> None:
+        self.path = path
+        self.counted = counted
+        self._shown = [0] * COUNTERS
+        pid = os.getpid()
+        header = HEADER.pack(MAGIC, VERSION, HEADER_SIZE, pid, sequence, start_ticks(pid), boot_id(), time.time_ns())
+        try:
+            super().__init__(str(path), size, header, generation)
+        except FileExistsError:  # of our own, made before something interrupted us; nothing was written to it
+            os.unlink(path)  # noqa: PTH108  (the innermost call is ours: see host_errors)
+            super().__init__(str(path), size, header, generation)
+
+    def harm(self) -> str:
+        """Return what somebody did to the file: "" (nothing), "removed" or "shortened". Raises OSError."""
+        try:
+            status = os.lstat(self.path)
+        except FileNotFoundError:
+            return "removed"
+        except PermissionError:  # the process has become another user's; what is mapped stays
+            return ""
+        if (status.st_dev, status.st_ino) != (self.device, self.inode):
+            return "removed"
+        return "shortened" if status.st_size < self.size else ""
+
+    def show_dropped(self, counts: Sequence[int]) -> None:
+        """Let the header say what was dropped in all but is in no earlier file; to repeat it changes nothing."""
+        for index, count in enumerate(counts):
+            shown = count - self.counted[index]
+            if shown != self._shown[index]:
+                self.store(DROPPED_AT + index * 8, shown)
+                self._shown[index] = shown
+
+    def counted_so_far(self) -> list[int]:
+        """Return the dropped records, by counter, that stand in this file and in earlier ones."""
+        return [before + shown for before, shown in zip(self.counted, self._shown, strict=True)]
+
+    def finish(self, state: int | None) -> None:
+        """Write no more: tell readers so, unmap the file, and cut a closed one. May be repeated. Raises OSError."""
+        if state is not None:
+            self.store(STATE_AT, state)
+        self.release()
+        if state == CLOSED:
+            with contextlib.suppress(FileNotFoundError):  # all was shipped, and it was deleted
+                _shorten(str(self.path), self.device, self.inode, self.offset)
 
 
 def make_private(directory: Path) -> None:
@@ -21,74 +92,13 @@ def make_private(directory: Path) -> None:
     Raises:
         OSError: It cannot be made.
     """
-    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    missing = []
+    for path in (directory, *directory.parents):
+        try:
+            os.stat(path)  # noqa: PTH116  (the innermost call is ours: see host_errors)
+            break
+        except FileNotFoundError:
+            missing.append(path)
     for path in reversed(missing):
-        path.mkdir(mode=0o700, exist_ok=True)
-
-
-def _reserve(fd: int, size: int) -> None:
-    """Let the disk set aside `size` bytes, or say now that it cannot. Where there is no such call, write them."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(fd, 0, size)
-        return
-    for start in range(0, size, 65536):
-        os.pwrite(fd, bytes(min(65536, size - start)), start)
-
-
-class Segment:
-    """One mapped journal file.
-
-    Args:
-        path: A file that does not exist yet.
-        sequence: Its place in the series.
-        size: How many bytes to reserve: a hole would turn a full disk into SIGBUS.
-
-    Raises:
-        OSError: It could not be made; nothing is left behind.
-    """
-
-    def __init__(self, path: Path, sequence: int, size: int) -> None:
-        self.path = path
-        self.size = size
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            _reserve(self.fd, size)
-            self.map = mmap.mmap(self.fd, size)
-        except BaseException:
-            os.close(self.fd)
-            path.unlink(missing_ok=True)
-            raise
-        pid = os.getpid()
-        self.map[: HEADER.size] = HEADER.pack(
-            MAGIC, VERSION, HEADER_SIZE, pid, sequence, start_ticks(pid), boot_id(), time.time_ns()
-        )
-        self._view = memoryview(self.map)
-        self.committed = self._view[COMMITTED_AT : COMMITTED_AT + 8].cast("Q")
-        self.committed[0] = HEADER_SIZE
-
-    def harm(self) -> str:
-        """Return what somebody did to the file: "" (nothing), "removed" or "shortened"."""
-        status = os.fstat(self.fd)
-        if status.st_size < self.size:
-            return "shortened"
-        return "" if status.st_nlink else "removed"
-
-    def add_dropped(self, index: int, count: int) -> None:
-        """Add to a counter of dropped records; `index` is reason * 2 + signal."""
-        at = DROPPED_AT + index * 8
-        self.map[at : at + 8] = _u64.pack(_u64.unpack_from(self.map, at)[0] + count)
-
-    def set_state(self, state: int) -> None:
-        """Tell readers whether more will come: OPEN, SEALED or CLOSED."""
-        self.map[STATE_AT : STATE_AT + 8] = _u64.pack(state)
-
-    def release(self, shrink_to: int | None = None) -> None:
-        """Unmap and close the file, cut to `shrink_to` bytes if given."""
-        self.committed.release()
-        self._view.release()
-        self.map.close()
-        try:
-            if shrink_to is not None:
-                os.ftruncate(self.fd, shrink_to)
-        finally:
-            os.close(self.fd)
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.mkdir(path, 0o700)  # noqa: PTH102

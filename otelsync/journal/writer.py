@@ -6,69 +6,44 @@ killer (not a power failure). Appending never blocks on I/O, never raises and ne
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
-import secrets
-import weakref
-from _thread import RLock
 from collections.abc import Callable
 from pathlib import Path
 from struct import Struct
-from time import monotonic_ns
-from typing import Final
-from zlib import crc32
+from typing import TYPE_CHECKING, Final
 
-from otelsync.journal.format import (
-    CLOSED,
-    DISK,
-    DROP_REASONS,
-    FIRST_SEGMENT,
-    FRAME,
-    FRAME_SIZE,
-    HEADER,
-    HEADER_SIZE,
-    JOURNAL_FULL,
-    LARGEST_RECORD,
-    LOG,
-    RESOURCE,
-    SCOPE,
-    SEALED,
-    SPAN,
-    SPAN_END,
-    SPAN_PENDING,
-    SUFFIX,
-    TOO_LARGE,
-)
+from otelsync.journal import forks
+from otelsync.journal.format import DROP_REASONS, LOG, RESOURCE, SCOPE, SPAN, SPAN_END
+from otelsync.journal.mapped import Record
 from otelsync.journal.native import Place
-from otelsync.journal.process_identity import start_ticks
-from otelsync.journal.segment import Segment, make_private
+from otelsync.journal.room import Room
+from otelsync.journal.series import Series
 
-LOOK_EVERY_NS: Final = 100_000_000
-"""Nanoseconds after which a writer looks again whether its file is still there."""
-RETRY_NS: Final = 1_000_000_000
-"""Nanoseconds that a writer that could not open a file waits before it tries again."""
+if TYPE_CHECKING:
+    from otelsync.journal.segment import Segment
 
-_NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+MOST_SCOPES: Final = 0x10000
 
 _log = logging.getLogger("otelsync.journal")
 
-_pack_frame = FRAME.pack
 _pack_u16 = Struct("<H").pack
 
 
 class Journal(Place):
     """The writer of one process's series of journal files.
 
-    Threads share it through one short lock; after ``fork()`` the child goes on in a series of its own. A signal
-    handler that records while the same thread is in the middle of an append is no deadlock: its records wait until
-    that append is through.
+    Threads share it; after a fork, whoever forked, the child goes on in a series of its own. A signal handler that
+    records while the same thread is in the middle of an append is no deadlock: its records wait until that append is
+    through. What a signal handler raises comes out of whatever was called, and what was recorded is not lost for it.
 
     Args:
         directory: Where the files go; made with mode 0700 when first needed.
         max_bytes: Bound on what one process may have waiting, in bytes.
         max_directory_bytes: Bound on the directory, in bytes.
     """
+
+    segment: Segment | None
+    """The file in use; it may be the one of the process that has forked this one."""
 
     def __init__(
         self,
@@ -77,343 +52,172 @@ class Journal(Place):
         max_bytes: int = 256 * 1024 * 1024,
         max_directory_bytes: int = 1024 * 1024 * 1024,
     ) -> None:
-        self.directory = Path(directory)
-        self._max_bytes = max_bytes
-        self._max_directory_bytes = max_directory_bytes
-        self._definitions: list[tuple[int, int, bytes]] = []
+        self.directory = Path(directory).absolute()
+        self._bounds = (max_bytes, max_directory_bytes)
+        self._definitions: list[Record] = []
         self._resources = 0
         self._scopes = 0
-        self._segment: Segment | None = None
+        self.segment = None
         self.on_look: Callable[[], object] | None = None
         """Is called some times a second while records are appended, and may append. It must not raise."""
-        self._begin()
-        _journals.add(self)
+        self._of_process: dict[int, Series] = {}
 
-    def _begin(self) -> None:
-        """Start over with no file, as a new process does."""
-        self._lock = RLock()
-        self._writing = False
-        self._waiting: list[tuple[int, int, bytes]] = []
-        self._unsaid: list[str] = []
-        self._said: set[str] = set()
-        self._dropped = [0] * 16
-        self._homeless = [0] * 16
-        self.series = ""
-        """The part of the file names that this process's files share; empty before the first record."""
-        self._sequence = 0
-        self._retry_at = 0
-        self._use(None)
-
-    def _use(self, segment: Segment | None, offset: int = HEADER_SIZE) -> None:
-        """Write to `segment` from now on. Its parts are kept at hand, as every append needs them.
-
-        The slow path has closed the fast one before it calls this.
-        """
-        self._known_scopes = 0
-        self._segment = segment
-        self._map = segment.map if segment else None
-        self._committed = segment.committed if segment else None
-        self._size = segment.size if segment else 0
-        self._offset = offset
-        self._records = [0] * (SPAN_PENDING + 1)
-        self._defined = 0
-        self._next_look = 0
+    def _own(self) -> Series:
+        """Return this process's series. A forked child begins one, with a lock that no thread of the parent's holds."""
+        number = forks.generation()
+        series = self._of_process.get(number)
+        if series is None:
+            room = Room(self.directory, *self._bounds)
+            fresh = Series(self, self.directory, self._definitions, room)
+            series = self._of_process.setdefault(number, fresh)  # of two threads, the first
+            self._of_process = {number: series}
+        return series
 
     @property
     def path(self) -> Path | None:
         """The file that is being written, if there is one."""
-        return self._segment.path if self._segment else None
+        segment = self.segment
+        return segment.path if segment is not None and segment.generation == forks.generation() else None
+
+    @property
+    def series(self) -> str:
+        """The part of the file names that this process's files share; empty before the first record."""
+        return self._own().name
 
     @property
     def dropped(self) -> dict[str, tuple[int, int]]:
         """Numbers of (spans, log records) that this process has dropped, by reason."""
-        counts = self._dropped
+        counts = self._own().dropped
         pairs = {reason: (counts[i * 2], counts[i * 2 + 1]) for i, reason in enumerate(DROP_REASONS)}
         return {reason: pair for reason, pair in pairs.items() if any(pair)}
 
     @property
     def uncounted(self) -> tuple[int, int]:
         """Numbers of dropped (spans, log records) that stand in no file, as none could be made since."""
-        return sum(self._homeless[0::2]), sum(self._homeless[1::2])
+        series = self._own()
+        with series.lock:
+            counts = series.uncounted
+        return sum(counts[0::2]), sum(counts[1::2])
 
     def resource(self, body: bytes) -> int:
         """Define a resource, in the form of ``ResourceSpans`` field 1, and return its number."""
-        with self._lock:
-            self._definitions.append((RESOURCE, self._resources, body))
+        with self._own().lock:
+            number = self._resources
+            definitions = [(RESOURCE, number, body)]
+            # One step for signal handlers: there is no call in it.
+            self._definitions += definitions
             self._resources += 1
-            return self._resources - 1
+
+            return number
 
     def scope(self, resource: int, body: bytes) -> int:
         """Define a scope of a resource, in the form of ``ScopeSpans`` fields 1 and 3, and return its number.
 
         There is room for 65,536; all further ones share the last.
         """
-        with self._lock:
-            if self._scopes > 0xFFFF:
-                return 0xFFFF
-            self._definitions.append((SCOPE, self._scopes, _pack_u16(resource) + body))
+        with self._own().lock:
+            number = self._scopes
+            if number >= MOST_SCOPES:
+                return MOST_SCOPES - 1
+            definitions = [(SCOPE, number, _pack_u16(resource) + body)]
+            # One step for signal handlers: there is no call in it.
+            self._definitions += definitions
             self._scopes += 1
-            return self._scopes - 1
+
+            return number
 
     def append(self, kind: int, ref: int, body: bytes) -> None:
-        """Append a record; never raises, and waits for nothing but another thread's change of files.
+        """Append a record; waits for nothing but another thread's change of files.
 
-        Between reading the offset and committing there is no call, so CPython can neither switch threads there nor
-        run a signal handler: both happen only after calls, at function entry and on backward jumps (a test holds
-        the byte code to that). This spares a lock, the dearest part of an append. Builds without the GIL take one.
+        It raises nothing but what a signal handler does, and then the record was recorded or counted all the same.
 
         Args:
             kind: SPAN, SPAN_START, SPAN_END, LOG, SPAN_VERDICT, SPAN_RELEASED or SPAN_PENDING.
             ref: The number of its scope.
             body: The record, tagged and length-prefixed as ``ScopeSpans`` or ``ScopeLogs`` want it.
         """
-        frame = _pack_frame(len(body), crc32(body, kind | ref << 8), kind, 0, ref) + body
-        length = len(frame)
-        if monotonic_ns() < self._next_look and ref < self._known_scopes:
-            end = self._offset + length
-            if end <= self._size and length <= LARGEST_RECORD:
-                self._map[self._offset : end] = frame  # a size above 0 means a map
-                self._offset = end
-                self._committed[0] = end  # type: ignore[index]
-                self._records[kind] += 1
+        segment = self.segment
+        try:
+            if segment is not None and segment.append(kind, ref, body):
                 return
-        self._append_in_turn(kind, ref, body)
+        except BaseException:
+            self.make_sure(kind, ref, body)
+            raise
+        untaken = [(kind, ref, body)]
+        try:
+            self._append_in_turn(untaken)
+        except BaseException:
+            self._append_in_turn(untaken)
+            raise
 
-    def _append_in_turn(self, kind: int, ref: int, body: bytes) -> None:
-        with self._lock:
-            if self._writing:  # a signal handler, in the middle of this thread's own change of files
-                self._waiting.append((kind, ref, body))
-                return
-            self._writing = True
+    def make_sure(self, kind: int, ref: int, body: bytes) -> None:
+        """Append a record, unless it stands in the journal: for whom an exception left in doubt of that.
+
+        The arguments are those of :meth:`append`.
+        """
+        record = (kind, ref, body)
+        series = self._own()
+        with series.lock:
+            if not series.holds(record):
+                series.waiting.append(record)
+            series.work()
+        self._after(series)
+
+    def _append_in_turn(self, untaken: list[Record]) -> None:
+        series = self._own()
+        with series.lock:
+            if untaken:
+                # One step for signal handlers: there is no call in it. From here on the record is taken.
+                series.waiting += untaken
+                del untaken[0]
+
+            series.work()
+        self._after(series)
+
+    def _after(self, series: Series) -> None:
+        """Say what is to be said, and let others look; no lock is held."""
+        while series.unsaid:
             try:
-                self._append_slowly(kind, ref, body)
-                while self._waiting:
-                    self._append_slowly(*self._waiting.pop(0))
-            finally:
-                self._writing = False
-        if self._unsaid:
-            self._speak()
+                message = series.unsaid.pop(0)
+            except IndexError:  # another thread says it
+                break
+            _log.warning("recording: %s", message)
         if self.on_look is not None:
             self.on_look()
 
     def drop(self, reason: int, kind: int) -> None:
         """Count a record that could not be recorded: `reason` is an index into DROP_REASONS."""
-        with self._lock:
-            self._count_dropped(reason, kind)
+        if kind not in (SPAN, SPAN_END, LOG):
+            return
+        uncounted = [reason * 2 + (kind == LOG)]
+        try:
+            self._count(uncounted)
+        except BaseException:
+            self._count(uncounted)
+            raise
+
+    def _count(self, uncounted: list[int]) -> None:
+        series = self._own()
+        with series.lock:
+            if uncounted:
+                # One step for signal handlers: there is no call in it.
+                series.dropped[uncounted[0]] += 1
+                del uncounted[0]
+
+            series.work()
 
     def look(self) -> None:
         """Notice at once whether somebody removed the file; then it is written again."""
-        with self._lock:
-            if self._segment is not None and not self._writing:
-                self._look_safely()
-        self._speak()
-        if self.on_look is not None:
-            self.on_look()
+        series = self._own()
+        with series.lock:
+            series.wants_look = True
+            series.work()
+        self._after(series)
 
     def close(self) -> None:
         """End the series: its last file shrinks to what it holds. A later append begins a further file."""
-        with self._lock:
-            if self._segment is None or self._writing:
-                return
-            self._look_safely()
-            segment, offset = self._segment, self._offset
-            self._use(None)
-            try:
-                if segment is not None:
-                    segment.set_state(CLOSED)
-                    segment.release(shrink_to=offset)
-            except OSError as error:
-                self._say("close", f"the journal file {segment.path} could not be closed: {error}")
-        self._speak()
-
-    def _look_safely(self) -> None:
-        self._known_scopes = 0  # from here on every other thread comes to the lock
-        try:
-            self._look(monotonic_ns())
-        except OSError as error:
-            self._say("disk", f"cannot write to {self.directory}: {error}; records are dropped and counted")
-        finally:
-            self._known_scopes = self._defined_scopes() if self._segment else 0
-
-    # What follows happens once a file, a few times a second, or when something is wrong.
-
-    def _append_slowly(self, kind: int, ref: int, body: bytes) -> None:
-        needed = FRAME_SIZE + len(body)
-        if needed > LARGEST_RECORD:
-            self._count_dropped(TOO_LARGE, kind)
-            self._say(
-                "too large",
-                f"a record of {needed:,} bytes is over the bound of {LARGEST_RECORD:,}; it is dropped",
-            )
-            return
-        now = monotonic_ns()
-        if now < self._retry_at and self._offset + needed > self._size:
-            self._count_dropped(JOURNAL_FULL if "full" in self._said else DISK, kind)
-            return
-        self._known_scopes = 0  # from here on every other thread comes to the lock
-        try:
-            self._look(now)
-            if self._offset + needed + self._undefined_bytes() > self._size and not self._rotate(needed):
-                self._count_dropped(JOURNAL_FULL if "full" in self._said else DISK, kind)
-                return
-            for definition in self._definitions[self._defined :]:
-                self._write(*definition)
-                self._defined += 1
-            self._write(kind, ref, body)
-        except (OSError, ValueError) as error:
-            self._retry_at = monotonic_ns() + RETRY_NS
-            self._count_dropped(DISK, kind)
-            self._say("disk", f"cannot write to {self.directory}: {error}; records are dropped and counted")
-        finally:
-            self._known_scopes = self._defined_scopes() if self._segment else 0
-
-    def _defined_scopes(self) -> int:
-        return sum(kind == SCOPE for kind, _, _ in self._definitions[: self._defined])
-
-    def _undefined_bytes(self) -> int:
-        return sum(FRAME_SIZE + len(body) for _, _, body in self._definitions[self._defined :])
-
-    def _write(self, kind: int, ref: int, body: bytes) -> None:
-        assert self._map is not None
-        assert self._committed is not None
-        end = self._offset + FRAME_SIZE + len(body)
-        self._map[self._offset : end] = _pack_frame(len(body), crc32(body, kind | ref << 8), kind, 0, ref) + body
-        self._offset = end
-        self._committed[0] = end
-        self._records[kind] += 1
-
-    def _look(self, now: int) -> None:
-        """Notice that the file was removed or shortened; a write behind the end of a mapped file is SIGBUS."""
-        self._next_look = now + LOOK_EVERY_NS
-        segment = self._segment
-        harm = segment.harm() if segment else ""
-        if segment is None or not harm:
-            return
-        if harm == "removed":
-            try:
-                self._put_back(segment)
-            except OSError:
-                self._lose_file()
-                raise
-            self._say(
-                "removed",
-                f"somebody removed {segment.path}; it is written again with all that it held",
-            )
-        else:
-            self._lose_file()
-            self._say("shortened", f"somebody shortened {segment.path}; what was not yet shipped of it is lost")
-
-    def _put_back(self, removed: Segment) -> None:
-        """Write the removed file again, whole and under its name: nothing of it is lost, and no cursor moves."""
-        make_private(self.directory)
-        again = Segment(removed.path, self._sequence - 1, removed.size)
-        offset, records, defined = self._offset, self._records, self._defined
-        again.map[HEADER.size : offset] = removed.map[HEADER.size : offset]
-        self._use(again, offset)
-        self._records, self._defined = records, defined
-        removed.release()
-
-    def _lose_file(self) -> None:
-        """Count all that the file held as dropped (at most that is lost) and go on in another."""
-        for kind in (SPAN, SPAN_END, LOG):
-            self._count_dropped(DISK, kind, self._records[kind], into_file=False)
-        self._use(None)
-
-    def _rotate(self, needed: int) -> bool:
-        """Go on in a new file; False where a bound forbids it, or an earlier try is too recent."""
-        now = monotonic_ns()
-        if now < self._retry_at:
-            return False
-        smallest = HEADER_SIZE + sum(FRAME_SIZE + len(body) for _, _, body in self._definitions) + needed
-        size = min(max(FIRST_SEGMENT << min(self._sequence, 5), smallest), self._bytes_left())
-        if size < smallest:
-            self._retry_at = now + RETRY_NS
-            self._say(
-                "full",
-                f"the journal in {self.directory} is full; records are dropped and counted until some are shipped",
-            )
-            return False
-        make_private(self.directory)
-        if not self.series:
-            self.series = f"{os.getpid()}-{start_ticks(os.getpid())}-{secrets.token_hex(4)}"
-        segment = self._largest_possible(size, smallest)
-        self._sequence += 1
-        self._said -= {"full", "disk"}
-        last = self._segment
-        self._use(segment)
-        self._next_look = now + LOOK_EVERY_NS
-        for index, count in enumerate(self._homeless):
-            if count:
-                segment.add_dropped(index, count)
-        self._homeless = [0] * 16
-        if last:
-            last.set_state(SEALED)
-            last.release()
-        return True
-
-    def _largest_possible(self, size: int, smallest: int) -> Segment:
-        """A new file of `size` bytes, or of less on a disk that is nearly full. Raises OSError."""
-        path = self.directory / f"{self.series}-{self._sequence:06d}{SUFFIX}"
-        while True:
-            try:
-                return Segment(path, self._sequence, size)
-            except OSError as error:
-                if error.errno not in _NO_ROOM or size // 2 < max(smallest, FIRST_SEGMENT):
-                    raise
-                size //= 2
-
-    def _bytes_left(self) -> int:
-        """Return the bytes that the bounds leave for one more file."""
-        own = everything = 0
-        try:
-            with os.scandir(self.directory) as entries:
-                for entry in entries:
-                    if entry.name.endswith(SUFFIX):
-                        size = _size(entry)
-                        everything += size
-                        own += size if self.series and entry.name.startswith(self.series) else 0
-        except FileNotFoundError:
-            pass
-        return min(self._max_bytes - own, self._max_directory_bytes - everything)
-
-    def _count_dropped(self, reason: int, kind: int, count: int = 1, *, into_file: bool = True) -> None:
-        if kind not in (SPAN, SPAN_END, LOG):
-            return
-        index = reason * 2 + (kind == LOG)
-        self._dropped[index] += count
-        if self._segment and into_file:
-            self._segment.add_dropped(index, count)
-        else:
-            self._homeless[index] += count
-
-    def _say(self, subject: str, message: str) -> None:
-        """Say something once, after the lock is released: a log handler may itself be waiting to record."""
-        if subject not in self._said:
-            self._said.add(subject)
-            self._unsaid.append(message)
-
-    def _speak(self) -> None:
-        while self._unsaid:
-            _log.warning("recording: %s", self._unsaid.pop(0))
-
-
-def _size(entry: os.DirEntry[str]) -> int:
-    try:
-        return entry.stat(follow_symlinks=False).st_size
-    except FileNotFoundError:
-        return 0
-
-
-_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
-
-
-def _begin_in_child() -> None:
-    """After a fork: the files, the lock and the counts are the parent's."""
-    for journal in list(_journals):
-        segment = journal._segment
-        journal._begin()
-        if segment:
-            segment.release()
-
-
-os.register_at_fork(after_in_child=_begin_in_child)
+        series = self._own()
+        with series.lock:
+            series.wants_end = True
+            series.work()
+        self._after(series)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import uuid
+import weakref
 from collections.abc import Iterator
 
 from opentelemetry.metrics import MeterProvider
@@ -16,6 +17,7 @@ from opentelemetry.trace import Tracer as TracerApi
 from opentelemetry.util import types
 
 from otelsync.hooks.untouched import warning_filters_untouched
+from otelsync.journal import forks
 from otelsync.journal.writer import Journal
 from otelsync.recording.ids import IdGenerator
 from otelsync.recording.span_state import Encoders
@@ -49,6 +51,7 @@ class TracerProvider(Owner):
         meter_provider: MeterProvider | None = None,
     ) -> None:
         self.journal = journal
+        self._generation = forks.generation()
         self.has_processors = active_span_processor is not None
         self.encoders = Encoders(journal, redactor)
         self._resource_numbers: list[tuple[Resource, int]] = []
@@ -61,6 +64,7 @@ class TracerProvider(Owner):
             span_limits=span_limits,
             meter_provider=meter_provider,
         )
+        _providers.add(self)
 
     def redact_with(self, redactor: Redactor) -> None:
         """Let `redactor` take secrets out of everything that is recorded from now on."""
@@ -126,6 +130,10 @@ class TracerProvider(Owner):
 
         The SDK runs its resource detectors again, in a pool of threads, in every child; what they would find is known.
         """
+        number = forks.mark[0]
+        if number == self._generation:  # the SDK's hook and ours both come here
+            return
+        self._generation = number
         self._tracers_lock = threading.Lock()
         changed: dict[str, types.AttributeValue] = {}
         if SERVICE_INSTANCE_ID in self._resource.attributes:
@@ -134,3 +142,14 @@ class TracerProvider(Owner):
             changed["process.pid"] = os.getpid()
         if changed:
             self._update_resource(Resource(changed))
+
+
+_providers: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
+
+
+def _begin_in_child() -> None:
+    for provider in list(_providers):
+        provider._handle_fork()
+
+
+forks.in_child(_begin_in_child)

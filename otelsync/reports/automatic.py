@@ -6,7 +6,6 @@ A report is begun once the end of its run is in the store and, for a moment, no 
 from __future__ import annotations
 
 import logging
-import os
 import re
 import threading
 import time
@@ -16,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from otelsync.journal import forks
 
 if TYPE_CHECKING:
     from otelsync.reports.process import ReportProcess
@@ -162,4 +163,4 @@ def _begin_in_child() -> None:
         reports._begin()
 
 
-os.register_at_fork(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)

@@ -8,6 +8,8 @@ import struct
 import threading
 from pathlib import Path
 
+from otelsync.journal import forks
+
 NAME = "shipper.lock"
 _FLOCK = struct.Struct("@hhqqi")
 """Linux's ``struct flock``: type, whence, start, length, pid."""
@@ -108,4 +110,4 @@ def _begin_in_child() -> None:
     _owned.clear()
 
 
-os.register_at_fork(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)

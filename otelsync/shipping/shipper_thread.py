@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from otelsync.journal import forks
 from otelsync.journal.process_identity import own_writer
 from otelsync.shipping.checkpoint import arrived, positions
 from otelsync.shipping.shipper import INTERVAL, Shipper
@@ -157,4 +157,4 @@ def _begin_in_child() -> None:
         thread._begin_in_child()
 
 
-os.register_at_fork(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)

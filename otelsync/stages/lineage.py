@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 
+from otelsync.journal import forks as fork_notices
+
 generation = 1
 """Number of this process among its ancestors; a forked child has the next one."""
 forks = 0
@@ -26,4 +28,5 @@ def _begin_in_child() -> None:
     rolling_up = threading.RLock()  # no thread of the parent's is here to release its own
 
 
-os.register_at_fork(after_in_parent=share, after_in_child=_begin_in_child)
+fork_notices.in_child(_begin_in_child)
+os.register_at_fork(after_in_parent=share)

@@ -6,7 +6,6 @@ A warning never ends the host. A decorator that cannot work raises, as that is a
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,6 +16,7 @@ from weakref import WeakSet
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, Span
 
 from otelsync import in_force
+from otelsync.journal import forks
 from otelsync.vocabulary import ACTIONS
 
 
@@ -187,4 +187,4 @@ def _begin_in_child() -> None:
     running.clear()
 
 
-os.register_at_fork(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import secrets
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any, Final
 from opentelemetry.trace import Span, get_current_span
 
 from otelsync import in_force, vocabulary
+from otelsync.journal import forks
 from otelsync.levels import INFO, WARNING
 from otelsync.logs.installed import emit
 from otelsync.recording.runtime_context import current_scope
@@ -271,4 +271,4 @@ def _begin_in_child() -> None:
     observed._lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 from contextlib import AbstractContextManager
 from typing import Any
 
 from otelsync import vocabulary
+from otelsync.journal import forks
 from otelsync.levels import DEBUG
 from otelsync.stages import misuse
 from otelsync.stages.stage import OtherStage, Stage
@@ -96,4 +96,4 @@ def _begin_in_child() -> None:
     _sums = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_begin_in_child)
+forks.in_child(_begin_in_child)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import gzip
 import logging
-import os
 import socket
 import threading
 import time
@@ -18,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, Final
 
+from otelsync.journal import forks
 from otelsync.shipping.metrics import prometheus_text
 from otelsync.shipping.metrics.series import MetricSeries
 from otelsync.version import __version__
@@ -195,4 +195,4 @@ def _forget_in_child() -> None:
         server.forget()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+forks.in_child(_forget_in_child)
