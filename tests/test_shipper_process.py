@@ -241,6 +241,44 @@ def test_forked_children_are_shipped_with_their_parent(home: Path) -> None:
     assert sorted(stored(home)) == ["sync.pipeline child"] * 2 + ["sync.pipeline parent"]
 
 
+@pytest.mark.parametrize("when", ["first", "begun", "shipping", "flushed"])
+@pytest.mark.parametrize("where", ["script", "forked"])
+def test_a_program_that_closes_all_descriptors_keeps_its_own_files(home: Path, when: str, where: str) -> None:
+    """As a daemon does: what it opens then gets the numbers of what was closed, and stays as it was written."""
+    code = f"""
+        when, where = {when!r}, {where!r}
+        if when != "first":
+            record("before")
+        if when == "shipping":
+            wait_for(journal / "shipper.json")
+        if when == "flushed":
+            otelsync.flush(60)
+        if where == "forked" and (child := os.fork()):
+            raise SystemExit(os.waitpid(child, 0)[1])
+        os.closerange(3, 4096)
+        files = [open(here / f"own.{{number}}", "wb", buffering=0) for number in range(12)]
+        for file in files:
+            file.write(b"D" * 400_000)
+        for number in range(600):
+            with otelsync.stage("s", padding="x" * 1000):
+                pass
+            if number % 200 == 0:
+                otelsync.flush(5)
+        otelsync.shutdown(5)
+        for file in files:
+            file.write(b"E" * 1000)
+        os._exit(0)
+    """
+    home.mkdir()
+    run(home, code)
+    wait_until(lambda: not shippers(home))
+    for number in range(12):
+        assert (home / f"own.{number}").read_bytes() == b"D" * 400_000 + b"E" * 1000
+    names = stored(home)
+    assert names.count("sync.stage s") == 600
+    assert names.count("sync.pipeline before") == (when != "first")
+
+
 def test_flush_and_shutdown_wait_for_it(home: Path, server: OtlpServer) -> None:
     """What both say is true: everything has arrived."""
     code = 'record("p"); print(otelsync.flush(60)); record("q"); print(otelsync.shutdown(60), otelsync.shutdown(60))'
