@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # They run twice: the C extension of the recording path is optional, and the Python code behind it is the reference.
 RECORDING_TESTS := $(patsubst %,tests/test_%.py,span otlp journal journal_interrupted provider logs stages events verbosity)
 
-.PHONY: demo demo-orders test check servers bench docs wheel clean
+.PHONY: demo demo-orders test test-versions check servers bench docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.github_sync demo
@@ -20,6 +20,11 @@ demo-orders: $(VENV)/.installed
 test: $(VENV)/.installed check servers
 	OTELSYNC_PURE_PYTHON=1 $(BIN)/python -m pytest -q -n 3 $(RECORDING_TESTS)
 	$(BIN)/python -m pytest -n 4 --dist worksteal
+	PYTHON=$(BIN)/python tests/versions.sh
+
+# The oldest dependencies that pyproject.toml takes, and the other Pythons that the machine has.
+test-versions: $(VENV)/bin/python
+	PYTHON=$(BIN)/python tests/versions.sh
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -45,7 +50,7 @@ wheel: $(VENV)/.installed
 	$(PIP) wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) .cache .demo .order_sync .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .versions .cache .demo .order_sync .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "otelsync needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Final
 
+from otelsync.hooks.host_errors import hand_back
+
 REDACTED: Final = "[redacted]"
 CIRCULAR: Final = "[circular]"
 TOO_DEEP: Final = "[too deep]"
@@ -162,6 +164,7 @@ class Redactor:
         try:
             return self._clean(_text(key), value, ())
         except Exception as error:
+            hand_back(error)
             return f"[a {type(value).__name__} that raises {type(error).__name__}]"
 
     def _clean(self, key: str, value: object, around: tuple[int, ...]) -> object:

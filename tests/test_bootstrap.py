@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+import pythons
 from supervised import PATIENCE, environment, script
 from trace_tree import draw, logs_in_journal, spans_in_journal
 
@@ -155,6 +157,7 @@ import warnings
 warnings.simplefilter("error")
 from gevent import monkey
 import sys
+import zipfile
 loaded = "threading" in sys.modules, "otelsync" in sys.modules
 monkey.patch_all()
 import logging, gevent
@@ -194,8 +197,9 @@ print(before, RedisInstrumentor().is_instrumented_by_opentelemetry, "celery" in 
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("broken:Broken", "redis-like is not recorded: its instrumentation has failed"),
-        ("broken:Missing", "redis-like is not recorded: its instrumentation cannot be loaded"),
+        ("broken:Broken", "redis-like is not recorded: its instrumentation has failed (ValueError: broken)\n"),
+        ("broken:Missing", "redis-like is not recorded: its instrumentation has failed (AttributeError: "),
+        ("broken:NotThere", ""),
         ("no_such_module:Any", ""),
     ],
 )
@@ -205,15 +209,44 @@ def test_an_instrumentation_that_fails_stops_nothing(tmp_path: Path, value: str,
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[opentelemetry_instrumentor]\nredis-like = {value}\n")
-    code = "class Broken:\n    def instrument(self, **options):\n        raise ValueError('broken')\n"
+    raised = {"Broken": "ValueError('broken')", "NotThere": "ModuleNotFoundError('redis2')"}
+    body = "class {}:\n    def instrument(self, **options):\n        raise {}\n"
+    code = "".join(body.format(*each) for each in raised.items())
     script(tmp_path / "site", code, "broken.py")
     program = SPAN + "import redis; from opentelemetry.instrumentation.redis import RedisInstrumentor as R\n"
     program += "print(R().is_instrumented_by_opentelemetry)"
     ended = python(tmp_path, "-c", program, PYTHONPATH=str(tmp_path / "site"))
     assert ended.stdout == "True\n"
     assert draw(spans_in_journal(journal(tmp_path))) == "one"
-    assert said in ended.stderr
-    assert bool(said) == bool(ended.stderr)
+    assert ended.stderr.startswith(said)
+    assert ended.stderr.count("\n") == bool(said)
+
+
+LIBRARIES = ("celery", "requests", "github", "httpx", "httpx2", "redis", "structlog")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_that_cannot_be_imported_is_the_program_s_alone(tmp_path: Path, library: str) -> None:
+    """A library that is missing, or raises when it is imported, does to the program what it does without us."""
+    broken = tmp_path / "site" / library
+    if library != "httpx2":
+        script(broken, "raise RuntimeError('theirs')", "__init__.py")
+    code = (
+        f"try:\n    import {library}\nexcept (RuntimeError, ImportError) as error:\n    print(type(error).__name__)\n"
+    )
+    ended = python(
+        tmp_path, script(tmp_path, code + "import httpcore, urllib3\n" + SPAN), PYTHONPATH=str(broken.parent)
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == ("ModuleNotFoundError\n" if library == "httpx2" else "RuntimeError\n")
+    if library != "structlog":  # which otelsync itself needs for its logs
+        assert draw(spans_in_journal(journal(tmp_path))) == "one"
+
+
+def test_the_libraries_that_are_there_are_imported_without_a_word(tmp_path: Path) -> None:
+    """No instrumentation says anything of libraries that it could be for as well, such as httpx2 beside httpx."""
+    ended = python(tmp_path, "-c", "import httpx, requests, celery, github, redis, structlog; print('ran')")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ran\n", "")
 
 
 def instrumented(home: Path, code: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -289,3 +322,42 @@ def test_the_environment_of_a_program_names_one_journal_for_all() -> None:
         ("OTELSYNC_LOGGING", "take"),
         ("LOG_FORMAT", "json"),
     }
+
+
+@pytest.mark.parametrize("version", pythons.found())
+def test_any_python_runs_as_it_would_without_us(tmp_path: Path, version: str) -> None:
+    """Old Pythons, and new ones without otelsync, run a sitecustomize and a program, and nothing more is said."""
+    theirs = script(tmp_path / "site", "import sys\nsys.theirs = __file__\nimport json", "sitecustomize.py")
+    if version.startswith("3") and int(version[2:]) >= 5:
+        executable = tmp_path / "bare" / "bin" / "python"  # a virtual environment without otelsync
+        subprocess.run([pythons.found()[version], "-m", "venv", "--without-pip", executable.parents[1]], check=True)
+    else:
+        executable = Path(pythons.found()[version])
+    program = script(tmp_path, "import sys, logging, sitecustomize\nprint([sys.theirs, sitecustomize.__file__])")
+    packed = tmp_path / "packed.pyz"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.write(program, "__main__.py")
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([BOOTSTRAP, str(theirs.parent)])}
+    variables |= {"PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "1"}
+    for arguments in ([str(program)], [str(packed)]):
+        ended = subprocess.run(
+            [executable, *arguments], env=variables, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        assert (ended.stdout, ended.stderr) == (f"{[str(theirs)] * 2}\n", "")
+
+
+@pytest.mark.parametrize("flag", ["-S", "-I", "-E", "-Werror", "-B", "-OO", "-X", "-P"])
+def test_a_program_is_started_with_any_flag(tmp_path: Path, flag: str) -> None:
+    """Flags that switch us off, or make everything an error, are obeyed, and nothing is said of it."""
+    flags = [flag, "dev"] if flag == "-X" else [flag]
+    ended = python(tmp_path, *flags, "-c", "import logging, sys; logging.getLogger('a').info('a'); print('ran')")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ran\n", "")
+
+
+def test_an_otelsync_that_cannot_be_imported_stops_nothing(tmp_path: Path) -> None:
+    """Where otelsync is there and broken, the program goes on, and one line says that it is not recorded."""
+    script(tmp_path / "broken" / "otelsync", "raise ValueError('half installed')", "__init__.py")
+    program = script(tmp_path, SPAN + "print('ran')")
+    ended = python(tmp_path, program, PYTHONPATH=str(tmp_path / "broken"))
+    assert (ended.returncode, ended.stdout) == (0, "ran\n")
+    assert ended.stderr == "otelsync records nothing of this program: half installed\n"

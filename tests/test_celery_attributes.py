@@ -44,7 +44,10 @@ def upstream(context: Any) -> dict[str, Any]:
 def test_the_same_as_upstream(request: dict[str, Any]) -> None:
     """Users of upstream's instrumentation find each name and each value that they know."""
     got = {key: tuple(value) if isinstance(value, list) else value for key, value in of_context(request).items()}
-    assert got == upstream(Context(request))
+    theirs = upstream(Context(request))
+    if of_context(request).keys() - theirs.keys() == {"celery.timelimit"}:
+        del got["celery.timelimit"]  # upstream left it out where one of the two is not set, until 0.62
+    assert got == theirs
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from otlp_server import eventually
 from recorded import Recorded
 
 import otelsync
-from otelsync.configuration.recorder import forget_provider as forget_provider
+from otelsync.hooks.opentelemetry_api import set_provider_aside
 
 
 @pytest.fixture(scope="module")
@@ -385,7 +385,7 @@ def test_over_another_provider(app: Celery) -> None:
         assert outcome(result) == 7
         eventually(lambda: len(exporter.get_finished_spans()) == 7)
     finally:
-        forget_provider()
+        set_provider_aside()
     spans = {span.context.span_id: span for span in exporter.get_finished_spans() if span.context}
     around = {
         span.name: spans[span.parent.span_id].name if span.parent else None for span in exporter.get_finished_spans()

@@ -13,6 +13,7 @@ from opentelemetry import baggage, context, trace
 from recorded import Recorded
 
 import otelsync
+from otelsync.hooks.opentelemetry_api import RANDOM_TRACE_ID
 from otelsync.integrations.celery.headers import parse
 
 
@@ -75,7 +76,7 @@ def test_the_span_is_current_while_the_message_is_sent(
     assert recorded.tree() == f"\nsync.stage here{' ' * (len(name) - 1)}  [success]\n  apply_async/{name}"
     span = recorded.span(f"apply_async/{name}")
     (headers,) = sent
-    assert headers["traceparent"] == f"00-{span.trace_id}-{span.span_id}-03"
+    assert headers["traceparent"] == f"00-{span.trace_id}-{span.span_id}-{1 | RANDOM_TRACE_ID:02x}"
     assert trace.format_span_id(headers["current"].span_id) == span.span_id
     envelope = parse(headers["otelsync"])
     assert envelope is not None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from private_names import PRIVATE
 
 from otelsync import vocabulary
 
@@ -21,9 +22,9 @@ ODD_FIRST_WORDS: Final = ("What", "Whether", "How", "Who", "Whose", "Which", "Wh
 """Words that a docstring does not begin with: it begins with a verb or a noun."""
 FOREIGN: Final = frozenset(
     (
-        *("_apps", "_content", "_fmt", "_initialize", "_processors", "_setup", "_tasks"),  # Celery, requests, structlog
-        *("_instrumentation_scope", "_on_ending", "_span_limits", "_tracer_config", "_tracers"),  # OpenTelemetry's SDK
-        *("_exit", "_getframe", "_replace", "_value_"),  # the standard library
+        *(private.name for private in PRIVATE),  # whose modules tests/test_private_names.py holds
+        *("_initialize", "_processors"),  # of objects of opentelemetry-instrumentation and structlog
+        *("_exit", "_fmt", "_getframe", "_replace", "_value_"),  # the standard library
     )
 )
 """Private names of others, who have no public way there."""

@@ -137,8 +137,9 @@ LAST = {
     "console": structlog.dev.ConsoleRenderer(colors=False),
     "formatter": structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
     "kwargs": structlog.stdlib.render_to_log_kwargs,
-    "arguments": structlog.stdlib.render_to_log_args_and_kwargs,
 }
+if hasattr(structlog.stdlib, "render_to_log_args_and_kwargs"):  # since 25.1
+    LAST["arguments"] = structlog.stdlib.render_to_log_args_and_kwargs
 
 
 @pytest.mark.parametrize("last", LAST)

@@ -261,6 +261,17 @@ class TestInOneProcess:
         assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize("who", ["thread", "process", "off"])
+def test_the_end_of_a_program(tmp_path: Path, who: str) -> None:
+    """What is left is sent then, whoever would ship a journal."""
+    program_of = "import otelsync\notelsync.configure()\nwith otelsync.pipeline('p'): pass"
+    with otlp_server() as server:
+        variables = both_ways.environment(tmp_path, STANDARD, server, OTELSYNC_SHIP=who)
+        del variables["OTELSYNC_SHUTDOWN_TIMEOUT"]
+        subprocess.run(program(program_of), env=variables, check=True, capture_output=True)
+        assert [span.name for span in server.spans] == ["sync.pipeline p"]
+
+
 class TestTheDoctor:
     def said(self, home: Path, way: str, **variables: str) -> tuple[int, dict[str, dict[str, str]]]:
         with otlp_server() as server:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final
 
 import click
 
 from otelsync.errors import ConfigurationError, OtelsyncError
+from otelsync.hooks.own_process import ignore_warnings_of_the_program
 from otelsync.version import __version__
 
 COMMANDS: Final = {
@@ -43,6 +45,12 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([*COMMANDS.items()])
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **named: Any) -> Any:
+        """Run a command. Without arguments it is the process's own command line, and the process is ours."""
+        if args is None:
+            ignore_warnings_of_the_program()
+        return super().main(args, *rest, **named)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an expected error becomes one line, a reader that has gone is no error."""

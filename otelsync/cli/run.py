@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -73,8 +75,10 @@ def command(
         _say(mistake)
     settings = replace(_by_its_way(settings), ship="off" if supervise else "process")
     environment = environment_of_program(settings, os.environ, log_format=log_format)
+    if not hasattr(os, "fork"):  # Windows: what `exec` starts there is another process, and nobody waits for it
+        sys.exit(subprocess.run(command, env=environment, check=False).returncode)
     try:
-        if supervise:
+        if supervise and hasattr(signal, "sigwaitinfo"):  # macOS has none; it has no journals to ship from either
             _supervise(command, settings, environment)
         run_instead(command, environment)
     except CannotStartError as error:

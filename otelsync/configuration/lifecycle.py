@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from opentelemetry import trace
-
 from otelsync import in_force
 from otelsync.configuration import destinations, logging_setup, mistakes, way
 from otelsync.configuration.end_of_program import ends_with_program
-from otelsync.configuration.recorder import Recorder, forget_provider, make_recorder
+from otelsync.configuration.recorder import Recorder, make_recorder
 from otelsync.hooks.harmless import harmless
+from otelsync.hooks.opentelemetry_api import set_provider_aside
 from otelsync.integrations.http import trace_headers
 from otelsync.journal import forks
 from otelsync.logs.installed import active
@@ -139,19 +138,18 @@ def set_aside() -> Callable[[], None]:
         running = _running
         _use(None)
         misuse.forget()
-        provider, once = trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE
         had_context = runtime_context.installed()
         path = active()
         logging_setup.uninstall()
         trace_headers.uninstall()
-        forget_provider()
+        put_provider_back = set_provider_aside()
         if running is not None and running.recorder is not None:
             running.recorder.retire()
 
     def put_back() -> None:
         with _lock:
             shutdown(0)
-            trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE = provider, once
+            put_provider_back()
             if had_context:
                 runtime_context.install()
             if path is not None:
@@ -321,11 +319,13 @@ forks.in_child(_begin_in_child)
 
 @harmless
 def _shutdown_at_exit() -> None:
-    shutdown(_patience_at_exit(_running.settings) if _running is not None else None)
+    shutdown(_patience_at_exit(_running) if _running is not None else None)
 
 
-def _patience_at_exit(settings: Settings) -> float:
+def _patience_at_exit(running: _Running) -> float:
     """Return for how long the program's end waits: not at all for a process that ships after it."""
-    if settings.shutdown_timeout is None and settings.ship == "process" and not ends_with_program():
+    settings = running.settings
+    is_left = settings.shutdown_timeout is None and settings.ship == "process" and not running.why_standard
+    if is_left and not ends_with_program():
         return 0.0
     return settings.patience

@@ -13,6 +13,7 @@ from opentelemetry import trace
 from opentelemetry.trace import TracerProvider as TracerProviderApi
 
 from otelsync.errors import ConfigurationError
+from otelsync.hooks.opentelemetry_api import provider_that_is_set, set_provider_aside
 from otelsync.recording import runtime_context
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
@@ -85,7 +86,7 @@ class JournalRecorder:
         _log.warning(
             "a %s is already set as OpenTelemetry's tracer provider and stays: spans go where it sends them and "
             "are not journalled; log records are, with its ids. Call otelsync.configure() first to have both.",
-            type(trace._TRACER_PROVIDER).__name__,
+            type(provider_that_is_set()).__name__,
         )
 
     def _before_it_is_set(self) -> None:
@@ -106,9 +107,9 @@ class JournalRecorder:
         """End the provider, leave OpenTelemetry as it was before, and warn of what stands in no ledger."""
         self._warn_of_uncounted()
         self.provider.shutdown()
-        if trace._TRACER_PROVIDER is self.provider:
+        if provider_that_is_set() is self.provider:
             self.retire()
-            forget_provider()
+            set_provider_aside()
             runtime_context.uninstall()
 
     def close(self, deadline: float) -> bool:  # noqa: ARG002
@@ -196,16 +197,8 @@ def naming_variable() -> Iterator[None]:
 
 def set_provider(provider: TracerProviderApi, *, but_before: Callable[[], object] = lambda: None) -> bool:
     """Set OpenTelemetry's tracer provider, after a call of `but_before`; False if another one is set, which stays."""
-    if trace._TRACER_PROVIDER is not None:
+    if provider_that_is_set() is not None:
         return False
     but_before()
     trace.set_tracer_provider(provider)
     return True
-
-
-def forget_provider() -> None:
-    """Let the next configure() set a provider: OpenTelemetry itself lets it be set once."""
-    from opentelemetry.util._once import Once
-
-    trace._TRACER_PROVIDER = None
-    trace._TRACER_PROVIDER_SET_ONCE = Once()

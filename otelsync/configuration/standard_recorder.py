@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opentelemetry import trace
-
 from otelsync.configuration.destinations import endpoints_of
-from otelsync.configuration.recorder import forget_provider, naming_variable, set_provider
+from otelsync.configuration.recorder import naming_variable, set_provider
+from otelsync.hooks.opentelemetry_api import provider_that_is_set, set_provider_aside
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 from otelsync.standard.children import Children
@@ -31,7 +30,7 @@ class StandardRecorder:
     settings: Settings
 
     def __post_init__(self) -> None:
-        self._children = Children(lambda: self.flush(self.settings.patience))
+        self._children = Children(self._end_child)
 
     @property
     def log_records(self) -> Destination | None:
@@ -44,7 +43,7 @@ class StandardRecorder:
             _log.warning(
                 "a %s is already set as OpenTelemetry's tracer provider and stays: spans go where it sends them. Log "
                 "records go by the SDK's exporters, with its ids",
-                type(trace._TRACER_PROVIDER).__name__,
+                type(provider_that_is_set()).__name__,
             )
 
     def adopt_tracers(self) -> None:
@@ -55,17 +54,25 @@ class StandardRecorder:
 
     def uninstall(self) -> None:
         """Leave OpenTelemetry as it was before."""
-        if trace._TRACER_PROVIDER is self.standard.tracers:
-            forget_provider()
+        if provider_that_is_set() is self.standard.tracers:
+            set_provider_aside()
 
     def close(self, deadline: float) -> bool:
         """Send what is left, and warn of what has not arrived."""
         self._children.call_off()
         has_arrived = self.standard.close(deadline)
+        self._warn_of_lost()
+        return has_arrived
+
+    def _end_child(self) -> None:
+        """Send what a child process has left, and warn of what has not arrived."""
+        self.flush(self.settings.patience)
+        self._warn_of_lost()
+
+    def _warn_of_lost(self) -> None:
         spans, records = self.standard.spans.missing, self.standard.log_records.missing
         if spans or records:
             _log.warning("%d spans and %d log records were lost, as they could not be sent in time", spans, records)
-        return has_arrived
 
     def watch(self, path: LogPath) -> None:
         """Watch nothing, as a journal directory is the place where somebody would say so."""

@@ -42,9 +42,12 @@ def why_not_by_journal(settings: Settings) -> str:
         raise ConfigurationError("journalling", "on", f"{missing}; leave it at auto, or set it to off")
     if settings.journalling == "on":
         return ""
-    if missing or sys.platform != "linux":
-        return missing or f"journals are for Linux, and this is {sys.platform}"
-    return cannot_write(settings.journal)
+    return cannot_have_one_here() or cannot_write(settings.journal)
+
+
+def cannot_have_one_here() -> str:
+    """Return why this system has no journals; empty if it can have some."""
+    return _missing_here() or ("" if sys.platform == "linux" else f"journals are for Linux, and this is {sys.platform}")
 
 
 def explained(why: str, endpoints: Sequence[OtlpEndpoint]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from otelsync.configuration import way
-from otelsync.doctor import backlog, home, neighbours, probe, standard_probe, variables, versions
+from otelsync.doctor import neighbours, variables, versions
 from otelsync.doctor.endpoint import visit
 from otelsync.doctor.findings import Finding, Status, ok, problem, warning, worst
 from otelsync.doctor.variables import Asked
@@ -70,15 +70,25 @@ def examine(**overrides: Any) -> Report:
         "versions": versions.examine(versions.installed()),
     }
     if settings is not None:
-        why = asked.why_standard
         found["way"] = [_way(asked, settings)]
-        found["directory"] = [] if settings.journalling == "off" else home.examine_journal(settings)
-        found["backlog"] = backlog.examine(settings)
-        found["store"] = [home.examine_store(settings)] if asked.wants_store else []
-        found["endpoint"], found["probe"] = (_go_the_standard_way if why else _go_the_way)(asked, settings)
+        if not way.cannot_have_one_here():
+            found |= _disk(asked, settings)
+        go = _go_the_standard_way if asked.why_standard else _go_the_way
+        found["endpoint"], found["probe"] = go(asked, settings)
     cleaned = {step: [_clean(finding, asked) for finding in findings] for step, findings in found.items() if findings}
     service = printable(settings.service_name, 100) if settings else None
     return Report(service, cleaned, time.monotonic() - start)
+
+
+def _disk(asked: Asked, settings: Settings) -> dict[str, list[Finding]]:
+    """Look at the journal's directory, at what waits, and at the store."""
+    from otelsync.doctor import backlog, home
+
+    return {
+        "directory": [] if settings.journalling == "off" else home.examine_journal(settings),
+        "backlog": backlog.examine(settings),
+        "store": [home.examine_store(settings)] if asked.wants_store else [],
+    }
 
 
 def _way(asked: Asked, settings: Settings) -> Finding:
@@ -94,6 +104,8 @@ def _way(asked: Asked, settings: Settings) -> Finding:
 
 def _go_the_standard_way(asked: Asked, settings: Settings) -> tuple[list[Finding], list[Finding]]:
     """Go to the endpoints, and send as the SDK does; returns what was found of the endpoints, and of the probe."""
+    from otelsync.doctor import standard_probe
+
     visited = visit(asked.endpoints)
     if settings.disabled or not asked.endpoints:
         return visited.findings, []
@@ -109,6 +121,8 @@ def _go_the_way(asked: Asked, settings: Settings) -> tuple[list[Finding], list[F
     Returns:
         What was found of the endpoints, and of the probe.
     """
+    from otelsync.doctor import home, probe
+
     with ExitStack() as places:
         found: list[Finding] = []
         try:

@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 Status = Literal["ok", "warning", "problem"]
 
+PROBE: Final = "otelsync.probe"
+"""The name of the span and the event of the record that are sent; with a value of true also the attribute of both."""
 STEPS: Final = {
     "settings": "settings",
     "neighbours": "other tracers and log bridges",

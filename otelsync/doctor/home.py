@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import mmap
 import os
 import shutil
 import stat
@@ -48,6 +46,9 @@ def examine_journal(settings: Settings) -> list[Finding]:
 
 def _write(directory: Path, settings: Settings) -> None:
     """Do as a journal and its shipper do: reserve, map and lock. Raises OSError."""
+    import fcntl
+    import mmap
+
     with temporary(directory, but_not=settings.journals) as place, (place / f"probe{SUFFIX}").open("xb+") as file:
         os.posix_fallocate(file.fileno(), 0, FIRST_SEGMENT)
         with closing(mmap.mmap(file.fileno(), FIRST_SEGMENT)):

@@ -15,9 +15,8 @@ from importlib.util import find_spec
 from pathlib import PurePath
 from typing import Final
 
-from opentelemetry import trace
-
 from otelsync.doctor.findings import Finding, ok, problem, warning
+from otelsync.hooks.opentelemetry_api import provider_that_is_set
 
 _TRACERS: Final = {
     "ddtrace": ("Datadog's ddtrace", "start the program without ddtrace-run, or take ddtrace off PYTHONPATH"),
@@ -45,10 +44,11 @@ class Company:
 def observe(variables: Mapping[str, str]) -> Company:
     """Look at what is loaded into this process."""
     handlers = [_class_of(handler) for handler in logging.getLogger().handlers]
+    provider = provider_that_is_set()
     return Company(
         variables,
         modules=set(sys.modules),
-        provider=_class_of(trace._TRACER_PROVIDER) if trace._TRACER_PROVIDER is not None else "",
+        provider=_class_of(provider) if provider is not None else "",
         bridges=[name for name in handlers if name.startswith("opentelemetry.")],
         has_celery=find_spec("celery") is not None,
     )

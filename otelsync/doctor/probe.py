@@ -19,7 +19,7 @@ from typing import Final
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-from otelsync.doctor.findings import Finding, ok, problem
+from otelsync.doctor.findings import PROBE, Finding, ok, problem
 from otelsync.errors import OtelsyncError
 from otelsync.journal.names import list_segments
 from otelsync.journal.writer import Journal
@@ -36,8 +36,6 @@ from otelsync.shipping.shipper import Shipper
 from otelsync.store.writing import StoreSink
 from otelsync.vocabulary import SERVICE_NAME
 
-NAME: Final = "otelsync.probe"
-"""The span's name and the record's event; with a value of true also the attribute of both."""
 _RECORDING_SECONDS: Final = 3.0
 _REPORT_IT: Final = "see the journal directory above; if that is well, please report it"
 
@@ -91,8 +89,8 @@ def _prepare(settings: Settings, directory: Path) -> Callable[[], str]:
     def work() -> str:
         """Record, and return what otelsync complained of."""
         with _overheard() as said:
-            span = tracer.start_span(NAME, attributes={NAME: True})
-            path.emit(INFO, "otelsync.doctor", NAME, {NAME: True}, span)
+            span = tracer.start_span(PROBE, attributes={PROBE: True})
+            path.emit(INFO, "otelsync.doctor", PROBE, {PROBE: True}, span)
             span.end()
         return "; ".join(said)[:1000] or "it does not say why"
 

@@ -6,8 +6,7 @@ import io
 import time
 from collections.abc import Sequence
 
-from otelsync.doctor.findings import Finding, ok, problem
-from otelsync.doctor.probe import NAME
+from otelsync.doctor.findings import PROBE, Finding, ok, problem
 from otelsync.levels import INFO
 from otelsync.logs.output import Output
 from otelsync.logs.path import LogPath
@@ -31,8 +30,8 @@ def send(settings: Settings, endpoints: Sequence[OtlpEndpoint], seconds: float) 
         return [problem("sdk_refuses", message, "unset the OTEL_ variable that it names, or set it as it says")]
     path = LogPath(service=settings.service_name, level=INFO, output=Output(io.BytesIO()), redactor=redactor)
     path.journal_to(standard.destination)
-    span = standard.tracers.get_tracer("otelsync.doctor").start_span(NAME, attributes={NAME: True})
-    path.emit(INFO, "otelsync.doctor", NAME, {NAME: True}, span)
+    span = standard.tracers.get_tracer("otelsync.doctor").start_span(PROBE, attributes={PROBE: True})
+    path.emit(INFO, "otelsync.doctor", PROBE, {PROBE: True}, span)
     span.end()
     deadline = time.monotonic() + seconds
     standard.flush(seconds * 0.8)

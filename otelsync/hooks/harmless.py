@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
+
+from otelsync.hooks.host_errors import forgive
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_log = logging.getLogger("otelsync")
-
 
 def harmless(function: Callable[P, R]) -> Callable[P, R | None]:
-    """Decorate work of ours: an exception is logged at DEBUG, and None comes back."""
+    """Decorate work of ours: an exception of ours is logged at DEBUG, and None comes back."""
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
         try:
             return function(*args, **kwargs)
-        except Exception:
-            _log.debug("%s failed; the call that it was part of goes on", function.__qualname__, exc_info=True)
+        except Exception as error:
+            forgive(error, "%s failed; the call that it was part of goes on", function.__qualname__)
             return None
 
     return guarded

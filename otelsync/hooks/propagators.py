@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.environment_variables import OTEL_PROPAGATORS
 
+from otelsync.hooks.host_errors import hand_back
+
 _DEFAULT = "tracecontext,baggage"
 
 
 def _loaded() -> ModuleType:
     try:
         return import_module("opentelemetry.propagate")
-    except Exception:
+    except Exception as error:
+        hand_back(error)
         asked = os.environ.get(OTEL_PROPAGATORS, "")
     names = [name.strip() for name in asked.split(",")]
     usable = [name for name in names if _can_be_loaded(name)]
@@ -41,7 +44,8 @@ def _loaded() -> ModuleType:
 def _can_be_loaded(name: str) -> bool:
     try:
         return any(each.load() for each in entry_points(group="opentelemetry_propagator", name=name))
-    except Exception:
+    except Exception as error:
+        hand_back(error)
         return False
 
 

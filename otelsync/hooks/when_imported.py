@@ -7,7 +7,6 @@ imported: `from celery import chord` imports `celery.app` in the middle of `cele
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -15,9 +14,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-Callback = Callable[[ModuleType], None]
+from otelsync.hooks.host_errors import forgive
 
-_log = logging.getLogger("otelsync")
+Callback = Callable[[ModuleType], None]
 
 _waiting: dict[str, list[Callback]] = {}
 _going_on: list[str] = []
@@ -74,8 +73,8 @@ def _package_of(name: str) -> str:
 def _call(callback: Callback, module: ModuleType) -> None:
     try:
         callback(module)
-    except Exception:
-        _log.debug("what was to follow the import of %s failed", module.__name__, exc_info=True)
+    except Exception as error:
+        forgive(error, "what was to follow the import of %s failed", module.__name__)
 
 
 class _Finder(MetaPathFinder):

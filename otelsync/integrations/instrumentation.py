@@ -10,7 +10,8 @@ import logging
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ from typing import Final, Protocol
 
 import otelsync.integrations
 from otelsync.errors import ConfigurationError
+from otelsync.hooks.host_errors import hand_back
 from otelsync.hooks.untouched import random_untouched
 from otelsync.hooks.when_imported import when_imported
 
@@ -105,9 +107,10 @@ def disabled() -> frozenset[str]:
 def instrument_when_imported(libraries: Iterable[str]) -> None:
     """Switch integrations on when their libraries are first imported; those that are not installed are passed over."""
     for name in libraries:
-        requirement = _requirement(name)
-        if name not in _on and name not in _cancel and _installed(requirement):
-            when_first_used(name, [requirement], partial(_switch_on, name))
+        with not_recorded_if_it_fails(name):
+            requirement = _requirement(name)
+            if name not in _on and name not in _cancel and _installed(requirement):
+                when_first_used(name, [requirement], partial(_switch_on, name))
 
 
 def when_first_used(name: str, distributions: Iterable[str], action: Callable[[], None]) -> None:
@@ -133,10 +136,24 @@ def when_first_used(name: str, distributions: Iterable[str], action: Callable[[]
 
 
 def _attempt(name: str, action: Callable[[], None]) -> None:
-    try:
+    with not_recorded_if_it_fails(name):
         action()
-    except Exception:
-        _log.warning("%s is not recorded: its instrumentation has failed", name, exc_info=True)
+
+
+@contextmanager
+def not_recorded_if_it_fails(name: str) -> Iterator[None]:
+    """Let an instrumentation fail: the program goes on, and a line says what is not recorded.
+
+    A library that is not there is nothing to record, and nothing is said of it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        _log.debug("%s is not there to be recorded: %s", name, error)
+    except Exception as error:
+        hand_back(error)
+        _log.warning("%s is not recorded: its instrumentation has failed (%s: %s)", name, type(error).__name__, error)
+        _log.debug("the instrumentation of %s has failed here", name, exc_info=True)
 
 
 def _switch_on(name: str) -> None:

@@ -1142,6 +1142,99 @@ item_of(PyObject *Py_UNUSED(module), PyObject *body)
     return found;
 }
 
+/* A method and what is called where an exception comes out of it, also before its first line: there the interpreter looks
+   for signals, and no `try` of the method is in force yet. Nothing comes between the two. */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *function, *despite;
+    vectorcallfunc call;
+} Guarded;
+
+enum { MOST_GIVEN = 4 };
+
+static PyObject *
+guarded_call(PyObject *self, PyObject *const *args, size_t flags, PyObject *names)
+{
+    Guarded *guarded = (Guarded *)self;
+    PyObject *result = PyObject_Vectorcall(guarded->function, args, flags, names);
+    Py_ssize_t count = PyVectorcall_NARGS(flags);
+    if (result || names || count < 1 || count > MOST_GIVEN)
+        return result;
+    PyObject *type, *error, *traceback, *given[MOST_GIVEN + 1] = {args[0]};
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback)
+        PyException_SetTraceback(error, traceback);
+    given[1] = error;
+    for (Py_ssize_t n = 1; n < count; n++)
+        given[n + 1] = args[n];
+    result = PyObject_Vectorcall(guarded->despite, given, (size_t)count + 1, NULL);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return result;
+}
+
+static PyObject *
+guarded_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(named))
+{
+    PyObject *function, *despite;
+    if (!PyArg_ParseTuple(args, "OO:Guarded", &function, &despite))
+        return NULL;
+    Guarded *guarded = (Guarded *)type->tp_alloc(type, 0);
+    if (guarded) {
+        guarded->function = Py_NewRef(function);
+        guarded->despite = Py_NewRef(despite);
+        guarded->call = guarded_call;
+    }
+    return (PyObject *)guarded;
+}
+
+static void
+guarded_dealloc(PyObject *self)
+{
+    Py_CLEAR(((Guarded *)self)->function);
+    Py_CLEAR(((Guarded *)self)->despite);
+    Py_TYPE(self)->tp_free(self);
+}
+
+static PyObject *
+guarded_bind(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
+{
+    return object ? PyMethod_New(self, object) : Py_NewRef(self);
+}
+
+static PyObject *
+guarded_attribute(PyObject *self, PyObject *name)
+{
+    PyObject *found = PyObject_GenericGetAttr(self, name);
+    if (found || !PyErr_ExceptionMatches(PyExc_AttributeError))
+        return found;
+    PyErr_Clear();
+    return PyObject_GetAttr(((Guarded *)self)->function, name);
+}
+
+static PyMemberDef guarded_members[] = {
+    {"__wrapped__", T_OBJECT, offsetof(Guarded, function), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyTypeObject guarded_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "otelsync.journal._native.Guarded",
+    .tp_basicsize = sizeof(Guarded),
+    .tp_dealloc = guarded_dealloc,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+    .tp_doc = "Guarded(function, despite)\n\nA method. What it raises goes to `despite`, behind the object.",
+    .tp_members = guarded_members,
+    .tp_vectorcall_offset = offsetof(Guarded, call),
+    .tp_call = PyVectorcall_Call,
+    .tp_descr_get = guarded_bind,
+    .tp_getattro = guarded_attribute,
+    .tp_new = guarded_new,
+};
+
 static PyMethodDef functions[] = {
     {"append_span", FAST(append_span), METH_FASTCALL, append_span_doc},
     {"write_log", FAST(write_log), METH_FASTCALL, write_log_doc},
@@ -1171,7 +1264,8 @@ PyInit__native(void)
     for (size_t n = SUSPICIOUS; n-- > 0;)
         begins[(unsigned char)suspicious[n].word[0]] = (unsigned char)(n + 1);
     PyObject *module = PyModule_Create(&definition);
-    if (module && (PyModule_AddType(module, &place_type) < 0 || PyModule_AddType(module, &mapped_type) < 0))
+    if (module && (PyModule_AddType(module, &place_type) < 0 || PyModule_AddType(module, &mapped_type) < 0 ||
+                   PyModule_AddType(module, &guarded_type) < 0))
         Py_CLEAR(module);
     return module;
 }

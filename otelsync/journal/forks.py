@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.journal.native import native
 
 _WIPE_ON_FORK: Final = 18
@@ -35,7 +36,8 @@ def _page() -> memoryview | None:
     try:
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         page.madvise(_WIPE_ON_FORK)
-    except (AttributeError, OSError, ValueError):  # another operating system, or an older kernel
+    except (AttributeError, OSError, ValueError) as error:  # another operating system, or an older kernel
+        hand_back(error)
         return None
     return memoryview(page).cast("Q")
 

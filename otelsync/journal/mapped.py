@@ -14,6 +14,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from otelsync.hooks.descriptors import open_above
+from otelsync.hooks.host_errors import hand_back
 from otelsync.journal import forks
 from otelsync.journal.format import COMMITTED_AT, FRAME, HEADER, HEADER_SIZE, LARGEST_RECORD, STATE_AT
 
@@ -192,7 +193,8 @@ def _map_through_libc(fd: int, size: int) -> tuple[memoryview, Callable[[], obje
         libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, number, number, number, ctypes.c_long)
         libc.mmap.restype = ctypes.c_void_p
         libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-    except (ImportError, AttributeError, OSError):  # no ctypes, or no POSIX
+    except (ImportError, AttributeError, OSError) as error:  # no ctypes, or no POSIX
+        hand_back(error)
         return None
     address = libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd, 0)
     if address == ctypes.c_void_p(-1).value:

@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import sysconfig
+from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from otelsync.journal import _native
+
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _found() -> ModuleType | None:
@@ -33,3 +38,29 @@ if TYPE_CHECKING:
     Place = _native.Place
 else:
     Place = native.Place if native else object  # the base of a journal: without the extension there is nothing to add
+
+
+def guarded_by(despite: Callable[..., Any]) -> Callable[[F], F]:
+    """Decorate a method that has to be whole: what is raised in it goes to `despite`, which does the rest.
+
+    An exception of a signal handler can come before the first line of a function, where no ``try`` of its own helps:
+    a block would be left with its span open and current. The C extension has no such place.
+
+    Args:
+        despite: Takes the object, the exception, and the method's other arguments; it returns in its place.
+    """
+
+    def decorate(function: F) -> F:
+        if native is not None:
+            return cast("F", native.Guarded(function, despite))
+
+        @functools.wraps(function)
+        def guarded(self: Any, *args: Any) -> Any:
+            try:
+                return function(self, *args)
+            except BaseException as error:
+                return despite(self, error, *args)
+
+        return cast("F", guarded)
+
+    return decorate

@@ -12,6 +12,7 @@ from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
+from otelsync.hooks.host_errors import has_entered
 from otelsync.journal import forks
 from otelsync.journal.format import DROP_REASONS, LOG, RESOURCE, SCOPE, SPAN, SPAN_END
 from otelsync.journal.mapped import Record
@@ -162,6 +163,15 @@ class Journal(Place):
                 series.waiting.append(record)
             series.work()
         self._after(series)
+
+    def has_taken(self, record: Record, error: BaseException) -> bool:
+        """Return whether a record stands in the journal, or was counted, where `error` came out of appending it.
+
+        Whatever :meth:`append` itself raises, it has done its work; the C extension may have done it before.
+        """
+        series = self._own()
+        with series.lock:
+            return has_entered(error, self.append) or series.holds(record)
 
     def _append_in_turn(self, untaken: list[Record]) -> None:
         series = self._own()

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.recording.scope import OWN_NAMES
 from otelsync.text.presentable import message_of, presentable
 from otelsync.vocabulary import EVENT_ID
@@ -50,11 +51,12 @@ def dumped(fields: Mapping[str, Any]) -> bytes:
     """Return a line of JSON, whatever the values."""
     try:
         return orjson.dumps(fields, plain, orjson.OPT_APPEND_NEWLINE)
-    except (TypeError, ValueError, RecursionError):
-        pass
+    except (TypeError, ValueError, RecursionError) as error:
+        hand_back(error)
     try:
         return orjson.dumps(fields, plain, orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
-    except (TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError) as error:
+        hand_back(error)
         safe = {
             str(_safe(message_of(key))): value if _renders(value) else _safe(value) for key, value in fields.items()
         }
@@ -64,7 +66,8 @@ def dumped(fields: Mapping[str, Any]) -> bytes:
 def _renders(value: object) -> bool:
     try:
         orjson.dumps(value, plain, orjson.OPT_NON_STR_KEYS)
-    except (TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError) as error:
+        hand_back(error)
         return False
     return True
 
@@ -77,13 +80,16 @@ def as_rendered(value: object) -> object:
 
 def plain(value: object) -> object:
     """Return what stands for a value that JSON has no form for."""
-    if isinstance(value, (set, frozenset)):
-        return list(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    return str(value)
+    try:
+        if isinstance(value, (set, frozenset)):
+            return list(value)
+        if isinstance(value, Mapping):
+            return dict(value)
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "backslashreplace")
+        return str(value)
+    except BaseException:
+        raise  # now it has its traceback, which orjson does not give to the cause of its own exception
 
 
 def _safe(value: object) -> object:

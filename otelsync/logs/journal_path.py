@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from opentelemetry.trace import Span, TraceFlags
 
-from otelsync.journal.format import ENCODE_ERROR, LOG
+from otelsync.journal.format import LOG
+from otelsync.logs.fate import Fate
 from otelsync.logs.fields import ExcInfo, complete
 from otelsync.logs.output import Output
 from otelsync.logs.path import LogPath
@@ -74,21 +75,25 @@ class JournalPath(LogPath):
         span: Span | None = None,
         error: ExcInfo | None = None,
     ) -> None:
-        """Journal one record. Never raises."""
+        """Journal one record. Never raises, but for what is the host's."""
+        fate = Fate()
         try:
             text = event if type(event) is str else text_of(event)
             if not self._lets_all and f"{logger}.".startswith("otelsync.") and not self.is_shown(level, logger, text):
                 return
-            self._journal_it(level, logger, text, fields, span, error)
-        except Exception:
-            self._lose()
+            self._journal_it(level, logger, text, fields, span, error, fate)
+        except BaseException as problem:
+            given = (level, logger, text_of(event), fields, span, error)
+            self._settle(problem, fate, lambda fate: self._journal_it(*given, fate))
 
     def keep(self, level: int, logger: str, event: str, fields: Mapping[str, Any], span: Span | None = None) -> None:
-        """Journal one record whatever the levels say. Never raises."""
+        """Journal one record whatever the levels say. Never raises, but for what is the host's."""
+        fate = Fate()
         try:
-            self._journal_it(level, logger, event, fields, span, None)
-        except Exception:
-            self._lose()
+            self._journal_it(level, logger, event, fields, span, None, fate)
+        except BaseException as problem:
+            given = (level, logger, event, fields, span, None)
+            self._settle(problem, fate, lambda fate: self._journal_it(*given, fate))
 
     def _journal_it(
         self,
@@ -98,9 +103,10 @@ class JournalPath(LogPath):
         fields: Mapping[str, Any],
         span: Span | None,
         error: ExcInfo | None,
+        fate: Fate,
     ) -> None:
         _, _, ids, scope = ids_in(span)
-        self._append(logger, self._head(level, event), fields, ids, scope, error)
+        self._append(logger, self._head(level, event), fields, ids, scope, error, fate)
 
     def forget_events(self) -> None:
         """Look up anew what is known of each event."""
@@ -108,34 +114,48 @@ class JournalPath(LogPath):
         self._known_heads.clear()
 
     def take(self, record: logging.LogRecord) -> None:
-        """Journal a record of the standard library, and give it the attributes that formats may ask for. Never raises.
+        """Journal a record of the standard library, and give it the attributes that formats may ask for.
 
         One that comes a second time was handed from logger to logger, or from process to process, and is left alone.
+        Never raises, but for what is the host's.
         """
+        fate = Fate()
         try:
-            if "otelServiceName" in record.__dict__ and self._has_seen(record):
-                return
-            trace_id, span_id, ids, scope = ids_in(None)
-            if not trace_id and (span := span_named_in(record)) is not None:
-                trace_id, span_id, ids, scope = ids_in(span)
-            fields = fields_of(record)
-            record.__dict__.update(
-                otelTraceID=trace_id or "0",
-                otelSpanID=span_id or "0",
-                otelTraceSampled=bool(ids and ids[1] & _SAMPLED),
-                otelServiceName=self._mark,
-                otelSyncID=scope.attributes.get(SYNC_ID, "0"),
-            )
-            if _looking.get():
-                self._append(record.name, self._head(record.levelno, _plain_event_of(record)), {}, ids, scope, None)
-                return
-            token = _looking.set(True)
-            try:
-                self._take_closely(record, fields, ids, scope, trace_id)
-            finally:
-                _looking.reset(token)
-        except Exception:
-            self._lose()
+            self._take(record, fate)
+        except BaseException as problem:
+            self._settle(problem, fate, lambda fate: self._take_plainly(record, fate))
+
+    def _take(self, record: logging.LogRecord, fate: Fate) -> None:
+        if "otelServiceName" in record.__dict__ and self._has_seen(record):
+            fate.is_settled = True
+            return
+        trace_id, span_id, ids, scope = ids_in(None)
+        if not trace_id and (span := span_named_in(record)) is not None:
+            trace_id, span_id, ids, scope = ids_in(span)
+        fields = fields_of(record)
+        record.__dict__.update(
+            otelTraceID=trace_id or "0",
+            otelSpanID=span_id or "0",
+            otelTraceSampled=bool(ids and ids[1] & _SAMPLED),
+            otelServiceName=self._mark,
+            otelSyncID=scope.attributes.get(SYNC_ID, "0"),
+        )
+        if _looking.get():
+            self._append(record.name, self._head(record.levelno, _plain_event_of(record)), {}, ids, scope, None, fate)
+            return
+        try:
+            _looking.set(True)
+            self._take_closely(record, fields, ids, scope, trace_id, fate)
+            _looking.set(False)
+        except BaseException:
+            _looking.set(False)
+            raise
+
+    def _take_plainly(self, record: logging.LogRecord, fate: Fate) -> None:
+        """Journal a record that could not be taken as it should be."""
+        _, _, ids, scope = ids_in(None)
+        head = self._head(record.levelno, event_of(record))
+        self._append(record.name, head, fields_of(record), ids, scope, record.exc_info or None, fate)
 
     def _has_seen(self, record: logging.LogRecord) -> bool:
         service = record.__dict__.get("otelServiceName")
@@ -145,13 +165,20 @@ class JournalPath(LogPath):
         return service is self._mark or (is_from_elsewhere and service == self._mark)
 
     def _take_closely(
-        self, record: logging.LogRecord, fields: Mapping[str, Any], ids: bytes, scope: SyncScope, trace_id: str
+        self,
+        record: logging.LogRecord,
+        fields: Mapping[str, Any],
+        ids: bytes,
+        scope: SyncScope,
+        trace_id: str,
+        fate: Fate,
     ) -> None:
         level, message = record.levelno, record.msg
         said = rendered.get()
         if said is not None and said.text is message:
             rendered.set(None)
             if said.is_journalled:
+                fate.is_settled = True
                 return
             fields = dict(said.fields)
             head = self._head(level, str(fields.pop("event", "")))
@@ -161,7 +188,7 @@ class JournalPath(LogPath):
             head = self._head(level, event_of(record))
         if not _ECHOES.isdisjoint(fields):
             fields = _without_echoes(record, fields, trace_id)
-        self._append(record.name, head, fields, ids, scope, record.exc_info or None)
+        self._append(record.name, head, fields, ids, scope, record.exc_info or None, fate)
 
     def _head(self, level: int, event: str) -> bytes:
         """Return the bytes that a record of this level and event begins with."""
@@ -179,12 +206,19 @@ class JournalPath(LogPath):
         return head
 
     def _append(
-        self, logger: str, head: bytes, fields: Mapping[str, Any], ids: bytes, scope: SyncScope, error: ExcInfo | None
+        self,
+        logger: str,
+        head: bytes,
+        fields: Mapping[str, Any],
+        ids: bytes,
+        scope: SyncScope,
+        error: ExcInfo | None,
+        fate: Fate,
     ) -> None:
         provider = self._provider
         if provider is None:
             return
-        now = time.time_ns()
+        now = fate.now = fate.now or time.time_ns()
         parts = [_pack_times(0x09, now, 0x59, now), head, ids]
         if fields or error:
             fields = complete(fields, error, EVENT_ID if _HAS_ID in head else "")
@@ -194,12 +228,10 @@ class JournalPath(LogPath):
             fields = {**scope.attributes, **fields}
         if fields:
             self._encoder.extend(parts, fields)
-        provider.journal.append(LOG, self._ref(logger), in_scope_logs(b"".join(parts)))
-
-    def _lose(self) -> None:
-        """Count a record that cannot be journalled; the program's own output shows it all the same."""
-        if self._provider is not None:
-            self._provider.journal.drop(ENCODE_ERROR, LOG)
+        record = (LOG, self._ref(logger), in_scope_logs(b"".join(parts)))
+        if fate.error is None or not provider.journal.has_taken(record, fate.error):
+            provider.journal.append(*record)
+        fate.is_settled = True
 
 
 def _without_echoes(record: logging.LogRecord, fields: Mapping[str, Any], trace_id: str) -> Mapping[str, Any]:
@@ -214,6 +246,6 @@ def _without_echoes(record: logging.LogRecord, fields: Mapping[str, Any], trace_
 def _plain_event_of(record: logging.LogRecord) -> str:
     """The message, without a call of anything that the program has written."""
     arguments = record.args if type(record.args) is tuple else (record.args or None,)
-    if all(type(argument) in _PLAIN_TYPES for argument in (record.msg, *arguments)):
+    if _PLAIN_TYPES.issuperset(map(type, (record.msg, *arguments))):
         return event_of(record)
     return record.msg if type(record.msg) is str else type(record.msg).__name__

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from types import FunctionType, ModuleType
 from typing import Any, Final, TypeAlias, cast
 
+from otelsync.hooks.host_errors import forgive, hand_back
 from otelsync.hooks.patching import Patch, as_part_of
 from otelsync.hooks.when_imported import when_imported
 from otelsync.levels import INFO, METHODS
@@ -26,8 +27,6 @@ from otelsync.logs.record_bytes import ids_in
 from otelsync.vocabulary import SYNC_ID
 
 Journal: TypeAlias = Callable[[int, str, object, Mapping[str, Any]], object]
-
-_log = logging.getLogger("otelsync")
 
 _SAID_BY_THE_RECORD: Final = frozenset(("level", "timestamp", "logger", "_record", "_from_structlog"))
 """Fields that processors of structlog add, and every record in the journal has anyway."""
@@ -92,7 +91,8 @@ def _observed(bound_logger: Any, journal: Journal) -> tuple[Any, _Watch | None]:
         watch = _Watch(journal)
         observed = object.__new__(type(bound_logger))
         observed.__dict__.update(bound_logger.__dict__, _processors=[*processors, watch, last])
-    except Exception:
+    except Exception as error:
+        hand_back(error)
         return bound_logger, None
     return observed, watch
 
@@ -110,8 +110,8 @@ class _Watch:
     def __call__(self, logger: Any, method: str, event_dict: Any) -> Any:
         try:
             self._look_at(logger, method, event_dict)
-        except Exception:
-            _log.debug("an event of structlog could not be journalled", exc_info=True)
+        except Exception as error:
+            forgive(error, "an event of structlog could not be journalled")
         return event_dict
 
     def _look_at(self, logger: Any, method: str, event_dict: Any) -> None:

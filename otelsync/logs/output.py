@@ -8,6 +8,7 @@ import select
 import sys
 from typing import Any, Protocol
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.hooks.untouched import random_untouched
 from otelsync.logs.fields import dumped
 from otelsync.text.presentable import presentable
@@ -73,7 +74,8 @@ class Output:
         if self._shared[1] >= 0:
             try:
                 stream.flush()
-            except (OSError, ValueError):
+            except (OSError, ValueError) as error:
+                hand_back(error)
                 return -1
         return self._shared[1]
 
@@ -88,8 +90,8 @@ class Output:
                 self._write_to_stream(line)
             else:
                 _write_all(self.descriptor, line)
-        except (OSError, ValueError):
-            pass
+        except (OSError, ValueError) as error:
+            hand_back(error)
 
     def _write_to_stream(self, line: bytes) -> None:
         stream: Any = self._stream or sys.stdout
@@ -116,7 +118,8 @@ class Output:
 def _fileno(stream: Any) -> int:
     try:
         return int(stream.fileno())
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        hand_back(error)
         return -1
 
 
@@ -126,5 +129,14 @@ def _write_all(fd: int, line: bytes) -> None:
         try:
             line = line[os.write(fd, line) :]
         except BlockingIOError:
-            if not select.select([], [fd], [], 1.0)[1]:
+            if not _takes_more(fd):
                 return
+
+
+def _takes_more(fd: int) -> bool:
+    """Wait for a second at most until a descriptor takes more; one above 1023 can be waited for by poll() alone."""
+    if hasattr(select, "poll"):  # eventlet takes it away
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        return bool(poll.poll(1000))
+    return bool(select.select([], [fd], [], 1.0)[1])

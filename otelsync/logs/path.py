@@ -6,7 +6,6 @@ log record.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 import time
@@ -18,13 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from opentelemetry.trace import Span
 
+from otelsync.hooks.host_errors import hand_back, has_entered
 from otelsync.journal.format import ENCODE_ERROR, LOG
 from otelsync.journal.native import native
-from otelsync.levels import INFO, LEVELS, level_name
+from otelsync.levels import INFO, level_name
 from otelsync.logs import own_events  # noqa: F401  # it declares what otelsync itself logs
+from otelsync.logs.fate import Fate
 from otelsync.logs.fields import ExcInfo, as_rendered, complete, dumped, plain
+from otelsync.logs.head import Head
 from otelsync.logs.output import Output, Stream
-from otelsync.logs.record_bytes import encoded_ids_in, id_of, in_scope_logs, otlp_head
+from otelsync.logs.record_bytes import encoded_ids_in, in_scope_logs
 from otelsync.logs.verbosity import Levels
 from otelsync.otlp import encoding as otlp
 from otelsync.recording.runtime_context import CURRENT
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 
     from otelsync.logs.destination import Destination
 
-_NAMES: Final = {number: name for name, number in LEVELS.items()}
 _pack_times: Final = Struct("<BQBQ").pack
 _SPAN_ID: Final = b'","span_id":"'
 _MICROSECONDS: Final = tuple(b"%03d" % n for n in range(1000))
@@ -145,8 +146,10 @@ class LogPath:
         span: Span | None = None,
         error: ExcInfo | None = None,
     ) -> None:
-        """Build, render and journal one record. Never raises."""
+        """Build, render and journal one record. Never raises, but for what is the host's."""
+        now, fate = 0, None
         try:
+            now = time.time_ns()
             if type(event) is not str:
                 event = text_of(event)
             if self.context_variables and (bound := sys.modules["structlog.contextvars"].get_contextvars()):
@@ -157,18 +160,18 @@ class LogPath:
                 and head is not None
                 and error is None
                 and not (head.id and EVENT_ID in fields)
-                and self._write_natively(head, span, fields)
+                and self._write_natively(head, span, fields, now)
             ):
                 return
             if head is None:
                 head = self._new_head(level, logger, event)
                 if head is None:
                     return
-            self._write(head, fields, span, error)
-        except Exception as problem:
-            if self._provider is not None:
-                self._provider.journal.drop(ENCODE_ERROR, LOG)
-            _complain(problem)
+            fate = Fate(now=now)
+            self._write(head, fields, span, error, fate)
+        except BaseException as problem:
+            given = (level, logger, event, fields, span, error)
+            self._settle(problem, fate or Fate(now=now), lambda fate: self._write_anew(*given, fate))
 
     def keep(self, level: int, logger: str, event: str, fields: Mapping[str, Any], span: Span | None = None) -> None:
         """Journal one record whatever the levels say, and show it if they let it through. Never raises."""
@@ -187,18 +190,65 @@ class LogPath:
         span: Span | None = None,
         error: ExcInfo | None = None,
     ) -> None:
-        """Journal one record whatever the levels say, and show nothing. Never raises."""
+        """Journal one record whatever the levels say, and show nothing. Never raises, but for what is the host's."""
         if self._provider is None:
             return
+        fate = Fate()
         try:
-            text = self.redactor.redact(event if type(event) is str else text_of(event))
-            hidden = Head(level, logger, text, self.service, self._ref(logger), is_shown=False)
-            self._write(hidden, fields, span, error)
-        except Exception as problem:
-            self._provider.journal.drop(ENCODE_ERROR, LOG)
-            _complain(problem)
+            self._write_hidden(level, logger, event, fields, span, error, fate)
+        except BaseException as problem:
+            given = (level, logger, event, fields, span, error)
+            self._settle(problem, fate, lambda fate: self._write_hidden(*given, fate))
 
-    def _write_natively(self, head: Head, span: Span | None, fields: Mapping[str, Any]) -> bool:
+    def _settle(self, problem: BaseException, fate: Fate, again: Callable[[Fate], None]) -> None:
+        """Journal a record though something was raised on the way, or count it as dropped; hand back the host's.
+
+        Args:
+            problem: What was raised.
+            fate: What had become of the record by then.
+            again: Does all of it once more.
+        """
+        provider = self._provider
+        if provider is not None and not (fate.is_settled or has_entered(problem, provider.journal.append)):
+            second = Fate(problem, fate.now)
+            try:
+                again(second)
+            except BaseException as another:
+                if not (second.is_settled or has_entered(another, provider.journal.append)):
+                    provider.journal.drop(ENCODE_ERROR, LOG)
+                    _complain("a log record was lost", another)
+                hand_back(another)
+        hand_back(problem)
+
+    def _write_anew(
+        self,
+        level: int,
+        logger: str,
+        event: object,
+        fields: Mapping[str, Any],
+        span: Span | None,
+        error: ExcInfo | None,
+        fate: Fate,
+    ) -> None:
+        head = self._new_head(level, logger, text_of(event))
+        if head is not None:
+            self._write(head, fields, span, error, fate)
+
+    def _write_hidden(
+        self,
+        level: int,
+        logger: str,
+        event: object,
+        fields: Mapping[str, Any],
+        span: Span | None,
+        error: ExcInfo | None,
+        fate: Fate,
+    ) -> None:
+        text = self.redactor.redact(event if type(event) is str else text_of(event))
+        hidden = Head(level, logger, text, self.service, self._ref(logger), is_shown=False)
+        self._write(hidden, fields, span, error, fate)
+
+    def _write_natively(self, head: Head, span: Span | None, fields: Mapping[str, Any], now: int) -> bool:
         """Let the C extension do it all, for a record inside a span of ours; False if it declines: nothing is written.
 
         It writes JSON to a descriptor, or to the journal alone.
@@ -217,7 +267,8 @@ class LogPath:
             return False
         try:
             rendered = b"" if fd is None else orjson.dumps(fields, plain, orjson.OPT_APPEND_NEWLINE)
-        except (TypeError, ValueError, RecursionError):
+        except (TypeError, ValueError, RecursionError) as error:
+            hand_back(error)
             return False
         rest = self._write_log(  # type: ignore[misc]  # the caller has looked
             provider.journal if provider is not None else None,
@@ -225,7 +276,7 @@ class LogPath:
             True,
             head.ref,
             fd,
-            time.time_ns(),
+            now,
             head.json,
             head.otlp,
             trace.hex_bytes,
@@ -243,15 +294,22 @@ class LogPath:
             self._output.write_line(rest)
         return rest is not False
 
-    def _write(self, head: Head, fields: Mapping[str, Any], span: Span | None, error: ExcInfo | None) -> None:
+    def _write(
+        self,
+        head: Head,
+        fields: Mapping[str, Any],
+        span: Span | None,
+        error: ExcInfo | None,
+        fate: Fate,
+    ) -> None:
         """Journal and render a record, step by step."""
-        now = time.time_ns()
+        now = fate.now = fate.now or time.time_ns()
         trace_id, span_id, ids, scope = encoded_ids_in(span)
         is_plain = error is None and scope.reserved.isdisjoint(fields) and not (head.id and EVENT_ID in fields)
         if not is_plain:
             fields = complete(fields, error, head.id)
-        fields = self._journal(head, fields, scope, ids, now)
-        if not head.is_shown:
+        fields = self._journal(head, fields, scope, ids, fate)
+        if not head.is_shown or fate.was_there:
             return
         if self._output.is_text:
             record = {"timestamp": _timestamp(now), **head.record}
@@ -284,7 +342,7 @@ class LogPath:
         return line_start
 
     def _journal(
-        self, head: Head, fields: Mapping[str, Any], scope: SyncScope, ids: bytes, now: int
+        self, head: Head, fields: Mapping[str, Any], scope: SyncScope, ids: bytes, fate: Fate
     ) -> Mapping[str, Any]:
         """Journal the record; returns the fields free of secrets."""
         encoder = self._encoder
@@ -304,11 +362,19 @@ class LogPath:
                 self._heads.clear()
                 head = self._new_head(head.level, head.logger, head.event) or head
             try:
+                now = fate.now
                 body = b"".join((_pack_times(0x09, now, 0x59, now), head.otlp, ids, carried, *encoded))
-                provider.journal.append(LOG, head.ref, in_scope_logs(body))
+                record = (LOG, head.ref, in_scope_logs(body))
+                fate.was_there = fate.error is not None and provider.journal.has_taken(record, fate.error)
+                if not fate.was_there:
+                    provider.journal.append(*record)
+                fate.is_settled = True
             except Exception as problem:
-                provider.journal.drop(ENCODE_ERROR, LOG)
-                _complain(problem)
+                hand_back(problem)
+                if not has_entered(problem, provider.journal.append):
+                    provider.journal.drop(ENCODE_ERROR, LOG)
+                    _complain("a log record was lost", problem)
+                fate.is_settled = True
         return fields
 
     def _new_head(self, level: int, logger: str, event: str) -> Head | None:
@@ -344,39 +410,16 @@ class LogPath:
         return self._refs[logger]
 
 
-class Head:
-    """The common part of the records of one level, logger and event, rendered and encoded."""
-
-    __slots__ = ("event", "id", "is_shown", "json", "json_outside", "level", "logger", "otlp", "record", "ref")
-
-    def __init__(self, level: int, logger: str, event: str, service: str, ref: int, *, is_shown: bool) -> None:
-        self.level = level
-        self.logger = logger
-        self.event = event
-        self.ref = ref
-        self.is_shown = is_shown
-        """True if such a record is rendered; else it is journalled alone."""
-        self.id = id_of(event)
-        name = _NAMES.get(level) or logging.getLevelName(level).lower()
-        self.record = {"level": name, "service": service, "logger": logger, "event": event}
-        """Fields that it has in common, but for the timestamp."""
-        if self.id:
-            self.record[EVENT_ID] = self.id
-        self.json_outside = b'Z",' + dumped(self.record)[1:-2]
-        """JSON from behind the timestamp up to the fields, outside any span."""
-        self.json = self.json_outside + b',"trace_id":"'
-        """The same up to where the trace id begins."""
-        self.otlp = otlp_head(level, event)
-
-
 def _timestamp(now: int) -> str:
     """RFC 3339 in UTC, to the microsecond."""
     second, nanoseconds = divmod(now, 1_000_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{nanoseconds // 1000:06d}Z"
 
 
-def _complain(problem: Exception) -> None:
+def _complain(said: str, problem: BaseException) -> None:
     """A record that cannot be logged is no reason to harm the host; whoever develops wants to know."""
     if logging.raiseExceptions and sys.stderr is not None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"otelsync: a log record was lost: {type(problem).__name__}: {problem}\n")
+        try:
+            sys.stderr.write(f"otelsync: {said}: {text_of(problem)}\n")
+        except Exception as error:  # a stream that is closed, or of the program's own making
+            hand_back(error)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import functools
 import logging
 import sys
+from collections.abc import Callable, Mapping
 from types import FunctionType
-from typing import Final, cast
+from typing import Any, Final, cast
 from weakref import WeakSet
 
 from otelsync.hooks.harmless import harmless
+from otelsync.hooks.host_errors import hand_back, has_entered
 from otelsync.hooks.patching import Patch, as_part_of
 from otelsync.logs.installed import active
 from otelsync.logs.path import LogPath
@@ -33,8 +35,23 @@ class RecordHandler(logging.Handler):
         """Take a record; its message becomes the event, its extra attributes fields."""
         path = active()
         if path is not None and not (_journalled and record in _journalled):
-            error = record.exc_info or None
-            path.emit(record.levelno, record.name, event_of(record), fields_of(record), span_about(record), error)
+            _give(record, path.emit)
+
+
+def _give(record: logging.LogRecord, take: Callable[..., None]) -> None:
+    """Give a record to a method of the log path; as far as it can be read, and whatever is raised on the way."""
+    level, name, error = record.levelno, record.name, record.exc_info or None
+    try:
+        take(level, name, event_of(record), fields_of(record), span_about(record), error)
+    except BaseException as problem:
+        if not has_entered(problem, take):
+            take(level, name, event_of(record), _fields_of(record) or {}, None, error)
+        hand_back(problem)
+
+
+@harmless
+def _fields_of(record: logging.LogRecord) -> Mapping[str, Any]:
+    return fields_of(record)
 
 
 class RootLogger:
@@ -113,9 +130,7 @@ class RootLogger:
             self._notice()
         if not self._comes_to_us(logger) and _is_shown(logger) and record not in _journalled:
             _journalled.add(record)
-            error = record.exc_info or None
-            event, fields, span = event_of(record), fields_of(record), span_about(record)
-            self._path.journal(record.levelno, record.name, event, fields, span, error)
+            _give(record, self._path.journal)
 
     def _notice(self) -> None:
         """Say once that logging was set up anew. By default that has switched our own loggers off."""

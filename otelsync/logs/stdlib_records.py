@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span, get_current_span
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.logs import events
 from otelsync.text.presentable import presentable, text_of
 from otelsync.vocabulary import EVENT_ID
@@ -40,17 +41,22 @@ def event_of(record: logging.LogRecord) -> str:
     """The message with its arguments; where they do not fit, both as they are. Never raises."""
     try:
         return record.getMessage()
-    except Exception:
-        message = text_of(record.msg)
-    arguments: Any = record.args
-    if isinstance(arguments, dict):
-        arguments = {key: presentable(argument) for key, argument in arguments.items()}
-    elif isinstance(arguments, tuple):
-        arguments = tuple(map(presentable, arguments))
+    except Exception as error:
+        hand_back(error)
+        return formatted(text_of(record.msg), record.args)
+
+
+def formatted(message: str, arguments: Any) -> str:
+    """A message with arguments of which one has no text, or does not fit: as far as they can be shown. Never raises."""
     try:
+        if isinstance(arguments, dict):
+            arguments = {key: presentable(argument) for key, argument in arguments.items()}
+        elif isinstance(arguments, tuple):
+            arguments = tuple(map(presentable, arguments))
         return str(message % arguments)
-    except Exception:
-        return f"{message} {presentable(arguments)}"
+    except Exception as error:
+        hand_back(error)
+        return f"{message} {text_of(presentable(arguments))}"
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, Any]:

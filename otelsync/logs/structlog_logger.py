@@ -11,10 +11,13 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, Final, cast
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.hooks.patching import as_part_of
 from otelsync.hooks.untouched import random_untouched
 from otelsync.levels import INFO, METHODS
 from otelsync.logs import installed
+from otelsync.logs.stdlib_records import formatted
+from otelsync.text.presentable import text_of
 
 with random_untouched():
     import structlog
@@ -87,12 +90,16 @@ def _named(log: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 def _interpolated(event: object, args: tuple[Any, ...]) -> str:
-    """The message with its arguments; a single mapping gives values by name, as in the standard library's logging."""
+    """The message with its arguments; a single mapping gives values by name, as in the standard library's logging.
+
+    Where they do not fit, both as far as they can be shown. Never raises.
+    """
     values: Any = args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args
     try:
         return str(str(event) % values)
-    except (TypeError, ValueError, KeyError):
-        return f"{event} {args}"
+    except Exception as error:
+        hand_back(error)
+        return formatted(text_of(event), args)
 
 
 class BoundLogger(_Base):  # type: ignore[misc, valid-type]  # structlog makes its class at run time

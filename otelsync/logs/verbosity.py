@@ -12,6 +12,7 @@ from typing import Final
 import orjson
 
 from otelsync.hooks.harmless import harmless
+from otelsync.hooks.host_errors import hand_back
 from otelsync.levels import EVERYTHING, level_name, parse
 
 FILE: Final = "verbosity.json"
@@ -98,7 +99,8 @@ def read(directory: Path) -> tuple[dict[str, int], float | None]:
     try:
         with (directory / FILE).open("rb") as file:
             text = file.read(_LARGEST + 1)
-    except OSError:
+    except OSError as error:
+        hand_back(error)
         return {}, None
     document = orjson.loads(text) if len(text) <= _LARGEST else None
     said = document.get("levels") if isinstance(document, dict) else None
@@ -131,7 +133,8 @@ class Watch:
         try:
             status = os.stat(self._path)  # noqa: PTH116  # a Path takes twice as long
             seen = (status.st_mtime_ns, status.st_size, status.st_ino)
-        except OSError:
+        except OSError as error:
+            hand_back(error)
             seen = None
         if seen != self._seen or (self._until is not None and time.time() >= self._until):
             self._seen = seen

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Any, Final
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.redaction import Redactor
 from otelsync.text.presentable import text_of
 
@@ -170,6 +171,7 @@ class AttributeEncoder:
         try:
             return field(self.tag, key_value(key, value))
         except (TypeError, ValueError, RecursionError) as error:
+            hand_back(error)
             if self.otherwise is not None:
                 return field(self.tag, key_value(key, self.otherwise(value)))
             _log.debug("attribute %s left out: %s", key, error)

@@ -7,6 +7,7 @@ from typing import Final
 
 from opentelemetry.trace import Span
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.vocabulary import ERROR_TYPE, EXCEPTION_TYPE, SYNC_ERROR_PASSED
 
 _MOST: Final = 256
@@ -31,11 +32,12 @@ def take_error(span: Span, error: BaseException) -> bool:
     if _has_arisen(error, trace_id):
         span.set_attribute(SYNC_ERROR_PASSED, True)
         return False
-    _recorded.note(error, trace_id, context.span_id)
     try:
         span.record_exception(error)
-    except Exception:  # its str() or repr() raises
+    except Exception as problem:  # its str() or repr() raises
+        hand_back(problem)
         span.add_event("exception", {EXCEPTION_TYPE: type(error).__qualname__})
+    _recorded.note(error, trace_id, context.span_id)
     return True
 
 

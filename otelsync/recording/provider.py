@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import threading
 import uuid
-import weakref
-from collections.abc import Iterator
+from weakref import WeakSet
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import sampling
 from opentelemetry.sdk.trace.id_generator import IdGenerator as SdkIdGenerator
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Tracer as TracerApi
 from opentelemetry.util import types
 
-from otelsync.hooks.untouched import warning_filters_untouched
 from otelsync.journal import forks
 from otelsync.journal.writer import Journal
 from otelsync.recording.ids import IdGenerator
@@ -51,10 +49,10 @@ class TracerProvider(Owner):
         meter_provider: MeterProvider | None = None,
     ) -> None:
         self.journal = journal
-        self._generation = forks.generation()
         self.has_processors = active_span_processor is not None
         self.encoders = Encoders(journal, redactor)
         self._resource_numbers: list[tuple[Resource, int]] = []
+        self._tracers_by_scope: dict[InstrumentationScope, Tracer] = {}
         super().__init__(
             sampler=sampler,
             resource=resource,
@@ -68,15 +66,15 @@ class TracerProvider(Owner):
 
     def redact_with(self, redactor: Redactor) -> None:
         """Let `redactor` take secrets out of everything that is recorded from now on."""
-        with self._tracers_lock:
+        with self.lock:
             self.encoders = Encoders(self.journal, redactor)
-            for tracer in self._own_tracers():
+            for tracer in self._tracers_by_scope.values():
                 tracer.take_encoders(self.encoders)
 
     def rename_service(self, name: str) -> None:
         """Let everything that is recorded from now on have another ``service.name``."""
         if self.resource.attributes.get(SERVICE_NAME) != name:
-            self._update_resource(Resource({SERVICE_NAME: name}))
+            self.update_resource(Resource({SERVICE_NAME: name}))
 
     def get_tracer(
         self,
@@ -86,70 +84,70 @@ class TracerProvider(Owner):
         attributes: types.Attributes = None,
     ) -> TracerApi:
         """The tracer of a library; the same one for the same arguments."""
-        with warning_filters_untouched():
-            tracer = super().get_tracer(
-                instrumenting_module_name, instrumenting_library_version, schema_url, attributes
-            )
-        if isinstance(tracer, sdk.Tracer) and not isinstance(tracer, Tracer):
-            with self._tracers_lock:
-                scope = tracer._instrumentation_scope
-                ours = self._tracers.get(scope)
-                if not isinstance(ours, Tracer):
-                    ours = self._tracers[scope] = Tracer(tracer, self)
-                return ours
-        return tracer
+        scope = InstrumentationScope(
+            instrumenting_module_name or "", instrumenting_library_version or "", schema_url, attributes
+        )
+        tracer = self._tracers_by_scope.get(scope)
+        if tracer is not None:
+            return tracer
+        like = self.tracer_like_the_sdk_s(scope)
+        if not isinstance(like, sdk.Tracer):
+            return like
+        with self.lock:
+            tracer = self._tracers_by_scope.get(scope)
+            if tracer is None:
+                tracer = self._tracers_by_scope[scope] = Tracer(like, self, scope)
+            return tracer
 
     def adopt_tracers(self, other: TracerProvider) -> None:
         """Let the tracers that `other` has given out record here from now on: modules and libraries hold on to them."""
-        with other._tracers_lock:
-            theirs = list(other._own_tracers())
-        for tracer in theirs:
-            scope = tracer.instrumentation_scope
-            with self._tracers_lock:
-                self._tracers.pop(scope, None)
-            with warning_filters_untouched():
-                like = super().get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
+        with other.lock:
+            theirs = dict(other._tracers_by_scope)
+        for scope, tracer in theirs.items():
+            like = self.tracer_like_the_sdk_s(scope)
             if isinstance(like, sdk.Tracer):
-                with self._tracers_lock:
-                    tracer.belong_to(self, like)
-                    self._tracers[scope] = tracer
+                with self.lock:
+                    tracer.belong_to(self, like, scope)
+                    self._tracers_by_scope[scope] = tracer
 
     def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:
         """Let `span_processor` see the start and the end of every span."""
         super().add_span_processor(span_processor)
         self.has_processors = True
-        with self._tracers_lock:
-            for tracer in self._own_tracers():
+        with self.lock:
+            for tracer in self._tracers_by_scope.values():
                 tracer.reconsider()
 
-    def _own_tracers(self) -> Iterator[Tracer]:
-        return (tracer for tracer in self._tracers.values() if isinstance(tracer, Tracer))
+    def take_resource(self, resource: Resource) -> None:
+        """Let the tracers have another resource; the lock is held."""
+        for tracer in self._tracers_by_scope.values():
+            tracer.take_resource(resource)
 
-    def _handle_fork(self) -> None:
-        """A forked child is an instance of its own.
+    def follow_configurator(self) -> None:
+        """Let the tracers ask anew if they are enabled."""
+        self.adopt_tracers(self)
 
-        The SDK runs its resource detectors again, in a pool of threads, in every child; what they would find is known.
+    def begin_in_child(self) -> None:
+        """After a fork: the child is an instance of its own.
+
+        What the SDK's resource detectors would find is known.
         """
-        number = forks.mark[0]
-        if number == self._generation:  # the SDK's hook and ours both come here
-            return
-        self._generation = number
-        self._tracers_lock = threading.Lock()
+        self.renew_locks()
         changed: dict[str, types.AttributeValue] = {}
-        if SERVICE_INSTANCE_ID in self._resource.attributes:
+        if SERVICE_INSTANCE_ID in self.resource.attributes:
             changed[SERVICE_INSTANCE_ID] = str(uuid.uuid4())
-        if "process.pid" in self._resource.attributes:
+        if "process.pid" in self.resource.attributes:
             changed["process.pid"] = os.getpid()
         if changed:
-            self._update_resource(Resource(changed))
+            self.update_resource(Resource(changed))
 
 
-_providers: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
+_providers: WeakSet[TracerProvider] = WeakSet()
 
 
 def _begin_in_child() -> None:
     for provider in list(_providers):
-        provider._handle_fork()
+        provider.begin_in_child()
 
 
 forks.in_child(_begin_in_child)

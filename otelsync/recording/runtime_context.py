@@ -13,10 +13,11 @@ from contextvars import ContextVar, Token
 from typing import Any, Final, Protocol
 
 import opentelemetry.context as context_api
-from opentelemetry.context.context import Context, _RuntimeContext
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, set_span_in_context
-from opentelemetry.trace.propagation import _SPAN_KEY
 
+from otelsync.hooks.host_errors import hand_back
+from otelsync.hooks.opentelemetry_api import SPAN_KEY, RuntimeContextBase, runtime_context, use_runtime_context
 from otelsync.recording.scope import EMPTY, SCOPE_KEY, SyncScope
 
 
@@ -43,14 +44,14 @@ CURRENT: Final[ContextVar[Context | Activated | None]] = ContextVar("otelsync_cu
 """The current context, one of our spans that stands for one, or None where nothing was attached."""
 
 
-class RuntimeContext(_RuntimeContext):
+class RuntimeContext(RuntimeContextBase):  # type: ignore[misc]  # a version of the API may have none
     """Attaches and detaches contexts.
 
     Args:
         previous: What was in place before; what is still attached there shows where nothing is attached here.
     """
 
-    def __init__(self, previous: _RuntimeContext | None = None) -> None:
+    def __init__(self, previous: Any = None) -> None:
         self.previous = previous
         self._empty = Context()
 
@@ -81,21 +82,21 @@ class RuntimeContext(_RuntimeContext):
 
 def install() -> None:
     """Put our runtime context in place. Contexts that are attached at that moment stay current."""
-    runtime = context_api._RUNTIME_CONTEXT
+    runtime = runtime_context()
     if not isinstance(runtime, RuntimeContext):
-        context_api._RUNTIME_CONTEXT = RuntimeContext(runtime)
+        use_runtime_context(RuntimeContext(runtime))
 
 
 def uninstall() -> None:
     """Put back what :func:`install` found."""
-    runtime = context_api._RUNTIME_CONTEXT
+    runtime = runtime_context()
     if isinstance(runtime, RuntimeContext) and runtime.previous is not None:
-        context_api._RUNTIME_CONTEXT = runtime.previous
+        use_runtime_context(runtime.previous)
 
 
 def installed() -> bool:
     """Return whether our runtime context is the one in use."""
-    return isinstance(context_api._RUNTIME_CONTEXT, RuntimeContext)
+    return isinstance(runtime_context(), RuntimeContext)
 
 
 def current_scope() -> SyncScope:
@@ -129,10 +130,17 @@ def leave(token: Token[Any], span: Span | None = None) -> None:
             if isinstance(span, Strayed):
                 span.left_for = None if token.old_value is Token.MISSING else token.old_value
                 strays.seen = True
-        except RuntimeError:  # one object was entered twice, and is left twice
-            pass
+        except RuntimeError as error:  # one object was entered twice, and is left twice
+            hand_back(error)
     else:
         context_api.detach(token)
+
+
+def step_back(span: Any) -> None:
+    """Make current what was before `span` was, where that was interrupted and no token says it; else do nothing."""
+    current: Any = CURRENT.get()
+    if current is span:
+        CURRENT.set(span.above or span.base)
 
 
 def step_out() -> None:
@@ -147,7 +155,7 @@ def scope_in(context: Context) -> SyncScope | None:
     """The sync scope that a context carries, itself or through its span."""
     scope = context.get(SCOPE_KEY)
     if scope is None:
-        scope = getattr(context.get(_SPAN_KEY), "scope", None)
+        scope = getattr(context.get(SPAN_KEY), "scope", None)
     return scope if isinstance(scope, SyncScope) else None
 
 

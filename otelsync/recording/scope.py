@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import opentelemetry.context as context_api
 import orjson
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.otlp.encoding import any_value, field, key_value
 from otelsync.redaction import Redactor
 from otelsync.text.presentable import text_of
@@ -96,7 +97,8 @@ def _plain(value: object) -> object:
     try:
         orjson.dumps(value)
         any_value(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError) as error:
+        hand_back(error)
         return text_of(value).encode("utf-8", "backslashreplace").decode()
     return value
 

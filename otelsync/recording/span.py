@@ -15,17 +15,18 @@ from typing import Any, Final
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util import types
 
+from otelsync.hooks.host_errors import forgive, hand_back, has_entered
 from otelsync.journal.format import ENCODE_ERROR, SPAN, SPAN_END, SPAN_PENDING, SPAN_RELEASED, SPAN_START
 from otelsync.journal.native import native
 from otelsync.otlp.encoding import field, varint
 from otelsync.recording.clock import present
 from otelsync.recording.scope import EMPTY
+from otelsync.recording.sdk_tracers import announce_ending
 from otelsync.recording.span_bytes import END_TIME, count_field, encode_event, encode_link, status_field
-from otelsync.recording.span_state import UNSET, SpanState, instant
+from otelsync.recording.span_state import UNSET, Bounded, SpanState, instant
 from otelsync.text.presentable import message_of, presentable, text_of
 from otelsync.vocabulary import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE
 
@@ -69,14 +70,15 @@ class RecordedSpan(SpanState):
             return
         try:
             cleaned[key] = value
-        except Exception:
+        except Exception as error:
+            hand_back(error)
             cleaned[key] = presentable(value)
         self._drop_attributes(cleaned.dropped)
         self._merge(cleaned)
 
     def _drop_attributes(self, count: int) -> None:
-        self._dropped_attributes += count
         self._has_more = True
+        self._dropped_attributes += count
 
     def set_attributes(self, attributes: Mapping[str, types.AnyValue]) -> None:
         """Set several attributes; after the end they are ignored, with a warning."""
@@ -105,7 +107,7 @@ class RecordedSpan(SpanState):
             self._merge(cleaned)
 
     def _merge(self, cleaned: Mapping[str, types.AnyValue]) -> None:
-        own = self._attributes
+        own = dict(self._attributes)  # whatever is raised on the way, none is missing
         most = self._tracer.limits.max_span_attributes
         for key, value in cleaned.items():
             own.pop(key, None)
@@ -113,6 +115,7 @@ class RecordedSpan(SpanState):
                 del own[next(iter(own))]
                 self._drop_attributes(1)
             own[key] = value
+        self._attributes = own
 
     def add_event(self, name: str, attributes: types.Attributes = None, timestamp: int | None = None) -> None:
         """Mark a moment, by default the present one; `timestamp` in nanoseconds since the epoch."""
@@ -122,8 +125,8 @@ class RecordedSpan(SpanState):
         limits = self._tracer.limits
         bounded = _bounded(limits.max_event_attributes, attributes, limits.max_attribute_length, immutable=True)
         if self._events is None:
-            self._events = BoundedList(limits.max_events)
             self._has_more = True
+            self._events = Bounded(limits.max_events)
         at = present(self.trace.offset, 0) if timestamp is None else instant(timestamp)
         self._events.append(Event(text_of(name), bounded, timestamp=at))
 
@@ -141,8 +144,8 @@ class RecordedSpan(SpanState):
         limits = self._tracer.limits
         bounded = _bounded(limits.max_link_attributes, attributes, limits.max_attribute_length, immutable=True)
         if self._links is None:
-            self._links = BoundedList(limits.max_links)
             self._has_more = True
+            self._links = Bounded(limits.max_links)
         self._links.append(Link(context, bounded))
 
     def update_name(self, name: str) -> None:
@@ -164,8 +167,8 @@ class RecordedSpan(SpanState):
             status = Status(status, description)
         elif description is not None:
             _log.warning("Description %s ignored. Use either `Status` or `(StatusCode, Description)`", description)
-        self._status = status
         self._has_more = True
+        self._status = status
 
     def record_exception(
         self,
@@ -215,7 +218,7 @@ class RecordedSpan(SpanState):
             try:
                 tracer.journal.append(SPAN_START, tracer.ref, self._encode(0))
             except Exception as error:
-                _log.debug("the start of span %r could not be journalled: %s", self._name, error)
+                forgive(error, "the start of span %r could not be journalled", self._name)
 
     def release(self) -> None:
         """Leave its end to another process: it is over here, without a record, and nobody closes it for us."""
@@ -232,12 +235,11 @@ class RecordedSpan(SpanState):
         """End it, and let the shipper complete it with what other processes have recorded below it."""
         if self._end_time is not None or self._tracer.has_processors or not self.trace.flags & 1:
             return self.end(end_time)
-        tracer = self._tracer
-        self._end_time = now = present(self.trace.offset, self._start_time) if end_time is None else instant(end_time)
         try:
-            tracer.journal.append(SPAN_PENDING, tracer.ref, self._encode(now))
-        except Exception as error:
-            self._lose(error)
+            self._end_time = present(self.trace.offset, self._start_time) if end_time is None else instant(end_time)
+            self._tracer.journal.append(SPAN_PENDING, self._tracer.ref, self._encode(self._end_time))
+        except BaseException as error:
+            self._end_despite(error, SPAN_PENDING)
         return None
 
     def end(self, end_time: int | None = None) -> None:
@@ -249,37 +251,57 @@ class RecordedSpan(SpanState):
         if tracer.has_processors:
             return self._end_with_processors(end_time)
         trace = self.trace
-        if end_time is None:
-            self._end_time = now = present(trace.offset, self._start_time)
-        else:
-            self._end_time = now = instant(end_time)
-        if trace.flags & 1:
-            append_span = tracer.append_span
-            if append_span is not None and not self._has_more:
-                scope = self.scope or EMPTY
-                is_plain = self._kind is _INTERNAL and not self.is_below_remote
-                if append_span(
-                    tracer.journal,
-                    tracer.known,
-                    tracer.is_guarded,
-                    SPAN_END if self._started else SPAN,
-                    tracer.ref,
-                    self._head,
-                    self.id_bytes,
-                    (tracer.internal_names if is_plain else self._names()).get(self._name),
-                    self._start_time,
-                    now,
-                    scope.span_bytes,
-                    scope.keys,
-                    self._attributes,
-                ):
-                    return None
-                tracer.encoder.learn(self._attributes)
-            try:
+        try:
+            if end_time is None:
+                self._end_time = now = present(trace.offset, self._start_time)
+            else:
+                self._end_time = now = instant(end_time)
+            if trace.flags & 1:
+                append_span = tracer.append_span
+                if append_span is not None and not self._has_more:
+                    scope = self.scope or EMPTY
+                    is_plain = self._kind is _INTERNAL and not self.is_below_remote
+                    if append_span(
+                        tracer.journal,
+                        tracer.known,
+                        tracer.is_guarded,
+                        SPAN_END if self._started else SPAN,
+                        tracer.ref,
+                        self._head,
+                        self.id_bytes,
+                        (tracer.internal_names if is_plain else self._names()).get(self._name),
+                        self._start_time,
+                        now,
+                        scope.span_bytes,
+                        scope.keys,
+                        self._attributes,
+                    ):
+                        return None
+                    tracer.encoder.learn(self._attributes)
                 tracer.journal.append(SPAN_END if self._started else SPAN, tracer.ref, self._encode(now))
-            except Exception as error:
-                self._lose(error)
+        except BaseException as error:
+            self._end_despite(error, SPAN_END if self._started else SPAN)
         return None
+
+    def _end_despite(self, error: BaseException, kind: int) -> None:
+        """End it where something was raised on the way: journal it, if that was not done; hand back what is the host's.
+
+        What cannot be encoded is counted as dropped.
+        """
+        if self._end_time is None:
+            self._end_time = present(self.trace.offset, self._start_time)
+        journal = self._tracer.journal
+        if self.trace.flags & 1:
+            try:
+                record = (kind, self._tracer.ref, self._encode(self._end_time))
+                if not journal.has_taken(record, error):
+                    journal.append(*record)
+            except BaseException as problem:
+                if not has_entered(problem, journal.append):
+                    journal.drop(ENCODE_ERROR, SPAN)
+                if isinstance(problem, Exception):
+                    forgive(problem, "span %r could not be encoded, and is counted as dropped", self._name)
+        hand_back(error)
 
     def _announce_shortly(self) -> bool:
         """Let the C extension do it, as in :meth:`end`, if there is one and the span is like most."""
@@ -316,20 +338,15 @@ class RecordedSpan(SpanState):
 
     def _end_with_processors(self, end_time: int | None) -> None:
         processor = self._tracer.span_processor
-        now = present(self.trace.offset, self._start_time) if end_time is None else instant(end_time)
-        self._end_time = now
-        processor._on_ending(self)
-        if self.trace.flags & 1:
-            try:
-                body = self._encode(now)
-                self._tracer.journal.append(SPAN_END if self._started else SPAN, self._tracer.ref, body)
-            except Exception as error:
-                self._lose(error)
+        kind = SPAN_END if self._started else SPAN
+        self._end_time = present(self.trace.offset, self._start_time) if end_time is None else instant(end_time)
+        announce_ending(processor, self)
+        try:
+            if self.trace.flags & 1:
+                self._tracer.journal.append(kind, self._tracer.ref, self._encode(self._end_time))
+        except BaseException as error:
+            self._end_despite(error, kind)
         processor.on_end(self.readable())
-
-    def _lose(self, error: Exception) -> None:
-        self._tracer.journal.drop(ENCODE_ERROR, SPAN)
-        _log.debug("span %r could not be encoded and is counted as dropped: %s", self._name, error)
 
     def readable(self) -> ReadableSpan:
         """The SDK's read-only view, for span processors and exporters."""
@@ -403,7 +420,8 @@ def _bounded(
     """Attributes within limits, as the SDK has them. It calls ``str()`` of what is no plain value, which may raise."""
     try:
         return BoundedAttributes(most, attributes, immutable=immutable, max_value_len=longest)
-    except Exception:
+    except Exception as error:
+        hand_back(error)
         shown = {key: presentable(value) for key, value in (attributes or {}).items()}
         return BoundedAttributes(most, shown, immutable=immutable, max_value_len=longest)
 

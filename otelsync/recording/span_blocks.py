@@ -13,9 +13,11 @@ from opentelemetry.trace import Link, Span, SpanKind
 from opentelemetry.util import types
 
 from otelsync.hooks.decorating import decorated
+from otelsync.hooks.host_errors import hand_back, has_entered
+from otelsync.journal.native import guarded_by
 from otelsync.recording import ids
 from otelsync.recording.clock import present
-from otelsync.recording.runtime_context import CURRENT, context_of, installed, leave
+from otelsync.recording.runtime_context import CURRENT, context_of, installed, leave, step_back
 from otelsync.recording.span import RecordedSpan
 from otelsync.recording.span_state import Recorder
 from otelsync.text.presentable import text_of
@@ -41,14 +43,25 @@ class SpanBlock:
         self._end_on_exit = end_on_exit
 
     def __enter__(self) -> Span:
-        span = self._tracer.start_span(*self._arguments)
+        span = self._span = self._tracer.start_span(*self._arguments)
         if isinstance(span, RecordedSpan) and self._arguments[1] is None and installed():
-            self._token = CURRENT.set(span)
+            try:
+                self._token = CURRENT.set(span)
+            except BaseException:  # of the host's, right behind the call: the block does not begin
+                step_back(span)
+                raise
         else:
             self._token = context_api.attach(context_of(span))  # type: ignore[assignment]  # a token all the same
-        self._span = span
         return span
 
+    def _exit_despite(self, problem: BaseException, *_: object) -> None:
+        """Leave the block out of which `problem` came as it was left; hand back what is the host's."""
+        leave(self._token)
+        if self._end_on_exit and self._span.is_recording():
+            self._span.end()
+        hand_back(problem)
+
+    @guarded_by(_exit_despite)
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
@@ -105,9 +118,26 @@ class CurrentSpan(RecordedSpan):
         if self._given:
             self.put_attributes(self._given)
         self._start_time = present(trace.offset, 0)
-        self._token = CURRENT.set(self)
+        try:
+            self._token = CURRENT.set(self)
+        except BaseException:  # of the host's, right behind the call: the block does not begin
+            step_back(self)
+            raise
         return self
 
+    def _exit_despite(self, problem: BaseException, *left_with: Any) -> None:
+        """Leave the block out of which `problem` came as it was left; hand back what is the host's."""
+        if self._block is not None:
+            if not has_entered(problem, type(self).__exit__):
+                self._block.__exit__(*left_with)
+        else:
+            if self._token is not None:
+                leave(self._token)
+            if self._end_time is None:
+                self.end()
+        hand_back(problem)
+
+    @guarded_by(_exit_despite)
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:

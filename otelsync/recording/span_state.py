@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import time_ns
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from opentelemetry.context.context import Context
-from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, SpanLimits
-from opentelemetry.sdk.util import BoundedList
+from opentelemetry.sdk.trace import Event
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.util import types
 
+from otelsync.hooks.opentelemetry_api import SPAN_KEY
 from otelsync.journal.native import native
 from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
 from otelsync.recording.runtime_context import Strayed
 from otelsync.recording.scope import SCOPE_KEY, SPAN_TAG, SyncScope
+from otelsync.recording.sdk_tracers import SdkTracer
 from otelsync.recording.span_bytes import LOCAL_FLAGS, REMOTE_FLAGS, Trace
 from otelsync.redaction import Redactor
 from otelsync.text.presentable import text_of
+
+T = TypeVar("T")
 
 UNSET: Final = Status(StatusCode.UNSET)
 _EMPTY_STATUS: Final = b"\x7a\x00"
@@ -37,6 +38,28 @@ def instant(given: float) -> int:
         return max(0, min(int(given), _LATEST))
     except (TypeError, ValueError, OverflowError):
         return time_ns()
+
+
+class Bounded(list[T]):
+    """The latest of what was appended. Unlike the SDK's it needs no lock, which a signal handler could wait for.
+
+    Args:
+        most: Items that it holds at most; None: any number.
+    """
+
+    dropped = 0
+    """Number of items that there was no room for."""
+
+    def __init__(self, most: int | None) -> None:
+        super().__init__()
+        self._most = most
+
+    def append(self, item: T) -> None:
+        """Append an item; the oldest goes where there is no more room."""
+        super().append(item)
+        if self._most is not None and len(self) > self._most:
+            self.dropped += 1
+            del self[0]
 
 
 class Encoders:
@@ -53,20 +76,18 @@ class Encoders:
             self.append_span = native.append_span
 
 
-class Recorder(sdk.Tracer):
+class Recorder(SdkTracer):
     """The part of a tracer that its spans need."""
 
     journal: Journal
     ref: int
     """The number of its scope in the journal."""
-    limits: SpanLimits
     room: int
     """Number of attributes that a span may take without a look at its limits."""
     is_simple: bool
     """True if every child of a sampled span is recorded under a random id, and nobody looks on."""
     has_processors: bool
     span_processor: Any
-    instrumentation_scope: InstrumentationScope
 
     def take_encoders(self, encoders: Encoders) -> None:
         """Encode, and take secrets out, with these from now on."""
@@ -99,8 +120,8 @@ class SpanState(Strayed, Span):
     # What most spans leave as it is stands here: a span is made a thousand times more often than it fails.
     _dropped_attributes = 0
     _end_time: int | None = None
-    _events: BoundedList[Event] | None = None
-    _links: BoundedList[Link] | None = None
+    _events: Bounded[Event] | None = None
+    _links: Bounded[Link] | None = None
     _status = UNSET
     children_prefix: bytes | None = None
     known_context: SpanContext | None = None
@@ -257,7 +278,7 @@ class SpanState(Strayed, Span):
         """The OpenTelemetry context in which this span is current; built once, when first asked for."""
         if self._as_context is None:
             values = dict(self.base or {})
-            values[_SPAN_KEY] = self
+            values[SPAN_KEY] = self
             if self.scope is not None:
                 values[SCOPE_KEY] = self.scope
             self._as_context = Context(values)
@@ -272,5 +293,5 @@ class SpanState(Strayed, Span):
 
     def set_tail(self, tail: bytes) -> None:
         """Set what else its message says beyond what siblings share: a trace state."""
-        self._tail += tail
         self._has_more = True
+        self._tail += tail

@@ -29,6 +29,8 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util import types
 
+from otelsync.hooks.host_errors import forgive
+from otelsync.hooks.opentelemetry_api import RANDOM_TRACE_ID
 from otelsync.journal.format import SPAN_VERDICT
 from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
@@ -37,6 +39,7 @@ from otelsync.recording.clock import present
 from otelsync.recording.ids import IdGenerator
 from otelsync.recording.runtime_context import CURRENT, scope_in
 from otelsync.recording.scope import SyncScope
+from otelsync.recording.sdk_tracers import SdkProvider
 from otelsync.recording.span import RecordedSpan, is_valid_link
 from otelsync.recording.span_blocks import CurrentSpan, SpanBlock
 from otelsync.recording.span_bytes import Trace, encode_verdict
@@ -49,18 +52,13 @@ _ANY: Final = 1 << 62
 _log: Final = logging.getLogger("otelsync")
 
 
-class Owner(sdk.TracerProvider):
+class Owner(SdkProvider):
     """The part of a provider that its tracers need, and those who hold one of them."""
 
     journal: Journal
     encoders: Encoders
     has_processors: bool
     _resource_numbers: list[tuple[Resource, int]]
-
-    @property
-    def meters(self) -> Any:
-        """The meter provider in which the SDK's tracers count their spans."""
-        return self._meter_provider
 
     def define_scope(self, resource: Resource, scope: InstrumentationScope) -> int:
         """The journal's number for an instrumentation scope under a resource."""
@@ -104,56 +102,41 @@ class Owner(sdk.TracerProvider):
             tracer = self.get_tracer("otelsync", __version__)
             self.journal.append(SPAN_VERDICT, tracer.ref if isinstance(tracer, Tracer) else 0, body)
         except Exception as error:
-            _log.debug("the verdict on span %016x could not be journalled: %s", span_context.span_id, error)
+            forgive(error, "the verdict on span %016x could not be journalled", span_context.span_id)
 
 
 class Tracer(Recorder):
     """Starts spans that go to the journal. Made by :meth:`TracerProvider.get_tracer`."""
 
-    def __init__(self, like: sdk.Tracer, provider: Owner) -> None:
-        self.belong_to(provider, like)
+    def __init__(self, like: sdk.Tracer, provider: Owner, scope: InstrumentationScope) -> None:
+        self.belong_to(provider, like, scope)
 
-    def belong_to(self, provider: Owner, like: sdk.Tracer) -> None:
+    def belong_to(self, provider: Owner, like: sdk.Tracer, scope: InstrumentationScope) -> None:
         """Record for `provider` from now on, as the SDK's tracer `like` would."""
-        super().__init__(
-            like.sampler,
-            like.resource,
-            like.span_processor,
-            like.id_generator,
-            like.instrumentation_info,
-            like._span_limits,
-            like._instrumentation_scope,
-            meter_provider=provider.meters,
-            _tracer_config=like._tracer_config,
-        )
+        self.become_like(like, scope, provider.limits)
         self.provider = provider
         self.journal = provider.journal
-        self.limits = like._span_limits
-        self.instrumentation_scope: InstrumentationScope = like._instrumentation_scope
         most = self.limits.max_span_attributes
         self.room = _ANY if most is None else most
         if self.limits.max_span_attribute_length is not None:
             self.room = -1
         self.take_encoders(provider.encoders)
         self.reconsider()
-        self.ref = provider.define_scope(self.resource, self.instrumentation_scope)
+        self.take_resource(provider.resource)
 
     def reconsider(self) -> None:
         """Find out anew which ways are open, after something was added or switched off."""
         self.has_processors = self.provider.has_processors
         self.is_simple = (
             not self.has_processors
-            and self._tracer_config.is_enabled
+            and self.is_enabled()
             and type(self.id_generator) in (IdGenerator, RandomIdGenerator)
             and self.sampler in (sampling.DEFAULT_ON, sampling.ALWAYS_ON)
         )
 
-    def _set_tracer_config(self, tracer_config: sdk._TracerConfig) -> None:
-        super()._set_tracer_config(tracer_config)
-        self.reconsider()
-
-    def _set_resource(self, resource: Resource) -> None:
-        super()._set_resource(resource)
+    def take_resource(self, resource: Resource) -> None:
+        """Let what is recorded from now on carry `resource`."""
+        self.resource = resource
         self.ref = self.provider.define_scope(resource, self.instrumentation_scope)
 
     def start_as_current_span(
@@ -241,7 +224,7 @@ class Tracer(Recorder):
         No sampler is asked: the flags of `own` say whether it is recorded. `parent` is None for a root; `context` is
         what is current besides the span, such as baggage.
         """
-        flags = own.trace_flags if self._is_enabled() else TraceFlags(own.trace_flags & ~TraceFlags.SAMPLED)
+        flags = own.trace_flags if self.is_enabled() else TraceFlags(own.trace_flags & ~TraceFlags.SAMPLED)
         base = context_api.get_current() if context is None else context
         around = get_current_span(base)
         above = around if isinstance(around, RecordedSpan) and around.trace.id == own.trace_id else None
@@ -304,18 +287,18 @@ class Tracer(Recorder):
         parent = parent_span.get_span_context() if parent_span else None
         if parent is not None and not isinstance(parent, SpanContext):
             raise TypeError("parent_span_context must be a SpanContext or None.")
-        if not self._is_enabled():
+        if not self.is_enabled():
             return NonRecordingSpan(parent or INVALID_SPAN_CONTEXT)
         if parent is None or not parent.is_valid:
             parent_span = parent = None
             trace_id = self.id_generator.generate_trace_id()
-            is_random = self.id_generator.is_trace_id_random()
+            is_random = self.draws_at_random()
         else:
             trace_id = parent.trace_id
-            is_random = parent.trace_flags.random_trace_id
+            is_random = bool(parent.trace_flags & RANDOM_TRACE_ID)
         result = self.sampler.should_sample(context, trace_id, name, kind, attributes, links)
         is_sampled = result.decision is sampling.Decision.RECORD_AND_SAMPLE
-        flags = TraceFlags((TraceFlags.SAMPLED if is_sampled else 0) | (TraceFlags.RANDOM_TRACE_ID if is_random else 0))
+        flags = TraceFlags((TraceFlags.SAMPLED if is_sampled else 0) | (RANDOM_TRACE_ID if is_random else 0))
         span_id = self.id_generator.generate_span_id()
         if result.decision is sampling.Decision.DROP:
             dropped = SpanContext(trace_id, span_id, False, flags, result.trace_state)

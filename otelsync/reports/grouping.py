@@ -15,9 +15,9 @@ MOST_KINDS: Final = 20
 """Kinds of groups that are told apart."""
 
 _GROUPS: Final = (
-    "SELECT parent_span_id, under, name, count, start_ns FROM siblings WHERE trace_id = ?1 AND name GLOB 'sync.?* *'"
+    "SELECT parent_span_id, under, name, count, start_ns FROM siblings WHERE trace_id = :id AND name GLOB 'sync.?* *'"
     " UNION ALL SELECT parent_span_id, '', name, 1, start_ns FROM spans INDEXED BY spans_open"
-    " WHERE trace_id = ?1 AND end_ns IS NULL AND name GLOB 'sync.?* *'"
+    " WHERE trace_id = :id AND end_ns IS NULL AND name GLOB 'sync.?* *'"
 )
 _AROUND: Final = (
     "SELECT parent_span_id, name FROM spans INDEXED BY spans_with_children"
@@ -86,7 +86,7 @@ def _kinds(store: sqlite3.Connection, traces: Iterable[str]) -> tuple[str, ...]:
     found: dict[str, _Kind] = {}
     for trace_id in traces:
         above = _Above(store, trace_id)
-        for parent, under, name, count, start_ns in store.execute(_GROUPS, (trace_id,)).fetchall():
+        for parent, under, name, count, start_ns in store.execute(_GROUPS, {"id": trace_id}).fetchall():
             sort, kind = part_of(name)
             if sort == GROUP and (kind in found or len(found) < MOST_KINDS):
                 depth = above.groups(parent) + sum(part_of(between)[0] == GROUP for between in under.split("\n"))

@@ -41,8 +41,8 @@ _ORDINARY: Final = (
 )
 """Items that went well, at the first attempt."""
 _SUMMED: Final = (
-    f"SELECT parent_span_id, json_extract(attributes, '$.\"{SYNC_ACTION}\"'), json_extract(attributes, ?2), count(*)"
-    f" FROM spans INDEXED BY spans_by_time WHERE trace_id = ?1 AND {_ORDINARY} GROUP BY 1, 2, 3"
+    f"SELECT parent_span_id, json_extract(attributes, '$.\"{SYNC_ACTION}\"'), json_extract(attributes, ?), count(*)"
+    f" FROM spans INDEXED BY spans_by_time WHERE trace_id = ? AND {_ORDINARY} GROUP BY 1, 2, 3"
 )
 
 Row = tuple[str, str, str, int, int, "int | None", int, "str | None", str]
@@ -188,7 +188,7 @@ def steps(
 
 def ordinary_items(store: sqlite3.Connection, trace_id: str, attribute: str) -> Iterator[tuple[str, str, Any, int]]:
     """List items that went well, summed up: the id around, action, the value of an attribute, how many there are."""
-    for parent, action, said, number in store.execute(_SUMMED, (trace_id, f'$."{attribute}"')):
+    for parent, action, said, number in store.execute(_SUMMED, (f'$."{attribute}"', trace_id)):
         yield parent, action if isinstance(action, str) else "", said, number
 
 

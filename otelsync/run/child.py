@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 import struct
 from collections.abc import Mapping, Sequence
@@ -20,27 +19,17 @@ from otelsync.errors import OtelsyncError
 SI_KERNEL: Final = 0x80
 """``si_code`` of a signal that the kernel sent, as it does for a terminal; sigaction(2)."""
 
-_OURS: Final = frozenset(
-    (
-        signal.SIGCHLD,
-        signal.SIGKILL,
-        signal.SIGSTOP,
-        signal.SIGPIPE,
-        # errors of the process that gets them
-        signal.SIGABRT,
-        signal.SIGBUS,
-        signal.SIGFPE,
-        signal.SIGILL,
-        signal.SIGSEGV,
-        signal.SIGSYS,
-        signal.SIGTRAP,
-        signal.SIGXCPU,
-        signal.SIGXFSZ,
-    )
-)
-FORWARDED: Final = frozenset(signal.valid_signals()) - _OURS
-_JOB_CONTROL: Final = frozenset((signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU))
-_CHANGED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+
+def _signals(*names: str) -> frozenset[signal.Signals]:
+    """Those of these signals that the system has."""
+    return frozenset(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+_OF_ERRORS: Final = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP", "SIGXCPU", "SIGXFSZ")
+"""Names of signals about errors of the process that gets them."""
+FORWARDED: Final = signal.valid_signals() - _signals("SIGCHLD", "SIGKILL", "SIGSTOP", "SIGPIPE", *_OF_ERRORS)
+_JOB_CONTROL: Final = _signals("SIGTSTP", "SIGTTIN", "SIGTTOU")
+_CHANGED_BY_PYTHON: Final = _signals("SIGPIPE", "SIGXFSZ")
 _ERRNO: Final = struct.Struct("i")
 
 
@@ -140,6 +129,8 @@ def end_like(status: int) -> NoReturn:
         os._exit(os.WEXITSTATUS(status))
     number = os.WTERMSIG(status)
     with suppress(OSError, ValueError):
+        import resource
+
         _, most = resource.getrlimit(resource.RLIMIT_CORE)
         resource.setrlimit(resource.RLIMIT_CORE, (0, most))  # the core that matters is the program's
     with suppress(OSError, ValueError):  # SIGKILL

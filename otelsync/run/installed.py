@@ -10,6 +10,7 @@ import logging
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.integrations import instrumentation
 
 if TYPE_CHECKING:
@@ -50,12 +51,10 @@ def instrument_theirs(entry_point: EntryPoint) -> None:
     name = entry_point.name
     if name in LEFT_OUT or name in instrumentation.known():
         return
-    try:
+    with instrumentation.not_recorded_if_it_fails(name):
         libraries = _libraries(name, entry_point.dist)
         if libraries is not None:
             instrumentation.when_first_used(name, libraries, lambda: _load(entry_point))
-    except Exception:
-        _log.warning("the instrumentation %s cannot be used", name, exc_info=True)
 
 
 def _libraries(name: str, distribution: Distribution | None) -> list[str] | None:
@@ -95,24 +94,16 @@ def _is_there(requirement: Requirement) -> bool:
 
 def _load(entry_point: EntryPoint) -> None:
     """As ``BaseDistro.load_instrumentor``; nothing if the program has switched it on itself."""
-    try:
+    with instrumentation.not_recorded_if_it_fails(entry_point.name):
         instrumentor = entry_point.load()()
-    except ModuleNotFoundError as error:  # the library is not there: nothing to instrument
-        _log.debug("%s is not there to be recorded: %s", entry_point.name, error)
-        return
-    except Exception:
-        _log.warning("%s is not recorded: its instrumentation cannot be loaded", entry_point.name, exc_info=True)
-        return
-    try:
         if not getattr(instrumentor, "is_instrumented_by_opentelemetry", False):
             instrumentor.instrument(skip_dep_check=True)
-    except Exception:
-        _log.warning("%s is not recorded: its instrumentation has failed", entry_point.name, exc_info=True)
 
 
 def _run(group: str) -> None:
     for entry_point in metadata.entry_points(group=group):
         try:
             entry_point.load()()
-        except Exception:
+        except Exception as error:
+            hand_back(error)
             _log.warning("the entry point %s of %s has failed", entry_point.name, group, exc_info=True)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.stages import lineage, misuse
 from otelsync.text.presentable import presentable
 from otelsync.vocabulary import ACTIONS, FAILED, FAILURE, ITEM, PARTIAL, SUCCESS, SYNC_COUNTED_, part_of
@@ -50,6 +51,8 @@ class Collecting:
     good = failed = partial = neutral_items = 0
     """Numbers of direct parts: items apart those that went well; all that failed for good, or in part; and items here
     and in other items that did none of it."""
+    is_summed = is_taken = is_remembered = is_counted = False
+    """Steps of its own end that are done: what it adds to the stage around is there."""
     _remembered = _told = 0
     _told_at = 0.0
     waited = 0.0
@@ -78,13 +81,13 @@ class Collecting:
         for name, number in items.items():
             try:
                 counts[name] = operator.index(number)
-            except TypeError:
-                _log.warning("count(%s=%r): not a whole number, so it is not counted", name, number)
+            except Exception as error:  # of its __index__
+                hand_back(error)
+                _log.warning("count(%s=%r): not a whole number, so it is not counted", name, presentable(number))
         with lineage.rolling_up:  # so that a stage does not end between being looked at and telling what it counted
             target = nearest_open(self)
             if target is not None:
-                for name, number in counts.items():
-                    add(target.counted, name, number)
+                target.counted = summed(target.counted, counts)
                 target.tell_counted()
                 return
         if getattr(self, "span", None) is not misuse.NOT_BEGUN:
@@ -156,40 +159,60 @@ class Collecting:
             return FAILURE
         return PARTIAL if failed or partial or self.counted.get(FAILED, 0) > 0 else SUCCESS
 
-    def take_totals(self, totals: Mapping[str, int]) -> None:
+    # An exception of the host's may come between any two calls, and a part then ends once more. So each of these does
+    # what counts in one step, with a mark on the part that it was done.
+
+    def take_totals(self, totals: Mapping[str, int], part: Collecting) -> None:
         """Add the counts of a stage below that has ended."""
-        for name, number in totals.items():
-            add(self.below, name, number)
+        if not part.is_summed:
+            self.below, part.is_summed = summed(self.below, totals), True
 
-    def take_part(self, outcome: str, *, is_item: bool) -> None:
+    def take_part(self, outcome: str, part: Collecting, *, is_item: bool) -> None:
         """Take account of how a direct part ended. Items that went well are counted by their action already."""
+        if part.is_taken:
+            return
         if outcome == FAILURE:
-            self.failed += 1
+            self.failed, part.is_taken = self.failed + 1, True
         elif outcome == PARTIAL:
-            self.partial += 1
+            self.partial, part.is_taken = self.partial + 1, True
         elif outcome == SUCCESS:
-            self.good += not is_item
+            self.good, part.is_taken = self.good + (not is_item), True
 
-    def remember_failure(self, name: str, key: PartKey) -> None:
+    def take_neutral_item(self, part: Collecting) -> None:
+        """Take account of an item that went neither well nor wrong, though it is counted by its action."""
+        if not part.is_taken:
+            self.neutral_items, part.is_taken = self.neutral_items + 1, True
+
+    def take_action(self, action: str, part: Collecting) -> None:
+        """Count an item by what became of it."""
+        if not part.is_counted:
+            self.items[action], part.is_counted = self.items.get(action, 0) + 1, True
+
+    def remember_failure(self, name: str, key: PartKey, part: Collecting) -> None:
         """Remember that a part failed, as the same part may succeed later."""
-        if self._remembered < MOST_FAILURES:
-            self._remembered += 1
+        if self._remembered < MOST_FAILURES and not part.is_remembered:
             keys = self.failures.setdefault(name, {})
-            keys[key] = keys.get(key, 0) + 1
+            number = keys.get(key, 0) + 1
+            keys[key], self._remembered, part.is_remembered = number, self._remembered + 1, True
 
     def expect(self, name: str) -> None:
         """Look twice at parts of this name: one has failed in an item here."""
         self.failures.setdefault(name, {})
 
-    def make_good(self, name: str, key: PartKey) -> int:
-        """Forget the failures of a part that has succeeded now; returns how many there were."""
+    def failures_of(self, name: str, key: PartKey) -> int:
+        """Return how often a part has failed that may still be made good."""
+        return self.failures.get(name, {}).get(key, 0)
+
+    def make_good(self, name: str, key: PartKey, part: Collecting) -> None:
+        """Forget the failures of a part that has succeeded now."""
         keys = self.failures.get(name, {})
-        number = keys.pop(key, 0)
-        if number and not keys:
-            del self.failures[name]
-        self.failed -= number
-        self._remembered -= number
-        return number
+        number = keys.get(key, 0)
+        if number and not part.is_remembered:
+            failed, remembered = self.failed - number, self._remembered - number
+            self.failed, self._remembered, keys[key], part.is_remembered = failed, remembered, 0, True
+            del keys[key]
+            if not keys:
+                self.failures.pop(name, None)
 
 
 def nearest_open(stage: Collecting | None) -> Collecting | None:
@@ -215,16 +238,12 @@ def item_around(span: Any, elsewhere: Any = None) -> Any:
     return None
 
 
-def take_item(stage: Collecting | None, action: str) -> None:
-    """Count an item for the nearest open stage, under `lineage.rolling_up`: a stage that ends has it, or has ended."""
-    target = nearest_open(stage)
-    if target is not None:
-        target.items[action] = target.items.get(action, 0) + 1
-
-
-def add(counts: dict[str, int], name: str, number: int) -> None:
-    """Add to a count, under `lineage.rolling_up`."""
-    counts[name] = counts.get(name, 0) + number
+def summed(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    """Return the sums of two counts, name by name."""
+    sums = dict(counts)
+    for name, number in more.items():
+        sums[name] = sums.get(name, 0) + number
+    return sums
 
 
 def digest_of(kind: str, name: str, arguments: Mapping[str, Any]) -> str:

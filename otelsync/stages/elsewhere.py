@@ -8,8 +8,8 @@ from typing import Any, Final, Protocol
 import opentelemetry.context as context_api
 from opentelemetry.context.context import Context
 from opentelemetry.trace import Span
-from opentelemetry.trace.propagation import _SPAN_KEY
 
+from otelsync.hooks.opentelemetry_api import SPAN_KEY
 from otelsync.recording.scope import SCOPE_KEY, SyncScope, note_scope
 
 _ITEM_KEY: Final = context_api.create_key("otelsync-item")
@@ -30,7 +30,7 @@ def enter(stage: Placed, scope: SyncScope, own: dict[str, Any]) -> Token[Context
     if scope.attributes:
         stage.span.set_attributes({key: value for key, value in scope.attributes.items() if key not in own})
         note_scope(stage.span, scope)
-    context = context_api.set_value(_SPAN_KEY, stage.span)
+    context = context_api.set_value(SPAN_KEY, stage.span)
     if not stage.LONG:
         context = context_api.set_value(_ITEM_KEY, stage, context)
     elif _ITEM_KEY in context:  # what is inside belongs to this stage, and not to the item

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from opentelemetry.trace import SpanKind
 
 from otelsync import vocabulary
+from otelsync.hooks.forking import when_forked
+from otelsync.hooks.harmless import harmless
+from otelsync.hooks.host_errors import hand_back, has_entered
+from otelsync.journal.native import guarded_by
 from otelsync.levels import DEBUG
 from otelsync.logs.installed import enabled
 from otelsync.recording.clock import present_of
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave, step_out, strays
 from otelsync.recording.scope import EMPTY
 from otelsync.stages import lineage, misuse
-from otelsync.stages.collecting import nearest_open, take_item
+from otelsync.stages.collecting import nearest_open
+from otelsync.stages.ending import exit_despite
 from otelsync.stages.stage import COMMON_ALIASES, Stage, current_tracer
 from otelsync.text.presentable import text_of
 from otelsync.vocabulary import SYNC_PIPELINE
@@ -30,17 +33,17 @@ AnyItem = TypeVar("AnyItem", bound="Item")
 _INTERNAL = SpanKind.INTERNAL
 
 
+@harmless
 def _announce_items() -> None:
     """Announce the items around before a fork, so that what the child records in them has its place."""
-    with suppress(Exception):
-        span: Any = CURRENT.get()
-        while hasattr(span, "announce"):
-            if not span.is_announced and vocabulary.part_of(span.name)[0] == vocabulary.ITEM and span.is_recording():
-                span.announce()
-            span = span.above
+    span: Any = CURRENT.get()
+    while hasattr(span, "announce"):
+        if not span.is_announced and vocabulary.part_of(span.name)[0] == vocabulary.ITEM and span.is_recording():
+            span.announce()
+        span = span.above
 
 
-os.register_at_fork(before=_announce_items)
+when_forked(before=_announce_items)
 
 
 class Item(Stage):
@@ -82,24 +85,29 @@ class Item(Stage):
     # There are more of these than of all other stages, so what those do step by step is done here at one go.
 
     def __enter__(self: AnyItem) -> AnyItem:
-        if "span" in self.__dict__:
-            self._begin_afresh()
-        if strays.seen:
-            step_out()
-        span = self.span = current_tracer().start_span(self._operation, None, _INTERNAL, self._initial())
-        if hasattr(span, "announce") and installed():
-            ours = cast("RecordedSpan", span)
-            scope = ours.scope or EMPTY
-            self._token = CURRENT.set(ours)
-        else:
-            scope = current_scope()
-            self._enter_elsewhere(scope)
-        self.around = scope.stage
-        if SYNC_PIPELINE not in scope.attributes and misuse.running:
-            misuse.warn_of_adrift(self)
-        self._clock = time.perf_counter_ns()
+        try:
+            if "span" in self.__dict__:
+                self._begin_afresh()
+            if strays.seen:
+                step_out()
+            span = self.span = current_tracer().start_span(self._operation, None, _INTERNAL, self._initial())
+            if hasattr(span, "announce") and installed():
+                ours = cast("RecordedSpan", span)
+                scope = ours.scope or EMPTY
+                self.around = scope.stage
+                self._token = CURRENT.set(ours)
+            else:
+                scope = current_scope()
+                self.around = scope.stage
+                self._enter_elsewhere(scope)
+            if SYNC_PIPELINE not in scope.attributes and misuse.running:
+                misuse.warn_of_adrift(self)
+            self._clock = time.perf_counter_ns()
+        except BaseException as error:
+            self._begin_despite(error)
         return self
 
+    @guarded_by(exit_despite)
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
@@ -112,12 +120,27 @@ class Item(Stage):
             or enabled(self.LEVEL)
             or getattr(self.span, "inner", self.inner) is not None
         ):
-            return super().__exit__(exc_type, error, tb)
-        leave(self._token)
-        with lineage.rolling_up:  # so that nothing around ends between the two
-            take_item(around, self._action)
-            self.span.end()
-        return None
+            self._finish(error)
+            return
+        token = self._token
+        if token is not None:
+            leave(token)
+            with lineage.rolling_up:  # so that nothing around ends between the two
+                target = nearest_open(around)
+                if target is None:
+                    self._token = None
+                else:
+                    items = target.items
+                    items[self._action], self._token = items.get(self._action, 0) + 1, None  # in one step
+                self.span.end()
+
+    def finish_despite(self, problem: BaseException, error: BaseException | None) -> None:
+        if self._token is None and not has_entered(problem, self._finish):  # it has left the short way, and is counted
+            if self.span.is_recording():
+                self.span.end()
+            hand_back(problem)
+        else:
+            super().finish_despite(problem, error)
 
     def _close(self) -> int | None:
         """Be a part of the nearest stage around that is open."""
@@ -129,7 +152,8 @@ class Item(Stage):
         with lineage.rolling_up:
             target = nearest_open(self.around)
             self._become_part_of(target, outcome, is_item=True)
-            take_item(target, self._action)
+            if target is not None:
+                target.take_action(self._action, self)
             return present_of(self.span) if hasattr(self.span, "trace") else None
 
     def set(self, **attributes: Any) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
+from otelsync.hooks.forking import when_forked
 from otelsync.journal import forks as fork_notices
 
 generation = 1
@@ -29,4 +29,4 @@ def _begin_in_child() -> None:
 
 
 fork_notices.in_child(_begin_in_child)
-os.register_at_fork(after_in_parent=share)
+when_forked(after_in_parent=share)

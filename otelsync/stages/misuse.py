@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from types import FrameType
 from typing import Final, Protocol
 from weakref import WeakSet
@@ -16,6 +15,7 @@ from weakref import WeakSet
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, Span
 
 from otelsync import in_force
+from otelsync.hooks.host_errors import hand_back
 from otelsync.journal import forks
 from otelsync.vocabulary import ACTIONS
 
@@ -49,8 +49,10 @@ def warn_once(kind: str, message: str, *values: object) -> None:
     if kind in _warned:
         return
     _warned.add(kind)
-    with suppress(Exception):  # a handler of the host's that raises
+    try:
         _log.warning("%s%s", message % values if values else message, _place())
+    except Exception as error:  # of a handler that the host has added
+        hand_back(error)
 
 
 def forget() -> None:

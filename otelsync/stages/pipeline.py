@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry.trace import Span
@@ -14,11 +13,10 @@ from otelsync import vocabulary
 from otelsync.errors import DispatchError
 from otelsync.levels import INFO
 from otelsync.logs.installed import emit
-from otelsync.recording.runtime_context import leave
 from otelsync.recording.scope import SyncScope
 from otelsync.stages import dispatchers, misuse
 from otelsync.stages.collecting import WAITED
-from otelsync.stages.stage import Milestone, Self
+from otelsync.stages.stage import Milestone
 
 if TYPE_CHECKING:
     from celery.canvas import Signature
@@ -66,7 +64,7 @@ class Pipeline(Milestone):
         """
         if self._handed_over is not None:
             raise DispatchError(f"the pipeline {self._name!r} was dispatched already; begin another one")
-        if "_token" not in self.__dict__:
+        if self._token is None:
             raise DispatchError(
                 f"the pipeline {self._name!r} does not run. Did you forget `with otelsync.pipeline(...) as run`?"
             )
@@ -112,24 +110,19 @@ class Pipeline(Milestone):
         if number:
             self._failure = f"none of {number} {'task' if number == 1 else 'tasks'} succeeded"
 
-    def __enter__(self: Self) -> Self:
-        super().__enter__()
+    def _begin(self) -> None:
+        super()._begin()
         misuse.running.add(self)
-        return self
 
     def _counted(self) -> tuple[object, ...]:
         return self.figures(), self._failure
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def _finish(self, error: BaseException | None) -> None:
         misuse.running.discard(self)
         if self._handed_over is None:
-            super().__exit__(exc_type, error, tb)
-            del self._token
+            super()._finish(error)
             return
-        leave(self._token, self.span)
-        del self._token
+        self._leave()
         if self._counted() != self._handed_over:
             _log.warning("pipeline %r: what was counted after dispatch() is lost; count before it", self._name)
         if error is not None:

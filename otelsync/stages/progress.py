@@ -18,11 +18,13 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar, cast
 from opentelemetry.trace import Span
 
 from otelsync.hooks.harmless import harmless
+from otelsync.hooks.host_errors import hand_back
 from otelsync.levels import INFO
 from otelsync.logs.installed import emit
 from otelsync.stages import rate_limits
 from otelsync.stages.rate_limit_fields import RateLimit
 from otelsync.stages.rate_limits import SAME_WINDOW, Standing, forecast
+from otelsync.text.presentable import presentable
 
 T = TypeVar("T")
 
@@ -367,8 +369,9 @@ def _whole(number: object) -> int | None:
     """A number of items; what is none is not known: telemetry does not judge the host's arguments."""
     try:
         whole = operator.index(number)  # type: ignore[arg-type]
-    except TypeError:
-        _log.warning("total=%r: not a whole number, so the total counts as not known", number)
+    except Exception as error:  # of its __index__
+        hand_back(error)
+        _log.warning("total=%r: not a whole number, so the total counts as not known", presentable(number))
         return None
     return whole if whole >= 0 else None
 
@@ -376,5 +379,6 @@ def _whole(number: object) -> int | None:
 def _length(items: object) -> int | None:
     try:
         return len(items) if hasattr(type(items), "__len__") else None  # type: ignore[arg-type]
-    except Exception:
+    except Exception as error:
+        hand_back(error)
         return None

@@ -15,6 +15,8 @@ from datetime import datetime
 from email.utils import mktime_tz, parsedate_tz
 from typing import Final
 
+from otelsync.hooks.host_errors import hand_back
+
 _LARGEST: Final = 10**12
 _DAY: Final = 86_400.0
 _LONGEST: Final = 366 * _DAY
@@ -212,7 +214,8 @@ def _date(value: object, now: float) -> float | None:
         return None
     try:
         moment = datetime.fromisoformat(value).timestamp()
-    except (ValueError, OverflowError, OSError):
+    except (ValueError, OverflowError, OSError) as error:
+        hand_back(error)
         return None
     return moment if abs(moment - now) <= _LONGEST else None
 

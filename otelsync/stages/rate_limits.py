@@ -104,7 +104,7 @@ class RateLimits:
         self._most = most
         self._standings: OrderedDict[tuple[str, str, str], Standing] = OrderedDict()
         self._told: dict[tuple[str, str, str], RateLimit] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may ask an API as well
 
     def observe(
         self,
@@ -153,10 +153,11 @@ class RateLimits:
         key = (limit.resource, host, token)
         level = _level(limit, low, now)
         with self._lock:
-            old = self._standings.pop(key, None)
+            old = self._standings.get(key)
             before = old.level if old is not None and not _is_better(old, limit, low, now) else OK
             standing = Standing(host, token, limit, max(before, level, key=_LEVELS.index), now)
             self._standings[key] = standing
+            self._standings.move_to_end(key)
             while len(self._standings) > self._most:
                 forgotten, _ = self._standings.popitem(last=False)
                 self._told.pop(forgotten, None)
@@ -268,7 +269,7 @@ def note_graphql(body: object, *, host: str, token: str = "", span: Span | None 
 
 def _begin_in_child() -> None:
     """After a fork: no thread of the parent's is here to release the lock."""
-    observed._lock = threading.Lock()
+    observed._lock = threading.RLock()
 
 
 forks.in_child(_begin_in_child)

@@ -9,28 +9,27 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Sequence
-from contextvars import Token
+from collections.abc import AsyncIterable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar, cast
 
 import opentelemetry.context as context_api
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, TracerProvider
+from opentelemetry.trace import SpanKind, Tracer, TracerProvider
 
 from otelsync import vocabulary
 from otelsync.hooks.decorating import decorated
-from otelsync.levels import ERROR, INFO, LEVELS
+from otelsync.hooks.host_errors import forgive, hand_back
+from otelsync.journal.native import guarded_by
+from otelsync.levels import INFO, LEVELS
 from otelsync.logs import events
 from otelsync.logs.installed import emit, enabled
-from otelsync.recording.clock import elapsed_of, present_of
 from otelsync.recording.exceptions import take_error
-from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave, step_out, strays
+from otelsync.recording.runtime_context import CURRENT, current_scope, installed, step_out, strays
 from otelsync.recording.scope import SyncScope
 from otelsync.stages import elsewhere, lineage, misuse
-from otelsync.stages.collecting import Collecting, PartKey, digest_of, item_around, nearest_open
+from otelsync.stages.ending import Ending, exit_despite
 from otelsync.stages.generators import around_async_generator, around_generator
-from otelsync.stages.harmless_exceptions import outcome_without_failure
 from otelsync.text.presentable import text_of
 from otelsync.version import __version__
 
@@ -46,12 +45,11 @@ Self = TypeVar("Self", bound="Stage")
 _log = logging.getLogger("otelsync")
 COMMON_ALIASES: Final = {"attempt": vocabulary.SYNC_ATTEMPT, "required": vocabulary.SYNC_REQUIRED}
 """Short names of attributes that every stage has."""
-_USUAL: Final = frozenset(("", *vocabulary.ACTIONS))
 _GIVEN: Final = frozenset(("_name", "_arguments", "_kind", "_operation", "is_part", "COLLECTS"))
 """Names of the attributes that a stage was made with; all else is of one run of it."""
 
 
-class Stage(Collecting):
+class Stage(Ending):
     """A part of a sync: a span, what it carries, and how it went.
 
     Args:
@@ -65,41 +63,21 @@ class Stage(Collecting):
     """The beginning of the names of its log events."""
     STARTED: str | None = None
     """The log event of its start; None if that is not worth a record."""
-    COMPLETED: str | None = None
-    """The log event of its end; None if it logs none of its own."""
-    FAILED = ""
-    """The same where it has failed."""
     ALIASES: ClassVar[dict[str, str]] = COMMON_ALIASES | {
         "kind": vocabulary.SYNC_STAGE_KIND,
         "phase": vocabulary.SYNC_PHASE,
     }
     """Short names of attributes."""
-    LEVEL = INFO
-    """The level of its events, where nothing failed."""
     is_milestone = False
     """True if the stage around can be made up of several, and progress is told from the start."""
     progress_pause = 1.0
     """Seconds that lie at least between two events of its progress, but for the last."""
     COLLECTS = True
     """True if parts that end below belong to it."""
-    is_part = True
-    """True if its outcome matters to what encloses it."""
     is_part_of_run = False
     """True if it makes no sense outside a pipeline, where one runs."""
     EXAMPLE = '@otelsync.stage("name")'
     """Such a stage as a decorator."""
-
-    # How a stage stands that has just begun.
-    _failure = _outcome = ""
-    _arose: BaseException | None = None
-    _forks = 0
-    trackers: Sequence[Tracker[Any]] = ()
-    """Those that count its items, and tell how far it came."""
-    _ended_at: int | None = None
-    item_elsewhere: Stage | None = None
-    """The item that it stands in, where the spans are another provider's."""
-    inner: Collecting | None = None
-    """Collector of the parts inside an item, made when one of them fails, where the item's span cannot hold it."""
 
     def __init__(self, name: str, attributes: dict[str, Any]) -> None:
         if type(name) is not str:
@@ -180,6 +158,13 @@ class Stage(Collecting):
             return misuse.before_with(self, name)
 
     def __enter__(self: Self) -> Self:
+        try:
+            self._begin()
+        except BaseException as error:
+            self._begin_despite(error)
+        return self
+
+    def _begin(self) -> None:
         self._begin_afresh()
         if strays.seen:
             step_out()
@@ -193,7 +178,7 @@ class Stage(Collecting):
         if installed() and hasattr(span, "announce"):
             ours = cast("RecordedSpan", span)
             ours.scope = inner
-            self._token: Token[Any] = CURRENT.set(ours)
+            self._token = CURRENT.set(ours)
             if self.LONG:
                 ours.announce()
         else:
@@ -202,7 +187,18 @@ class Stage(Collecting):
             misuse.warn_of_adrift(self)
         if self.STARTED:
             self._log_start()
-        return self
+
+    def _begin_despite(self, error: BaseException) -> None:
+        """Begin it in spite of a fault of ours; what the host raises in the middle of it leaves it as a block would."""
+        try:
+            hand_back(error)
+        except BaseException:
+            if self._token is not None or CURRENT.get() is self.__dict__.get("span", self):
+                self.__exit__(type(error), error, error.__traceback__)
+            raise
+        if "span" not in self.__dict__:
+            self.span = trace.INVALID_SPAN
+        forgive(cast("Exception", error), "%s did not begin as it should", type(self).__name__)
 
     def _begin_afresh(self) -> None:
         """Forget an earlier run of the same object."""
@@ -216,114 +212,11 @@ class Stage(Collecting):
         self.item_elsewhere = elsewhere.item_here()
         self._token = elsewhere.enter(self, scope, self._initial())
 
+    @guarded_by(exit_despite)
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        leave(self._token, self.span)
-        if error is not None:
-            self._note(error)
-        for tracker in tuple(self.trackers):
-            tracker.finish()
-        self._end(self._close())
-
-    def _close(self) -> int | None:
-        """Close for parts below, and be a part of the nearest stage around that is open; returns the end's time."""
-        with lineage.rolling_up:
-            is_ours = self.open_in == lineage.generation
-            self.open_in = 0
-            outcome = self._outcome = self.outcome
-            target = nearest_open(self.around)
-            if target is not None and is_ours:
-                target.take_totals(self.totals())
-            if self.is_part:
-                if outcome == vocabulary.CANCELLED and self.outcome_of_parts() != vocabulary.SUCCESS:
-                    outcome = vocabulary.PARTIAL  # what failed in it shows further out
-                self._become_part_of(target if is_ours else None, outcome)
-            return present_of(self.span) if hasattr(self.span, "trace") else None
-
-    def _become_part_of(self, stage: Collecting | None, outcome: str, *, is_item: bool = False) -> None:
-        """Count for the item around, or else for `stage`; in a forked child failures are remembered all the same."""
-        item = item_around(self.span, self.item_elsewhere)
-        if item is not None and item.inner is None and outcome in (vocabulary.FAILURE, vocabulary.PARTIAL):
-            item.inner = Collecting()
-            item.inner.begin_collecting()
-        target = stage if item is None else item.inner
-        memory = target if target is not None or item is not None else self.around
-        if outcome == vocabulary.FAILURE:
-            key = self._part_key()
-            self.span.set_attribute(vocabulary.SYNC_PART_KEY, key[1])
-            if self._arguments.get("required") is False:
-                return
-            if memory is not None:
-                memory.remember_failure(self._name, key)
-                if self.around is not None and self.around is not memory:
-                    self.around.expect(self._name)
-        elif outcome == vocabulary.SUCCESS and memory is not None and self._name in memory.failures:
-            key = self._part_key()
-            if number := memory.make_good(self._name, key):
-                self.span.set_attributes({vocabulary.SYNC_PART_KEY: key[1], vocabulary.SYNC_RECOVERED: number})
-        elif is_item and stage is not None and outcome in (vocabulary.CANCELLED, vocabulary.RETRY):
-            stage.neutral_items += 1
-        if target is not None:
-            target.take_part(outcome, is_item=is_item)
-
-    def _part_key(self) -> PartKey:
-        """Return what it is a part of, and what tells it from other parts of that."""
-        parent = getattr(self.span, "parent", None)
-        kind = self._span_name().partition(" ")[0]
-        digest = digest_of(kind, self._name, self._arguments)
-        return trace.format_span_id(parent.span_id) if parent is not None else "", digest
-
-    def _end(self, when: int | None) -> None:
-        """End the span, and log it, with what has come of the stage."""
-        outcome = self.outcome
-        self._ended_at = when
-        self._set_last_attributes(outcome)
-        if outcome == vocabulary.FAILURE and not self._failure:
-            self._say_that_all_failed()
-        if self._failure:
-            self.span.set_status(Status(StatusCode.ERROR, self._failure))
-        self._log_end(outcome)
-        if self._may_be_shared() and hasattr(self.span, "end_for_now"):
-            if outcome == vocabulary.PARTIAL:
-                self.span.set_attribute(vocabulary.SYNC_PARTS, sum(self.tally()))
-            self.span.end_for_now(when)
-        else:
-            self.span.end(when)
-
-    def _may_be_shared(self) -> bool:
-        """Return whether other processes may have recorded parts of it: this one has forked while it was open."""
-        return self.LONG and lineage.forks != self._forks
-
-    def _say_that_all_failed(self) -> None:
-        """Say why a stage has failed that raised nothing, and that this is no error of its own."""
-        number = self.failed
-        self._failure = f"all {number} parts failed" if number > 1 else "its only part failed"
-        self.span.set_attributes({vocabulary.SYNC_PARTS: number, vocabulary.SYNC_PARTS_FAILED: number})
-
-    def _note(self, error: BaseException) -> None:
-        """Take account of an exception that leaves the stage. Where it arises it is recorded, further out named."""
-        if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError
-            self._outcome = self._outcome or vocabulary.CANCELLED
-            return
-        harmless = outcome_without_failure(error)
-        if harmless is not None:
-            self._outcome = self._outcome or harmless
-            return
-        self._outcome = vocabulary.FAILURE
-        self._failure = text_of(error)
-        if take_error(self.span, error):
-            self._arose = error
-
-    def _set_last_attributes(self, outcome: str) -> None:
-        totals = self.totals()
-        if totals:
-            self.span.set_attributes({vocabulary.SYNC_ITEMS_ + name: number for name, number in totals.items()})
-        if not self.items.keys() <= _USUAL:
-            misuse.warn_of_actions(list(self.items))
-        if self.counted:
-            self.span.set_attributes(self.by_hand())
-        self.span.set_attribute(vocabulary.SYNC_OUTCOME, outcome)
+        self._finish(error)
 
     def _span_name(self) -> str:
         return f"{self.KIND} {self._name}"
@@ -341,27 +234,6 @@ class Stage(Collecting):
 
     def _start_fields(self) -> dict[str, Any]:
         return dict(self._arguments)
-
-    def _end_fields(self) -> dict[str, Any]:
-        """Return fields of the record of its end beside how it went."""
-        return {}
-
-    def _log_end(self, outcome: str) -> None:
-        """Log how it went. The traceback stands in the record of the stage in which the exception arose alone."""
-        if self.COMPLETED is None:
-            return
-        failed = outcome == "failure"
-        level = ERROR if failed else self.LEVEL
-        if not enabled(level):
-            return
-        fields = self._end_fields() | {"outcome": outcome, "duration_ms": self._elapsed_ms(), **self.totals()}
-        if failed:
-            fields["error"] = self._failure
-        emit(level, "otelsync", self.FAILED if failed else self.COMPLETED, fields, self.span, self._arose)
-
-    def _elapsed_ms(self) -> float:
-        elapsed = elapsed_of(self.span, self._ended_at)
-        return round((time.perf_counter_ns() - self._clock if elapsed is None else elapsed) / 1e6, 3)
 
     # As a decorator
 
@@ -383,7 +255,7 @@ class Stage(Collecting):
     def suspend(self) -> context_api.Context:
         """Step out of the stage; returns the context in which its code goes on."""
         context = context_api.get_current()
-        leave(self._token)
+        self._leave()
         return context
 
     def resume(self, context: context_api.Context) -> None:

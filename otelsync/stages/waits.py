@@ -8,12 +8,15 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from otelsync import vocabulary
+from otelsync.hooks.host_errors import hand_back
 from otelsync.journal import forks
 from otelsync.levels import DEBUG
 from otelsync.stages import misuse
+from otelsync.stages.collecting import Collecting
 from otelsync.stages.stage import OtherStage, Stage
 
-_sums = threading.Lock()
+_sums = threading.RLock()
+"""Reentrant: a signal handler may wait for a limit as well."""
 
 
 class Wait(OtherStage):
@@ -24,6 +27,13 @@ class Wait(OtherStage):
     COUNTS = True
     """True if its seconds are summed on the stages around."""
 
+    _not_told: Collecting | None
+    """The innermost stage whose sum does not hold this wait yet."""
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._not_told = self.around
+
     def _start_fields(self) -> dict[str, Any]:
         return {name.rpartition(".")[2]: value for name, value in self._arguments.items()}
 
@@ -31,13 +41,12 @@ class Wait(OtherStage):
         super()._set_last_attributes(outcome)
         seconds = self._elapsed_ms() / 1000
         self.span.set_attribute(f"{self._name.rpartition('.')[0]}.actual_seconds", round(seconds, 3))
-        stage = self.around if self.COUNTS else None
-        while stage is not None:  # waits in parallel add up beyond the clock
+        while self.COUNTS and (stage := self._not_told) is not None:  # waits in parallel add up beyond the clock
             with _sums:
-                stage.waited += seconds
+                waited = stage.waited + seconds
                 if stage.span.is_recording():
-                    stage.span.set_attribute(vocabulary.SYNC_RATE_LIMIT_WAITED_SECONDS, round(stage.waited, 3))
-            stage = stage.around
+                    stage.span.set_attribute(vocabulary.SYNC_RATE_LIMIT_WAITED_SECONDS, round(waited, 3))
+                stage.waited, self._not_told = waited, stage.around  # in one step, whatever is raised
 
 
 class RetryWait(Wait):
@@ -86,14 +95,15 @@ def _plain_seconds(seconds: float) -> float:
     """Seconds for an attribute; what is no sensible figure is 0: telemetry does not judge the host's arguments."""
     try:
         return round(float(seconds), 3) if math.isfinite(seconds) and seconds > 0 else 0.0
-    except (TypeError, ValueError, OverflowError):
+    except Exception as error:  # of its __float__
+        hand_back(error)
         return 0.0
 
 
 def _begin_in_child() -> None:
     """After a fork: no thread of the parent's is here to release the lock."""
     global _sums
-    _sums = threading.Lock()
+    _sums = threading.RLock()
 
 
 forks.in_child(_begin_in_child)

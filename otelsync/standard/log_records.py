@@ -18,6 +18,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
+from otelsync.hooks.host_errors import has_entered
 from otelsync.otlp.decoding import value_of, values_of
 from otelsync.standard.sending import Sender, Tally, is_sending
 
@@ -65,6 +66,10 @@ class LogRecords:
         for record in wire.ScopeLogs.FromString(body).log_records:
             self._tally.note_made()
             self._loggers[ref].emit(_record_of(record))
+
+    def has_taken(self, record: tuple[int, int, bytes], error: BaseException) -> bool:  # noqa: ARG002
+        """Return whether a record was handed over, where `error` came out of that."""
+        return has_entered(error, self.append)
 
     def drop(self, reason: int, kind: int) -> None:  # noqa: ARG002
         """Count a record that cannot be handed over."""

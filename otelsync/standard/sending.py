@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import Any, Final, Generic, Literal, TypeVar
 
 import opentelemetry.context as context_api
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
+from otelsync.hooks.opentelemetry_api import SUPPRESS_KEY
 from otelsync.otlp.options import OtlpEndpoint
 
 Record = TypeVar("Record")
@@ -178,7 +178,7 @@ class Quiet(logging.Filter):
 
 def is_sending() -> bool:
     """Return whether an exporter is at work here, and not the program."""
-    return bool(context_api.get_value(_SUPPRESS_INSTRUMENTATION_KEY))
+    return bool(context_api.get_value(SUPPRESS_KEY))
 
 
 def close_processor(processor: Any, seconds: float) -> None:

@@ -22,7 +22,7 @@ from otelsync.vocabulary import SUCCESS, SYNC_OUTCOME
 MOST_KEPT: Final = 1_000
 """Errors, and stages that ended otherwise than they recorded, of which the spans are named; all errors are counted."""
 
-_AMONG: Final = "trace_id IN (SELECT value FROM json_each(?1))"
+_AMONG: Final = "trace_id IN (SELECT value FROM json_each(:traces))"
 _PLACES: Final = (
     f"SELECT span_id, parent_span_id, name, kind FROM spans WHERE {_AMONG}"
     f" AND span_id IN (SELECT parent_span_id FROM spans WHERE {_AMONG})"
@@ -63,7 +63,7 @@ def read_account(store: sqlite3.Connection, traces: Sequence[str], root_id: str 
         traces: The run's.
         root_id: The span of its pipeline, or of whatever it begins with.
     """
-    among = (json.dumps(list(traces)),)
+    among = {"traces": json.dumps(list(traces))}
     accounts = begin_account(store, traces, root_id)
     root: Ended | None = None
     recorded: dict[str, Any] = {}
@@ -81,7 +81,7 @@ def read_account(store: sqlite3.Connection, traces: Sequence[str], root_id: str 
 def begin_account(store: sqlite3.Connection, traces: Sequence[str], root_id: str | None) -> Accounts:
     """Return accounts that know of every span with others below it, and of no end yet; arguments as above."""
     accounts = Accounts(root_id or "")
-    for row in store.execute(_PLACES, (json.dumps(list(traces)),)):
+    for row in store.execute(_PLACES, {"traces": json.dumps(list(traces))}):
         accounts.begin(*row)
     if root_id:
         accounts.begin(root_id, "", "", 0)

@@ -120,8 +120,8 @@ def _find_span(store: sqlite3.Connection, traces: list[str], wanted: str) -> tup
         for table, index in (("spans", "spans_by_time"), ("logs", "logs_by_time")):
             rows = store.execute(
                 f"SELECT DISTINCT span_id FROM {table} INDEXED BY {index}"
-                " WHERE trace_id = ? AND span_id <> '' AND substr(span_id, 1, length(?2)) = ?2 LIMIT ?",
-                (trace_id, prefix, _MOST_CANDIDATES),
+                " WHERE trace_id = ? AND span_id <> '' AND substr(span_id, 1, ?) = ? LIMIT ?",
+                (trace_id, len(prefix), prefix, _MOST_CANDIDATES),
             )
             found |= {(trace_id, span_id): None for (span_id,) in rows}
     if not prefix or not found:

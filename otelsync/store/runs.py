@@ -161,14 +161,17 @@ def traces_of(store: sqlite3.Connection, run: Run) -> list[str]:
 def _candidates(store: sqlite3.Connection, wanted: str) -> list[Run]:
     """Those that `wanted` may mean: whose id it is, else whose id begins with it. With a pipeline of its own first."""
     order = "ORDER BY root_name LIKE 'sync.pipeline %' DESC, start_ns"
-    exact = store.execute(f"SELECT * FROM runs WHERE sync_id = ?1 OR trace_id = ?1 {order}", (wanted,)).fetchall()
+    exact = store.execute(
+        f"SELECT * FROM runs WHERE sync_id = :wanted OR trace_id = :wanted {order}", {"wanted": wanted}
+    ).fetchall()
     if exact or not wanted:
         return [_run(store, row) for row in exact]
     rows = store.execute(
-        "SELECT * FROM runs WHERE substr(sync_id, 1, length(?1)) = ?1 COLLATE NOCASE"
-        " OR instr(upper(sync_id), '-SYNC-' || upper(?1)) > 0"
-        f" OR (trace_id >= lower(?1) AND substr(trace_id, 1, length(?1)) = lower(?1)) {order} LIMIT ?2",
-        (wanted, _MOST_CANDIDATES),
+        "SELECT * FROM runs WHERE substr(sync_id, 1, length(:wanted)) = :wanted COLLATE NOCASE"
+        " OR instr(upper(sync_id), '-SYNC-' || upper(:wanted)) > 0"
+        " OR (trace_id >= lower(:wanted) AND substr(trace_id, 1, length(:wanted)) = lower(:wanted))"
+        f" {order} LIMIT :most",
+        {"wanted": wanted, "most": _MOST_CANDIDATES},
     )
     return [_run(store, row) for row in rows]
 

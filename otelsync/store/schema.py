@@ -144,22 +144,20 @@ _REPLACE: Final = (
     " status_message = excluded.status_message, events = excluded.events, links = excluded.links,"
     " trace_state = excluded.trace_state WHERE spans.end_ns IS NULL"
 )
-_BARE: Final = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11"
+_BARE: Final = ", ".join("?" * 11)
+_OPEN: Final = "?, ?, ?, ?, ?, ?, nullif(NULL, ?), ?, ?, ?, ?"  # it has no end, whatever is given
 # None is bound three times as slowly as an empty string, so NULLs are made here.
-_EXTRAS: Final = "nullif(?13, ''), nullif(?14, ''), nullif(?15, ''), nullif(?16, '')"
+_EXTRAS: Final = ", ".join(["nullif(?, '')"] * 4)
 INSERT_PLAIN: Final = tuple(
     f"INSERT INTO spans ({_COLUMNS}) VALUES ({_BARE}, 0, NULL, NULL, NULL, NULL, {leaf})" + _REPLACE for leaf in (0, 1)
 )
 INSERT_DETAILED: Final = tuple(
-    f"INSERT INTO spans ({_COLUMNS}) VALUES ({_BARE}, ?12, {_EXTRAS}, {leaf})" + _REPLACE for leaf in (0, 1)
+    f"INSERT INTO spans ({_COLUMNS}) VALUES ({_BARE}, ?, {_EXTRAS}, {leaf})" + _REPLACE for leaf in (0, 1)
 )
-INSERT_OPEN: Final = (
-    f"INSERT INTO spans ({_COLUMNS}) VALUES ({_BARE.replace('?7', 'nullif(?7, ?7)')}, ?12, {_EXTRAS}, 0)"
-    " ON CONFLICT DO NOTHING"
-)
+INSERT_OPEN: Final = f"INSERT INTO spans ({_COLUMNS}) VALUES ({_OPEN}, ?, {_EXTRAS}, 0) ON CONFLICT DO NOTHING"
 UPSERT_SIBLINGS: Final = """
-INSERT INTO siblings VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13,
-  ?14 AND NOT EXISTS (SELECT 1 FROM spans WHERE leaf = 0 AND trace_id = ?1 AND span_id = ?2))
+INSERT INTO siblings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+  ? AND NOT EXISTS (SELECT 1 FROM spans WHERE leaf = 0 AND trace_id = ? AND span_id = ?))
 ON CONFLICT DO UPDATE SET
   count = count + excluded.count,
   failed = failed + excluded.failed,
@@ -172,6 +170,6 @@ ON CONFLICT DO UPDATE SET
   durations = otelsync_merge(durations, excluded.durations)
 """
 INSERT_LOG: Final = (
-    "INSERT INTO logs (trace_id, span_id, sync_id, time_ns, severity, level, logger, event, attributes, resource)"
-    " VALUES (?1, ?2, nullif(?10, ''), ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+    "INSERT INTO logs (trace_id, span_id, time_ns, severity, level, logger, event, attributes, resource, sync_id)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''))"
 )

@@ -171,7 +171,10 @@ class StoreSink:
         connection.execute("SAVEPOINT spans")
         connection.executemany(
             schema.UPSERT_SIBLINGS,
-            [(*key, *_summed(*spans), not kinship.is_here((key[0], key[1]))) for key, spans in sums.items()],
+            [
+                (*key, *_summed(*spans), not kinship.is_here((key[0], key[1])), key[0], key[1])
+                for key, spans in sums.items()
+            ],
         )
         connection.executemany(
             "UPDATE siblings SET awaiting = 0 WHERE trace_id = ? AND parent_span_id = ?",
@@ -336,7 +339,7 @@ def _forget_known_spans(connection: sqlite3.Connection, records: Records) -> Non
     def is_new(span: Plain | Detailed) -> bool:
         key = (span[0], span[1])
         known = connection.execute(
-            "SELECT 1 FROM spans WHERE trace_id = ?1 AND span_id = ?2 AND (start_ns = ?3 OR leaf = 0)"
+            "SELECT 1 FROM spans WHERE trace_id = ? AND span_id = ? AND (start_ns = ? OR leaf = 0)"
             " AND end_ns IS NOT NULL",
             (*key, span[5]),
         )

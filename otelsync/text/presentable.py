@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from otelsync.hooks.host_errors import hand_back
+
 
 def presentable(value: object) -> Any:
     """Return `value`; in the place of one whose ``str()`` or ``repr()`` raises, a text that names the exception."""
     try:
         _ = str(value), repr(value)
     except Exception as problem:
+        hand_back(problem)
         return _excuse(value, problem)
     return value
 
@@ -19,6 +22,7 @@ def message_of(value: object) -> str:
     try:
         return str(value)
     except Exception as problem:
+        hand_back(problem)
         return _excuse(value, problem)
 
 

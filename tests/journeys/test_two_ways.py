@@ -8,10 +8,12 @@ from pathlib import Path
 import both_ways
 import pytest
 from both_ways import STANDARD, WAYS, Taken, program
+from brokers import RedisServer
 from order_sync_site import Board, Site, serving
 from otlp_grpc_server import grpc_server
 from otlp_server import otlp_server
-from supervised import OTELSYNC
+from supervised import OTELSYNC, PATIENCE
+from workers import publishing_app, worker
 
 from otelsync.testing import assert_span_tree
 
@@ -143,6 +145,23 @@ def test_tasks(tmp_path: Path, name: str) -> None:
     (pipeline,) = [span for span in taken.spans if not span.parent_id]
     for record in (*[span.attributes for span in taken.spans], *[log.attributes for log in synced]):
         assert record["sync.id"] == pipeline.attributes["sync.id"]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_pools(tmp_path: Path, redis: RedisServer, pool: str) -> None:
+    """What the processes of a worker's pool have not sent yet when they are shut down is sent then."""
+    broker = redis.broker()
+    with otlp_server() as server:
+        ours = both_ways.environment(tmp_path / "home", STANDARD, server)
+        late = {"OTEL_BSP_SCHEDULE_DELAY": "600000", "OTEL_BLRP_SCHEDULE_DELAY": "600000"}
+        named = {name: value for name, value in ours.items() if name.startswith("OTEL")} | late
+        with worker(tmp_path / "worker", broker, pool=pool, environment=named) as running:
+            with publishing_app(broker) as app:
+                results = [app.send_task("add", (number, 1)) for number in range(4)]
+                assert [result.get(timeout=PATIENCE) for result in results] == [1, 2, 3, 4]
+            assert running.end() == 0, running.log
+        assert [span.name for span in both_ways.spans_of(server)] == ["run/add"] * 4
+        assert "there is no journal, as OTELSYNC_JOURNAL is off" in running.log
 
 
 def test_forks(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from opentelemetry.instrumentation.celery.version import __version__
 from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanContext, SpanKind, TracerProvider
 from opentelemetry.trace import Tracer as TracerApi
 
+from otelsync.hooks.opentelemetry_api import provider_that_is_set
 from otelsync.recording.exceptions import take_error
 from otelsync.recording.runtime_context import CURRENT, installed
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
@@ -37,7 +38,7 @@ class Tracers:
 
     def current(self) -> TracerApi:
         """The tracer, under the name of upstream's instrumentation."""
-        provider = self._fixed or trace._TRACER_PROVIDER or trace.get_tracer_provider()
+        provider = self._fixed or provider_that_is_set() or trace.get_tracer_provider()
         known = self._known
         if known is None or known[0] is not provider:
             known = self._known = (provider, provider.get_tracer(SCOPE_NAME, __version__, SCHEMA))

@@ -17,6 +17,7 @@ from celery.utils.time import maybe_iso8601, maybe_make_aware
 from opentelemetry.instrumentation.celery.utils import CELERY_CONTEXT_ATTRIBUTES
 
 from otelsync import vocabulary
+from otelsync.hooks.host_errors import hand_back
 from otelsync.recording.scope import EMPTY, SyncScope
 
 ACTION: Final = "celery.action"
@@ -148,7 +149,8 @@ def system_of(app: Any) -> str | None:
 def _new_system(app: Any) -> str | None:
     try:
         driver = app.connection_for_write().transport.driver_type
-    except Exception:
+    except Exception as error:
+        hand_back(error)
         return None
     return SYSTEMS.get(driver, str(driver))
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from otelsync.integrations.celery.activation import Tracers, log, our_tracer
+from otelsync.hooks.host_errors import forgive
+from otelsync.integrations.celery.activation import Tracers, our_tracer
 from otelsync.integrations.celery.continuation import RUN, call_as_continuation
 from otelsync.integrations.celery.headers import CHORD_HEADER, MOST_LINKS, Chord
 from otelsync.integrations.celery.run_spans import new_root
@@ -67,8 +68,8 @@ def with_seed(tracers: Tracers) -> Callable[[Callable[..., Any]], Callable[..., 
             with _one_canvas() as canvas:
                 try:
                     _prepare(tracers, canvas, chord, header, body, options)
-                except Exception:
-                    log.debug("a chord's headers will not be linked", exc_info=True)
+                except Exception as error:
+                    forgive(error, "a chord's headers will not be linked")
                 return call_as_continuation(options, run, chord, header, body, *args, **options)
 
         return seeded

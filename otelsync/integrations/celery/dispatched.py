@@ -17,6 +17,7 @@ from celery.canvas import Signature, maybe_signature
 from opentelemetry.trace import Span, SpanContext, SpanKind
 
 from otelsync.errors import DispatchError
+from otelsync.hooks.host_errors import forgive, hand_back
 from otelsync.integrations.celery.activation import activate, log
 from otelsync.integrations.celery.continuation import RUN, Run
 from otelsync.integrations.celery.headers import Envelope, from_traceparent, to_traceparent
@@ -153,13 +154,14 @@ def _take_out(app: Celery, run: str, member: str, figures: Mapping[str, int], ot
     try:
         claim = quietly(lambda: tally_of(app).remove(run, member, figures))
     except Exception as error:
+        hand_back(error)
         say_once(error)
         claim = otherwise
     if claim is not None:
         try:
             _finish(claim)
-        except Exception:
-            log.debug("a dispatched pipeline could not be ended", exc_info=True)
+        except Exception as error:
+            forgive(error, "a dispatched pipeline could not be ended")
 
 
 # What it is made of, while nobody holds it

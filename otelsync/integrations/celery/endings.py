@@ -22,10 +22,12 @@ from celery.worker.request import Request
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
 
+from otelsync.hooks.host_errors import forgive
 from otelsync.integrations.celery import attempts, dispatched, run_spans
 from otelsync.integrations.celery import attributes as of
-from otelsync.integrations.celery.activation import Tracers, log, note_error, our_tracer, start, with_parent
+from otelsync.integrations.celery.activation import Tracers, note_error, our_tracer, start, with_parent
 from otelsync.integrations.celery.attempts import Attempt
+from otelsync.integrations.celery.celery_names import LOST, REVOKED, is_over
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
 from otelsync.integrations.celery.refused import Refusals
 from otelsync.integrations.celery.running import first_attributes, waits_of
@@ -62,8 +64,8 @@ class Endings:
             "cancel": _around(self._judge_cancelled),
             "on_failure": _around(self._end_unbegun, after=_tell_if_lost),
             "reject": _around(self._end_rejected),
-            "_announce_revoked": _around(after=self._end_revoked),
-            "_retry_worker_lost": _publishing_next_attempt,
+            REVOKED: _around(after=self._end_revoked),
+            LOST: _publishing_next_attempt,
         }
         for name, wrap in wraps.items():
             original = Request.__dict__.get(name)  # not every version has all of them
@@ -179,8 +181,8 @@ class Endings:
 def _safely(work: Callable[..., None], *args: Any, **options: Any) -> None:
     try:
         work(*args, **options)
-    except Exception:
-        log.debug("how a task ended was not recorded", exc_info=True)
+    except Exception as error:
+        forgive(error, "how a task ended was not recorded")
 
 
 def _around(before: Callable[..., None] | None = None, *, after: Callable[..., None] | None = None) -> Any:
@@ -254,9 +256,7 @@ def _tell_timeout(request: Request, soft: bool, timeout: float) -> None:  # noqa
 
 def _tell_if_lost(request: Request, exc_info: Any, *_: object, **__: object) -> None:
     """Only a process that is gone has not told the tally itself."""
-    if isinstance(_error_of(exc_info), _LOST) and not (
-        vars(request).get("_already_revoked") or vars(request).get("_already_cancelled")
-    ):
+    if isinstance(_error_of(exc_info), _LOST) and not is_over(request):
         _tell(request, "interrupted")
 
 

@@ -7,13 +7,14 @@ from contextvars import Token
 from time import perf_counter
 from typing import Any, Final, cast
 
-from billiard import common
 from celery.exceptions import Ignore, Reject, Retry
 from opentelemetry.trace import Span
 
+from otelsync.hooks.host_errors import forgive
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import dispatched
-from otelsync.integrations.celery.activation import log, note_error
+from otelsync.integrations.celery.activation import note_error
+from otelsync.integrations.celery.celery_names import was_told_to_end
 from otelsync.integrations.celery.continuation import RUN, Run
 from otelsync.recording.clock import elapsed_of
 from otelsync.recording.runtime_context import leave
@@ -73,15 +74,15 @@ class Execution:
                 self._end(SUCCESS, None)
             else:
                 self._end(info.state, info.retval)
-        except Exception:
-            log.debug("a run span did not end", exc_info=True)
+        except Exception as error:
+            forgive(error, "a run span did not end")
 
     def end_raising(self, error: BaseException) -> None:
         """End it by an exception that Celery lets through: eager tasks propagate theirs; or the process is to die."""
         try:
             self._end(next((state for kind, state in _STATES if isinstance(error, kind)), None), error)
-        except Exception:
-            log.debug("a run span did not end", exc_info=True)
+        except Exception as error:
+            forgive(error, "a run span did not end")
 
     def _end_shortly(self) -> None:
         """Do what :meth:`_end` does after a success, where nothing else has to be said."""
@@ -98,7 +99,7 @@ class Execution:
         seconds = self._seconds()
         RUN.reset(self._outer)
         leave(self._token)
-        if vars(common)["_should_have_exited"][0] and state != SUCCESS:
+        if was_told_to_end() and state != SUCCESS:
             return  # this pool process was told to end; whoever sent the signal has said why: see endings.py
         span, request = self._span, self.run.request
         outcome = self._outcome(state, error)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from celery import Celery, _state, canvas, signals
+from celery import Celery, canvas, signals
 from celery.app import trace as task_tracing
 from celery.app.task import Task
 from celery.backends.base import Backend
@@ -17,6 +17,7 @@ from opentelemetry.metrics import get_meter
 from otelsync.integrations.celery import worker_logging
 from otelsync.integrations.celery.activation import SCHEMA, SCOPE_NAME, Tracers
 from otelsync.integrations.celery.canvas import in_one_trace, with_seed
+from otelsync.integrations.celery.celery_names import built_tasks
 from otelsync.integrations.celery.continuation import continuing, replacing
 from otelsync.integrations.celery.dispatched import dispatch
 from otelsync.integrations.celery.endings import Endings
@@ -74,7 +75,7 @@ class Instrumentor(CeleryInstrumentor):
             *(_replace(Backend, f"mark_as_{state}", continuing) for state in ("done", "failure", "revoked")),
             *(_replace(module, "build_tracer", runner.wrap_builder) for module in _modules_with_builder()),
         ]
-        for task in _built_tasks():
+        for task in built_tasks():
             task.__trace__ = runner.wrap(task.__trace__, task)
 
     def _uninstrument(self, **_options: Any) -> None:
@@ -84,7 +85,7 @@ class Instrumentor(CeleryInstrumentor):
         for module in _modules_with_builder():
             if module.build_tracer is wrapped:  # imported since
                 module.build_tracer = task_tracing.build_tracer
-        for task in _built_tasks():
+        for task in built_tasks():
             task.__trace__ = unwrapped(task.__trace__)
         for exception_type in _NO_FAILURES:
             no_failure(exception_type, None)
@@ -106,14 +107,6 @@ def _modules_with_builder() -> Iterator[Any]:
     consumer = sys.modules.get(_CONSUMER)
     if consumer is not None:
         yield consumer
-
-
-def _built_tasks() -> Iterator[Any]:
-    """The tasks of all apps that have a tracer already."""
-    for app in list(_state._apps):  # type: ignore[attr-defined]  # celery-types knows the public part
-        for task in list(app._tasks.values()):
-            if task.__trace__ is not None:
-                yield task
 
 
 def _silence_upstream() -> dict[str, Any] | None:

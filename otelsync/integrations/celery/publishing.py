@@ -12,10 +12,11 @@ from celery.utils import uuid
 from opentelemetry import trace
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind
 
+from otelsync.hooks.host_errors import forgive
 from otelsync.hooks.propagators import propagate
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import dispatched, run_spans
-from otelsync.integrations.celery.activation import Tracers, activate, log, note_error, our_tracer, start, with_parent
+from otelsync.integrations.celery.activation import Tracers, activate, note_error, our_tracer, start, with_parent
 from otelsync.integrations.celery.canvas import CANVAS, chord_of_body, decided_span_id
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
 from otelsync.integrations.celery.headers import CHORD_HEADER, HEADER, Envelope, with_id
@@ -89,8 +90,8 @@ class Publisher:
             if name in HIDDEN:
                 return self._hidden(app, name, cause, member)
             return self._visible(app, str(name), options, cause, member)
-        except Exception:
-            log.debug("a publish of %r will not be traced", name, exc_info=True)
+        except Exception as error:
+            forgive(error, "a publish of %r will not be traced", name)
             return None
 
     def _visible(
@@ -163,8 +164,8 @@ class Publish:
                 dispatched.unpublished(self._app, self._member.key, self._member.task_id)
             if self.span is not None and isinstance(error, Exception):
                 note_error(self.span, error)
-        except Exception:
-            log.debug("the failure of a publish was not recorded", exc_info=True)
+        except Exception as another:
+            forgive(another, "the failure of a publish was not recorded")
 
     def end(self) -> None:
         """End its span, and restore what was current before."""
@@ -173,8 +174,8 @@ class Publish:
             if self.span is not None and self._token is not None:
                 leave(self._token)
                 self.span.end()
-        except Exception:
-            log.debug("the span of a publish did not end", exc_info=True)
+        except Exception as error:
+            forgive(error, "the span of a publish did not end")
 
     def fill(self, headers: dict[str, Any], arguments: Mapping[str, Any]) -> None:
         """Put into a message's headers what it carries, and into the span what is known only now."""
@@ -210,8 +211,8 @@ def on_before_publish(sender: object = None, headers: object = None, **arguments
         publish = PUBLISH.get()
         if publish is not None and publish.name == sender and isinstance(headers, dict) and headers:
             publish.fill(headers, arguments)
-    except Exception:
-        log.debug("a message of %r goes without our header", sender, exc_info=True)
+    except Exception as error:
+        forgive(error, "a message of %r goes without our header", sender)
 
 
 def _place(cause: Run | None) -> Place:

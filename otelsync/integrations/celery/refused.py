@@ -16,10 +16,11 @@ from celery.worker.consumer import Consumer
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind
 
+from otelsync.hooks.host_errors import forgive, hand_back
 from otelsync.hooks.patching import Patch
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import dispatched
-from otelsync.integrations.celery.activation import Tracers, activate, log, note_error, start, with_parent
+from otelsync.integrations.celery.activation import Tracers, activate, note_error, start, with_parent
 from otelsync.integrations.celery.headers import Envelope, from_traceparent, read
 from otelsync.recording.runtime_context import leave
 from otelsync.vocabulary import SYNC_ATTEMPT, SYNC_OUTCOME, SYNC_REDELIVERED
@@ -76,8 +77,8 @@ class Refusals:
             message = next(each for each in given if hasattr(each, "delivery_info"))
             error = next((each for each in given if isinstance(each, Exception)), None)
             return _Refusal(self._tracers, consumer.app, message, error or UnknownMessageError("no message of Celery"))
-        except Exception:
-            log.debug("a message that was refused has no span", exc_info=True)
+        except Exception as error:
+            forgive(error, "a message that was refused has no span")
             return None
 
 
@@ -108,8 +109,8 @@ class _Refusal:
             self._span.end()
             if self._envelope.run is not None and isinstance(self._task_id, str):
                 dispatched.ended(self._app, self._envelope.run, self._task_id, "failure")
-        except Exception:
-            log.debug("the refusal of a message was not recorded", exc_info=True)
+        except Exception as error:
+            forgive(error, "the refusal of a message was not recorded")
 
 
 def _said_by(message: Any) -> Mapping[str, Any]:
@@ -119,7 +120,8 @@ def _said_by(message: Any) -> Mapping[str, Any]:
         return headers
     try:
         body = message.payload
-    except Exception:  # it cannot be decoded, or is in a form that this worker refuses
+    except Exception as error:  # it cannot be decoded, or is in a form that this worker refuses
+        hand_back(error)
         body = None
     return {**body, **headers} if isinstance(body, dict) else headers
 

@@ -15,7 +15,9 @@ from typing import Any, Final, TypeGuard
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import SpanContext, TraceFlags
 
+from otelsync.hooks.opentelemetry_api import RANDOM_TRACE_ID
 from otelsync.integrations.celery.headers import SPAN_ID, derived_id, from_traceparent, is_traceparent, to_traceparent
+from otelsync.recording.sdk_tracers import draws_at_random
 
 KEY: Final = "otelsync_run_span"
 """In a task's request: the span id, where the rest stands in the request's ``traceparent``; else a whole one."""
@@ -29,7 +31,7 @@ _place: Final = Struct("<QQ")
 
 def new_root(draw: IdGenerator, span_id: int | None = None) -> SpanContext:
     """The ids of a root span that is recorded, before there is one."""
-    flags = TraceFlags.SAMPLED | (TraceFlags.RANDOM_TRACE_ID if draw.is_trace_id_random() else 0)
+    flags = TraceFlags.SAMPLED | (RANDOM_TRACE_ID if draws_at_random(draw)() else 0)
     return SpanContext(draw.generate_trace_id(), span_id or draw.generate_span_id(), False, TraceFlags(flags))
 
 

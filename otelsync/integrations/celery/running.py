@@ -12,10 +12,11 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceState
 
+from otelsync.hooks.host_errors import forgive
 from otelsync.hooks.propagators import propagate
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import dispatched, run_spans
-from otelsync.integrations.celery.activation import Tracers, activate, log, our_tracer, start, with_parent
+from otelsync.integrations.celery.activation import Tracers, activate, our_tracer, start, with_parent
 from otelsync.integrations.celery.attributes import RunsOf
 from otelsync.integrations.celery.canvas import links_to_headers
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
@@ -112,8 +113,8 @@ class Runner:
             if eager:
                 return self._start_eager(task, uuid, request)
             return self._start_shortly(runs, task, uuid, request) or self._start(task, uuid, request)
-        except Exception:
-            log.debug("a run of %r will not be traced", uuid, exc_info=True)
+        except Exception as error:
+            forgive(error, "a run of %r will not be traced", uuid)
             return None
 
     def _start_shortly(self, runs: RunsOf, task: Any, uuid: Any, request: Mapping[str, Any]) -> Execution | None:

@@ -12,7 +12,9 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from otelsync import in_force
 from otelsync.errors import DispatchError
+from otelsync.hooks.host_errors import hand_back
 from otelsync.integrations.celery.activation import log
+from otelsync.integrations.celery.celery_names import redis_client
 from otelsync.integrations.celery.tally import WAIT_SECONDS, RedisClient, RedisTally, SqliteTally, Tally
 
 R = TypeVar("R")
@@ -37,12 +39,8 @@ def tally_of(app: Celery) -> Tally:
 
 
 def _redis_of_results(app: Celery) -> RedisClient | None:
-    backend: Any = app.backend
-    parameters = getattr(backend, "connparams", None)
-    if not hasattr(backend, "_create_client") or not isinstance(parameters, dict):
-        return None
     # Its own client waits for two minutes where Redis says nothing.
-    return cast(RedisClient, backend._create_client(**{**parameters, **_impatience()}))
+    return cast("RedisClient | None", redis_client(app.backend, _impatience))
 
 
 def _redis_of_broker(app: Celery) -> RedisClient | None:
@@ -83,6 +81,7 @@ def at_store(ask: Callable[[], R], otherwise: R) -> R:
     try:
         return quietly(ask)
     except Exception as error:
+        hand_back(error)
         _unreachable_until = time.monotonic() + PAUSE_SECONDS
         say_once(error)
         return otherwise

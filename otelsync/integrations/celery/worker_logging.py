@@ -19,10 +19,11 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from celery import signals
-from celery.app.log import Logging, TaskFormatter
+from celery.app.log import TaskFormatter
 from celery.utils.log import ColorFormatter, LoggingProxy, mlevel
 
 from otelsync.integrations.celery import attempts
+from otelsync.integrations.celery.celery_names import logging_is_set_up
 from otelsync.logs import stdlib_records
 from otelsync.logs import takeover as log_takeover
 from otelsync.logs.installed import active
@@ -46,7 +47,7 @@ def connect() -> None:
         return
     for signal in _SIGNALS:
         signal.connect(_append_ids, weak=False)
-    if Logging._setup:  # type: ignore[attr-defined]  # celery-types does not know it
+    if logging_is_set_up():
         for name in _LOGGERS:
             _append_ids(logging.getLogger(name))
     _unwatch = log_takeover.watch(_follow)
@@ -81,7 +82,7 @@ def _follow(path: LogPath | None) -> None:
         signals.setup_logging.disconnect(_obey_options)
         return
     signals.setup_logging.connect(_obey_options, weak=False)
-    if Logging._setup:  # type: ignore[attr-defined]  # celery-types does not know it
+    if logging_is_set_up():
         _give_back = _take_from_celery(path)
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
 from otelsync.hooks.harmless import harmless
@@ -20,6 +19,9 @@ from otelsync.hooks.patching import Patch
 from otelsync.integrations.http import calls
 from otelsync.stages import waits
 from otelsync.stages.rate_limit_fields import read_response
+
+if TYPE_CHECKING:
+    from urllib3.response import BaseHTTPResponse  # urllib3 2; requests before 2.30 comes with 1.26
 
 _users: set[str] = set()
 _patches: list[Patch] = []

@@ -19,6 +19,7 @@ from opentelemetry.propagators.textmap import (
 )
 from opentelemetry.trace import Span, SpanKind, format_trace_id
 
+from otelsync.hooks.host_errors import forgive
 from otelsync.hooks.propagators import propagate
 from otelsync.integrations.http.urls import host_of, is_loopback, plain_host
 from otelsync.vocabulary import HTTP_REQUEST_METHOD, SERVER_ADDRESS, URL_FULL
@@ -95,8 +96,8 @@ class GuardedPropagator(TextMapPropagator):
         try:
             named = hosts_named_by(span)
             return named is None or (bool(named) and all(host in self.hosts for host in named))
-        except Exception:
-            _log.debug("the host of %r cannot be told, so it gets no trace headers", span, exc_info=True)
+        except Exception as error:
+            forgive(error, "the host of %r cannot be told, so it gets no trace headers", span)
             return False
 
     def _take_back(self, carrier: object, span: Span) -> None:

@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 
+from otelsync.hooks.host_errors import hand_back
+
 _log = logging.getLogger("otelsync")
 
 _started = False
@@ -24,7 +26,8 @@ def start() -> None:
         from otelsync.run.installed import instrument_everything
 
         instrument_everything()
-    except Exception:
+    except Exception as error:
+        hand_back(error)
         _log.warning("otelsync cannot instrument this program", exc_info=True)
 
 
@@ -40,6 +43,7 @@ def begin() -> bool:
 
         begin_under_run()
     except Exception as error:
+        hand_back(error)
         _log.warning("otelsync records nothing of this program: %s", error)
         return False
     return True
