@@ -9,11 +9,16 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from otlp_server import OtlpServer, otlp_server
 
+from otelsync.configuration import attending
+from otelsync.doctor.backlog import examine
+from otelsync.settings import Settings
+from otelsync.settings.handing_over import from_text, to_text
 from otelsync.shipping.messages import latest
 from otelsync.shipping.ownership import owner
 from otelsync.testing.reading import spans_in
@@ -294,6 +299,8 @@ def test_what_the_shipper_says_the_program_logs(home: Path) -> None:
     assert "Connection refused" in said
     (directory,) = (home / "journals").iterdir()
     assert any("Connection refused" in message.text for message in latest(directory))
+    settings = Settings.from_environment(home=home, service_name="sync")
+    assert "Connection refused" in {finding.code: finding.message for finding in examine(settings)}["shipper_said"]
 
 
 @pytest.mark.parametrize("executable", ["/usr/bin/uwsgi", "", "/nowhere/frozen"])
@@ -347,3 +354,20 @@ def test_it_is_found_wherever_the_program_found_it(home: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     wait_until(lambda: not shippers(home))
     assert stored(home) == ["sync.pipeline p"]
+
+
+def test_an_endpoint_that_is_down_does_not_keep_it_alive(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nobody records any more it tries for a while, and leaves the rest to the next shipper."""
+    run(home, 'record("p")', OTELSYNC_SHIP="off")
+    monkeypatch.setattr(attending, "LINGERS", 0.5)
+    settings = Settings.from_environment(home=home, service_name="sync", endpoint="http://127.0.0.1:9")
+    attending.Attending(settings.journal, to_text(settings), []).run()
+    assert owner(settings.journal) is None
+    assert list(settings.journal.glob("*.journal"))
+
+
+def test_settings_are_handed_over_whole() -> None:
+    """What the other process goes by is what the program goes by."""
+    given = {"redact_keys": "a,b", "log_levels": "sync.pr=WARNING", "journal_dir": "/here", "metrics_port": 0}
+    settings = Settings.from_environment({}, home="/home", trace_hosts="*.example.com", **given)
+    assert from_text(to_text(settings)) == replace(settings, reports_dir=settings.reports_dir.absolute())
