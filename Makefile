@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # They run twice: the C extension of the recording path is optional, and the Python code behind it is the reference.
 RECORDING_TESTS := $(patsubst %,tests/test_%.py,span otlp journal journal_interrupted provider logs stages events verbosity)
 
-.PHONY: demo demo-orders test test-versions check servers bench docs wheel clean
+.PHONY: demo demo-orders test test-suites test-versions check servers bench docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.github_sync demo
@@ -33,8 +33,12 @@ check: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 # Redis, RabbitMQ and Chromium, which the tests start; nothing is done where they are installed.
-servers:
+servers: $(VENV)/.servers
 	tests/install-servers.sh
+
+# The test suites of what otelsync stands in, from PyPI; docs/compatibility.md lists what fails, and why.
+test-suites: $(VENV)/.suites
+	$(VENV)-suites/bin/python tests/compatibility
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
@@ -50,7 +54,7 @@ wheel: $(VENV)/.installed
 	$(PIP) wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) .versions .cache .demo .order_sync .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-suites .versions .cache .demo .order_sync .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "otelsync needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
@@ -62,4 +66,14 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml requirements-dev.txt const
 
 $(VENV)/.bench: $(VENV)/.installed requirements-bench.txt
 	$(PIP) install -c constraints.txt -r requirements-bench.txt
+	touch $@
+
+$(VENV)/.suites: $(VENV)/.installed tests/compatibility/requirements.txt
+	$(PYTHON) -m venv $(VENV)-suites
+	$(VENV)-suites/bin/python -m pip --disable-pip-version-check --quiet install -c constraints.txt \
+	  -r tests/compatibility/requirements.txt pytest -e '.[celery,httpx,pygithub,requests]'
+	touch $@
+
+$(VENV)/.servers: $(VENV)/.installed requirements-servers.txt
+	$(PIP) install -c constraints.txt -r requirements-servers.txt
 	touch $@

@@ -26,7 +26,7 @@ from otelsync.journal.names import list_segments
 from otelsync.journal.reader import JournalReader
 from otelsync.journal.writer import Journal
 from otelsync.otlp.encoding import AttributeEncoder, varint
-from otelsync.otlp.exporter import encode_request, runs_of
+from otelsync.otlp.request import encode_request, runs_of
 from otelsync.recording import runtime_context
 from otelsync.recording.provider import TracerProvider
 from otelsync.redaction import Redactor

@@ -8,7 +8,19 @@ from __future__ import annotations
 from typing import Final
 
 _LOADED: Final = (
-    *("asyncio", "click", "concurrent.futures.thread", "multiprocessing", "os", "platform", "requests", "rich.console"),
+    *(
+        "asyncio",
+        "celery.app.trace",
+        "celery.bin.celery",
+        "click",
+        "httpx",
+        "concurrent.futures.thread",
+        "multiprocessing",
+        "os",
+        "platform",
+        "requests",
+        "rich.console",
+    ),
     *("rich.table", "shutil", "signal", "sqlite3", "structlog", "subprocess", "sys", "sysconfig", "tempfile"),
     *("urllib.request", "uuid"),
 )
@@ -31,7 +43,7 @@ for name in ("sigtimedwait", "sigwaitinfo"):
 sys.platform = "darwin"
 """
 
-SYSTEMS: Final = {"macos": MACOS}
+SYSTEMS: Final = {"windows": WINDOWS, "macos": MACOS}
 
 
 def command(arguments: list[str]) -> str:

@@ -342,9 +342,15 @@ def test_what_is_to_be_sent_elsewhere_is_copied(record: Callable[..., Recorded],
 
 
 def test_the_ledger_reconciles(record: Callable[..., Recorded], home: Path) -> None:
-    """Recorded is shipped and pending, by journal, signal and sink."""
+    """Recorded is shipped and pending, by journal, signal and sink; to ask ships nothing."""
     record()
     a_run()
+    assert [line.split() for line in run("ledger", home=home).output.splitlines()] == [
+        ["journal", "signal", "sink", "recorded", "shipped", "folded", "dropped", "pending"],
+        ["test", "span", "none", "yet", "3", "0", "0", "0", "3"],
+        ["test", "log", "none", "yet", "5", "0", "0", "0", "5"],
+    ]
+    assert process("ship", "--once", home=home).returncode == 0
     result = run("ledger", home=home)
     assert result.exit_code == 0
     assert [line.split() for line in result.output.splitlines()] == [

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trace_tree
@@ -26,7 +27,7 @@ SMALL, LARGE = 100, 25_000
 class Written:
     """A journal, and what was asked of it."""
 
-    def __init__(self, directory: Path, **bounds: int) -> None:
+    def __init__(self, directory: Path, **bounds: Any) -> None:
         self.journal = Journal(directory, **bounds)
         self.journal.scope(self.journal.resource(resource()), scope())
         self.begun = self.ended = 0

@@ -101,6 +101,7 @@ def test_as_dict_is_json(tmp_path: Path) -> None:
     assert document == {
         "reconciles": True,
         "corrupted_bytes": 0,
+        "remarks": [],
         "signals": {
             "span": {
                 "recorded": 2,

@@ -16,8 +16,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from otlp_server import Answer, OtlpServer, eventually, otlp_server
 
 from otelsync.errors import ConfigurationError
-from otelsync.otlp.exporter import MOST_BYTES
 from otelsync.otlp.options import OtlpEndpoint, metrics_from_environment
+from otelsync.otlp.request import MOST_BYTES
 from otelsync.shipping.metrics import catalogue
 from otelsync.shipping.metrics.export import MOST_POINTS, MetricExport, encode
 from otelsync.shipping.metrics.series import MetricSeries

@@ -37,10 +37,11 @@ from otlp_server import Answer, OtlpServer, otlp_server
 from plain_servers import http
 
 from otelsync.journal.batch import Batch, Group
-from otelsync.otlp.exporter import FEWEST_BYTES, FIRST_BYTES, MOST_BYTES, OtlpSink, Outcome, Pace
+from otelsync.otlp.exporter import FEWEST_BYTES, FIRST_BYTES, OtlpSink, Outcome, Pace
 from otelsync.otlp.options import OtlpEndpoint
 from otelsync.otlp.partial_success import parse_partial_success
 from otelsync.otlp.reply import Reply
+from otelsync.otlp.request import MOST_BYTES
 from otelsync.shipping.ledger import Account, read_ledger
 from otelsync.shipping.outlet import Backoff
 from otelsync.shipping.shipper import Shipper
@@ -313,6 +314,19 @@ def test_an_answer_that_is_too_long_is_a_success_all_the_same() -> None:
     assert service.numbers == [1, 2]
 
 
+def test_a_bomb_over_grpc_is_an_answer_that_is_too_long(tmp_path: Path) -> None:
+    """It is not unpacked, and the request was taken."""
+    bomb = gzip.compress(b"\0" * 50_000_000)
+    packed = message(bomb)(1)
+    packed = packed[:9] + b"\1" + packed[10:]
+    begin = headers({":status": "200", "content-type": "application/grpc", "grpc-encoding": "gzip"}, last=False)
+    frames = joined(begin, lambda _: packed, headers({"grpc-status": "0"}, last=True))
+    with GrpcPeer([frames]) as peer:
+        assert shipped(tmp_path, endpoint_at(peer.port, "grpc")).shipped == SPANS
+        assert isinstance(peer, GrpcPeer)
+        assert peer.requests == [[1, 2, 3, 4, 5, 6]]
+
+
 @pytest.mark.parametrize("frames", WORDS_FOR_TOO_LARGE.values(), ids=WORDS_FOR_TOO_LARGE)
 def test_every_library_s_words_for_too_large_are_known(tmp_path: Path, frames: Frames) -> None:
     """The words, and the codes, differ; what is too large is split all the same."""
@@ -450,6 +464,28 @@ def test_no_request_is_larger_than_receivers_take(server: OtlpServer) -> None:
         outcome = sink.send([Batch("test", 0, 1, [many, *wide])])
     assert outcome == Outcome(accepted=180)
     assert 2_000_000 < max(request.size for request in server.received) <= MOST_BYTES
+
+
+def test_what_has_arrived_is_not_sent_again_with_what_has_not() -> None:
+    """Of several requests those that were answered are done, whatever becomes of the others; repeats stay repeats."""
+    busy = saying(*answer(503))
+    took = saying(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    took_some = saying(*answer(200, partial(1, "old")))
+    bodies = [span(number, padding=4000) for number in (1, 2, 3, 3, 4)]
+    batches = [Batch("test", 0, 1, [Group(resource(), scope(), spans=bodies)])]
+    with HttpPeer([took, took_some, took, busy, took, busy]) as peer, closing(OtlpSink(endpoint_at(peer.port))) as sink:
+        sink._pace.size = FEWEST_BYTES
+        assert sink.send(batches).retry
+        sink._pace.size = FEWEST_BYTES
+        assert sink.send(batches).retry
+        first = [Batch("test", 0, 1, [Group(resource(), scope(), spans=bodies[:3])])]
+        rest = [Batch("test", 0, 1, [Group(resource(), scope(), spans=[*bodies[3:], span(5)])])]
+        assert sink.send(first) == Outcome(accepted=2, partial=1)
+        assert sink.send(rest) == Outcome(accepted=3)
+        assert sink.send(rest) == Outcome(accepted=3)
+        assert isinstance(peer, HttpPeer)
+        assert peer.requests[:6] == [[1], [2], [3], [3], [3], [4]]
+        assert sorted(number for each in peer.requests[6:] for number in each) == [3, 4, 4, 5, 5]
 
 
 def test_the_pace_follows_the_way() -> None:

@@ -11,6 +11,8 @@ import pytest
 from both_ways import program
 from other_systems import SYSTEMS, command
 
+from otelsync.testing import assert_span_tree
+
 SHORT = """
 import otelsync
 otelsync.configure(log_format="json")
@@ -19,13 +21,40 @@ with otelsync.pipeline("short") as run, otelsync.repo("acme/api"):
 print(otelsync.flush(60), otelsync.shutdown(60))
 """
 
+LIBRARIES = """
+import celery
+import otelsync
+otelsync.configure(log_format="json")
+for library in ("celery", "requests", "httpx"):
+    otelsync.instrument(library)
+app = celery.Celery("here", broker="memory://", set_as_current=False)
+app.conf.task_always_eager = True
+
+@app.task(name="add")
+def add():
+    with otelsync.item("order", 1) as order:
+        order.set(action="created")
+
+with otelsync.pipeline("short") as run:
+    add.delay()
+    with otelsync.rate_limit_wait(0):
+        pass
+"""
+
+TREE = """
+sync.pipeline short     [success]
+  run/add               [success]
+    sync.order
+  sync.rate_limit.wait  [success]
+"""
+
 each_system = pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS.keys())
 
 
 @each_system
 def test_a_program_is_recorded(tmp_path: Path, system: str) -> None:
     """Spans and records arrive, and a warning says once what is lost."""
-    taken = both_ways.run(tmp_path / "home", "auto", *program(system + SHORT))
+    taken = both_ways.run(tmp_path / "home", "auto", *program(system + SHORT), OTELSYNC_PURE_PYTHON="1")
     assert taken.stderr == ""
     assert taken.stdout.splitlines()[-1] == "True True"
     assert sorted(span.name for span in taken.spans) == ["sync.pipeline short", "sync.repo acme/api"]
@@ -35,6 +64,14 @@ def test_a_program_is_recorded(tmp_path: Path, system: str) -> None:
     (warning,) = [log.event for log in taken.logs if log.level == "WARNING"]
     assert warning.startswith("there is no journal, as ")
     assert not (tmp_path / "home").exists()
+
+
+@each_system
+def test_libraries_are_instrumented(tmp_path: Path, system: str) -> None:
+    """Integrations can be switched on, and their spans arrive."""
+    taken = both_ways.run(tmp_path, "auto", *program(system + LIBRARIES), OTELSYNC_PURE_PYTHON="1")
+    assert (taken.returncode, taken.stderr) == (0, "")
+    assert_span_tree(taken.spans, TREE)
 
 
 @each_system

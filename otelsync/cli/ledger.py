@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from otelsync.cli import options
-from otelsync.cli.catching_up import catch_up
 from otelsync.shipping.ledger import Account, Ledger, read_ledger
 from otelsync.text.printable import pad, printable
 
@@ -19,7 +19,6 @@ from otelsync.text.printable import pad, printable
 def command(as_json: bool, home: Path | None) -> None:
     """Account for every record: recorded = shipped + folded + dropped + pending."""
     settings = options.settings_of(home)
-    catch_up(settings)
     ledgers = {directory.name: read_ledger(directory) for directory in settings.journal_directories()}
     if as_json:
         click.echo(json.dumps({name: ledger.as_dict() for name, ledger in ledgers.items()}, indent=2))
@@ -39,9 +38,13 @@ def _print(name: str, ledger: Ledger) -> None:
         click.echo(row + _remarks(account))
     if not ledger.accounts:
         for signal, count in ledger.recorded.items():
-            click.echo(_row((name, signal, "none yet"), (f"{count:,}",)))
+            dropped = ledger.dropped.get(signal, {})
+            figures = (count, 0, 0, sum(dropped.values()), count - sum(dropped.values()))
+            click.echo(_row((name, signal, "none yet"), [f"{figure:,}" for figure in figures]) + _reasons(dropped))
     if ledger.corrupted_bytes:
         click.echo(f"{name}: {ledger.corrupted_bytes:,} bytes were damaged; how many records that was is not known")
+    for remark in ledger.remarks:
+        click.echo(f"{name}: {printable(remark, 200)}")
 
 
 def _row(names: tuple[str, str, str], figures: tuple[str, ...] | list[str]) -> str:
@@ -50,7 +53,9 @@ def _row(names: tuple[str, str, str], figures: tuple[str, ...] | list[str]) -> s
 
 
 def _remarks(account: Account) -> str:
-    remarks = [f"{reason} {count:,}" for reason, count in account.dropped.items()]
-    if not account.reconciles:
-        remarks.append("does not add up")
+    return _reasons(account.dropped, *(() if account.reconciles else ("does not add up",)))
+
+
+def _reasons(dropped: Mapping[str, int], *others: str) -> str:
+    remarks = [*(f"{reason} {count:,}" for reason, count in dropped.items()), *others]
     return f"  ({', '.join(remarks)})" if remarks else ""

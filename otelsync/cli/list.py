@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from otelsync.cli import options
-from otelsync.cli.catching_up import catch_up
+from otelsync.cli.catching_up import stores
 from otelsync.errors import RunNotFoundError
-from otelsync.store.runs import open_store, recent_runs, recent_tasks
+from otelsync.store.several import latest_runs
 from otelsync.text.paint import Line, Piece
 from otelsync.text.printable import cells, cut, pad, printable
 from otelsync.text.quantities import day_and_time, duration
@@ -35,11 +35,8 @@ _STYLES = {
 def command(every_trace: bool, most: int, home: Path | None) -> None:
     """The runs in the local store, latest first. Without any, the traces of Celery tasks."""
     settings = options.settings_of(home)
-    catch_up(settings)
     try:
-        with open_store(settings.store_file) as store:
-            runs = recent_runs(store, most=most + 1, every_trace=every_trace)
-            runs = runs or recent_tasks(store, most=most + 1)
+        runs = latest_runs(stores(settings), most=most + 1, every_trace=every_trace)
     except RunNotFoundError as nothing:
         click.echo(str(nothing))
         return

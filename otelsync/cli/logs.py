@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from otelsync.cli import options
-from otelsync.cli.catching_up import catch_up
+from otelsync.cli.catching_up import store_with
 from otelsync.store.records import LEVELS, json_of, line_of, records
 from otelsync.store.runs import find_run, open_store
 
@@ -25,8 +25,7 @@ _UNBOUNDED = 1 << 20
 def command(sync_id: str | None, span: str | None, level: str | None, as_json: bool, home: Path | None) -> None:
     """The log records of a run, in the order of time: the latest run, or the one that SYNC_ID names."""
     settings = options.settings_of(home)
-    catch_up(settings)
-    with open_store(settings.store_file) as store:
+    with open_store(store_with(settings, sync_id)) as store:
         found = records(store, find_run(store, sync_id), span=span, level=level.lower() if level else None)
         if as_json:
             sys.stdout.writelines(f"{json_of(record)}\n" for record in found)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from otelsync.cli import options
-from otelsync.cli.catching_up import catch_up
+from otelsync.cli.catching_up import stores
 from otelsync.errors import OtelsyncError
 
 if TYPE_CHECKING:
@@ -62,8 +62,12 @@ def command(
     if in_background:
         _make_in_background(settings, in_background, output)
         return
-    catch_up(settings)
-    report = make_report(settings.store_file, sync_id, output, group_by=group_by or None, ledgers=_ledgers(settings))
+    from otelsync.store.several import store_of
+
+    places = stores(settings)
+    report = make_report(
+        store_of(places, sync_id), sync_id, output, group_by=group_by or None, ledgers=_ledgers(settings), others=places
+    )
     if as_json:
         click.echo(json.dumps(summary_json(report.summary), indent=2).replace("\x7f", "\\u007f"))
         return

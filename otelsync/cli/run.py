@@ -16,6 +16,7 @@ import click
 
 from otelsync.cli import options
 from otelsync.configuration.destinations import endpoints_of, has_destination
+from otelsync.configuration.journal_place import spool_for
 from otelsync.configuration.mistakes import in_environment
 from otelsync.configuration.way import explained, why_not_by_journal
 from otelsync.hooks.python_path import without_bootstrap
@@ -74,6 +75,8 @@ def command(
     for mistake in in_environment(settings):
         _say(mistake)
     settings = replace(_by_its_way(settings), ship="off" if supervise else "process")
+    if settings.journalling != "off" and not settings.disabled:
+        settings = replace(settings, journal_spool=spool_for(settings))
     environment = environment_of_program(settings, os.environ, log_format=log_format)
     if not hasattr(os, "fork"):  # Windows: what `exec` starts there is another process, and nobody waits for it
         sys.exit(subprocess.run(command, env=environment, check=False).returncode)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from otelsync.cli import options
-from otelsync.cli.catching_up import catch_up
+from otelsync.cli.catching_up import store_with
 
 
 @click.command(name="show")
@@ -22,13 +22,13 @@ def command(sync_id: str | None, every_span: bool, as_json: bool, home: Path | N
     SYNC_ID may be the beginning of a sync id, of its hexadecimal part, or of a trace id.
     """
     settings = options.settings_of(home)
-    catch_up(settings)
+    store = store_with(settings, sync_id)
     if as_json:
-        _print_json(settings.store_file, sync_id, every_span)
+        _print_json(store, sync_id, every_span)
         return
     from otelsync.views.waterfall import render_run
 
-    render_run(settings.store_file, sync_id, width=options.width(), color=options.on_terminal(), every_span=every_span)
+    render_run(store, sync_id, width=options.width(), color=options.on_terminal(), every_span=every_span)
 
 
 def _print_json(store_path: Path, sync_id: str | None, every_span: bool) -> None:

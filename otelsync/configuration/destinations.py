@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from otelsync.settings import Settings
 
@@ -16,9 +14,6 @@ if TYPE_CHECKING:
     from otelsync.shipping.folding.budget import Limits
     from otelsync.shipping.metrics.service import MetricsOutlet, MetricsService
     from otelsync.shipping.shipper import Shipper
-
-DESTINATIONS: Final = "destinations"
-"""A file in a journal directory that names the endpoints its records are for, so that nobody else takes them away."""
 
 
 def make_shipper(
@@ -136,12 +131,3 @@ def _metrics_endpoint(settings: Settings) -> tuple[OtlpEndpoint, float] | None:
     from otelsync.otlp.options import metrics_from_environment
 
     return metrics_from_environment(os.environ, endpoint=settings.endpoint)
-
-
-def name_destinations(directory: Path, endpoints: Sequence[OtlpEndpoint]) -> None:
-    """Write down where the records of a journal directory are meant to go."""
-    from otelsync.journal.segment import make_private
-
-    with contextlib.suppress(OSError):  # the journal will say that it cannot be written
-        make_private(directory)
-        (directory / DESTINATIONS).write_text("".join(f"{each.signal} {each.place}\n" for each in endpoints))

@@ -165,7 +165,7 @@ def set_aside() -> Callable[[], None]:
 
 
 def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bool = False) -> None:
-    endpoints = destinations.endpoints_of(settings)
+    destinations.endpoints_of(settings)  # raises for what cannot work, before anything is changed
     recorder: Recorder | None = None
     why = ""
     if not settings.disabled:
@@ -175,8 +175,6 @@ def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bo
     logging_setup.install(settings, log_stream, recorder)
     _use(running)
     if recorder is not None:
-        if endpoints and not why:
-            destinations.name_destinations(settings.journal, endpoints)
         recorder.install()
         trace_headers.install(settings.trace_hosts)
         if settings.ship != "off" and not why and destinations.has_destination(settings):
@@ -261,14 +259,15 @@ def flush(timeout: float = 5.0) -> bool:
 
     Returns:
         Whether it was, within `timeout` seconds. What was not stays in the journal, and is shipped later. True at once
-        where it is not this process that ships (``ship="off"``). Without a journal, whether it has arrived.
+        where it is not this process that ships (``ship="off"``). Without a journal, whether it has arrived. False where
+        something was lost that stands in no ledger, as no file of a journal can be made.
     """
     forks.generation()
     running = _running
-    if running is None or (running.shipper is None and not running.why_standard):
+    if running is None:
         return True
-    has_arrived = running.recorder is None or running.recorder.flush(timeout)
-    return running.shipper.flush(timeout) if running.shipper is not None else has_arrived
+    is_kept = running.recorder is None or running.recorder.flush(timeout)
+    return (running.shipper is None or running.shipper.flush(timeout)) and is_kept
 
 
 def shutdown(timeout: float | None = None) -> bool:
@@ -301,7 +300,7 @@ def _stop(running: _Running, timeout: float) -> bool:
     if recorder is not None:
         shipped = recorder.close(deadline)
     if running.shipper is not None:
-        shipped = running.shipper.stop(max(0.0, deadline - time.monotonic()))
+        shipped = running.shipper.stop(max(0.0, deadline - time.monotonic())) and shipped
     logging_setup.uninstall()
     if path is not None and recorder is not None and running.settings.journal_logs and not running.why_standard:
         path.journal_to(recorder.log_records)  # what cached loggers still say is shipped next time

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import trace
 from opentelemetry.trace import TracerProvider as TracerProviderApi
 
+from otelsync.configuration.journal_place import spool_for
 from otelsync.errors import ConfigurationError
 from otelsync.hooks.opentelemetry_api import provider_that_is_set, set_provider_aside
 from otelsync.recording import runtime_context
@@ -113,10 +114,13 @@ class JournalRecorder:
             runtime_context.uninstall()
 
     def close(self, deadline: float) -> bool:  # noqa: ARG002
-        """End the journal, which waits for nothing. Whoever ships says whether its records have arrived."""
+        """End the journal, which waits for nothing. Whoever ships says whether its records have arrived.
+
+        False: something was lost that stands in no ledger.
+        """
         self.journal.on_look = None
         self.journal.close()
-        return True
+        return not any(self.journal.uncounted)
 
     def watch(self, path: LogPath) -> None:
         """Look for changes of the verbosity in the journal's directory."""
@@ -137,9 +141,12 @@ class JournalRecorder:
             self._look_too()
 
     def flush(self, timeout: float) -> bool:  # noqa: ARG002
-        """Look whether the journal's file is still there. Whoever ships says whether its records have arrived."""
+        """Look whether the journal's file is still there. Whoever ships says whether its records have arrived.
+
+        False: something was lost that stands in no ledger.
+        """
         self.journal.look()
-        return True
+        return not any(self.journal.uncounted)
 
     def settle(self, settings: Settings) -> None:
         """Redact as the settings say, and call the service by their name."""
@@ -163,11 +170,16 @@ def make_recorder(settings: Settings) -> JournalRecorder:
     """
     from opentelemetry.sdk.resources import Resource
 
+    from otelsync.journal.segment import make_private
     from otelsync.journal.writer import Journal
     from otelsync.recording.provider import TracerProvider
 
+    spool = spool_for(settings)
     journal = Journal(
-        settings.journal, max_bytes=settings.journal_max_bytes, max_directory_bytes=settings.journal_dir_max_bytes
+        settings.journal,
+        max_bytes=settings.journal_max_bytes,
+        max_directory_bytes=settings.journal_dir_max_bytes,
+        spool=spool,
     )
     with naming_variable():
         provider = TracerProvider(
@@ -176,6 +188,9 @@ def make_recorder(settings: Settings) -> JournalRecorder:
             resource=Resource.create({SERVICE_NAME: settings.service_name}),
             shutdown_on_exit=False,
         )
+    if spool is not None:
+        with suppress(OSError):  # else nobody finds it if all files are in the spool
+            make_private(settings.journal)
     return JournalRecorder(journal, provider)
 
 

@@ -11,7 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from otelsync.configuration.journal_place import whose
 from otelsync.errors import ConfigurationError
+from otelsync.journal.spool import is_needed
 from otelsync.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,7 +44,9 @@ def why_not_by_journal(settings: Settings) -> str:
         raise ConfigurationError("journalling", "on", f"{missing}; leave it at auto, or set it to off")
     if settings.journalling == "on":
         return ""
-    return cannot_have_one_here() or cannot_write(settings.journal)
+    if (here := cannot_have_one_here()) or is_needed(settings.journal, settings.journal_spool):
+        return here
+    return cannot_write(settings.journal)
 
 
 def cannot_have_one_here() -> str:
@@ -103,4 +107,4 @@ def cannot_write(directory: Path) -> str:
 
 
 def _said(directory: Path, error: OSError) -> str:
-    return f"{directory} cannot be written ({error.strerror or error})"
+    return f"{directory} cannot be written ({error.strerror or error}{whose(directory)})"

@@ -16,6 +16,7 @@ from otelsync.journal.format import HEADER_SIZE
 from otelsync.journal.header import JournalError, UnknownVersionError, process_alive
 from otelsync.journal.names import list_segments
 from otelsync.journal.reader import JournalReader
+from otelsync.journal.spool import path_of
 from otelsync.settings import Settings
 from otelsync.settings.checks import MIB
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, FileProgress, load
@@ -69,7 +70,7 @@ def _look(directory: Path) -> _Waiting:
     for segments in list_segments(directory).values():
         for segment in segments:
             if segment.name not in checkpoint.retired:
-                _look_at(directory / segment.name, checkpoint, waiting)
+                _look_at(path_of(directory, segment.name), checkpoint, waiting)
     waiting.dropped = +waiting.dropped
     return waiting
 

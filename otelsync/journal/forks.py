@@ -9,7 +9,6 @@ uwsgi forks its workers from C, as do other servers that embed Python.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -34,9 +33,11 @@ class _ProcessId:
 
 def _page() -> memoryview | None:
     try:
+        import mmap
+
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         page.madvise(_WIPE_ON_FORK)
-    except (AttributeError, OSError, ValueError) as error:  # another operating system, or an older kernel
+    except (ImportError, AttributeError, OSError, ValueError) as error:  # another operating system, or an older kernel
         hand_back(error)
         return None
     return memoryview(page).cast("Q")

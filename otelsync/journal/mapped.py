@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import sys
 import sysconfig
@@ -17,6 +16,9 @@ from otelsync.hooks.descriptors import open_above
 from otelsync.hooks.host_errors import hand_back
 from otelsync.journal import forks
 from otelsync.journal.format import COMMITTED_AT, FRAME, HEADER, HEADER_SIZE, LARGEST_RECORD, STATE_AT
+
+with contextlib.suppress(ImportError):  # a system without it has no journals, and imports this all the same
+    import mmap
 
 Record = tuple[int, int, bytes]
 """Kind, ref and body."""

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from otelsync.journal.spool import spooled
+
 _NAME: Final = re.compile(r"(([0-9]{1,10})-([0-9]{1,20})-[0-9a-f]{8})-([0-9]{6,9})\.journal", re.ASCII)
 
 
@@ -29,15 +31,15 @@ def parse_name(name: str) -> SegmentName | None:
 
 
 def list_segments(directory: Path) -> dict[str, list[SegmentName]]:
-    """Return the journal files in `directory` by series, each series in order. Other names are ignored.
+    """Return the journal files of `directory`, in it and in its spool, by series, each series in order.
 
-    A directory that cannot be read is an empty one.
+    Other names are ignored. A directory that cannot be read is an empty one. `spool.path_of` says where a file is.
     """
-    series: dict[str, list[SegmentName]] = {}
     try:
         names = os.listdir(directory)  # noqa: PTH208  (Path.iterdir costs six times as much, once a second)
     except OSError:
-        return series
-    for segment in sorted(filter(None, map(parse_name, names))):
+        names = []
+    series: dict[str, list[SegmentName]] = {}
+    for segment in sorted(filter(None, map(parse_name, {*names, *spooled(directory)}))):
         series.setdefault(segment.series, []).append(segment)
     return series

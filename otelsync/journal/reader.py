@@ -33,6 +33,7 @@ from otelsync.journal.format import (
 )
 from otelsync.journal.header import MAX_SEGMENT, JournalError, JournalHeader, parse_header, process_alive
 from otelsync.journal.names import parse_name
+from otelsync.journal.spool import name_of
 
 MAX_BODY = LARGEST_RECORD + 4096
 """Bytes. The writer refuses longer records, so a longer one is damage."""
@@ -55,7 +56,7 @@ class JournalReader:
 
     def __init__(self, path: Path, *, patience: float = 1.0) -> None:
         """`patience`: seconds that an unreadable record of a living process may take to become readable."""
-        segment = parse_name(path.name)
+        segment = parse_name(name_of(path))
         if segment is None:
             raise JournalError(f"not the name of a journal: {path.name!r}")
         self.segment = segment

@@ -29,7 +29,8 @@ class Room:
         self._directory = str(directory)
         self._most = most
         self._most_of_all = most_of_all
-        self._own: list[str] = []
+        self._own: dict[str, str] = {}
+        """Path by name: some may be in a spool."""
         self._sizes: dict[str, int] = {}
         self._others = 0
         self._to_see: list[str] = []
@@ -41,8 +42,8 @@ class Room:
         The sizes of others' files are asked for a few hundred at a time; those that were not seen yet count as the mean
         of those that were.
         """
-        own = [(name, size) for name in self._own if (size := self._size(name)) is not None]
-        self._own = [name for name, _ in own]
+        own = [(name, size) for name, path in self._own.items() if (size := _size(path)) is not None]
+        self._own = {name: self._own[name] for name, _ in own}
         self._look_at_others()
         others = sum(self._sizes.values())
         if self._sizes and self._others > len(self._sizes):
@@ -50,10 +51,9 @@ class Room:
         mine = sum(size for _, size in own)
         return min(self._most - mine, self._most_of_all - mine - others)
 
-    def made(self, name: str) -> None:
+    def made(self, path: Path) -> None:
         """Note a file of our own."""
-        if name not in self._own:
-            self._own.append(name)
+        self._own[path.name] = str(path)
 
     def _look_at_others(self) -> None:
         began = monotonic()
@@ -62,7 +62,7 @@ class Room:
             self._next_list = began + max(_LIST_EVERY, 100 * (monotonic() - began))
         seen, self._to_see = self._to_see[:_AT_ONCE], self._to_see[_AT_ONCE:]
         for name in seen:
-            size = self._size(name)
+            size = _size(f"{self._directory}/{name}")
             if size is not None:
                 self._sizes[name] = size
 
@@ -78,9 +78,10 @@ class Room:
         self._to_see = [name for name in others if name not in known] + list(self._sizes)
         self._others = len(others)
 
-    def _size(self, name: str) -> int | None:
-        try:
-            return os.lstat(f"{self._directory}/{name}").st_size
-        except OSError as error:
-            disk_errors.expect(error)
-            return None
+
+def _size(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_size
+    except OSError as error:
+        disk_errors.expect(error)
+        return None

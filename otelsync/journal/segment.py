@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from otelsync.journal import mapped
+from otelsync.journal.belonging import hand_over
 from otelsync.journal.format import CLOSED, DROPPED_AT, HEADER, HEADER_SIZE, MAGIC, STATE_AT, VERSION
 from otelsync.journal.native import native
 from otelsync.journal.process_identity import boot_id, start_ticks
@@ -82,7 +83,8 @@ class Segment(Mapped):
             self.store(STATE_AT, state)
         self.release()
         if state == CLOSED:
-            with contextlib.suppress(FileNotFoundError):  # all was shipped, and it was deleted
+            # All was shipped, and it was deleted; or the process has become another user's than the file.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 _shorten(str(self.path), self.device, self.inode, self.offset)
 
 
@@ -102,3 +104,4 @@ def make_private(directory: Path) -> None:
     for path in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another process was faster
             os.mkdir(path, 0o700)  # noqa: PTH102
+            hand_over(path)

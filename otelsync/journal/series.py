@@ -17,6 +17,7 @@ from time import monotonic_ns
 from typing import Final
 
 from otelsync.journal import disk_errors, forks
+from otelsync.journal.belonging import hand_over
 from otelsync.journal.format import (
     CLOSED,
     DISK,
@@ -38,6 +39,7 @@ from otelsync.journal.native import Place
 from otelsync.journal.process_identity import start_ticks
 from otelsync.journal.room import Room
 from otelsync.journal.segment import COUNTERS, Segment, make_private
+from otelsync.journal.spool import in_spool, is_needed
 
 LOOK_EVERY_NS: Final = 100_000_000
 """Nanoseconds after which a writer looks again whether its file is still there."""
@@ -57,9 +59,12 @@ class Series:
         directory: Where the files go.
         definitions: Of resources and scopes, in order; whoever defines more appends here.
         room: The bounds on the directory.
+        spool: Where the files go if the directory is another user's.
     """
 
-    def __init__(self, place: Place, directory: Path, definitions: list[Record], room: Room) -> None:
+    def __init__(
+        self, place: Place, directory: Path, definitions: list[Record], room: Room, spool: Path | None = None
+    ) -> None:
         self.generation = forks.generation()
         self.lock = RLock()
         self.name = ""
@@ -73,6 +78,7 @@ class Series:
         self.wants_end = False
         self._place = place
         self._directory = directory
+        self._spool = spool
         self._definitions = definitions
         self._room = room
         self._counted: list[int] = [0] * COUNTERS
@@ -217,10 +223,11 @@ class Series:
 
     def _put_back(self, removed: Segment) -> None:
         """Write the removed file again, whole and under its name: nothing of it is lost, and no cursor moves."""
-        make_private(self._directory)
+        if removed.path.parent == self._directory:
+            make_private(self._directory)
         again = Segment(removed.path, self._sequence - 1, removed.size, self.generation, removed.counted)
         again.continue_from(removed)
-        self._room.made(again.path.name)
+        self._room.made(again.path)
         finished = [*self._finished, (removed, None)]
         # One step: there is no call in it.
         self._place.segment = again
@@ -248,13 +255,16 @@ class Series:
                 f"the journal in {self._directory} is full; records are dropped and counted until some are shipped",
             )
             return False
-        make_private(self._directory)
+        spool = self._spool if is_needed(self._directory, self._spool) else None
+        if spool is None:
+            make_private(self._directory)
         if not self.name:
             self.name = f"{os.getpid()}-{start_ticks(os.getpid())}-{secrets.token_hex(4)}"
         last: Segment | None = self._place.segment  # in a child the parent's, which it unmaps
-        segment = self._largest_possible(size, smallest)
+        segment = self._largest_possible(spool, size, smallest)
+        hand_over(segment.path)
         segment.next_look = monotonic_ns() + LOOK_EVERY_NS
-        self._room.made(segment.path.name)
+        self._room.made(segment.path)
         finished = self._finished if last is None else [*self._finished, (last, SEALED)]
         said = self._said - {"full", "disk"}
         # One step: there is no call in it.
@@ -266,14 +276,15 @@ class Series:
         self._finish()
         return True
 
-    def _largest_possible(self, size: int, smallest: int) -> Segment:
+    def _largest_possible(self, spool: Path | None, size: int, smallest: int) -> Segment:
         """A new file of `size` bytes, or of less on a disk that is nearly full. Raises OSError."""
-        path = self._directory / f"{self.name}-{self._sequence:06d}{SUFFIX}"
+        name = f"{self.name}-{self._sequence:06d}{SUFFIX}"
+        path = self._directory / name if spool is None else in_spool(spool, name)
         last = self._segment()
         if last is not None:
             last.show_dropped(self.dropped)
         counted = self._counted if last is None else last.counted_so_far()
-        free = _free_bytes(self._directory)
+        free = _free_bytes(path.parent)
         least = max(smallest, FIRST_SEGMENT)
         while size > free and size // 2 >= least:
             size //= 2

@@ -41,6 +41,7 @@ class Journal(Place):
         directory: Where the files go; made with mode 0700 when first needed.
         max_bytes: Bound on what one process may have waiting, in bytes.
         max_directory_bytes: Bound on the directory, in bytes.
+        spool: Where the files go if the directory is another user's (see `otelsync.journal.spool`).
     """
 
     segment: Segment | None
@@ -52,15 +53,19 @@ class Journal(Place):
         *,
         max_bytes: int = 256 * 1024 * 1024,
         max_directory_bytes: int = 1024 * 1024 * 1024,
+        spool: Path | None = None,
     ) -> None:
         self.directory = Path(directory).absolute()
         self._bounds = (max_bytes, max_directory_bytes)
+        self._spool = spool
         self._definitions: list[Record] = []
         self._resources = 0
         self._scopes = 0
         self.segment = None
         self.on_look: Callable[[], object] | None = None
         """Is called some times a second while records are appended, and may append. It must not raise."""
+        self.say: Callable[[str], object] = _warn
+        """Is told what is wrong with the journal; by default it logs that."""
         self._of_process: dict[int, Series] = {}
 
     def _own(self) -> Series:
@@ -69,7 +74,7 @@ class Journal(Place):
         series = self._of_process.get(number)
         if series is None:
             room = Room(self.directory, *self._bounds)
-            fresh = Series(self, self.directory, self._definitions, room)
+            fresh = Series(self, self.directory, self._definitions, room, self._spool)
             series = self._of_process.setdefault(number, fresh)  # of two threads, the first
             self._of_process = {number: series}
         return series
@@ -191,7 +196,7 @@ class Journal(Place):
                 message = series.unsaid.pop(0)
             except IndexError:  # another thread says it
                 break
-            _log.warning("recording: %s", message)
+            self.say(message)
         if self.on_look is not None:
             self.on_look()
 
@@ -231,3 +236,7 @@ class Journal(Place):
             series.wants_end = True
             series.work()
         self._after(series)
+
+
+def _warn(message: str) -> None:
+    _log.warning("recording: %s", message)

@@ -1,17 +1,18 @@
-"""Sending batches to an OTLP endpoint: requests are put together from journalled bytes, outcomes are counted."""
+"""Sending batches to an OTLP endpoint, in requests that fit, and counting the outcomes."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from otelsync.journal.batch import Batch
-from otelsync.otlp.encoding import varint
+from otelsync.otlp.arrived import Arrived
 from otelsync.otlp.partial_success import parse_partial_success
 from otelsync.otlp.reply import Reply
+from otelsync.otlp.request import MOST_BYTES, Run, encode_request, records, runs_of, size, split
 
 if TYPE_CHECKING:
     from otelsync.otlp.grpc import GrpcTransport
@@ -19,12 +20,8 @@ if TYPE_CHECKING:
     from otelsync.otlp.options import OtlpEndpoint, Signal
 
 USER_AGENT = "otelsync"
-MOST_BYTES: Final = 3_000_000
-"""Of a request before it is compressed: grpc receivers take 4 MiB unless told otherwise."""
 FIRST_BYTES: Final = 128 * 1024
 FEWEST_BYTES: Final = 4096
-_TAGS: Final = 16
-"""Bytes of the tags and lengths around a resource and its scope, at the most."""
 
 
 @dataclass(slots=True)
@@ -37,40 +34,12 @@ class Outcome:
     partial: int = 0
     """Rejected by the endpoint in an otherwise successful answer."""
     retry: bool = False
-    """Nothing counts as done: all records must be given again. Some may have arrived (at-least-once)."""
+    """Nothing counts as done: all records must be given again. Of some the sink may know that they have arrived, others
+    may have arrived unnoticed (at-least-once)."""
     retry_after: float | None = None
     """Seconds that the endpoint asked to be left alone."""
     reason: str = ""
     """The reason for a rejection or a retry, or else a warning of the endpoint's; safe to print."""
-
-
-class Run(NamedTuple):
-    """Records of one resource and one scope, all of it tagged and length-prefixed."""
-
-    resource: bytes
-    scope: bytes
-    bodies: list[bytes]
-
-
-def encode_request(runs: Iterable[Run]) -> bytes:
-    """An ``ExportTraceServiceRequest`` of spans, or an ``ExportLogsServiceRequest`` of log records.
-
-    Both have the same field numbers all the way down, so one function joins both. Records of one resource and one
-    scope come together, in their order.
-    """
-    resources: dict[bytes, dict[bytes, list[bytes]]] = {}
-    for resource, scope, bodies in runs:
-        resources.setdefault(resource, {}).setdefault(scope, []).extend(bodies)
-    parts: list[bytes] = []
-    for resource, scopes in resources.items():
-        lengths = {scope: len(scope) + sum(map(len, bodies)) for scope, bodies in scopes.items()}
-        heads = {scope: b"\x12" + varint(length) for scope, length in lengths.items()}
-        length = len(resource) + sum(map(len, heads.values())) + sum(lengths.values())
-        parts += (b"\x0a" + varint(length), resource)
-        for scope, bodies in scopes.items():
-            parts += (heads[scope], scope)
-            parts += bodies
-    return b"".join(parts)
 
 
 class OtlpSink:
@@ -81,6 +50,7 @@ class OtlpSink:
         self.name: Signal = endpoint.signal
         self._transport = transport_to(endpoint, USER_AGENT)
         self._pace = Pace(endpoint.timeout)
+        self._arrived = Arrived()
         self._most = MOST_BYTES
         """Bytes that the endpoint takes in one request, as far as it has said so."""
         self._aborted = False
@@ -92,17 +62,21 @@ class OtlpSink:
 
     def send(self, batches: Sequence[Batch], *, deadline: float | None = None) -> Outcome:
         """Send the batches' records of this signal; no attempt goes on beyond `deadline` (``time.monotonic()``)."""
-        outcome = Outcome()
-        waiting = deque(_split(runs_of(batches, self.name), self.room))
+        left, arrived, partial = self._arrived.take(runs_of(batches, self.name))
+        outcome = Outcome(accepted=records(arrived) - partial, partial=partial)
+        waiting = deque(split(left, self.room))
         while waiting and not outcome.retry:
             runs = waiting.popleft()
-            records = sum(len(run.bodies) for run in runs)
             reply = self._post(runs, deadline)
-            if reply.status == "too_large" and records > 1:
-                self._most = max(_size(runs) // 2, 1)
-                waiting.extendleft(reversed(_split(runs, self._most)))
-            else:
-                self._count(reply, records, outcome)
+            if reply.status == "too_large" and records(runs) > 1:
+                self._most = max(size(runs) // 2, 1)
+                waiting.extendleft(reversed(split(runs, self._most)))
+                continue
+            self._count(reply, records(runs), outcome)
+            if reply.status == "ok":
+                arrived += runs
+        if outcome.retry:
+            self._arrived.note(arrived, outcome.partial)
         return outcome
 
     def abort(self) -> None:
@@ -158,45 +132,6 @@ class Pace:
             self.size = max(min(self.size, size) // 2, FEWEST_BYTES)
         elif reply.status == "ok" and seconds <= self._timeout / 4 and size * 2 > self.size:
             self.size = min(self.size * 2, MOST_BYTES)
-
-
-def runs_of(batches: Sequence[Batch], signal: Signal) -> list[Run]:
-    """All records of one signal, in order."""
-    runs = (
-        Run(group.resource, group.scope, group.spans if signal == "traces" else group.logs)
-        for batch in batches
-        for group in batch.groups
-    )
-    return [run for run in runs if run.bodies]
-
-
-def _size(runs: Iterable[Run]) -> int:
-    """Bytes of all records, with what they are of."""
-    return sum(_around(run) + sum(map(len, run.bodies)) for run in runs)
-
-
-def _around(run: Run) -> int:
-    return len(run.resource) + len(run.scope) + _TAGS
-
-
-def _split(runs: Iterable[Run], bound: int) -> list[list[Run]]:
-    """The records in requests of at most `bound` bytes each; a record that is longer is one alone."""
-    pieces: list[list[Run]] = []
-    room = -1
-    for run in runs:
-        part: Run | None = None
-        for body in run.bodies:
-            needed = len(body) + (_around(run) if part is None else 0)
-            if needed > room:
-                pieces.append([])
-                room, part = bound, None
-                needed = len(body) + _around(run)
-            if part is None:
-                part = Run(run.resource, run.scope, [])
-                pieces[-1].append(part)
-            part.bodies.append(body)
-            room -= needed
-    return pieces
 
 
 def transport_to(endpoint: OtlpEndpoint, user_agent: str) -> HttpTransport | GrpcTransport:

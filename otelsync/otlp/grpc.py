@@ -27,6 +27,8 @@ _DETAILS = "grpc-status-details-bin"
 
 _LONGEST_ANSWER: Final = 4 * 1024 * 1024 + 77
 """Bytes; a figure that no server has, so that grpcio's complaint is known for one about an answer."""
+_BOMB: Final = "Decompressed message larger than max"
+"""Words of grpcio for a compressed message of either side; where requests are not compressed, it is an answer."""
 _LONGEST_METADATA: Final = 1024 * 1024
 
 _TOO_LARGE: Final = re.compile(
@@ -83,7 +85,7 @@ class GrpcTransport:
         except grpc.RpcError as error:
             if error.code().name == "UNAVAILABLE":
                 self._stamp = None  # the certificate files may be others by now
-            return _reply(error)
+            return _reply(error, gzip=self._endpoint.compression == "gzip")
         except grpc.FutureCancelledError:
             return Reply("retry", reason="CANCELLED")
         finally:
@@ -144,11 +146,11 @@ class GrpcTransport:
         return grpc.secure_channel(address, grpc.ssl_channel_credentials(*self._files), **kwargs)
 
 
-def _reply(error: Any) -> Reply:
+def _reply(error: Any, *, gzip: bool) -> Reply:
     code = error.code().name
     details = str(error.details() or "")
     reason = f"{code}: {printable(details, LONGEST_REASON)}" if details else code
-    if code == "RESOURCE_EXHAUSTED" and f"vs. {_LONGEST_ANSWER})" in details:
+    if code == "RESOURCE_EXHAUSTED" and (f"vs. {_LONGEST_ANSWER})" in details or (not gzip and _BOMB in details)):
         return Reply("ok")  # the answer to a request that was taken, too large to be read
     if code == "DEADLINE_EXCEEDED":
         return Reply("timeout", after=_retry_info(error), reason=reason)

@@ -58,7 +58,7 @@ class SdkProvider(sdk.TracerProvider):
         """Make its locks, reentrant: a signal handler, which asks for a tracer as well, waits for none of them."""
         self.lock = threading.RLock()
         """Held while its tracers or its resource change."""
-        self._tracers_lock = threading.RLock()  # the SDK's, since 1.41
+        vars(self)["_tracers_lock"] = threading.RLock()  # the SDK's, since 1.41
 
     @property
     def resource(self) -> Resource:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
+from otelsync.errors import RunNotFoundError
 from otelsync.reports.figures import Comparison, ErrorType, Group, GroupChange, OwnError, Summary, took
-from otelsync.store.runs import Run
+from otelsync.store.runs import Run, open_store
 from otelsync.text.plurals import label
 from otelsync.text.printable import printable
 
@@ -18,8 +21,17 @@ MOST_FAILURES: Final = 50
 _BAD: Final = ("failure", "interrupted")
 
 
-def previous_run(store: sqlite3.Connection, run: Run) -> Run | None:
-    """The latest run of the same pipeline that began earlier and has ended; None if the store has none."""
+def run_before(run: Run, paths: Iterable[Path]) -> list[tuple[Run, Path]]:
+    """The latest run of the same pipeline that began earlier and has ended, and the store that has it; [] if none."""
+    found: list[tuple[Run, Path]] = []
+    for path in dict.fromkeys(paths):
+        with suppress(RunNotFoundError), open_store(path) as store:
+            before = _run_before(store, run)
+            found += [(before, path)] if before is not None else []
+    return [max(found, key=lambda each: each[0].start_ns)] if found else []
+
+
+def _run_before(store: sqlite3.Connection, run: Run) -> Run | None:
     if run.pipeline is None:
         return None
     row = store.execute(

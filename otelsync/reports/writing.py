@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from otelsync import settings
-from otelsync.reports.comparison import compare, previous_run
+from otelsync.reports.comparison import compare, run_before
 from otelsync.reports.figures import Summary
 from otelsync.reports.folder import PAGE, SUMMARY, TEXT, ReportError, folder_name, remove_oldest, write_folder
 from otelsync.reports.grouping import grouping
@@ -72,15 +72,22 @@ def make_report(
     *,
     group_by: str | None,
     ledgers: Mapping[str, Ledger] | None,
+    others: Sequence[Path] = (),
 ) -> Report:
-    """Write a report as `write_report` does, and return its figures with it."""
+    """Write a report as `write_report` does, and return its figures with it.
+
+    `others`: all stores, of which one holds what journals still held: then nothing that waits there is missing here.
+    """
     with open_store(store_path) as store:
         run = find_run(store, sync_id)
         divided = grouping(store, traces_of(store, run), group_by)
         summary = summarize(store, run, divided, ledgers=ledgers)
-        before = previous_run(store, run)
-        if before is not None:
-            summary = replace(summary, previous=compare(summary, summarize(store, before, divided, in_short=True)))
+        if others:
+            summary = replace(summary, journals=tuple(replace(journal, pending=0) for journal in summary.journals))
+        for before, its_store in run_before(run, [Path(store_path), *others]):
+            with open_store(its_store) as earlier:
+                short = summarize(earlier, before, divided, in_short=True)
+            summary = replace(summary, previous=compare(summary, short))
         nodes = select(store, run, summary.traces)
     folder = Path(directory) / folder_name(run.sync_id, run.trace_id)
     texts: dict[str, Iterable[str]] = {group.file: [group_markdown(summary, group)] for group in summary.groups}

@@ -27,6 +27,8 @@ def environment_of_program(
         "OTELSYNC_JOURNAL_DIR": str(settings.journal),
         "OTELSYNC_SHIP": settings.ship,
     }
+    if settings.journal_spool is not None:
+        ours["OTELSYNC_JOURNAL_SPOOL"] = str(settings.journal_spool)
     if settings.endpoint is not None:
         ours["OTEL_EXPORTER_OTLP_ENDPOINT"] = settings.endpoint
     if settings.metrics_port is not None:

@@ -113,6 +113,12 @@ class Settings:
     journal_dir: Path | None = _option(
         None, "OTELSYNC_JOURNAL_DIR", checks.path, "The journal's directory.", shown="`<home>/journals/<service name>`"
     )
+    journal_spool: Path | None = _option(
+        None,
+        "OTELSYNC_JOURNAL_SPOOL",
+        checks.path,
+        "Where processes of other users record that may not write root's journal; `otelsync run` sets it.",
+    )
     journal_max_bytes: int = _option(
         "256MiB",
         "OTELSYNC_JOURNAL_MAX_BYTES",

@@ -14,8 +14,10 @@ from otelsync.journal.format import CLOSED, HEADER_SIZE
 from otelsync.journal.header import JournalError, JournalHeader, UnknownVersionError, process_alive
 from otelsync.journal.names import SegmentName, list_segments
 from otelsync.journal.reader import JournalReader
+from otelsync.journal.spool import path_of
 from otelsync.shipping import checkpoint as checkpoints
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, FileProgress
+from otelsync.shipping.saying import Saying
 
 MOST_READERS = 128
 """Files that are kept open at a time."""
@@ -65,7 +67,7 @@ class Backlog:
         self._patience = patience
         self._deleted = deleted or (lambda _: None)
         self._readers: OrderedDict[str, JournalReader] = OrderedDict()
-        self._said: set[str] = set()
+        self._saying = Saying(_log)
         self._changed = True
         self._turn = 0
 
@@ -74,7 +76,7 @@ class Backlog:
         try:
             loaded = checkpoints.load(self.directory)
         except CheckpointError as error:
-            self.say(f"{error}; what the journals still hold is delivered again")
+            self._set_aside(error)
             loaded = Checkpoint()
         if loaded is not None:
             self.close()
@@ -83,6 +85,13 @@ class Backlog:
         self.checkpoint.sinks = dict(self._sinks)
         self._changed = True
         return loaded is not None
+
+    def _set_aside(self, error: CheckpointError) -> None:
+        try:
+            kept = f"it was moved to {checkpoints.set_aside(self.directory)}"
+        except OSError as obstacle:
+            kept = f"it cannot be moved aside ({obstacle.strerror})"
+        self.say(f"{error}; {kept}, and what the journals still hold is delivered again")
 
     def close(self) -> None:
         """Close all files."""
@@ -199,10 +208,8 @@ class Backlog:
             self._delete_retired()
 
     def say(self, message: str) -> None:
-        """Log something once."""
-        if message not in self._said and len(self._said) < 1000:
-            self._said.add(message)
-            _log.warning("shipping: %s", message)
+        """Log something once until it changes."""
+        self._saying.say(f"shipping: {message}")
 
     def _refresh(self, name: SegmentName) -> None:
         known = self.segments.get(name.name)
@@ -284,7 +291,7 @@ class Backlog:
         remaining = []
         for name in self.checkpoint.retired:
             try:
-                (self.directory / name).unlink(missing_ok=True)
+                path_of(self.directory, name).unlink(missing_ok=True)
             except OSError as error:
                 self.say(f"cannot delete {name}: {error.strerror}")
                 remaining.append(name)
@@ -298,7 +305,7 @@ class Backlog:
         """The open reader of a file. Raises OSError and JournalError."""
         reader = self._readers.get(name.name)
         if reader is None:
-            reader = JournalReader(self.directory / name.name, patience=self._patience)
+            reader = JournalReader(path_of(self.directory, name.name), patience=self._patience)
             self._readers[name.name] = reader
             while len(self._readers) > MOST_READERS:
                 self._readers.popitem(last=False)[1].close()

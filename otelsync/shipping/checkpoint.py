@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import stat
 import zlib
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -17,13 +18,18 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import orjson
 
+from otelsync.journal.belonging import hand_over
 from otelsync.journal.format import HEADER_SIZE
 from otelsync.journal.header import JournalError, process_alive
 from otelsync.journal.names import list_segments
 from otelsync.journal.process_identity import Writer
 from otelsync.journal.reader import JournalReader
+from otelsync.journal.spool import path_of
 
 NAME = "shipper.json"
+VERSION = 1
+ASIDE = f"{NAME}.aside"
+"""The beginning of the names of checkpoints that could not be used."""
 STAGES = "stages"
 """The cursor of the shipper itself, which counts records and knows what stages are open."""
 SIGNALS = ("span", "log")
@@ -143,21 +149,31 @@ class Checkpoint:
 def load(directory: Path) -> Checkpoint | None:
     """The checkpoint in `directory`; None when there is none. Raises CheckpointError."""
     try:
-        with (directory / NAME).open("rb") as file:
-            text = file.read(_LARGEST + 1)
+        text = _content(directory / NAME)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise CheckpointError(str(error)) from error
     try:
         document = orjson.loads(_checked(text))
-        if document["version"] != 1:
-            raise ValueError("unknown version")
+        if document["version"] != VERSION:
+            raise CheckpointError(
+                f"{NAME} was written by another version of otelsync (its form: {document['version']})"
+            )
         checkpoint: Checkpoint = _read(Checkpoint, document)
         _check_bodies(checkpoint)
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{NAME} is damaged: {type(error).__name__}") from error
     return checkpoint
+
+
+def _content(path: Path) -> bytes:
+    """Read a file, which another user may have put there for root to read: no link, and no pipe. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(f"{path} is no file")
+        return file.read(_LARGEST + 1)
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> None:
@@ -166,9 +182,19 @@ def save(directory: Path, checkpoint: Checkpoint) -> None:
     draft = directory / f"{NAME}.tmp"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "wb") as file:
-        document = orjson.dumps({"version": 1, **asdict(checkpoint)})
+        document = orjson.dumps({"version": VERSION, **asdict(checkpoint)})
         file.write(document + b"\n%08x\n" % zlib.crc32(document))
+    hand_over(draft)
     draft.replace(path)
+
+
+def set_aside(directory: Path) -> str:
+    """Move the checkpoint in `directory` out of the way, and return its new name. Raises OSError."""
+    number = 1
+    while os.path.lexists(directory / f"{ASIDE}-{number}"):
+        number += 1
+    (directory / NAME).rename(directory / f"{ASIDE}-{number}")
+    return f"{ASIDE}-{number}"
 
 
 def encode(body: bytes) -> str:
@@ -188,7 +214,7 @@ def positions(directory: Path, writer: Writer | None = None) -> dict[str, int]:
         for segment in segments:
             if writer is not None and (segment.pid, segment.start_ticks) != (writer.pid, writer.start_ticks):
                 continue
-            committed = _committed(directory / segment.name)
+            committed = _committed(path_of(directory, segment.name))
             if committed is not None:
                 found[segment.name] = committed
     return found
@@ -215,7 +241,7 @@ def _passed(directory: Path, checkpoint: Checkpoint, name: str, target: int) -> 
         return True
     progress = checkpoint.files.get(name)
     if progress is None:
-        return not (directory / name).exists()
+        return not path_of(directory, name).exists()
     return all(progress.cursor(sink) >= target for sink in (STAGES, *checkpoint.sinks))
 
 

@@ -7,17 +7,27 @@ the files themselves, which knows nothing of what the shipper has counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 from otelsync.journal.format import DROP_REASONS, HEADER_SIZE
-from otelsync.journal.header import JournalError, process_alive
+from otelsync.journal.header import JournalError, UnknownVersionError, process_alive
 from otelsync.journal.names import list_segments
 from otelsync.journal.reader import JournalReader
-from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, Counts, FileProgress, load
+from otelsync.journal.spool import path_of
+from otelsync.shipping.checkpoint import (
+    ASIDE,
+    SIGNALS,
+    STAGES,
+    Checkpoint,
+    CheckpointError,
+    Counts,
+    FileProgress,
+    load,
+)
 
 _TRIES = 10
 _REJECTIONS = ("rejected", "partial_success", "vanished")
@@ -65,6 +75,10 @@ class Ledger:
     accounts: tuple[Account, ...]
     corrupted_bytes: int
     """Bytes in journals that held no readable record: how many records that was cannot be known."""
+    dropped: dict[str, Counts] = field(default_factory=dict)
+    """By signal and reason: what the writers of the journals have dropped, which is part of `recorded`."""
+    remarks: tuple[str, ...] = ()
+    """Sentences on files that could not be read, and are in no figure."""
 
     @property
     def reconciles(self) -> bool:
@@ -78,7 +92,12 @@ class Ledger:
             numbers = asdict(account)
             sinks[numbers.pop("signal")][numbers.pop("sink")] = numbers
         signals = {signal: {"recorded": self.recorded[signal], "sinks": sinks[signal]} for signal in SIGNALS}
-        return {"reconciles": self.reconciles, "corrupted_bytes": self.corrupted_bytes, "signals": signals}
+        return {
+            "reconciles": self.reconciles,
+            "corrupted_bytes": self.corrupted_bytes,
+            "remarks": list(self.remarks),
+            "signals": signals,
+        }
 
     def __str__(self) -> str:
         parts = [str(account) for account in self.accounts]
@@ -86,16 +105,21 @@ class Ledger:
             parts = [f"{signal}s: {self.recorded[signal]:,} recorded, no sink" for signal in SIGNALS]
         if self.corrupted_bytes:
             parts.append(f"{self.corrupted_bytes:,} bytes corrupted")
+        parts += self.remarks
         return "; ".join(parts)
 
 
 def read_ledger(directory: Path) -> Ledger:
     """The ledger of a journal directory, at about this moment. A directory that is not there has an empty one."""
     for _ in range(_TRIES):
-        checkpoint = _load(directory)
+        checkpoint, remark = _load(directory)
         found = _look(directory, checkpoint)
-        if found.missing == 0 or _load(directory) == checkpoint:
+        if found.missing == 0 or _load(directory)[0] == checkpoint:
             break  # else the shipper has retired a file in between
+    if remark:
+        found.remarks[remark] += 1
+    if aside := sorted(path.name for path in directory.glob(f"{ASIDE}-*")):
+        found.remarks[f"what was shipped before stands in {', '.join(aside)}, which could not be used"] += 1
     return _ledger(checkpoint, found)
 
 
@@ -122,24 +146,30 @@ class _Findings:
     """By sink and signal."""
     dropped: dict[str, Counter[str]] = field(default_factory=lambda: {signal: Counter() for signal in SIGNALS})
     corrupted_bytes: int = 0
+    passed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By sink and signal: records that have been taken of the files that are there."""
+    remarks: Counter[str] = field(default_factory=Counter)
     missing: int = 0
     """Files that the checkpoint knows and the directory does not have."""
 
 
-def _load(directory: Path) -> Checkpoint:
+def _load(directory: Path) -> tuple[Checkpoint, str]:
     try:
-        return load(directory) or Checkpoint()
-    except CheckpointError:
-        return Checkpoint()
+        return load(directory) or Checkpoint(), ""
+    except CheckpointError as error:
+        return Checkpoint(), f"{error}; what was shipped before is not known"
 
 
 def _look(directory: Path, checkpoint: Checkpoint) -> _Findings:
     found = _Findings()
     retired = set(checkpoint.retired)
     unseen = dict(checkpoint.files)
+    for progress in unseen.values():
+        for sink, taken in progress.taken.items():
+            found.passed.update({(sink, signal): count for signal, count in taken.items()})
     for segments in list_segments(directory).values():
         for segment in segments:
-            if segment.name not in retired and _examine(directory / segment.name, checkpoint, found):
+            if segment.name not in retired and _examine(path_of(directory, segment.name), checkpoint, found):
                 unseen.pop(segment.name, None)
     found.missing = len(unseen)
     for progress in unseen.values():
@@ -157,7 +187,12 @@ def _examine(path: Path, checkpoint: Checkpoint, found: _Findings) -> bool:
             for signal in SIGNALS:
                 found.dropped[signal].update(header.dropped[signal])
             _count(reader, checkpoint.files.get(path.name, FileProgress()), checkpoint, found)
-    except (OSError, JournalError):
+    except UnknownVersionError as error:
+        found.remarks[f"left alone, as it is of another version ({error})"] += 1
+    except FileNotFoundError:
+        return False
+    except (OSError, JournalError) as error:
+        found.remarks[f"cannot be read ({getattr(error, 'strerror', None) or error})"] += 1
         return False
     return True
 
@@ -207,29 +242,55 @@ def _add_rest(progress: FileProgress, rest: Counts, checkpoint: Checkpoint, foun
 
 def _ledger(checkpoint: Checkpoint, found: _Findings) -> Ledger:
     dropped = {signal: found.dropped[signal] + Counter(checkpoint.dropped.get(signal, {})) for signal in SIGNALS}
-    lost = {signal: dropped[signal].total() for signal in SIGNALS}
-    # Records that a sink has passed, and the shipper keeps back until it knows more
-    held = {("traces", "span"): checkpoint.held, ("logs", "log"): checkpoint.held_logs}
-    accounts = tuple(
-        Account(
-            sink=sink,
-            signal=signal,
-            recorded=checkpoint.total(sink, signal, "recorded") + found.recorded[signal] + lost[signal],
-            shipped=checkpoint.total(sink, signal, "shipped"),
-            folded=checkpoint.total(sink, signal, "folded"),
-            dropped=_by_reason(
-                dropped[signal] + Counter({each: checkpoint.total(sink, signal, each) for each in _REJECTIONS})
-            ),
-            pending=found.pending[sink, signal] + held.get((sink, signal), 0),
-        )
-        for sink, signals in checkpoint.sinks.items()
-        for signal in signals
-    )
+    recorded = {
+        signal: checkpoint.recorded.get(signal, 0) + found.recorded[signal] + dropped[signal].total()
+        for signal in SIGNALS
+    }
+    in_use = [(sink, signal) for sink, signals in checkpoint.sinks.items() for signal in signals]
     return Ledger(
-        recorded={s: checkpoint.recorded.get(s, 0) + found.recorded[s] + lost[s] for s in SIGNALS},
-        accounts=accounts,
+        recorded=recorded,
+        accounts=(*(_account(checkpoint, found, dropped[on[1]], *on) for on in in_use), *_former(checkpoint, found)),
         corrupted_bytes=checkpoint.corrupted_bytes + found.corrupted_bytes,
+        dropped={signal: _by_reason(dropped[signal]) for signal in SIGNALS},
+        remarks=tuple(f"{count:,} x {remark}" if count > 1 else remark for remark, count in found.remarks.items()),
     )
+
+
+def _account(checkpoint: Checkpoint, found: _Findings, dropped: Counter[str], sink: str, signal: str) -> Account:
+    """The account of a sink in use, which answers for all records since it came into use."""
+    return Account(
+        sink=sink,
+        signal=signal,
+        recorded=checkpoint.total(sink, signal, "recorded") + found.recorded[signal] + dropped.total(),
+        shipped=checkpoint.total(sink, signal, "shipped"),
+        folded=checkpoint.total(sink, signal, "folded"),
+        dropped=_by_reason(dropped + _rejected(checkpoint, sink, signal)),
+        pending=found.pending[sink, signal] + _held(checkpoint, sink, signal),
+    )
+
+
+def _former(checkpoint: Checkpoint, found: _Findings) -> Iterator[Account]:
+    """The accounts of sinks that are not in use any more, which answer for what they have taken."""
+    for sink, signals in checkpoint.totals.items():
+        for signal in signals if sink not in checkpoint.sinks else ():
+            yield Account(
+                sink=sink,
+                signal=signal,
+                recorded=checkpoint.total(sink, signal, "recorded") + found.passed[sink, signal],
+                shipped=checkpoint.total(sink, signal, "shipped"),
+                folded=checkpoint.total(sink, signal, "folded"),
+                dropped=_by_reason(_rejected(checkpoint, sink, signal)),
+                pending=_held(checkpoint, sink, signal),
+            )
+
+
+def _rejected(checkpoint: Checkpoint, sink: str, signal: str) -> Counter[str]:
+    return +Counter({each: checkpoint.total(sink, signal, each) for each in _REJECTIONS})
+
+
+def _held(checkpoint: Checkpoint, sink: str, signal: str) -> int:
+    """Records that a sink has passed, and the shipper keeps back until it knows more."""
+    return {("traces", "span"): checkpoint.held, ("logs", "log"): checkpoint.held_logs}.get((sink, signal), 0)
 
 
 def _by_reason(counts: Mapping[str, int]) -> Counts:

@@ -17,9 +17,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otelsync.journal.batch import Batch, Group
 from otelsync.journal.format import SPAN_END
+from otelsync.journal.names import list_segments
+from otelsync.journal.spool import path_of
 from otelsync.otlp.decoding import LeanLogs, lean_spans, parsed, span_id, untagged
 from otelsync.otlp.encoding import field
-from otelsync.otlp.exporter import Run
+from otelsync.otlp.request import Run
 from otelsync.shipping.checkpoint import OpenSeries, Verdict, decode, encode
 from otelsync.shipping.open_accounts import OpenAccounts
 from otelsync.vocabulary import SYNC_OUTCOME
@@ -90,19 +92,26 @@ def closed(series: OpenSeries, verdicts: Mapping[str, Verdict], accounts: OpenAc
     return runs
 
 
-def write(directory: Path, runs: Iterable[Run]) -> bool:
-    """Journal `runs` in a series of their own; False if not all of them could be, so they must be written again."""
+def write(directory: Path, runs: Iterable[Run]) -> str:
+    """Journal `runs` in a series of their own; return why not all of them could be, so they must be written again."""
     from otelsync.journal.writer import Journal  # takes a while to load, and is not needed as a rule
 
     # The bounds on bytes are for what the host records. These few records are what explains why it stopped.
     journal = Journal(directory, max_bytes=1 << 40, max_directory_bytes=1 << 50)
+    said: list[str] = []
+    journal.say = said.append
     resource_number = cache(journal.resource)
     scope_number = cache(lambda resource, scope: journal.scope(resource_number(resource), scope))
     for resource, scope, bodies in runs:
         for body in bodies:
             journal.append(SPAN_END, scope_number(resource, scope), body)
     journal.close()
-    return not journal.dropped
+    if not journal.dropped:
+        return ""
+    for segment in list_segments(directory).get(journal.series, []):  # else those that were written come twice
+        path_of(directory, segment.name).unlink(missing_ok=True)
+    # Without the name of the file, which is another one each time
+    return said[0].partition(f": '{directory}")[0] if said else "records were dropped"
 
 
 def _close(body: bytes, last_seen: int, verdict: Verdict | None) -> bytes:

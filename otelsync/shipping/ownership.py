@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 from otelsync.journal import forks
+from otelsync.journal.belonging import hand_over_open
 
 NAME = "shipper.lock"
 _FLOCK = struct.Struct("@hhqqi")
@@ -59,6 +60,7 @@ class Ownership:
 
     def _lock(self) -> bool:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        hand_over_open(fd, self._path.parent)  # by no other descriptor: to close that would end the lock
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
 from otelsync.journal.header import process_alive
+from otelsync.journal.spool import spooled
 from otelsync.otlp.exporter import OtlpSink, Outcome
 from otelsync.shipping.as_recorded import AsRecorded
 from otelsync.shipping.backlog import Backlog, Segment
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, arrived, positions
 from otelsync.shipping.outlet import Backoff, BatchStore, Delivery, OtlpOutlet, Outlet, Parcel, StoreOutlet
 from otelsync.shipping.ownership import Ownership
+from otelsync.shipping.saying import Saying
 from otelsync.shipping.stage_ends import StageEnds
 
 if TYPE_CHECKING:
@@ -113,6 +116,8 @@ class Shipper:
         """Return whether this shipper owns the directory. It tries to, when nobody does."""
         if not self._ownership.held():
             self._owning = False
+        if not self._owning and not self.directory.exists():
+            self._make_if_spooled()
         if not self._owning and self._ownership.acquire():
             self._owning = True
             if self._backlog.resume():
@@ -121,6 +126,14 @@ class Shipper:
                 self._debug_logs.resume()
                 self._stage_ends.resume()
         return self._owning
+
+    def _make_if_spooled(self) -> None:
+        """Make the directory if processes of other users alone have recorded for it."""
+        if spooled(self.directory):
+            from otelsync.journal.segment import make_private
+
+            with suppress(OSError):
+                make_private(self.directory)
 
     def step(self) -> bool:
         """Look at the directory once and move what can be moved; True if anything was. Does nothing for a non-owner."""
@@ -145,7 +158,7 @@ class Shipper:
         """
         pause = min(FIRST_LOOK, interval)
         moved = False
-        said = ""
+        saying = Saying(_log)
         while not stopping.is_set():
             if not (moved and self._full()):
                 self._collect(pause)
@@ -154,9 +167,7 @@ class Shipper:
                 moved = self.step()
             except Exception as error:
                 moved = False
-                if repr(error) != said:
-                    said = repr(error)
-                    _log.exception("the shipper goes on after an unexpected error")
+                saying.say(f"the shipper goes on after an unexpected error: {error!r}", error=error)
 
     def drain(self, timeout: float) -> bool:
         """Ship what is there now, within `timeout` seconds; True when every sink has taken all of it.

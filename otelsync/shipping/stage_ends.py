@@ -7,7 +7,7 @@ been read that was recorded by then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from otelsync.journal.batch import Batch
@@ -15,9 +15,9 @@ from otelsync.journal.header import process_alive
 from otelsync.journal.names import parse_name
 from otelsync.journal.process_identity import Writer
 from otelsync.otlp.decoding import span_id, untagged
-from otelsync.otlp.exporter import Run
+from otelsync.otlp.request import Run
 from otelsync.shipping import orphans
-from otelsync.shipping.backlog import Backlog
+from otelsync.shipping.backlog import Backlog, Segment
 from otelsync.shipping.checkpoint import STAGES, OpenSeries, decode, encode
 from otelsync.shipping.open_accounts import OpenAccounts
 
@@ -28,10 +28,12 @@ class StageEnds:
     Args:
         directory: The journal directory.
         backlog: Its files, and the checkpoint that holds what is known.
+        write: Takes the ends, and returns whether it could; by default they go into a journal of the directory.
     """
 
-    def __init__(self, directory: Path, backlog: Backlog) -> None:
+    def __init__(self, directory: Path, backlog: Backlog, write: Callable[[Sequence[Run]], bool] | None = None) -> None:
         self._directory = directory
+        self._write = write or self._journal
         self._backlog = backlog
         self._accounts = OpenAccounts()
         self._seen: dict[str, dict[str, int]] = {}
@@ -55,12 +57,8 @@ class StageEnds:
         for batch in batches:
             if orphans.note_verdicts(batch, checkpoint.verdicts):
                 self._backlog.changed()
-            segment = self._backlog.segments[batch.journal]
-            series = checkpoint.open.get(segment.name.series)
-            if series is None:
-                boot_id = segment.header.writer.boot_id.hex()
-                series = checkpoint.open[segment.name.series] = OpenSeries(boot_id)
-            orphans.note(batch, series)
+            if batch.journal in self._backlog.segments:  # else we have written its records
+                orphans.note(batch, self._series_of(self._backlog.segments[batch.journal]))
             for group in batch.groups:
                 for body in group.pending:
                     held = [encode(body), encode(group.resource), encode(group.scope)]
@@ -69,6 +67,12 @@ class StageEnds:
         if batches:
             self._accounts.take(batches)
             checkpoint.accounts = self._accounts.dump()
+
+    def _series_of(self, segment: Segment) -> OpenSeries:
+        found = self._backlog.checkpoint.open
+        if segment.name.series not in found:
+            found[segment.name.series] = OpenSeries(segment.header.writer.boot_id.hex())
+        return found[segment.name.series]
 
     def are_due(self) -> bool:
         """Return whether there are ends to be written."""
@@ -139,12 +143,14 @@ class StageEnds:
         self._backlog.changed()
         return True
 
-    def _write(self, ends: Sequence[Run]) -> bool:
+    def _journal(self, ends: Sequence[Run]) -> bool:
         try:
-            return orphans.write(self._directory, ends)
+            refused = orphans.write(self._directory, ends)
         except OSError as error:
-            self._backlog.say(f"cannot write the end of a stage for its process: {error.strerror}")
-            return False
+            refused = error.strerror or str(error)
+        if refused:
+            self._backlog.say(f"cannot write the end of a stage for its process: {refused}; it is tried again")
+        return not refused
 
     def _forget_series(self) -> None:
         """Series without open stages and without files need no memory."""

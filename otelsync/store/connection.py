@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from otelsync.errors import StoreError
+from otelsync.journal.belonging import hand_over
 from otelsync.store import schema
 from otelsync.store.histogram import merge_histograms
 
@@ -22,17 +25,25 @@ class DamagedError(StoreError):
     """The file is not a SQLite database any more."""
 
 
+_MEMORY: Final = "otelsync-memory:"
+KEEP_IN_MEMORY: Final = "PRAGMA temp_store = MEMORY"
+"""A pragma: where nothing but the home can be written there is no place for temporary files."""
 ELSEWHERE: Final = "set OTELSYNC_STORE_PATH to a file that can be written"
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open the file, and make it and its tables if they are missing."""
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+    if not is_memory(path):
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+            hand_over(path)
+    connection = sqlite3.connect(
+        address(path, "rw"), uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+    )
     try:
+        connection.execute(KEEP_IN_MEMORY)
         connection.create_function("otelsync_merge", 2, merge_histograms, deterministic=True)
-        _check(connection, path)
+        has_tables(connection, path)
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _switch_to_wal(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -40,7 +51,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_size_limit = 67108864")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
         with transaction(connection):
-            if not _check(connection, path):
+            if not has_tables(connection, path):
                 for statement in schema.SCHEMA.split(";\n"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {schema.VERSION}")
@@ -53,6 +64,23 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def in_memory() -> Path:
+    """Return what stands for a store in memory in place of a path; it is there for as long as somebody has it open."""
+    return Path(f"{_MEMORY}{secrets.token_hex(8)}")
+
+
+def is_memory(path: Path) -> bool:
+    """Return whether a path stands for a store in memory."""
+    return str(path).startswith(_MEMORY)
+
+
+def address(path: Path, mode: str) -> str:
+    """Return the URI of a store. `mode`: ``ro`` to read it alone, or ``rw``."""
+    if is_memory(path):
+        return f"file:/{quote(path.name)}?vfs=memdb&mode={mode}"
+    return f"file:{quote(str(path))}?mode={mode}"
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
@@ -69,11 +97,11 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> bool:
+def has_tables(connection: sqlite3.Connection, path: Path, of: str = "main") -> bool:
     """Return whether the file has our tables; False if it is empty. Raises StoreError for anything else."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (version,) = connection.execute(f"PRAGMA {of}.user_version").fetchone()
+    (application,) = connection.execute(f"PRAGMA {of}.application_id").fetchone()
+    (tables,) = connection.execute(f"SELECT count(*) FROM {of}.sqlite_master").fetchone()
     if tables == 0:
         return False
     if application != schema.APPLICATION_ID:

@@ -80,6 +80,12 @@ class Records:
     started: list[Detailed] = field(default_factory=list)
     logs: list[Log] = field(default_factory=list)
 
+    @property
+    def traces(self) -> set[str]:
+        """The ids of the traces that they are of."""
+        finished = {span[0] for spans in (self.plain, self.detailed) for span in spans}
+        return finished | {span.trace_id for span in self.started} | {log.trace_id for log in self.logs}
+
 
 class _Memory(dict[bytes, str]):
     """The texts that `make` makes of bytes that come again and again; kept if they are short and not too many."""

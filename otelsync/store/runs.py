@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from otelsync.errors import RunNotFoundError, StoreError
 from otelsync.store import schema
 from otelsync.store.account_reading import RunAccount, account_of, traces_of_sync
+from otelsync.store.connection import ELSEWHERE, KEEP_IN_MEMORY, address, is_memory
 from otelsync.store.schema import LARGEST
 from otelsync.store.task_traces import IS_TASK, is_task, outcome, task_of
 from otelsync.text.printable import printable
@@ -85,14 +85,15 @@ def open_store(path: Path | str) -> Iterator[sqlite3.Connection]:
         StoreError: It cannot be read.
     """
     path = Path(path)
-    if not path.exists():
+    if not is_memory(path) and not path.exists():
         raise RunNotFoundError(nothing_yet(path))
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_PATIENCE)
+        connection = sqlite3.connect(address(path, "ro"), uri=True, timeout=_PATIENCE)
     except sqlite3.Error as error:
         raise StoreError(f"the store {path} cannot be opened: {error}") from error
     try:
         connection.isolation_level = None
+        connection.execute(KEEP_IN_MEMORY)
         connection.execute("BEGIN")
         _check(connection, path)
         yield connection
@@ -143,7 +144,11 @@ def find_run(store: sqlite3.Connection, wanted: str | None = None) -> Run:
         if not latest:
             raise RunNotFoundError("no sync run has been recorded yet; `otelsync list --all` shows other traces")
         return latest[0]
-    candidates = _candidates(store, wanted.strip())
+    return the_run(runs_called(store, wanted), wanted)
+
+
+def the_run(candidates: Sequence[Run], wanted: str) -> Run:
+    """Return the one run that these are, the first row of it. Raises RunNotFoundError: there is none, or several."""
     if not candidates:
         raise RunNotFoundError(f"no run is called {printable(wanted, 60)!r}; `otelsync list` shows what there is")
     names = {run.sync_id or run.trace_id for run in candidates}
@@ -158,8 +163,9 @@ def traces_of(store: sqlite3.Connection, run: Run) -> list[str]:
     return traces_of_sync(store, run.sync_id, run.trace_id)
 
 
-def _candidates(store: sqlite3.Connection, wanted: str) -> list[Run]:
+def runs_called(store: sqlite3.Connection, wanted: str) -> list[Run]:
     """Those that `wanted` may mean: whose id it is, else whose id begins with it. With a pipeline of its own first."""
+    wanted = wanted.strip()
     order = "ORDER BY root_name LIKE 'sync.pipeline %' DESC, start_ns"
     exact = store.execute(
         f"SELECT * FROM runs WHERE sync_id = :wanted OR trace_id = :wanted {order}", {"wanted": wanted}
@@ -205,4 +211,4 @@ def _check(store: sqlite3.Connection, path: Path) -> None:
     if application != schema.APPLICATION_ID:
         raise StoreError(f"{path} is a SQLite file of another program; set OTELSYNC_STORE_PATH to another file")
     if version != schema.VERSION:
-        raise StoreError(f"{path} was written by another version of otelsync (its tables: {version})")
+        raise StoreError(f"{path} was written by another version of otelsync (its tables: {version}); {ELSEWHERE}")

@@ -13,7 +13,7 @@ from otelsync.errors import StoreError
 from otelsync.journal.batch import Batch
 from otelsync.journal.segment import make_private
 from otelsync.otlp.decoding import resource_attributes, scope_name
-from otelsync.store import schema
+from otelsync.store import adopting, schema
 from otelsync.store.account_reading import keep, traces_of_sync
 from otelsync.store.connection import ELSEWHERE, DamagedError, connect, transaction, translated
 from otelsync.store.histogram import sum_up
@@ -49,7 +49,7 @@ class StoreSink:
         max_bytes: Above this size the oldest runs are deleted, whole, but never the latest one. None: no bound.
         max_age: Seconds after which a run without any further record is deleted. None: never.
         watch: Who is told of runs.
-        with_pending: Whether ends are stored that a shipper has yet to complete; for when there is none.
+        beside: The local store, of which this one holds what is still missing there (see `otelsync.store.adopting`).
 
     Every method raises StoreError if the store cannot be read or written; then nothing of the batch is stored. A
     damaged file is moved aside, which is logged once, and a new one begun. For one thread at a time.
@@ -62,7 +62,7 @@ class StoreSink:
         max_age: float | None = None,
         *,
         watch: RunWatch | None = None,
-        with_pending: bool = False,
+        beside: Path | None = None,
     ) -> None:
         self.path = Path(path)
         self.max_bytes = max_bytes
@@ -75,7 +75,9 @@ class StoreSink:
         self._scopes: dict[bytes, int] = {}
         self._delivered = 0
         self._watch = watch
-        self._with_pending = with_pending
+        self._beside = beside
+        self._has_store = False
+        """True if that is there, and attached."""
         self._recorded: set[str] = set()
         """The sync ids of a batch."""
         with self._guarded():
@@ -103,10 +105,15 @@ class StoreSink:
         """The offset in bytes up to which the journal file of this name is stored; 0 if it is unknown."""
         try:
             with self._guarded() as connection:
-                return _position(connection, journal)
+                return self._position(connection, journal)
         except DamagedError as damage:
             self._start_afresh(damage)
             return 0
+
+    def is_outdated(self, journals: Collection[str]) -> bool:
+        """Return whether a store beside the local one must be made anew; `journals`: the files that are there."""
+        with self._guarded() as connection:
+            return adopting.is_outdated(connection, journals, has_store=self._has_store)
 
     def forget(self, journal: str) -> None:
         """Delete the checkpoint of a journal file that is gone for good."""
@@ -123,10 +130,12 @@ class StoreSink:
     def _deliver(self, batch: Batch) -> None:
         self._recorded.clear()
         with self._guarded() as connection, transaction(connection):
-            position = _position(connection, batch.journal)
+            position = self._position(connection, batch.journal)
             if batch.end <= position:
                 return
             records = self._decode(connection, batch)
+            if self._has_store:
+                adopting.adopt(connection, records.traces)
             pipelines = _ended_pipelines(records)
             if batch.start < position:
                 _forget_known_logs(connection, records)
@@ -136,6 +145,8 @@ class StoreSink:
             connection.executemany(schema.INSERT_OPEN, records.started)
             connection.executemany(schema.INSERT_LOG, records.logs)
             connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (batch.journal, batch.end))
+            if self._has_store:
+                adopting.adopt_runs(connection, self._recorded)
             ended = _ended_runs(connection, pipelines)
             _account_for(connection, records, ended)
         if self._watch is not None:
@@ -146,13 +157,18 @@ class StoreSink:
             _log.warning("%s records of %s could not be decoded", self._decoder.undecodable, batch.journal)
             self._decoder.undecodable = 0
 
+    def _position(self, connection: sqlite3.Connection, journal: str) -> int:
+        row = connection.execute("SELECT position FROM main.checkpoints WHERE journal = ?", (journal,)).fetchone()
+        if row is None and self._has_store:
+            return adopting.position(connection, journal)
+        return 0 if row is None else int(row[0])
+
     def _decode(self, connection: sqlite3.Connection, batch: Batch) -> Records:
         records = Records()
         for group in batch.groups:
             resource = self._resource(connection, group.resource)
             scope = self._scope(connection, group.scope)
-            spans = [*group.spans, *group.pending] if self._with_pending else group.spans
-            plain, detailed = self._decoder.spans(spans, resource, scope)
+            plain, detailed = self._decoder.spans(group.spans, resource, scope)
             records.plain += plain
             records.detailed += detailed
             plain, detailed = self._decoder.spans(group.started, resource, scope)
@@ -249,6 +265,8 @@ class StoreSink:
             self._move_aside(damage)
             self._connection = connect(self.path)
         self._inode = _inode(self.path)
+        if self._beside is not None:
+            self._has_store = adopting.attach(self._connection, self._beside)
         return self._connection
 
     def _start_afresh(self, damage: DamagedError) -> None:
@@ -284,11 +302,6 @@ class StoreSink:
                     connection.executescript("PRAGMA incremental_vacuum")  # execute() would free one page
         except StoreError as error:
             _log.warning("cannot delete old runs: %s", error)
-
-
-def _position(connection: sqlite3.Connection, journal: str) -> int:
-    row = connection.execute("SELECT position FROM checkpoints WHERE journal = ?", (journal,)).fetchone()
-    return 0 if row is None else int(row[0])
 
 
 def _number(connection: sqlite3.Connection, table: str, **columns: str) -> int:

@@ -19,6 +19,7 @@ from otelsync.journal.batch import Batch
 from otelsync.journal.header import JournalError
 from otelsync.journal.names import list_segments
 from otelsync.journal.reader import JournalReader
+from otelsync.journal.spool import path_of
 from otelsync.shipping.open_accounts import OpenAccounts
 from otelsync.store.runs import open_store
 from otelsync.vocabulary import SERVICE_NAME, SYNC_OUTCOME
@@ -222,7 +223,7 @@ def batches(directory: Path) -> Iterator[Batch]:
     for segments in list_segments(directory).values():
         for segment in segments:
             try:
-                reader = JournalReader(directory / segment.name)
+                reader = JournalReader(path_of(directory, segment.name))
             except FileNotFoundError:
                 continue
             with closing(reader):

@@ -16,6 +16,7 @@ from typing import Final
 from otelsync.journal.header import JournalError, process_alive
 from otelsync.journal.names import SegmentName, list_segments
 from otelsync.journal.reader import JournalReader
+from otelsync.journal.spool import path_of
 from otelsync.shipping import checkpoint as checkpoints
 from otelsync.shipping.checkpoint import Checkpoint, CheckpointError
 from otelsync.views.process_now import ProcessNow
@@ -71,7 +72,7 @@ class _Series:
         self.close()
         self._sequence, self._cursor = segment.sequence, 0
         try:
-            self._reader = JournalReader(self._directory / segment.name, patience=0.0)
+            self._reader = JournalReader(path_of(self._directory, segment.name), patience=0.0)
         except JournalError:
             return
         self._read()
@@ -169,6 +170,6 @@ def _worth_reading(directory: Path, segments: list[SegmentName]) -> list[Segment
 def _status(directory: Path, segment: SegmentName) -> os.stat_result:
     """Return size and time of a file; of one that has vanished, zeros."""
     try:
-        return (directory / segment.name).stat()
+        return path_of(directory, segment.name).stat()
     except OSError:
         return os.stat_result((0,) * 10)

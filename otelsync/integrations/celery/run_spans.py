@@ -7,7 +7,7 @@ pool hands the request to another: the second finds in memory that both share th
 
 from __future__ import annotations
 
-import mmap
+import os
 from collections.abc import Mapping
 from struct import Struct
 from typing import Any, Final, TypeGuard
@@ -82,6 +82,8 @@ class Begun:
     """
 
     def __init__(self) -> None:
+        import mmap
+
         self._memory = mmap.mmap(-1, _PLACES * _place.size)  # shared with whoever is forked
 
     def begin(self, span_id: int) -> int:
@@ -109,4 +111,5 @@ begun: Begun | None = None
 def watch_children() -> None:
     """Let the processes that are forked from now on know of each other's runs."""
     global begun
-    begun = begun or Begun()
+    if hasattr(os, "fork"):
+        begun = begun or Begun()

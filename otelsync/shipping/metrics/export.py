@@ -21,10 +21,11 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from otelsync.otlp.exporter import MOST_BYTES, USER_AGENT, transport_to
+from otelsync.otlp.exporter import USER_AGENT, transport_to
 from otelsync.otlp.options import OtlpEndpoint
 from otelsync.otlp.partial_success import parse_partial_success
 from otelsync.otlp.reply import Reply
+from otelsync.otlp.request import MOST_BYTES
 from otelsync.shipping.metrics.durations import Durations
 from otelsync.shipping.metrics.series import Family, Point
 from otelsync.version import __version__
