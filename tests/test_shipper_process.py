@@ -30,6 +30,7 @@ BEGIN = """
 import os, sys, time
 from pathlib import Path
 import otelsync
+sys.executable = os.environ.get("EXECUTABLE", sys.executable)
 otelsync.configure(service_name="sync", log_format="json", log_level="WARNING")
 here = Path(os.environ["OTELSYNC_HOME"])
 journal = here / "journals" / "sync"
@@ -284,6 +285,26 @@ def test_a_program_that_closes_all_descriptors_keeps_its_own_files(home: Path, w
     assert names.count("sync.pipeline before") == (when != "first")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_children_that_become_another_users_are_shipped(tmp_path: Path) -> None:
+    """Root's program starts the shipper before its first record, as gunicorn with --user may never make one."""
+    home = tmp_path / "home"
+    code = """
+        if os.fork() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+            time.sleep(1)
+            for _ in range(3):
+                record("p")
+            os._exit(0)
+        os.wait()
+    """
+    tmp_path.chmod(0o755)
+    run(home, code)
+    wait_until(lambda: len(spans_in(home)) == 3 and not shippers(home))
+    assert stored(home) == ["sync.pipeline p"] * 3
+
+
 def test_flush_and_shutdown_wait_for_it(home: Path, server: OtlpServer) -> None:
     """What both say is true: everything has arrived."""
     code = 'record("p"); print(otelsync.flush(60)); record("q"); print(otelsync.shutdown(60), otelsync.shutdown(60))'
@@ -306,25 +327,23 @@ def test_what_the_shipper_says_the_program_logs(home: Path) -> None:
 @pytest.mark.parametrize("executable", ["/usr/bin/uwsgi", "", "/nowhere/frozen"])
 def test_where_no_process_can_be_started_a_thread_ships(home: Path, executable: str) -> None:
     """An embedded interpreter, or a frozen program, is no Python that could be started."""
-    code = f"""
-        sys.executable = {executable!r}
+    code = """
         record("p")
         import threading
         print([thread.name for thread in threading.enumerate()][1:2], otelsync.shutdown(60))
     """
-    assert run(home, code).split() == ["['otelsync-shipper']", "True"]
+    assert run(home, code, EXECUTABLE=executable).split() == ["['otelsync-shipper']", "True"]
     assert stored(home) == ["sync.pipeline p"]
 
 
 def test_a_python_that_is_gone_leaves_the_records_in_the_journal(home: Path) -> None:
     """That is said once, and the program goes on."""
     code = """
-        sys.executable = "/nowhere/python"
         for _ in range(3):
             record("p")
             otelsync.flush(0)
     """
-    assert run(home, code).count("cannot start the shipper") == 1
+    assert run(home, code, EXECUTABLE="/nowhere/python").count("cannot start the shipper") == 1
     assert len(spans_in(home)) == 3
 
 

@@ -67,7 +67,7 @@ class Attending:
         return self._is_over or bool(self._told)
 
     def _is_anyone_recording(self) -> bool:
-        """Whose directory somebody has removed will put it back: what is known of its open stages is needed then."""
+        """Return that too where the directory was removed, and will be put back: its open stages are known here alone."""
         writers = living_writers(self._directory)
         if not (self._directory / LOCK).exists():
             writers |= {writer for writer in self._writers if writer.alive()}
