@@ -15,6 +15,7 @@ _LOADED: Final = (
         "click",
         "httpx",
         "concurrent.futures.thread",
+        "mmap",
         "multiprocessing",
         "os",
         "platform",
@@ -27,8 +28,10 @@ _LOADED: Final = (
 _FIRST: Final = f"import {', '.join(_LOADED)}\nsysconfig.get_config_vars()\n"
 
 WINDOWS: Final = f"""{_FIRST}
-for name in ("fcntl", "grp", "mmap", "pwd", "resource", "termios"):
+for name in ("fcntl", "grp", "pwd", "resource", "termios", "otelsync.journal._native"):
     sys.modules[name] = None
+for name in [name for name in vars(mmap) if name.startswith(("MAP_", "PROT_", "MADV_"))]:
+    vars(mmap).pop(name)
 for name in ("O_NOFOLLOW", "fchmod", "fork", "geteuid", "getuid", "posix_fallocate", "pwrite", "register_at_fork"):
     vars(os).pop(name, None)
 for name in ("SIGCHLD", "SIGHUP", "SIGQUIT", "SIGTSTP", "pthread_sigmask", "sigtimedwait", "sigwaitinfo"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import logging
@@ -18,6 +19,8 @@ import pytest
 from both_ways import JOURNAL, STANDARD, WAYS, program
 from opentelemetry import trace
 from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from otlp_server import Answer, otlp_server
 from plain_servers import closed_port, http, speaking
 
@@ -157,6 +160,13 @@ with otelsync.pipeline("short") as run:
             )
             assert "1 spans and 3 log records were lost" in taken.stdout
             assert (taken.returncode, taken.stderr) == (0, "")
+
+    def test_the_sdk_can_be_told_how_long_to_wait(self) -> None:
+        """Its processors end within a time by a private way, which every version has that is supported."""
+        processor = BatchSpanProcessor(InMemorySpanExporter())
+        inner = vars(processor)["_batch_processor"]
+        assert "timeout_millis" in inspect.signature(inner.shutdown).parameters
+        inner.shutdown(timeout_millis=60_000)
 
     def test_more_than_can_wait(self, tmp_path: Path) -> None:
         """What does not fit into the SDK's queues is counted as lost; all of it fits by default."""

@@ -6,9 +6,7 @@ import os
 import select
 import signal
 import sys
-import termios
 import time
-import tty
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -32,6 +30,9 @@ class Screen:
         self._restore.callback(signal.signal, signal.SIGTERM, before)
         if sys.stdin is not None and sys.stdin.isatty():
             self._keys = sys.stdin.fileno()
+            import termios  # which not every system has
+            import tty
+
             attributes = termios.tcgetattr(self._keys)
             self._restore.callback(termios.tcsetattr, self._keys, termios.TCSADRAIN, attributes)
             tty.setcbreak(self._keys)

@@ -11,6 +11,7 @@ from typing import Any
 from otelsync import in_force
 from otelsync.errors import ConfigurationError
 from otelsync.hooks.harmless import harmless
+from otelsync.otlp.exporters import without_effect
 from otelsync.otlp.options import PREFIX, ports_of_other_protocol
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
@@ -22,6 +23,8 @@ def in_environment(settings: Settings) -> Iterator[str]:
     """Yield what is odd about the variables of this process, and about where `settings` send to, each with its fix."""
     for variable in unread(os.environ):
         yield f"{variable.message}: {variable.fix}"
+    for _, message, fix in without_effect(os.environ):
+        yield f"{message}: {fix}"
     given = {} if settings.endpoint is None else {f"{PREFIX}ENDPOINT": settings.endpoint}
     for message, fix in ports_of_other_protocol({**os.environ, **given}):
         yield f"{message}: {fix}"

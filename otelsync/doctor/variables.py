@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from otelsync.configuration.way import why_not_by_journal
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.errors import ConfigurationError
+from otelsync.otlp.exporters import without_effect
 from otelsync.otlp.options import (
     PREFIX,
     OtlpEndpoint,
@@ -122,14 +123,14 @@ def _path(name: str, parts: SplitResult, signal: str) -> Iterator[Finding]:
 
 def _exporters(asked: Asked) -> Iterator[Finding]:
     signals = {endpoint.signal for endpoint in asked.endpoints}
+    ignored = {signal: said for signal, *said in without_effect(asked.variables)}
     for signal in _SIGNALS:
         name = f"OTEL_{signal.upper()}_EXPORTER"
         value = asked.variables.get(name, "").strip().lower()
         if value == "none":
             yield warning(f"no_{signal}", f"{name} is none: {signal} are not sent", f"unset {name} to send them")
-        elif value not in ("", "otlp"):
-            message = f"{name}={value!r} is for the SDK's own exporters, and otelsync does not read it"
-            yield warning("exporter_ignored", message, f"unset {name}, or set it to otlp")
+        elif signal in ignored:
+            yield warning("exporter_ignored", *ignored[signal])
         elif signals and signal not in signals:
             yield warning(
                 f"{signal}_without_endpoint",

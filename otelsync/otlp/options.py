@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from otelsync.errors import ConfigurationError
+from otelsync.otlp.exporters import is_sent
 
 Signal = Literal["traces", "logs", "metrics"]
 Protocol = Literal["http/protobuf", "grpc"]
@@ -67,14 +68,14 @@ def endpoints_from_environment(
     """The endpoints of traces and logs that `environment` asks for; empty when it names none.
 
     A signal has an endpoint when its own variable or the one for all signals is set, or when `endpoint` is given,
-    which then stands for ``OTEL_EXPORTER_OTLP_ENDPOINT``. ``OTEL_SDK_DISABLED`` and ``OTEL_TRACES_EXPORTER`` are the
-    caller's business, but ``none`` in the latter and in ``OTEL_LOGS_EXPORTER`` is heeded.
+    which then stands for ``OTEL_EXPORTER_OTLP_ENDPOINT``. It has none where ``OTEL_TRACES_EXPORTER`` or
+    ``OTEL_LOGS_EXPORTER`` names other exporters alone, or ``none``. ``OTEL_SDK_DISABLED`` is the caller's business.
 
     Raises:
         ConfigurationError: A variable has a value that cannot work.
     """
     signals: tuple[Signal, Signal] = ("traces", "logs")
-    wanted = [s for s in signals if environment.get(f"OTEL_{s.upper()}_EXPORTER", "").strip().lower() != "none"]
+    wanted = [signal for signal in signals if is_sent(environment, signal)]
     return tuple(filter(None, (_endpoint(_Variables(environment, endpoint, signal)) for signal in wanted)))
 
 
@@ -88,8 +89,7 @@ def metrics_from_environment(
     Raises:
         ConfigurationError: A variable has a value that cannot work.
     """
-    exporters = {name.strip().lower() for name in environment.get("OTEL_METRICS_EXPORTER", "").split(",")} - {""}
-    if exporters and "otlp" not in exporters:
+    if not is_sent(environment, "metrics"):
         return None
     found = _endpoint(_Variables(environment, endpoint, "metrics"))
     return None if found is None else (found, _interval(environment))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from otelsync.settings import Settings
     from otelsync.shipping.shipper import Shipper
 
-_IMPATIENT: Final = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT))
+_IMPATIENT: Final = {number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")}
 _POLL: Final = 0.02
 
 _log = logging.getLogger("otelsync")

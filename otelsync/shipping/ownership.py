@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 import threading
@@ -59,6 +58,8 @@ class Ownership:
             os.close(fd)
 
     def _lock(self) -> bool:
+        import fcntl  # which not every system has
+
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         hand_over_open(fd, self._path.parent)  # by no other descriptor: to close that would end the lock
         try:
@@ -77,6 +78,8 @@ def owner(directory: Path) -> int | None:
 
     Linux with 64 bits; elsewhere, or where one may not look, None.
     """
+    import fcntl
+
     path = directory / NAME
     with _guard:
         if _identity(path) in _owned:  # to open and close the file would end the lock

@@ -25,6 +25,7 @@ from otelsync.integrations.celery.publishing import Publisher, on_before_publish
 from otelsync.integrations.celery.running import Runner, unwrapped
 from otelsync.stages import dispatchers
 from otelsync.stages.harmless_exceptions import no_failure
+from otelsync.stages.misuse import warn_once
 
 _CONSUMER: Final = "celery.worker.consumer.consumer"
 """A module that has ``build_tracer`` by name."""
@@ -45,7 +46,7 @@ class Instrumentor(CeleryInstrumentor):
     the children, and works over any tracer provider; set by ``otelsync.configure()`` it costs least.
 
     ``instrument()`` takes ``tracer_provider`` and ``meter_provider``; by default those that are set are used, whenever
-    that happens.
+    that happens. Of upstream's option ``use_span_links`` it says that it has no effect.
     """
 
     _instance = None
@@ -55,6 +56,12 @@ class Instrumentor(CeleryInstrumentor):
         super().__init__()  # type: ignore[no-untyped-call]
 
     def _instrument(self, **options: Any) -> None:
+        if options.get("use_span_links"):
+            warn_once(
+                "use_span_links",
+                "use_span_links has no effect: with otelsync a task's run is a child of its publish, in one trace. "
+                "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=celery leaves Celery to OpenTelemetry's own instrumentation",
+            )
         self._upstream = _silence_upstream()
         tracers = Tracers(options.get("tracer_provider"))
         meter = get_meter(SCOPE_NAME, "", options.get("meter_provider"), SCHEMA)
