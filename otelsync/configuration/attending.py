@@ -67,7 +67,7 @@ class Attending:
         return self._is_over or bool(self._told)
 
     def _is_anyone_recording(self) -> bool:
-        """Return that too where the directory was removed and will be put back: its open stages are known here alone."""
+        """Return that also if the directory was removed: it is put back, and its open stages are known here alone."""
         writers = living_writers(self._directory)
         if not (self._directory / LOCK).exists():
             writers |= {writer for writer in self._writers if writer.alive()}
