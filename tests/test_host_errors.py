@@ -215,7 +215,7 @@ ASKS = frozenset(
 )
 """Functions by which a guard hands the host's exceptions back, itself or through them."""
 ALONE = frozenset(
-    ("process_identity.py", "names.py", "reader.py", "sitecustomize.py", "logged_events.py", "header.py", "writer.py")
+    ("process_identity.py", "names.py", "reader.py", "sitecustomize.py", "watch.py", "logged_events.py", "header.py")
 )
 """Files that run in the shipper and commands, or before otelsync is there, or that look at a file in one call."""
 

@@ -231,7 +231,7 @@ def test_limits_that_come_at_any_time(record: Callable[..., Recorded]) -> None:
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         nonlocal sent
         sent += 1
-        raise Interrupted
+        raise TimeoutError  # an OSError, as those of a disk are
 
     before = signal.signal(signal.SIGALRM, handle)
     gc.disable()  # a callback of hypothesis's runs with each collection, and there CPython swallows exceptions
@@ -248,7 +248,7 @@ def test_limits_that_come_at_any_time(record: Callable[..., Recorded]) -> None:
                             begun += 1
                             pull.set(action="created", tags=["a"])
                             log.info("saved", nested={"a": 1})
-                except Interrupted:
+                except TimeoutError:
                     seen += 1
                 finally:
                     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -257,8 +257,9 @@ def test_limits_that_come_at_any_time(record: Callable[..., Recorded]) -> None:
         signal.signal(signal.SIGALRM, before)
         gc.enable()
     assert seen == sent
-    assert recorded.spans  # none twice, says who reads them
-    assert begun
+    dropped = sum(sum(account.dropped.values()) for account in read_ledger(recorded.journal).accounts)
+    ended = sum(span.name == "sync.pr" for span in recorded.spans)  # none twice, says who reads them
+    assert begun <= ended + dropped <= begun + sent
 
 
 def test_a_handler_that_asks_an_api_waits_for_nobody(recorded: Recorded) -> None:

@@ -23,6 +23,9 @@ def _as_it_was() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
+    for known in logging.Logger.manager.loggerDict.values():
+        if isinstance(known, logging.Logger):  # dictConfig() and fileConfig() switch off what they do not know
+            known.disabled = False
     root.handlers[:] = handlers
     root.setLevel(level)
     for logger in map(logging.getLogger, ("app", "apart", "apart.below", "otelsync", "queued")):

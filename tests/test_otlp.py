@@ -15,7 +15,8 @@ from trace_tree import fields
 
 from otelsync.otlp import encoding as otlp
 from otelsync.otlp.encoding import AttributeEncoder
-from otelsync.redaction import REDACTED, Redactor
+from otelsync.redaction import Redactor
+from otelsync.secret_patterns import REDACTED
 
 SECRET = "ghp_" + "a1B2" * 9
 

@@ -511,13 +511,13 @@ def test_a_file_that_vanishes_is_accounted_for(tmp_path: Path, server: OtlpServe
 
 
 def test_a_file_of_another_version_is_left_alone(tmp_path: Path, shippers: list[Shipper]) -> None:
-    """A file that another release wrote is neither shipped nor deleted."""
+    """A file that another release wrote is neither shipped nor deleted, but set aside."""
     file = JournalFile(tmp_path, alive=False)
     file.version = 9
     file.spans(1).write()
     shippers.append(shipper := Shipper(tmp_path, store=Shelf()))
     assert shipper.drain(120)
-    assert file.path.exists()
+    assert [path.name for path in tmp_path.glob("*.other-version")] == [f"{file.name}.other-version"]
 
 
 def test_sinks_may_come_and_go(tmp_path: Path, server: OtlpServer) -> None:

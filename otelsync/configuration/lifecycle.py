@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from otelsync import in_force
 from otelsync.configuration import destinations, logging_setup, mistakes, way
 from otelsync.configuration.end_of_program import ends_with_program
-from otelsync.configuration.recorder import Recorder, make_recorder
+from otelsync.configuration.recorder import JournalRecorder, Recorder, make_recorder
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.opentelemetry_api import set_provider_aside
 from otelsync.integrations.http import trace_headers
@@ -319,7 +319,25 @@ forks.in_child(_begin_in_child)
 
 @harmless
 def _shutdown_at_exit() -> None:
-    shutdown(_patience_at_exit(_running) if _running is not None else None)
+    """Ship what is left at the end of the program.
+
+    Nothing is undone where there is a journal: threads go on until the interpreter stops them, and ``__del__`` methods
+    run after that. What they record goes to a further file, for the next shipper.
+    """
+    forks.generation()
+    running = _running
+    if running is None:
+        return
+    timeout = _patience_at_exit(running)
+    if isinstance(running.recorder, JournalRecorder):
+        with _lock:
+            deadline = time.monotonic() + timeout
+            running.recorder.end()
+            running.recorder.close(deadline)
+            if running.shipper is not None:
+                running.shipper.stop(max(0.0, deadline - time.monotonic()))
+    else:
+        shutdown(timeout)
 
 
 def _patience_at_exit(running: _Running) -> float:

@@ -106,12 +106,16 @@ class JournalRecorder:
 
     def uninstall(self) -> None:
         """End the provider, leave OpenTelemetry as it was before, and warn of what stands in no ledger."""
-        self._warn_of_uncounted()
-        self.provider.shutdown()
+        self.end()
         if provider_that_is_set() is self.provider:
             self.retire()
             set_provider_aside()
             runtime_context.uninstall()
+
+    def end(self) -> None:
+        """Warn of what stands in no ledger, and let span processors end; spans are journalled as before."""
+        self._warn_of_uncounted()
+        self.provider.shutdown()
 
     def close(self, deadline: float) -> bool:  # noqa: ARG002
         """End the journal, which waits for nothing. Whoever ships says whether its records have arrived.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Final
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.journal.format import HEADER_SIZE
 from otelsync.journal.header import JournalError, UnknownVersionError, process_alive
-from otelsync.journal.names import list_segments
+from otelsync.journal.names import OTHER_VERSION, list_segments
 from otelsync.journal.reader import JournalReader
 from otelsync.journal.spool import path_of
 from otelsync.settings import Settings
@@ -71,6 +72,8 @@ def _look(directory: Path) -> _Waiting:
         for segment in segments:
             if segment.name not in checkpoint.retired:
                 _look_at(path_of(directory, segment.name), checkpoint, waiting)
+    with suppress(OSError):
+        waiting.unknown_version += sum(name.endswith(OTHER_VERSION) for name in os.listdir(directory))  # noqa: PTH208
     waiting.dropped = +waiting.dropped
     return waiting
 
@@ -109,7 +112,7 @@ def _judge(directory: Path, waiting: _Waiting) -> Iterator[Finding]:
             yield warning("shipper_said", message, "fix it: what waits is shipped then")
     if waiting.unknown_version:
         message = f"{name}: {waiting.unknown_version} journal files were written by another version of otelsync"
-        fix = "run `otelsync ship --once` of that version, or remove them if they do not matter"
+        fix = f"take {OTHER_VERSION} off their names and run `otelsync ship --once` of that version, or remove them"
         yield problem("other_version", message, fix)
     if waiting.unreadable:
         message = f"{name}: {waiting.unreadable} journal files cannot be read by this user, or are none"

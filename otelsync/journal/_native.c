@@ -32,7 +32,7 @@
 enum { RECORD_MOST = 8192, LINE_MOST = 8192, LARGEST_RECORD = 4 << 20, KINDS = 16 };
 enum { FRAME_SIZE = 12, HEADER_SIZE = 512, FIXED_SIZE = 56, COMMITTED_AT = 64 };
 enum { HEAD_MOST = 1 + 10 }; /* a tag and a length: they go before a body that is finished */
-enum { LOG = 6, SHORTEST_SECRET = 20, LONGEST_CLEARED = 512 };
+enum { LOG = 6, SHORTEST_SECRET = 20, LONGEST_CLEARED = 512, LONGEST_NAME = 256 };
 
 /* Clocks. Durations go by the one that nobody sets, the same that Python's time.monotonic_ns() reads. When to look at
    the file is told by a coarse reading of it, at a fifth of the price. */
@@ -974,6 +974,37 @@ plain_copy(PyObject *Py_UNUSED(module), PyObject *attributes)
     return PyDict_Copy(attributes);
 }
 
+PyDoc_STRVAR(is_little_doc,
+             "is_little(fields)\n\nWhether a dict holds plain values alone, and no more than 8,192 characters: names of at "
+             "most 256, and text; every field counts for 8 more.");
+
+static PyObject *
+is_little(PyObject *Py_UNUSED(module), PyObject *fields)
+{
+    PyObject *name, *value;
+    Py_ssize_t position = 0, left = RECORD_MOST;
+    if (!PyDict_CheckExact(fields))
+        Py_RETURN_FALSE;
+    while (PyDict_Next(fields, &position, &name, &value)) {
+        if (!PyUnicode_CheckExact(name) || PyUnicode_GET_LENGTH(name) > LONGEST_NAME)
+            Py_RETURN_FALSE;
+        left -= PyUnicode_GET_LENGTH(name) + 8;
+        if (PyUnicode_CheckExact(value))
+            left -= PyUnicode_GET_LENGTH(value);
+        else if (PyLong_CheckExact(value)) {
+            int overflow;
+            (void)PyLong_AsLongLongAndOverflow(value, &overflow);
+            if (overflow)
+                Py_RETURN_FALSE;
+        }
+        else if (!PyBool_Check(value) && !PyFloat_CheckExact(value) && value != Py_None)
+            Py_RETURN_FALSE;
+        if (left < 0)
+            Py_RETURN_FALSE;
+    }
+    Py_RETURN_TRUE;
+}
+
 PyDoc_STRVAR(clears_doc, "clears(text)\n\nWhether a string surely holds no secret that redaction.py knows.");
 
 static PyObject *
@@ -1241,6 +1272,7 @@ static PyMethodDef functions[] = {
     {"present", FAST(present), METH_FASTCALL, present_doc},
     {"plain_copy", plain_copy, METH_O, plain_copy_doc},
     {"clears", clears, METH_O, clears_doc},
+    {"is_little", is_little, METH_O, is_little_doc},
     {"item_of", item_of, METH_O, item_of_doc},
     {"crc32", crc32, METH_VARARGS, crc32_doc},
     {"random_bits", random_bits, METH_O, random_bits_doc},

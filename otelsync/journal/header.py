@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from otelsync.journal.format import (
@@ -49,7 +49,7 @@ class JournalHeader:
     committed: int
     """Offset in bytes of the end of the last complete record, never beyond the end of the file."""
     missing: int
-    """Bytes that were committed and are not in the file."""
+    """Bytes that were committed and are not in the file, as far as that is known."""
     state: int
     dropped: dict[str, dict[str, int]]
     """Signal (span, log) to reason to how many records the writer dropped. Reasons without a drop are left out."""
@@ -73,8 +73,8 @@ def parse_header(raw: bytes, size: int, segment: SegmentName) -> JournalHeader:
     Raises:
         UnknownVersionError: The file belongs to another release.
     """
-    if len(raw) < HEADER_SIZE:
-        return _damaged_header(size, segment)
+    if len(raw) < HEADER_SIZE:  # cut off, and with it all that it has held
+        return replace(_damaged_header(size, segment), missing=HEADER_SIZE - len(raw))
     magic, version, header_size, pid, sequence, ticks, boot, created = HEADER.unpack_from(raw)
     committed, state = _PROGRESS.unpack_from(raw, COMMITTED_AT)
     if magic == MAGIC and version != VERSION:

@@ -11,6 +11,9 @@ from otelsync.journal.spool import spooled
 
 _NAME: Final = re.compile(r"(([0-9]{1,10})-([0-9]{1,20})-[0-9a-f]{8})-([0-9]{6,9})\.journal", re.ASCII)
 
+OTHER_VERSION: Final = ".other-version"
+"""The ending that a file of another release gets when it is set aside."""
+
 
 class SegmentName(NamedTuple):
     """The parts of a journal file's name."""

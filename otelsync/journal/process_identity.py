@@ -6,6 +6,12 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Final
+
+from otelsync.hooks.descriptors import read_above
+
+_MOST: Final = 4096
+"""Bytes of such a file, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ def start_ticks(pid: int) -> int:
     Source: proc_pid_stat(5), field 22. The name in field 2 may hold anything, so fields count from its last bracket.
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        stat = read_above(f"/proc/{pid}/stat", _MOST)
     except OSError:
         return 0
     return int(stat[stat.rindex(b")") + 2 :].split()[19])
@@ -49,7 +55,7 @@ def start_ticks(pid: int) -> int:
 def boot_id() -> bytes:
     """Return the id of this boot of the kernel, 16 bytes; zeros where it cannot be had."""
     try:
-        return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
+        return bytes.fromhex(read_above("/proc/sys/kernel/random/boot_id", _MOST).decode().strip().replace("-", ""))
     except (OSError, ValueError):
         return bytes(16)
 
@@ -57,7 +63,7 @@ def boot_id() -> bytes:
 def _ticks_if_running(pid: int) -> int | None:
     """Return when process `pid` began, in clock ticks after boot; None if it does not run (any more)."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        fields = read_above(f"/proc/{pid}/stat", _MOST).rpartition(b")")[2].split()
         return None if fields[0] in (b"Z", b"X") else int(fields[19])
     except (OSError, ValueError, IndexError):
         return None

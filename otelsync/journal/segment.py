@@ -9,9 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from otelsync.journal import mapped
+from otelsync.journal import forks, mapped
 from otelsync.journal.belonging import hand_over
-from otelsync.journal.format import CLOSED, DROPPED_AT, HEADER, HEADER_SIZE, MAGIC, STATE_AT, VERSION
+from otelsync.journal.format import (
+    CLOSED,
+    DROPPED_AT,
+    HEADER,
+    HEADER_SIZE,
+    LOG,
+    MAGIC,
+    SPAN,
+    SPAN_END,
+    STATE_AT,
+    VERSION,
+)
 from otelsync.journal.native import native
 from otelsync.journal.process_identity import boot_id, start_ticks
 
@@ -44,6 +55,8 @@ class Segment(Mapped):
     def __init__(self, path: Path, sequence: int, size: int, generation: int, counted: Sequence[int]) -> None:
         self.path = path
         self.counted = counted
+        self.is_missing = False
+        """True if somebody removed it, and it cannot be put back now."""
         self._shown = [0] * COUNTERS
         pid = os.getpid()
         header = HEADER.pack(MAGIC, VERSION, HEADER_SIZE, pid, sequence, start_ticks(pid), boot_id(), time.time_ns())
@@ -73,9 +86,23 @@ class Segment(Mapped):
                 self.store(DROPPED_AT + index * 8, shown)
                 self._shown[index] = shown
 
+    def shows(self, counts: Sequence[int]) -> bool:
+        """Return whether the header says of these counts all that earlier files do not."""
+        return all(
+            count == before + shown for count, before, shown in zip(counts, self.counted, self._shown, strict=True)
+        )
+
     def counted_so_far(self) -> list[int]:
-        """Return the dropped records, by counter, that stand in this file and in earlier ones."""
+        """Return the dropped records, by counter, that stand in this file, if it is there, and in earlier ones."""
+        if self.is_missing:
+            return list(self.counted)
         return [before + shown for before, shown in zip(self.counted, self._shown, strict=True)]
+
+    def lost(self, *, is_lost: bool = False) -> tuple[int, int]:
+        """Return how many spans and log records are lost with the file, if it is missing or otherwise lost."""
+        if not (is_lost or self.is_missing) or self.generation != forks.mark[0]:
+            return 0, 0
+        return self.recorded(SPAN) + self.recorded(SPAN_END), self.recorded(LOG)
 
     def finish(self, state: int | None) -> None:
         """Write no more: tell readers so, unmap the file, and cut a closed one. May be repeated. Raises OSError."""

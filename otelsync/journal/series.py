@@ -114,7 +114,7 @@ class Series:
         if self.waiting or self.wants_look or self.wants_end:
             return True
         segment = self._segment()
-        return segment is not None and segment.counted_so_far() != self.dropped
+        return segment is not None and not segment.shows(self.dropped)
 
     def _is_ours(self) -> bool:
         """Return whether this is still the process; a signal handler may have forked in the middle of its work."""
@@ -205,16 +205,16 @@ class Series:
             return
         try:
             harm = segment.harm()
-            if harm == "removed":
+            segment.is_missing = harm == "removed"
+            if segment.is_missing:
                 self._put_back(segment)
                 self._say("removed", f"somebody removed {segment.path}; it is written again with all that it held")
         except OSError as error:
             disk_errors.expect(error)
-            self._lose(segment, is_there=False)
-            self._fail(error)
+            self._fail(error)  # it stays mapped, and is put back as soon as that can be done
         else:
             if harm == "shortened":
-                self._lose(segment, is_there=True)
+                self._lose(segment)
                 self._say("shortened", f"somebody shortened {segment.path}; what was not yet shipped of it is lost")
         segment = self._segment()
         if segment is not None:
@@ -233,10 +233,10 @@ class Series:
         self._place.segment = again
         self._finished = finished
 
-    def _lose(self, segment: Segment, *, is_there: bool) -> None:
+    def _lose(self, segment: Segment) -> None:
         """Count all that the file held as dropped (at most that is lost) and go on in another."""
-        spans, logs = segment.recorded(SPAN) + segment.recorded(SPAN_END), segment.recorded(LOG)
-        counted = segment.counted_so_far() if is_there else list(segment.counted)
+        spans, logs = segment.lost(is_lost=True)
+        counted = segment.counted_so_far()
         # One step: there is no call in it.
         self._place.segment = None
         self._counted = counted
@@ -266,12 +266,15 @@ class Series:
         segment.next_look = monotonic_ns() + LOOK_EVERY_NS
         self._room.made(segment.path)
         finished = self._finished if last is None else [*self._finished, (last, SEALED)]
+        spans, logs = (0, 0) if last is None else last.lost()
         said = self._said - {"full", "disk"}
         # One step: there is no call in it.
         self._place.segment = segment
         self._sequence += 1
         self._finished = finished
         self._said = said
+        self.dropped[2 * DISK] += spans
+        self.dropped[2 * DISK + 1] += logs
 
         self._finish()
         return True
@@ -304,10 +307,13 @@ class Series:
             segment.show_dropped(self.dropped)
             counted = segment.counted_so_far()
             finished = [*self._finished, (segment, CLOSED)]
+            spans, logs = segment.lost()
             # One step: there is no call in it.
             self._place.segment = None
             self._counted = counted
             self._finished = finished
+            self.dropped[2 * DISK] += spans
+            self.dropped[2 * DISK + 1] += logs
 
             self._finish()
         self.wants_end = False

@@ -20,6 +20,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.journal import disk_errors
 
 PLACES: Final = tuple(f"{temporary}/otelsync-0" for temporary in ("/tmp", "/var/tmp", "/dev/shm"))
@@ -39,9 +40,11 @@ def make_spool(directory: Path) -> Path | None:
     if os.geteuid() != 0 or _owner(directory) != 0:
         return None
     for place in PLACES:
-        with suppress(OSError):
+        try:
             _make(Path(place))
             return spool_of(directory)
+        except OSError as error:
+            hand_back(error)
     return None
 
 
@@ -51,10 +54,12 @@ def spool_of(directory: Path) -> Path | None:
         return None
     for place in PLACES:
         if is_place(place):
-            with suppress(OSError):
+            try:
                 key = _key(Path(place))
                 prefix = blake2b(os.fsencode(os.path.realpath(directory)), key=key, digest_size=16).hexdigest()
                 return Path(place) / prefix
+            except OSError as error:
+                hand_back(error)
     return None
 
 
@@ -85,7 +90,8 @@ def spooled(directory: Path) -> list[str]:
         return []
     try:
         names = os.listdir(spool.parent)  # noqa: PTH208  (Path.iterdir costs six times as much, once a second)
-    except OSError:
+    except OSError as error:
+        hand_back(error)
         return []
     prefix = f"{spool.name}-"
     return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
@@ -111,8 +117,10 @@ def is_needed(directory: Path, spool: Path | None) -> bool:
 def _owner(directory: Path) -> int:
     """Return whose a directory is, or would be."""
     for place in (directory, *directory.parents):
-        with suppress(OSError):
+        try:
             return os.stat(place).st_uid  # noqa: PTH116
+        except OSError as error:
+            hand_back(error)
     return -1
 
 

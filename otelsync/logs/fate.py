@@ -11,12 +11,11 @@ class Fate:
         now: The time that it has, in nanoseconds since the epoch; 0: none yet.
     """
 
-    __slots__ = ("error", "is_settled", "now", "was_there")
+    is_settled = False
+    """True if the record stands in the journal, or was counted as dropped."""
+    was_there = False
+    """True if the first try had come so far that nothing is left to do."""
 
     def __init__(self, error: BaseException | None = None, now: int = 0) -> None:
         self.error = error
         self.now = now
-        self.is_settled = False
-        """True if the record stands in the journal, or was counted as dropped."""
-        self.was_there = False
-        """True if the first try had come so far that nothing is left to do."""

@@ -13,6 +13,7 @@ import orjson
 from otelsync.hooks.host_errors import hand_back
 from otelsync.recording.scope import OWN_NAMES
 from otelsync.text.presentable import message_of, presentable
+from otelsync.text.tracebacks import traceback_of
 from otelsync.vocabulary import EVENT_ID
 
 ExcInfo: TypeAlias = (
@@ -43,7 +44,7 @@ def _with_error(fields: Mapping[str, Any], error: ExcInfo | None) -> Mapping[str
     if isinstance(error, BaseException):
         complete.setdefault("error", message_of(error))
         complete.setdefault("error_type", type(error).__qualname__)
-        complete["exception"] = "".join(traceback.format_exception(error)).rstrip()
+        complete["exception"] = traceback_of(error).rstrip()
     return complete
 
 

@@ -7,11 +7,13 @@ import os
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
+from functools import partial
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from opentelemetry.trace import Span, TraceFlags
 
+from otelsync.bounds import MOST_ITEMS
 from otelsync.journal.format import LOG
 from otelsync.logs.fate import Fate
 from otelsync.logs.fields import ExcInfo, complete
@@ -84,7 +86,7 @@ class JournalPath(LogPath):
             self._journal_it(level, logger, text, fields, span, error, fate)
         except BaseException as problem:
             given = (level, logger, text_of(event), fields, span, error)
-            self._settle(problem, fate, lambda fate: self._journal_it(*given, fate))
+            self._settle(problem, fate, partial(self._journal_it, *given))
 
     def keep(self, level: int, logger: str, event: str, fields: Mapping[str, Any], span: Span | None = None) -> None:
         """Journal one record whatever the levels say. Never raises, but for what is the host's."""
@@ -93,7 +95,7 @@ class JournalPath(LogPath):
             self._journal_it(level, logger, event, fields, span, None, fate)
         except BaseException as problem:
             given = (level, logger, event, fields, span, None)
-            self._settle(problem, fate, lambda fate: self._journal_it(*given, fate))
+            self._settle(problem, fate, partial(self._journal_it, *given))
 
     def _journal_it(
         self,
@@ -123,7 +125,7 @@ class JournalPath(LogPath):
         try:
             self._take(record, fate)
         except BaseException as problem:
-            self._settle(problem, fate, lambda fate: self._take_plainly(record, fate))
+            self._settle(problem, fate, partial(self._take_plainly, record))
 
     def _take(self, record: logging.LogRecord, fate: Fate) -> None:
         if "otelServiceName" in record.__dict__ and self._has_seen(record):
@@ -182,7 +184,7 @@ class JournalPath(LogPath):
                 return
             fields = dict(said.fields)
             head = self._head(level, str(fields.pop("event", "")))
-        elif not record.args and type(message) is str:
+        elif not record.args and type(message) is str and len(message) <= _SHORT:
             head = self._known_head(level, message)
         else:
             head = self._head(level, event_of(record))
@@ -195,14 +197,12 @@ class JournalPath(LogPath):
         return otlp_head(level, self.redactor.redact(event))
 
     def _known_head(self, level: int, event: str) -> bytes:
-        """The same for an event that may come again."""
+        """The same for a short event, which may come again."""
         head = self._known_heads.get((level, event))
         if head is None:
-            head = self._head(level, event)
-            if len(event) <= _SHORT:
-                if len(self._known_heads) >= _MANY:
-                    self._known_heads.clear()
-                self._known_heads[level, event] = head
+            if len(self._known_heads) >= _MANY:
+                self._known_heads.clear()
+            head = self._known_heads[level, event] = self._head(level, event)
         return head
 
     def _append(
@@ -220,6 +220,8 @@ class JournalPath(LogPath):
             return
         now = fate.now = fate.now or time.time_ns()
         parts = [_pack_times(0x09, now, 0x59, now), head, ids]
+        if len(fields) > MOST_ITEMS:
+            fields = self._bounded(fields)
         if fields or error:
             fields = complete(fields, error, EVENT_ID if _HAS_ID in head else "")
         if scope.keys.isdisjoint(fields):

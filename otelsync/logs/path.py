@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from struct import Struct
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from opentelemetry.trace import Span
 
+from otelsync.bounds import LONGEST_TEXT, MOST_ITEMS
 from otelsync.hooks.host_errors import hand_back, has_entered
 from otelsync.journal.format import ENCODE_ERROR, LOG
 from otelsync.journal.native import native
@@ -29,6 +31,7 @@ from otelsync.logs.output import Output, Stream
 from otelsync.logs.record_bytes import encoded_ids_in, in_scope_logs
 from otelsync.logs.verbosity import Levels
 from otelsync.otlp import encoding as otlp
+from otelsync.otlp.encoding import is_little
 from otelsync.recording.runtime_context import CURRENT
 from otelsync.recording.scope import EMPTY, LOG_TAG, SyncScope
 from otelsync.redaction import Redactor
@@ -152,6 +155,8 @@ class LogPath:
             now = time.time_ns()
             if type(event) is not str:
                 event = text_of(event)
+            if len(event) > LONGEST_TEXT:  # it is not even hashed: that takes a second a gigabyte
+                event = self.redactor.redact(event)
             if self.context_variables and (bound := sys.modules["structlog.contextvars"].get_contextvars()):
                 fields = {**bound, **fields}
             head = self._heads.get((level, logger, event))
@@ -167,11 +172,11 @@ class LogPath:
                 head = self._new_head(level, logger, event)
                 if head is None:
                     return
-            fate = Fate(now=now)
+            fate = Fate(None, now)
             self._write(head, fields, span, error, fate)
         except BaseException as problem:
             given = (level, logger, event, fields, span, error)
-            self._settle(problem, fate or Fate(now=now), lambda fate: self._write_anew(*given, fate))
+            self._settle(problem, fate or Fate(None, now), partial(self._write_anew, *given))
 
     def keep(self, level: int, logger: str, event: str, fields: Mapping[str, Any], span: Span | None = None) -> None:
         """Journal one record whatever the levels say, and show it if they let it through. Never raises."""
@@ -198,7 +203,7 @@ class LogPath:
             self._write_hidden(level, logger, event, fields, span, error, fate)
         except BaseException as problem:
             given = (level, logger, event, fields, span, error)
-            self._settle(problem, fate, lambda fate: self._write_hidden(*given, fate))
+            self._settle(problem, fate, partial(self._write_hidden, *given))
 
     def _settle(self, problem: BaseException, fate: Fate, again: Callable[[Fate], None]) -> None:
         """Journal a record though something was raised on the way, or count it as dropped; hand back the host's.
@@ -260,7 +265,7 @@ class LogPath:
         fd = None
         if head.is_shown:
             fd = self._fd if self._fd >= 0 else self._output.shared_descriptor()
-            if fd < 0:
+            if fd < 0 or not is_little(fields):
                 return False
         scope, provider = current.scope or EMPTY, self._provider
         if provider is not None and (provider.encoders.append_span is None or provider.resource is not self._resource):
@@ -305,6 +310,8 @@ class LogPath:
         """Journal and render a record, step by step."""
         now = fate.now = fate.now or time.time_ns()
         trace_id, span_id, ids, scope = encoded_ids_in(span)
+        if len(fields) > MOST_ITEMS:
+            fields = self._bounded(fields)
         is_plain = error is None and scope.reserved.isdisjoint(fields) and not (head.id and EVENT_ID in fields)
         if not is_plain:
             fields = complete(fields, error, head.id)
@@ -320,6 +327,13 @@ class LogPath:
         if not is_plain and not scope.rendered.keys().isdisjoint(fields):
             scope, fields = EMPTY, {**scope.rendered, **fields}
         self._output.write_line(self._line(head, trace_id, span_id, scope, fields, now))
+
+    def _bounded(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The first of very many fields, without secrets; what says that there is an exception stays."""
+        asked = {name: fields[name] for name in ("exc_info", "stack_info") if name in fields}
+        if not asked:
+            return self._encoder.clean(fields)
+        return {**self._encoder.clean({name: each for name, each in fields.items() if name not in asked}), **asked}
 
     def _line(
         self, head: Head, trace_id: bytes, span_id: bytes, scope: SyncScope, fields: Mapping[str, Any], now: int
@@ -347,15 +361,18 @@ class LogPath:
         """Journal the record; returns the fields free of secrets."""
         encoder = self._encoder
         redactions = encoder.redactions
-        carried = scope.log_bytes
         encoded: list[bytes] = []
-        if scope.keys.isdisjoint(fields):
-            encoder.extend(encoded, fields)
+        is_clean = not is_little(fields)
+        if is_clean:
+            fields = encoder.clean(fields)
+        is_apart = scope.keys.isdisjoint(fields)
+        carried, own = (scope.log_bytes, fields) if is_apart else (b"", {**scope.attributes, **fields})
+        if is_clean:
+            encoder.extend_with_clean(encoded, own)
         else:
-            carried = b""
-            encoder.extend(encoded, {**scope.attributes, **fields})
-        if encoder.redactions != redactions:
-            fields = {key: self.redactor.redact_value(key, value) for key, value in fields.items()}
+            encoder.extend(encoded, own)
+            if encoder.redactions != redactions:
+                fields = {key: self.redactor.redact_value(key, value) for key, value in fields.items()}
         provider = self._provider
         if provider is not None:
             if provider.resource is not self._resource:

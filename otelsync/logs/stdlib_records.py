@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from opentelemetry.trace import Span, get_current_span
 
+from otelsync.bounds import LONGEST_TEXT, MOST_ITEMS, is_light, shown
 from otelsync.hooks.host_errors import hand_back
 from otelsync.logs import events
+from otelsync.recording.scope import redactor
 from otelsync.text.presentable import presentable, text_of
 from otelsync.vocabulary import EVENT_ID
 
@@ -40,6 +43,10 @@ def span_named_in(record: logging.LogRecord) -> Span | None:
 def event_of(record: logging.LogRecord) -> str:
     """The message with its arguments; where they do not fit, both as they are. Never raises."""
     try:
+        if record.args and not are_light(record.args):
+            return str(shown(record.msg) % with_light(record.args))
+        if type(record.msg) is not str and not is_light(record.msg):
+            return shown(record.msg)
         return record.getMessage()
     except Exception as error:
         hand_back(error)
@@ -57,6 +64,30 @@ def formatted(message: str, arguments: Any) -> str:
     except Exception as error:
         hand_back(error)
         return f"{message} {text_of(presentable(arguments))}"
+
+
+def are_light(arguments: Any) -> bool:
+    """Return whether a message with these arguments is formatted in no time."""
+    if type(arguments) is tuple:
+        return all(type(each) in _SMALL or is_light(each) for each in arguments)
+    return is_light(arguments)
+
+
+def with_light(arguments: Any) -> Any:
+    """Arguments of a message, with a part of each whose text is very long in its place."""
+    if type(arguments) is tuple:
+        return tuple(map(_light, arguments))
+    some = {key: _light(each) for key, each in islice(arguments.items(), MOST_ITEMS)}
+    return some if is_light(some) else (shown(some),)
+
+
+def _light(argument: Any) -> Any:
+    if type(argument) is str:
+        return redactor().shorten(argument, LONGEST_TEXT // 2)
+    return argument if is_light(argument) else shown(argument)
+
+
+_SMALL: Final = frozenset((float, bool, type(None)))
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from otelsync.hooks.patching import as_part_of
 from otelsync.hooks.untouched import random_untouched
 from otelsync.levels import INFO, METHODS
 from otelsync.logs import installed
-from otelsync.logs.stdlib_records import formatted
+from otelsync.logs.stdlib_records import are_light, formatted, with_light
 from otelsync.text.presentable import text_of
 
 with random_untouched():
@@ -96,7 +96,7 @@ def _interpolated(event: object, args: tuple[Any, ...]) -> str:
     """
     values: Any = args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args
     try:
-        return str(str(event) % values)
+        return str(str(event) % (values if are_light(values) else with_light(values)))
     except Exception as error:
         hand_back(error)
         return formatted(text_of(event), args)

@@ -11,6 +11,7 @@ from typing import Final
 
 import orjson
 
+from otelsync.hooks.descriptors import read_above
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.host_errors import hand_back
 from otelsync.levels import EVERYTHING, level_name, parse
@@ -97,8 +98,7 @@ def read(directory: Path) -> tuple[dict[str, int], float | None]:
         ValueError: The file holds something else.
     """
     try:
-        with (directory / FILE).open("rb") as file:
-            text = file.read(_LARGEST + 1)
+        text = read_above(directory / FILE, _LARGEST + 1)
     except OSError as error:
         hand_back(error)
         return {}, None

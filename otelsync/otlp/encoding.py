@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Any, Final
 
+from otelsync.bounds import LITTLE, LONGEST_KEY, MOST_ITEMS, Allowance, is_cut, note_of
 from otelsync.hooks.host_errors import hand_back
+from otelsync.journal.native import native
 from otelsync.redaction import Redactor
 from otelsync.text.presentable import text_of
 
@@ -135,7 +137,10 @@ class AttributeEncoder:
         return b"".join(parts)
 
     def extend(self, parts: list[bytes], attributes: Mapping[str, Any]) -> None:
-        """Append all attributes to `parts`."""
+        """Append all attributes to `parts`, free of secrets and within the bounds of a record."""
+        if self.redactor is not None and not is_little(attributes):
+            self.extend_with_clean(parts, self.clean(attributes))
+            return
         strings, ints, other = self.strings, self.ints, self.other
         try:
             parts += [
@@ -149,6 +154,30 @@ class AttributeEncoder:
         except TypeError:  # a key that is no text, or empty, as JSON from outside may have
             named = {text_of(key): value for key, value in attributes.items()}
             parts += [other(key, value) for key, value in named.items() if key]
+
+    def extend_with_clean(self, parts: list[bytes], attributes: Mapping[str, object]) -> None:
+        """Append what :meth:`clean` has returned to `parts`."""
+        parts += [self._encoded(key, value) for key, value in attributes.items() if key]
+
+    def clean(self, attributes: Mapping[Any, object]) -> Mapping[str, object]:
+        """The attributes without secrets and within the bounds of a record; `attributes` themselves if they are so.
+
+        A note stands where some were cut. What has no text for a name gets one.
+        """
+        redactor, allowance = self.redactor, Allowance()
+        if redactor is None:
+            return attributes
+        clean: dict[str, object] = {}
+        is_same = type(attributes) is dict
+        for key, value in attributes.items():
+            if len(clean) >= MOST_ITEMS:
+                clean["..."] = value if key == "..." and is_cut(value, 0) else note_of(len(attributes), "attributes")
+                return clean
+            name = redactor.name_of(key if type(key) is str else text_of(key))
+            shown = clean[name] = redactor.redact_value(name, value, allowance)
+            self.redactions += shown is not value
+            is_same = is_same and shown is value and name is key
+        return attributes if is_same else clean
 
     def learn(self, attributes: Mapping[str, object]) -> None:
         """Take the keys into `known`: the C extension leaves to us what is not there."""
@@ -168,6 +197,10 @@ class AttributeEncoder:
             if clean is not value:
                 self.redactions += 1
                 value = clean
+        return self._encoded(key, value)
+
+    def _encoded(self, key: str, value: object) -> bytes:
+        """An attribute that holds no secret."""
         try:
             return field(self.tag, key_value(key, value))
         except (TypeError, ValueError, RecursionError) as error:
@@ -176,6 +209,30 @@ class AttributeEncoder:
                 return field(self.tag, key_value(key, self.otherwise(value)))
             _log.debug("attribute %s left out: %s", key, error)
             return b""
+
+
+def _is_little_in_python(fields: object) -> bool:
+    """Return whether a dict holds plain values alone, and no more text than needs any care."""
+    if type(fields) is not dict:
+        return False
+    left = LITTLE
+    for name, value in fields.items():
+        if type(name) is not str or len(name) > LONGEST_KEY:
+            return False
+        left -= len(name) + 8
+        if type(value) is str:
+            left -= len(value)
+        elif type(value) is int:
+            if not -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
+                return False
+        elif value is not None and type(value) not in (bool, float):
+            return False
+        if left < 0:
+            return False
+    return True
+
+
+is_little: Final = native.is_little if native else _is_little_in_python
 
 
 class _Keys(dict[str, "_Pairs"]):

@@ -70,6 +70,8 @@ class SyncScope:
 
     def with_fields(self, fields: Mapping[str, Any]) -> SyncScope:
         """This scope and further fields. ``id`` gets an underscore: a record calls the id of its event so."""
+        if not all(type(key) is str and key for key in fields):
+            fields = {text_of(key): value for key, value in fields.items() if key != ""}
         if EVENT_ID in fields:
             fields = {f"{key}_" if key == EVENT_ID else key: value for key, value in fields.items()}
         return SyncScope({**self.attributes, **fields}, self.stage)

@@ -7,7 +7,6 @@ less: ids stay bytes, attributes stay a dict, and nothing is built that is not a
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Mapping
 from struct import Struct
 from types import TracebackType
@@ -18,16 +17,18 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util import types
 
+from otelsync.bounds import LONGEST_NAME
 from otelsync.hooks.host_errors import forgive, hand_back, has_entered
 from otelsync.journal.format import ENCODE_ERROR, SPAN, SPAN_END, SPAN_PENDING, SPAN_RELEASED, SPAN_START
 from otelsync.journal.native import native
-from otelsync.otlp.encoding import field, varint
+from otelsync.otlp.encoding import field, is_little, varint
 from otelsync.recording.clock import present
 from otelsync.recording.scope import EMPTY
 from otelsync.recording.sdk_tracers import announce_ending
 from otelsync.recording.span_bytes import END_TIME, count_field, encode_event, encode_link, status_field
 from otelsync.recording.span_state import UNSET, Bounded, SpanState, instant
 from otelsync.text.presentable import message_of, presentable, text_of
+from otelsync.text.tracebacks import traceback_of
 from otelsync.vocabulary import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE
 
 _log = logging.getLogger("opentelemetry.sdk.trace")  # misuse is reported where users of the SDK look for it
@@ -68,6 +69,7 @@ class RecordedSpan(SpanState):
         if limits.max_span_attributes == 0:
             self._drop_attributes(1)
             return
+        value = self._tracer.clean(key, value)
         try:
             cleaned[key] = value
         except Exception as error:
@@ -75,6 +77,14 @@ class RecordedSpan(SpanState):
             cleaned[key] = presentable(value)
         self._drop_attributes(cleaned.dropped)
         self._merge(cleaned)
+
+    def _bounded(
+        self, most: int | None, attributes: types.Attributes, longest: int | None, *, immutable: bool = False
+    ) -> BoundedAttributes:
+        """Attributes within limits, cut where no secret is torn in two."""
+        given = attributes or {}
+        clean = given if longest is None and is_little(given) else self._tracer.clean_all(given)
+        return _bounded(most, clean, longest, immutable=immutable)
 
     def _drop_attributes(self, count: int) -> None:
         self._has_more = True
@@ -102,7 +112,7 @@ class RecordedSpan(SpanState):
         if limits.max_span_attributes == 0:
             self._drop_attributes(len(attributes))
         else:
-            cleaned = _bounded(None, attributes, limits.max_span_attribute_length)
+            cleaned = self._bounded(None, attributes, limits.max_span_attribute_length)
             self._drop_attributes(cleaned.dropped)
             self._merge(cleaned)
 
@@ -123,7 +133,7 @@ class RecordedSpan(SpanState):
             _log.warning("Tried calling %s on an ended span.", "_add_event")
             return
         limits = self._tracer.limits
-        bounded = _bounded(limits.max_event_attributes, attributes, limits.max_attribute_length, immutable=True)
+        bounded = self._bounded(limits.max_event_attributes, attributes, limits.max_attribute_length, immutable=True)
         if self._events is None:
             self._has_more = True
             self._events = Bounded(limits.max_events)
@@ -142,7 +152,7 @@ class RecordedSpan(SpanState):
     def append_link(self, context: SpanContext, attributes: types.Attributes) -> None:
         """Add a link that is known to be valid."""
         limits = self._tracer.limits
-        bounded = _bounded(limits.max_link_attributes, attributes, limits.max_attribute_length, immutable=True)
+        bounded = self._bounded(limits.max_link_attributes, attributes, limits.max_attribute_length, immutable=True)
         if self._links is None:
             self._has_more = True
             self._links = Bounded(limits.max_links)
@@ -153,7 +163,7 @@ class RecordedSpan(SpanState):
         if self._end_time is not None:
             _log.warning("Tried calling %s on an ended span.", "update_name")
             return
-        self._name = name if type(name) is str else text_of(name)
+        self._name = name if type(name) is str and len(name) <= LONGEST_NAME else self._tracer.name_of(name)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Set the status; OK is final, and UNSET changes nothing."""
@@ -183,7 +193,7 @@ class RecordedSpan(SpanState):
         described: dict[str, types.AnyValue] = {
             EXCEPTION_TYPE: f"{module}.{kind.__qualname__}" if module and module != "builtins" else kind.__qualname__,
             EXCEPTION_MESSAGE: message_of(exception),
-            EXCEPTION_STACKTRACE: "".join(traceback.format_exception(exception)),
+            EXCEPTION_STACKTRACE: traceback_of(exception),
             "exception.escaped": str(escaped),
         }
         if attributes:

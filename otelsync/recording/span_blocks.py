@@ -12,6 +12,7 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import Link, Span, SpanKind
 from opentelemetry.util import types
 
+from otelsync.bounds import LONGEST_NAME
 from otelsync.hooks.decorating import decorated
 from otelsync.hooks.host_errors import hand_back, has_entered
 from otelsync.journal.native import guarded_by
@@ -20,7 +21,6 @@ from otelsync.recording.clock import present
 from otelsync.recording.runtime_context import CURRENT, context_of, installed, leave, step_back
 from otelsync.recording.span import RecordedSpan
 from otelsync.recording.span_state import Recorder
-from otelsync.text.presentable import text_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,7 +94,7 @@ class CurrentSpan(RecordedSpan):
 
     def __init__(self, tracer: Recorder, name: str, kind: SpanKind, attributes: types.Attributes) -> None:
         self._tracer = tracer
-        self._name = name if type(name) is str else text_of(name)
+        self._name = name if type(name) is str and len(name) <= LONGEST_NAME else tracer.name_of(name)
         self._kind = kind
         self._given = attributes
 

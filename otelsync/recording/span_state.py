@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import time_ns
 from typing import Any, Final, TypeVar
 
@@ -13,6 +13,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util import types
 
+from otelsync.bounds import LONGEST_NAME
+from otelsync.hooks.host_errors import hand_back
 from otelsync.hooks.opentelemetry_api import SPAN_KEY
 from otelsync.journal.native import native
 from otelsync.journal.writer import Journal
@@ -36,7 +38,8 @@ def instant(given: float) -> int:
     """Nanoseconds since the epoch from the number that a caller gave; the present where it gave none."""
     try:
         return max(0, min(int(given), _LATEST))
-    except (TypeError, ValueError, OverflowError):
+    except Exception as error:  # of its __int__
+        hand_back(error)
         return time_ns()
 
 
@@ -102,6 +105,20 @@ class Recorder(SdkTracer):
         self.internal_names = self.names[SpanKind.INTERNAL.value]
         self.remote_names: dict[int, dict[str, bytes]] = {kind.value: {} for kind in SpanKind}
 
+    def name_of(self, name: object) -> str:
+        """Return the name that a span has if it was given one that is very long, or no text."""
+        text, redactor = text_of(name), self.encoder.redactor
+        return text if redactor is None else redactor.shorten(text, LONGEST_NAME)
+
+    def clean(self, key: object, value: object) -> Any:
+        """Return the value of an attribute without secrets, within the bounds of a record."""
+        redactor = self.encoder.redactor
+        return value if redactor is None else redactor.redact_value(text_of(key), value)
+
+    def clean_all(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return all attributes of a span, an event or a link so."""
+        return self.encoder.clean(attributes)
+
     def new_name(self, kind: SpanKind, name: str, is_below_remote: bool = False) -> bytes:
         """Encode what follows the span's id: name, kind, flags of a local or remote parent, the unset status."""
         clean = self.redact(name)
@@ -151,7 +168,7 @@ class SpanState(Strayed, Span):
         start_time: int,
     ) -> None:
         self._tracer = tracer
-        self._name = name if type(name) is str else text_of(name)
+        self._name = name if type(name) is str and len(name) <= LONGEST_NAME else tracer.name_of(name)
         self._kind = kind
         self.trace = trace
         self.id_bytes = id_bytes

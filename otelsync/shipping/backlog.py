@@ -12,7 +12,8 @@ from pathlib import Path
 from otelsync.journal.batch import Batch
 from otelsync.journal.format import CLOSED, HEADER_SIZE
 from otelsync.journal.header import JournalError, JournalHeader, UnknownVersionError, process_alive
-from otelsync.journal.names import SegmentName, list_segments
+from otelsync.journal.names import OTHER_VERSION, SegmentName, list_segments
+from otelsync.journal.process_identity import Writer
 from otelsync.journal.reader import JournalReader
 from otelsync.journal.spool import path_of
 from otelsync.shipping import checkpoint as checkpoints
@@ -68,6 +69,7 @@ class Backlog:
         self._deleted = deleted or (lambda _: None)
         self._readers: OrderedDict[str, JournalReader] = OrderedDict()
         self._saying = Saying(_log)
+        self._foreign: dict[SegmentName, str] = {}
         self._changed = True
         self._turn = 0
 
@@ -206,6 +208,7 @@ class Backlog:
                 self.checkpoint.retired.append(segment.name.name)
         if self.save():
             self._delete_retired()
+        self._move_foreign()
 
     def say(self, message: str) -> None:
         """Log something once until it changes."""
@@ -224,7 +227,7 @@ class Backlog:
                 self._drop_reader(name.name)
                 header = self._reader(name).header
         except UnknownVersionError as error:
-            self.say(f"{name.name} is left alone: {error}")
+            self._foreign[name] = str(error)
         except (OSError, JournalError) as error:
             if not isinstance(error, FileNotFoundError):
                 self.say(f"cannot read {name.name}: {error}")
@@ -235,6 +238,27 @@ class Backlog:
                 progress = self.checkpoint.files.setdefault(name.name, FileProgress())
                 self.segments[name.name] = Segment(name, header, progress)
                 self.changed()
+                self._note_damage(name, header)
+
+    def _note_damage(self, name: SegmentName, header: JournalHeader) -> None:
+        if header.damaged and not process_alive(header):
+            found = "what can be found in it is shipped" if header.committed > HEADER_SIZE else "it holds nothing"
+            self.say(f"the header of {name.name} is damaged: {found}")
+
+    def _move_foreign(self) -> None:
+        """Give files of other releases another name, once nobody writes them: they count towards no bound any more."""
+        for name, reason in self._foreign.items():
+            if Writer(name.pid, name.start_ticks, bytes(16)).alive():
+                self.say(f"{name.name} is left alone as long as its process runs: {reason}")
+                continue
+            aside, path = name.name + OTHER_VERSION, path_of(self.directory, name.name)
+            try:
+                path.rename(path.with_name(aside))
+            except OSError as error:
+                self.say(f"{name.name} is left alone: {reason}; it cannot be renamed: {error.strerror}")
+            else:
+                self.say(f"{name.name} was set aside as {aside}: {reason}")
+        self._foreign.clear()
 
     def _outlive(self, segment: Segment) -> None:
         """Go on with a file that was deleted by others, as long as it is open here; else write it off."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span
 
+from otelsync.bounds import LONGEST_TEXT
 from otelsync.hooks.host_errors import hand_back
 from otelsync.stages import lineage, misuse
 from otelsync.text.presentable import presentable
@@ -248,6 +249,7 @@ def summed(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]
 
 def digest_of(kind: str, name: str, arguments: Mapping[str, Any]) -> str:
     """Return eight hex digits for what a part is: its kind, its name, and its own attributes."""
-    own = sorted((key, str(presentable(value))) for key, value in arguments.items() if key not in _NOT_OWN)
+    told = ((key, value) for key, value in arguments.items() if key not in _NOT_OWN)
+    own = sorted((key, str(presentable(value))[:LONGEST_TEXT]) for key, value in told)
     text = repr((kind, name, own)).encode("utf-8", "backslashreplace")
     return blake2b(text, digest_size=4).hexdigest()

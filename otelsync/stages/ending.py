@@ -110,8 +110,8 @@ class Ending(Collecting):
             is_ours = self._was_open
             outcome = self._outcome = self.outcome
             target = nearest_open(self.around)
-            if target is not None and is_ours:
-                target.take_totals(self.totals(), self)
+            if target is not None and is_ours and (totals := self.totals()):
+                target.take_totals(totals, self)
             if self.is_part:
                 if outcome == vocabulary.CANCELLED and self.outcome_of_parts() != vocabulary.SUCCESS:
                     outcome = vocabulary.PARTIAL  # what failed in it shows further out

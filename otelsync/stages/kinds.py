@@ -22,6 +22,7 @@ from otelsync.stages.groups import Batch, Group, Repo
 from otelsync.stages.items import Item, PullRequest
 from otelsync.stages.pipeline import Pipeline
 from otelsync.stages.stage import COMMON_ALIASES, OtherStage, P, R, Stage
+from otelsync.text.presentable import text_of
 
 
 class ApiCall(Stage):
@@ -81,7 +82,7 @@ def item(kind: str, key: int | str, /, **attributes: Any) -> Item:
         key: The item's id.
         attributes: Attributes of the span, such as ``title`` and ``state``; ``action`` says what became of it.
     """
-    return Item(kind, str(key) if isinstance(key, int) else key, attributes)
+    return Item(kind, text_of(key) if isinstance(key, int) else key, attributes)
 
 
 def batch(name: str, /, number: int | None = None, size: int | None = None, **attributes: Any) -> Batch:
@@ -108,7 +109,7 @@ def api_call(operation: str, **attributes: Any) -> ApiCall:
 
 def pull_request(number: int | str, **attributes: Any) -> PullRequest:
     """One pull request: ``with pull_request(4711, state="open") as pr``, then ``pr.set(action="created")``."""
-    return PullRequest(str(number) if isinstance(number, int) else number, attributes)
+    return PullRequest(text_of(number) if isinstance(number, int) else number, attributes)
 
 
 def stage(name: str, /, **attributes: Any) -> Stage:

@@ -137,7 +137,11 @@ def refuse_function(name: object, example: str) -> None:
     Raises:
         TypeError: It is one.
     """
-    qualname = getattr(name, "__qualname__", None)
+    try:
+        qualname = getattr(name, "__qualname__", None)
+    except Exception as error:  # of its __getattr__
+        hand_back(error)
+        return
     if not isinstance(qualname, str):
         return  # no more than an object that can be called, such as a mock
     message = f"a stage was given {qualname}, and not a name: did you forget the parentheses? Write {example}"

@@ -238,11 +238,12 @@ class Tracker(Generic[T]):
 
     def advance(self, items: int = 1) -> None:
         """Count items as done that are not iterated over here: a page of them, or what other threads have done."""
-        if items > 0:
+        number = items if type(items) is int else _whole(items, "advance(%r)")
+        if number is not None and number > 0:
             if not self._is_open:
                 self._open()
-            self.done += items
-            self._time(items)
+            self.done += number
+            self._time(number)
 
     def __iter__(self) -> Iterator[T]:
         self._begin()
@@ -365,13 +366,13 @@ class Tracker(Generic[T]):
         return {**self._stage.totals(), **{name: value for name, value in said.items() if value is not None}}
 
 
-def _whole(number: object) -> int | None:
+def _whole(number: object, given: str = "total=%r") -> int | None:
     """A number of items; what is none is not known: telemetry does not judge the host's arguments."""
     try:
         whole = operator.index(number)  # type: ignore[arg-type]
     except Exception as error:  # of its __index__
         hand_back(error)
-        _log.warning("total=%r: not a whole number, so the total counts as not known", presentable(number))
+        _log.warning(f"{given}: not a whole number, so it counts as not known", presentable(number))
         return None
     return whole if whole >= 0 else None
 

@@ -18,6 +18,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Tracer, TracerProvider
 
 from otelsync import vocabulary
+from otelsync.bounds import LONGEST_NAME
 from otelsync.hooks.decorating import decorated
 from otelsync.hooks.host_errors import forgive, hand_back
 from otelsync.journal.native import guarded_by
@@ -26,7 +27,7 @@ from otelsync.logs import events
 from otelsync.logs.installed import emit, enabled
 from otelsync.recording.exceptions import take_error
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, step_out, strays
-from otelsync.recording.scope import SyncScope
+from otelsync.recording.scope import SyncScope, redactor
 from otelsync.stages import elsewhere, lineage, misuse
 from otelsync.stages.ending import Ending, exit_despite
 from otelsync.stages.generators import around_async_generator, around_generator
@@ -83,7 +84,7 @@ class Stage(Ending):
         if type(name) is not str:
             misuse.refuse_function(name, self.EXAMPLE)
             name = text_of(name)
-        self._name = name
+        self._name = name if len(name) <= LONGEST_NAME else redactor().shorten(name, LONGEST_NAME)
         self._arguments = attributes
         if attributes and attributes.get("kind") == vocabulary.WAITING:
             self.is_part = self.COLLECTS = False

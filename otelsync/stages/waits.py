@@ -14,6 +14,7 @@ from otelsync.levels import DEBUG
 from otelsync.stages import misuse
 from otelsync.stages.collecting import Collecting
 from otelsync.stages.stage import OtherStage, Stage
+from otelsync.text.presentable import text_of
 
 _sums = threading.RLock()
 """Reentrant: a signal handler may wait for a limit as well."""
@@ -72,7 +73,7 @@ def rate_limit_wait(seconds: float, kind: str = "primary") -> AbstractContextMan
     return Wait(
         vocabulary.SYNC_RATE_LIMIT_WAIT,
         {
-            vocabulary.SYNC_RATE_LIMIT_KIND: str(kind)[:64],
+            vocabulary.SYNC_RATE_LIMIT_KIND: text_of(kind)[:64],
             vocabulary.SYNC_RATE_LIMIT_PLANNED_SECONDS: _plain_seconds(seconds),
         },
     )
@@ -87,7 +88,10 @@ def retry_wait(seconds: float, reason: str) -> AbstractContextManager[Stage]:
     """
     return RetryWait(
         vocabulary.SYNC_RETRY_WAIT,
-        {vocabulary.SYNC_RETRY_REASON: reason[:64], vocabulary.SYNC_RETRY_PLANNED_SECONDS: _plain_seconds(seconds)},
+        {
+            vocabulary.SYNC_RETRY_REASON: text_of(reason)[:64],
+            vocabulary.SYNC_RETRY_PLANNED_SECONDS: _plain_seconds(seconds),
+        },
     )
 
 

@@ -112,7 +112,7 @@ def _replace(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Any]) -
 def _modules_with_builder() -> Iterator[Any]:
     yield task_tracing
     consumer = sys.modules.get(_CONSUMER)
-    if consumer is not None:
+    if hasattr(consumer, "build_tracer"):  # else another thread is importing it, and gets ours
         yield consumer
 
 

@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from otelsync.recording import scope as context
-from otelsync.redaction import REDACTED
+from otelsync.secret_patterns import REDACTED
 
 SIGNATURES: Final = frozenset(
     (
@@ -90,8 +90,10 @@ def without_secrets(url: str) -> str:
     >>> without_secrets("https://me:pw@example.com/x?page=2&access_token=abc#y")
     'https://REDACTED@example.com/x?page=2&access_token=[redacted]'
     """
-    address = url.partition("#")[0]
+    address = url[:_LONGEST].partition("#")[0]
     found = _AUTHORITY.match(address)
+    if found and len(url) > _LONGEST and found.end() == len(address):
+        return f"{address[: found.start(1)]}{REDACTED}"  # there may be a password before the cut
     if found and "@" in found[1]:
         who = "REDACTED@" if host_of(address) else "REDACTED\\@"  # an unclear host does not become a clear one
         address = address[: found.start(1)] + who + address[found.start(1) + found[1].rindex("@") + 1 :]
