@@ -52,6 +52,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.startswith(_OURS):
             monkeypatch.delenv(name)
     monkeypatch.setenv("OTELSYNC_REPORTS", "off")
+    monkeypatch.setenv("OTELSYNC_SHUTDOWN_TIMEOUT", "5")  # programs end when what they recorded was shipped
     yield
     otelsync.shutdown(1)
 

@@ -9,11 +9,16 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from otlp_server import OtlpServer, otlp_server
 
+from otelsync.configuration import attending
+from otelsync.doctor.backlog import examine
+from otelsync.settings import Settings
+from otelsync.settings.handing_over import from_text, to_text
 from otelsync.shipping.messages import latest
 from otelsync.shipping.ownership import owner
 from otelsync.testing.reading import spans_in
@@ -25,6 +30,7 @@ BEGIN = """
 import os, sys, time
 from pathlib import Path
 import otelsync
+sys.executable = os.environ.get("EXECUTABLE", sys.executable)
 otelsync.configure(service_name="sync", log_format="json", log_level="WARNING")
 here = Path(os.environ["OTELSYNC_HOME"])
 journal = here / "journals" / "sync"
@@ -241,6 +247,64 @@ def test_forked_children_are_shipped_with_their_parent(home: Path) -> None:
     assert sorted(stored(home)) == ["sync.pipeline child"] * 2 + ["sync.pipeline parent"]
 
 
+@pytest.mark.parametrize("when", ["first", "begun", "shipping", "flushed"])
+@pytest.mark.parametrize("where", ["script", "forked"])
+def test_a_program_that_closes_all_descriptors_keeps_its_own_files(home: Path, when: str, where: str) -> None:
+    """As a daemon does: what it opens then gets the numbers of what was closed, and stays as it was written."""
+    code = f"""
+        when, where = {when!r}, {where!r}
+        if when != "first":
+            record("before")
+        if when == "shipping":
+            wait_for(journal / "shipper.json")
+        if when == "flushed":
+            otelsync.flush(60)
+        if where == "forked" and (child := os.fork()):
+            raise SystemExit(os.waitpid(child, 0)[1])
+        os.closerange(3, 4096)
+        files = [open(here / f"own.{{number}}", "wb", buffering=0) for number in range(12)]
+        for file in files:
+            file.write(b"D" * 400_000)
+        for number in range(600):
+            with otelsync.stage("s", padding="x" * 1000):
+                pass
+            if number % 200 == 0:
+                otelsync.flush(5)
+        otelsync.shutdown(5)
+        for file in files:
+            file.write(b"E" * 1000)
+        os._exit(0)
+    """
+    home.mkdir()
+    run(home, code)
+    wait_until(lambda: not shippers(home))
+    for number in range(12):
+        assert (home / f"own.{number}").read_bytes() == b"D" * 400_000 + b"E" * 1000
+    names = stored(home)
+    assert names.count("sync.stage s") == 600
+    assert names.count("sync.pipeline before") == (when != "first")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_children_that_become_another_users_are_shipped(tmp_path: Path) -> None:
+    """Root's program starts the shipper before its first record, as gunicorn with --user may never make one."""
+    home = tmp_path / "home"
+    code = """
+        if os.fork() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+            time.sleep(1)
+            for _ in range(3):
+                record("p")
+            os._exit(0)
+        os.wait()
+    """
+    tmp_path.chmod(0o755)
+    run(home, code)
+    wait_until(lambda: len(spans_in(home)) == 3 and not shippers(home))
+    assert stored(home) == ["sync.pipeline p"] * 3
+
+
 def test_flush_and_shutdown_wait_for_it(home: Path, server: OtlpServer) -> None:
     """What both say is true: everything has arrived."""
     code = 'record("p"); print(otelsync.flush(60)); record("q"); print(otelsync.shutdown(60), otelsync.shutdown(60))'
@@ -256,30 +320,30 @@ def test_what_the_shipper_says_the_program_logs(home: Path) -> None:
     assert "Connection refused" in said
     (directory,) = (home / "journals").iterdir()
     assert any("Connection refused" in message.text for message in latest(directory))
+    settings = Settings.from_environment(home=home, service_name="sync")
+    assert "Connection refused" in {finding.code: finding.message for finding in examine(settings)}["shipper_said"]
 
 
 @pytest.mark.parametrize("executable", ["/usr/bin/uwsgi", "", "/nowhere/frozen"])
 def test_where_no_process_can_be_started_a_thread_ships(home: Path, executable: str) -> None:
     """An embedded interpreter, or a frozen program, is no Python that could be started."""
-    code = f"""
-        sys.executable = {executable!r}
+    code = """
         record("p")
         import threading
         print([thread.name for thread in threading.enumerate()][1:2], otelsync.shutdown(60))
     """
-    assert run(home, code).split() == ["['otelsync-shipper']", "True"]
+    assert run(home, code, EXECUTABLE=executable).split() == ["['otelsync-shipper']", "True"]
     assert stored(home) == ["sync.pipeline p"]
 
 
 def test_a_python_that_is_gone_leaves_the_records_in_the_journal(home: Path) -> None:
     """That is said once, and the program goes on."""
     code = """
-        sys.executable = "/nowhere/python"
         for _ in range(3):
             record("p")
             otelsync.flush(0)
     """
-    assert run(home, code).count("cannot start the shipper") == 1
+    assert run(home, code, EXECUTABLE="/nowhere/python").count("cannot start the shipper") == 1
     assert len(spans_in(home)) == 3
 
 
@@ -309,3 +373,20 @@ def test_it_is_found_wherever_the_program_found_it(home: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     wait_until(lambda: not shippers(home))
     assert stored(home) == ["sync.pipeline p"]
+
+
+def test_an_endpoint_that_is_down_does_not_keep_it_alive(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nobody records any more it tries for a while, and leaves the rest to the next shipper."""
+    run(home, 'record("p")', OTELSYNC_SHIP="off")
+    monkeypatch.setattr(attending, "LINGERS", 0.5)
+    settings = Settings.from_environment(home=home, service_name="sync", endpoint="http://127.0.0.1:9")
+    attending.Attending(settings.journal, to_text(settings), []).run()
+    assert owner(settings.journal) is None
+    assert list(settings.journal.glob("*.journal"))
+
+
+def test_settings_are_handed_over_whole() -> None:
+    """What the other process goes by is what the program goes by."""
+    given = {"redact_keys": "a,b", "log_levels": "sync.pr=WARNING", "journal_dir": "/here", "metrics_port": 0}
+    settings = Settings.from_environment({}, home="/home", trace_hosts="*.example.com", **given)
+    assert from_text(to_text(settings)) == replace(settings, reports_dir=settings.reports_dir.absolute())

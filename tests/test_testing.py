@@ -512,7 +512,8 @@ def test_a_suite_that_asks_for_nothing_does_not_load_otelsync(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The plugin alone imports neither otelsync nor OpenTelemetry, and leaves the environment as it is."""
-    monkeypatch.delenv("OTELSYNC_REPORTS")
+    for name in ("OTELSYNC_REPORTS", "OTELSYNC_SHUTDOWN_TIMEOUT"):
+        monkeypatch.delenv(name)
     outcomes(
         pytester,
         """

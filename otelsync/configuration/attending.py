@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from otelsync.configuration.destinations import make_reports, make_shipper
 from otelsync.journal.names import list_segments
+from otelsync.journal.process_identity import Writer
 from otelsync.settings.handing_over import from_text
 from otelsync.shipping.nudges import listen
-from otelsync.shipping.writers import anyone_writing
+from otelsync.shipping.ownership import NAME as LOCK
+from otelsync.shipping.writers import anyone_writing, living_writers
 
 if TYPE_CHECKING:
     from otelsync.shipping.shipper import Shipper
@@ -47,6 +49,7 @@ class Attending:
         self._shipper: Shipper | None = None
         self._next_look = 0.0
         self._is_over = False
+        self._writers: set[Writer] = set()
 
     def run(self) -> None:
         """Ship until nobody records and all is shipped, or it cannot be."""
@@ -60,8 +63,16 @@ class Attending:
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + _LOOK_EVERY
-            self._is_over = not anyone_writing(self._directory)
+            self._is_over = not self._is_anyone_recording()
         return self._is_over or bool(self._told)
+
+    def _is_anyone_recording(self) -> bool:
+        """Return that also if the directory was removed: it is put back, and its open stages are known here alone."""
+        writers = living_writers(self._directory)
+        if not (self._directory / LOCK).exists():
+            writers |= {writer for writer in self._writers if writer.alive()}
+        self._writers = writers
+        return bool(writers)
 
     def _ship(self) -> bool:
         """Own the directory once, and ship it. Returns whether there is something new in it."""

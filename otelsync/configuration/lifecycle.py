@@ -191,6 +191,7 @@ def _begin_shipping(settings: Settings, recorder: Recorder) -> ShipperProcess | 
 
     beside = ShipperProcess(settings, partial(_shipper_in_program, settings))
     recorder.look_too(beside.look)
+    beside.begin()
     return beside
 
 

@@ -27,7 +27,7 @@ from otelsync.settings.handing_over import to_text
 from otelsync.shipping.messages import Messages
 from otelsync.shipping.nudges import nudge
 from otelsync.shipping.ownership import owner
-from otelsync.shipping.writers import anyone_writing
+from otelsync.shipping.writers import announce, anyone_writing, withdraw
 
 _LOOK_EVERY: Final = 1.0
 """Seconds between two looks at whether somebody ships."""
@@ -78,6 +78,13 @@ class ShipperProcess:
         self._said: set[str] = set()
         self._pid = os.getpid()
 
+    def begin(self) -> None:
+        """Start at once where this process is root's: its children may become another user's, who can start nothing."""
+        if os.geteuid() == 0 and self._directory.is_dir():
+            with suppress(OSError):
+                announce(self._directory)
+                self._tend()
+
     def look(self) -> None:
         """See to it that somebody ships, and log what the shipper has to say. Called when something is recorded.
 
@@ -111,6 +118,7 @@ class ShipperProcess:
         `timeout` seconds; it is shipped all the same.
         """
         deadline = time.monotonic() + timeout
+        withdraw(self._directory)
         if not self._has_recorded():
             return True
         self._tend()

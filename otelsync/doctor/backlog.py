@@ -21,11 +21,14 @@ from otelsync.journal.spool import path_of
 from otelsync.settings import Settings
 from otelsync.settings.checks import MIB
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, Checkpoint, CheckpointError, FileProgress, load
+from otelsync.shipping.messages import latest
 from otelsync.shipping.ownership import owner
+from otelsync.text.printable import printable
 
 _OLD: Final = 60.0
 """Seconds after which what waits should have been shipped."""
 _MOST_DIRECTORIES: Final = 50
+_LONGEST_SAID: Final = 300
 
 
 @dataclass
@@ -103,6 +106,10 @@ def _judge(directory: Path, waiting: _Waiting) -> Iterator[Finding]:
     name = directory.name
     if waiting.pending_bytes:
         yield _pending(directory, waiting)
+        for said in latest(directory, 1):
+            ago = max(0.0, time.time() - said.seconds)
+            message = f"{name}: {ago:,.0f} s ago its shipper said: {printable(said.text, _LONGEST_SAID)}"
+            yield warning("shipper_said", message, "fix it: what waits is shipped then")
     if waiting.unknown_version:
         message = f"{name}: {waiting.unknown_version} journal files were written by another version of otelsync"
         fix = f"take {OTHER_VERSION} off their names and run `otelsync ship --once` of that version, or remove them"

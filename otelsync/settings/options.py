@@ -159,7 +159,7 @@ class Settings:
         "How many reports stay there when another is written at the end of a run; 0 keeps all.",
     )
     ship: str = _option(
-        "thread",
+        "process",
         "OTELSYNC_SHIP",
         checks.one_of("process", "thread", "off"),
         "Who ships the journal: a process beside the program, a thread of it, or somebody else (`otelsync ship`).",

@@ -212,7 +212,7 @@ def test_a_damaged_checkpoint(tmp_path: Path, damage: str) -> None:
     dice = random.Random(7)
     with otlp_server() as server:
         options = {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url}
-        with host(tmp_path / "home", **options) as killed:
+        with host(tmp_path / "home", SHIP="thread", **options) as killed:
             killed.record(2000)
             assert killed.ask("flush", 60) == "True", killed.log
             killed.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -198,8 +199,12 @@ def test_a_daemon_that_ships(place: Place) -> None:
 
 
 def test_what_was_killed_is_reported_by_whoever_ships_it(place: Place) -> None:
-    """A program that ships by itself and is killed has its report from the next shipper."""
+    """A program that is killed has its report from the shipper beside it; one that ships by a thread, from the next."""
     place.sync("interrupted")
+    eventually(lambda: place.folders())
+    assert place.summary()["outcome"] == "interrupted"
+    shutil.rmtree(place.reports)
+    place.sync("interrupted", OTELSYNC_SHIP="thread")
     assert place.folders() == []
     subprocess.run([*OTELSYNC, "ship", "--once"], cwd=place.path, env=place.environment(), check=True, timeout=PATIENCE)
     assert place.summary()["outcome"] == "interrupted"
