@@ -144,6 +144,7 @@ def test_the_ledger_remembers_sinks_that_are_not_used_any_more(record: Callable[
 
 
 @pytest.mark.usefixtures("kept")
+@pytest.mark.usefixtures("kept")
 def test_a_run_is_shown_whole_of_which_the_store_has_a_part(home: Path) -> None:
     """What was stored and what still waits are one run, whose open stages have ended with their process."""
     killed(
@@ -203,6 +204,7 @@ def test_what_was_kept_of_journals_goes_with_them(
     assert not (home / "store.db.unshipped").exists()
 
 
+@pytest.mark.usefixtures("kept")
 @pytest.mark.usefixtures("kept")
 def test_parts_of_a_run_in_several_journals_are_one_run(home: Path) -> None:
     """What one service has stored and another has still in its journal is shown together."""

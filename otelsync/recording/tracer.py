@@ -64,8 +64,11 @@ class Owner(SdkProvider):
 
     def define_scope(self, resource: Resource, scope: InstrumentationScope) -> int:
         """The journal's number for an instrumentation scope under a resource."""
-        number = next((n for known, n in self._resource_numbers if known is resource), None)
-        if number is None:
+        number = -1
+        for known, defined_as in self._resource_numbers:
+            if known is resource:
+                number = defined_as
+        if number < 0:
             number = self.journal.resource(otlp.resource(resource.attributes, self.encoders.redactor))
             self._resource_numbers.append((resource, number))
         key = number, otlp.scope(scope.name, scope.version, scope.attributes, scope.schema_url)

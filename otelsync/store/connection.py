@@ -66,6 +66,10 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+_FILES: Final = "unix" if os.name == "posix" else "win32"
+"""SQLite's way to files. Unless it is said, a file that is attached to a store in memory is taken for another such."""
+
+
 def in_memory() -> Path:
     """Return what stands for a store in memory in place of a path; it is there for as long as somebody has it open."""
     return Path(f"{_MEMORY}{secrets.token_hex(8)}")
@@ -80,7 +84,7 @@ def address(path: Path, mode: str) -> str:
     """Return the URI of a store. `mode`: ``ro`` to read it alone, or ``rw``."""
     if is_memory(path):
         return f"file:/{quote(path.name)}?vfs=memdb&mode={mode}"
-    return f"file:{quote(str(path))}?mode={mode}"
+    return f"file:{quote(str(path))}?vfs={_FILES}&mode={mode}"
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
