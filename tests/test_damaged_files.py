@@ -77,3 +77,17 @@ def test_what_stands_behind_a_damaged_header_is_shipped(tmp_path: Path, caplog: 
         backlog = shipped(tmp_path)
     assert backlog.checkpoint.recorded["span"] == 3
     assert f"the header of {file.name} is damaged: what can be found in it is shipped" in caplog.text
+
+
+@pytest.mark.parametrize("reserved", [0, 4096])
+def test_a_file_whose_process_was_killed_while_it_made_it_is_no_damage(
+    tmp_path: Path, reserved: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until its header is there a file is read-only, and holds nothing that could be lost."""
+    file = JournalFile(tmp_path, alive=False)
+    file.path.write_bytes(bytes(reserved))
+    file.path.chmod(0o400)
+    backlog = shipped(tmp_path)
+    assert backlog.checkpoint.corrupted_bytes == 0
+    assert caplog.text == ""
+    assert not file.path.exists()

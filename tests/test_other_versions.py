@@ -73,7 +73,7 @@ def test_a_damaged_checkpoint_is_set_aside(settings: Settings, text: str) -> Non
 
 
 def test_a_journal_of_another_version_is_in_the_ledger(settings: Settings) -> None:
-    """It is left alone, and said, as often as there are such files."""
+    """It is said, and set aside with all that it holds when somebody ships."""
     file = JournalFile(settings.journal, alive=False).spans(3)
     file.version = 2
     file.write()
@@ -82,8 +82,9 @@ def test_a_journal_of_another_version_is_in_the_ledger(settings: Settings) -> No
         "left alone, as it is of another version (format version 2, this release reads version 1)",
     )
     assert ledger.as_dict()["remarks"] == list(ledger.remarks)
+    before = file.path.read_bytes()
     ship(settings)
-    assert file.path.exists()
+    assert file.path.with_name(f"{file.path.name}.other-version").read_bytes() == before
 
 
 def test_a_store_of_another_version_is_left_alone(settings: Settings) -> None:

@@ -49,10 +49,10 @@ def test_logging_is_kept_until_the_program_says_otherwise(begin: Callable[..., P
     assert logging.getLogger().handlers == handlers
     stream = io.StringIO()
     otelsync.configure(service_name="github-sync", log_format="json", log_stream=stream)
-    assert logging.Logger.callHandlers is original
     logging.getLogger("app").warning("after")
     structlog.get_logger("app").warning("structured")
     otelsync.shutdown()
+    assert logging.Logger.callHandlers is original
     assert logging.getLogger().handlers == handlers
     assert [(line["event"], line["service"]) for line in rendered(stream)] == [
         ("after", "github-sync"),

@@ -6,7 +6,6 @@ kept in a store of its own, `store.db.unshipped`, which goes as soon as the jour
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
@@ -136,6 +135,8 @@ def _alone(directory: Path | None) -> Iterator[None]:
     if directory is None:
         yield
         return
+    import fcntl  # where there is none, there are no journals either
+
     from otelsync.journal.segment import make_private
 
     make_private(directory)

@@ -367,9 +367,9 @@ random_bits(PyObject *Py_UNUSED(module), PyObject *count)
    lost to an exception, and 0 to 2, which the host may have closed and which somebody else writes to, are left alone. */
 
 static int
-open_above(const char *path, int flags)
+open_above(const char *path, int flags, mode_t mode)
 {
-    int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW, mode);
     if (fd < 0 || fd > 2)
         return fd;
     int above = fcntl(fd, F_DUPFD_CLOEXEC, 3);
@@ -412,7 +412,7 @@ shorten(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "O&KKK:shorten", PyUnicode_FSConverter, &path, &device, &inode, &size))
         return NULL;
     struct stat status;
-    int error = 0, fd = open_above(PyBytes_AS_STRING(path), O_WRONLY);
+    int error = 0, fd = open_above(PyBytes_AS_STRING(path), O_WRONLY, 0);
     if (fd < 0 || fstat(fd, &status) < 0 ||
         (status.st_dev == (dev_t)device && status.st_ino == (ino_t)inode && ftruncate(fd, (off_t)size) < 0))
         error = errno;
@@ -665,12 +665,13 @@ mapped_release(PyObject *self, PyObject *Py_UNUSED(none))
     Py_RETURN_NONE;
 }
 
-/* 0, or what went wrong; then nothing is left behind. */
+/* 0, or what went wrong; then nothing is left behind. Until the header is there the file is read-only: so readers know
+   one whose process was killed meanwhile from one that somebody has emptied. */
 static int
 map_new_file(Mapped *to, const char *path, const Py_buffer *header)
 {
     struct stat status;
-    int fd = open_above(path, O_RDWR | O_CREAT | O_EXCL);
+    int fd = open_above(path, O_RDWR | O_CREAT | O_EXCL, 0400);
     if (fd < 0)
         return errno;
     int error = reserve(fd, (off_t)to->size);
@@ -681,18 +682,19 @@ map_new_file(Mapped *to, const char *path, const Py_buffer *header)
         map = mmap(NULL, to->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         error = map == MAP_FAILED ? errno : 0;
     }
-    close(fd);
-    if (error) {
-        unlink(path);
-        return error;
+    if (!error) {
+        to->device = status.st_dev;
+        to->inode = status.st_ino;
+        to->offset = HEADER_SIZE;
+        to->map = map;
+        memcpy(to->map, header->buf, (size_t)header->len);
+        store_committed(to);
+        (void)fchmod(fd, 0600);
     }
-    to->device = status.st_dev;
-    to->inode = status.st_ino;
-    to->offset = HEADER_SIZE;
-    to->map = map;
-    memcpy(to->map, header->buf, (size_t)header->len);
-    store_committed(to);
-    return 0;
+    close(fd);
+    if (error)
+        unlink(path);
+    return error;
 }
 
 PyDoc_STRVAR(mapped_doc, "Mapped(path, size, header, generation)\n\nA new file of so many bytes, reserved and mapped: "

@@ -92,6 +92,11 @@ def parse_header(raw: bytes, size: int, segment: SegmentName) -> JournalHeader:
     )
 
 
+def empty_header(segment: SegmentName) -> JournalHeader:
+    """Return the header of a file that its process has made, and not begun: it may have been killed meanwhile."""
+    return replace(_damaged_header(HEADER_SIZE, segment), damaged=False)
+
+
 def _damaged_header(size: int, segment: SegmentName) -> JournalHeader:
     writer = Writer(segment.pid, segment.start_ticks, bytes(16))
     return JournalHeader(writer, segment.sequence, 0, size, 0, OPEN, {"span": {}, "log": {}}, damaged=True)

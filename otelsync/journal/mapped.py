@@ -51,12 +51,17 @@ class Mapped:
         self.defined = 0
         self.generation = generation
         self._records = [0] * _KINDS
-        fd = open_above(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        # Read-only until the header is there: so readers know one whose process was killed meanwhile.
+        fd = open_above(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o400)
         try:
             try:
                 _reserve(fd, size)
                 status = os.fstat(fd)
                 self._view, self._unmap = _map(fd, size)
+                self._view[: len(header)] = header
+                self._committed = self._view[COMMITTED_AT : COMMITTED_AT + 8].cast("Q")
+                self._committed[0] = HEADER_SIZE
+                os.fchmod(fd, 0o600)
             finally:
                 os.close(fd)
         except BaseException:
@@ -64,9 +69,6 @@ class Mapped:
                 os.unlink(path)  # noqa: PTH108  (the innermost call is ours: see host_errors)
             raise
         self.device, self.inode = status.st_dev, status.st_ino
-        self._view[: len(header)] = header
-        self._committed = self._view[COMMITTED_AT : COMMITTED_AT + 8].cast("Q")
-        self._committed[0] = HEADER_SIZE
 
     def append(self, kind: int, ref: int, body: bytes) -> bool:
         """Append a record; False where its scope is not known here, a look at the file is due, or it does not fit."""

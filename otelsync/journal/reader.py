@@ -31,7 +31,7 @@ from otelsync.journal.format import (
     SPAN_START,
     SPAN_VERDICT,
 )
-from otelsync.journal.header import MAX_SEGMENT, JournalError, JournalHeader, parse_header, process_alive
+from otelsync.journal.header import MAX_SEGMENT, JournalError, JournalHeader, empty_header, parse_header, process_alive
 from otelsync.journal.names import parse_name
 from otelsync.journal.spool import name_of
 
@@ -98,7 +98,10 @@ class JournalReader:
         status = os.fstat(self._fd)
         self.removed = status.st_nlink == 0
         size = min(status.st_size, MAX_SEGMENT)
-        return parse_header(os.pread(self._fd, HEADER_SIZE, 0), size, self.segment), size
+        raw = os.pread(self._fd, HEADER_SIZE, 0)
+        if not (status.st_mode & stat.S_IWUSR or any(raw)):
+            return empty_header(self.segment), size
+        return parse_header(raw, size, self.segment), size
 
     def _hides(self, header: JournalHeader, size: int) -> bool:
         """Return whether records stand behind `committed` in a file that nobody writes any more.
