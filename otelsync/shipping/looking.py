@@ -51,7 +51,7 @@ class Look:
         self._memory = memory
         self._ends: list[Run] = []
         self._backlog = Backlog(directory, {"store": SIGNALS}, patience=0.0)
-        self._stage_ends = StageEnds(directory, self._backlog, write=self._keep)
+        self._stage_ends = StageEnds(directory, self._backlog, write=self._keep, grace=0.0)
         present = {segment.name for series in list_segments(directory).values() for segment in series}
         checkpoint = self._checkpoint(directory)
         # What has been shipped and deleted since the checkpoint was written has not vanished.

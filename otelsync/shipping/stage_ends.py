@@ -7,8 +7,10 @@ been read that was recorded by then.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from otelsync.journal.batch import Batch
 from otelsync.journal.header import process_alive
@@ -21,6 +23,9 @@ from otelsync.shipping.backlog import Backlog, Segment
 from otelsync.shipping.checkpoint import STAGES, OpenSeries, decode, encode
 from otelsync.shipping.open_accounts import OpenAccounts
 
+_GRACE: Final = 2.0
+"""Seconds that an end waits for stages of living processes below it: a task gives its result before its run ends."""
+
 
 class StageEnds:
     """Knows the stages of one directory that are open, and writes the ends that nobody else writes.
@@ -29,15 +34,26 @@ class StageEnds:
         directory: The journal directory.
         backlog: Its files, and the checkpoint that holds what is known.
         write: Takes the ends, and returns whether it could; by default they go into a journal of the directory.
+        grace: Seconds to wait, at most, for what is still open below a stage that has ended.
     """
 
-    def __init__(self, directory: Path, backlog: Backlog, write: Callable[[Sequence[Run]], bool] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        backlog: Backlog,
+        write: Callable[[Sequence[Run]], bool] | None = None,
+        *,
+        grace: float = _GRACE,
+    ) -> None:
+        self._grace = grace
         self._directory = directory
         self._write = write or self._journal
         self._backlog = backlog
         self._accounts = OpenAccounts()
         self._seen: dict[str, dict[str, int]] = {}
         """By series whose process has gone, and by span that is pending: what was committed when that was noticed."""
+        self._noticed: dict[str, float] = {}
+        """By the same: when that was, of the monotonic clock."""
 
     def resume(self) -> None:
         """Go on from the checkpoint."""
@@ -50,6 +66,7 @@ class StageEnds:
         self._accounts.note_ends(pending)
         self._accounts.load(checkpoint.accounts)
         self._seen.clear()
+        self._noticed.clear()
 
     def note(self, batches: Sequence[Batch]) -> None:
         """Take note of the stages that begin and end in what was read, and that this has been read."""
@@ -89,6 +106,8 @@ class StageEnds:
             self._backlog.scan()  # what was committed before the end that was just seen
         seen = {name: segment.header.committed for name, segment in self._backlog.segments.items()}
         self._seen = {name: self._seen.get(name, seen) for name in waiting}
+        now = time.monotonic()
+        self._noticed = {name: self._noticed.get(name, now) for name in waiting}
         ready = [name for name in waiting if self._has_read(self._seen[name])]
         closed = [name for name in ready if name not in pending and self._close_series(name)]
         completed = [name for name in self._accounts.by_end(pending) if name in ready and self._complete(name)]
@@ -136,12 +155,23 @@ class StageEnds:
         is_root = not self._accounts.above(key) or self._accounts.above(key) == [""]
         if is_root and _trace_of(checkpoint.pending[key]) in {_trace_of(held) for held in inside.values()}:
             return False  # what is above these is not all known
+        if time.monotonic() - self._noticed[key] < self._grace and self._is_open_below(key, is_root=is_root):
+            return False
         body, resource, scope = map(decode, checkpoint.pending[key])
         if not self._write([Run(resource, scope, [self._accounts.complete(body, is_pending=True)])]):
             return False
         del checkpoint.pending[key]
         self._backlog.changed()
         return True
+
+    def _is_open_below(self, key: str, *, is_root: bool) -> bool:
+        """Return whether a process still has a stage open below one that is pending."""
+        pending, trace = self._backlog.checkpoint.pending, _trace_of(self._backlog.checkpoint.pending[key])
+        return any(
+            other not in pending and _trace_of(held) == trace and (is_root or key in self._accounts.above(other))
+            for series in self._backlog.checkpoint.open.values()
+            for other, held in series.stages.items()
+        )
 
     def _journal(self, ends: Sequence[Run]) -> bool:
         try:
