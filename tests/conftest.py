@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -86,3 +87,15 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]
     """A RabbitMQ for all tests that want one."""
     with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as server:
         yield server
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """End a child that a test has forked, and that an exception would let go on with all other tests."""
+    pid = os.getpid()
+    try:
+        return (yield)
+    finally:
+        if os.getpid() != pid:
+            traceback.print_exc()
+            os._exit(70)

@@ -212,9 +212,13 @@ def test_a_handler_that_forks(fresh: Callable[..., Written]) -> None:
     during: list[Written] = []
 
     def fork() -> None:
-        if os.fork() == 0:
-            os._exit(0 if child(during[0]) else 1)
-        assert os.wait()[1] == 0
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os._exit(0 if child(during[0]) else 1)
+            finally:
+                os._exit(2)
+        assert os.waitpid(pid, 0)[1] == 0
 
     interrupted(rotation, fresh, fork, during)
 
