@@ -166,7 +166,7 @@ def test_a_thread_ships_to_the_store(record: Callable[..., Recorded]) -> None:
         "sync.pipeline p       [success]\n  sync.repo acme/api  [success]"
     )
     assert otelsync.shutdown(20)
-    assert not [thread for thread in threading.enumerate() if "otelsync" in thread.name]
+    assert not [thread for thread in threading.enumerate() if thread.name == "otelsync-shipper"]
 
 
 def test_flush_without_anything_to_ship_is_true(record: Callable[..., Recorded]) -> None:
