@@ -63,6 +63,9 @@ class Site:
     def variables(self, **more: str) -> dict[str, str]:
         """Variables of its process."""
         ours = {"PYTHONPATH": str(ROOT), "OTELSYNC_HOME": str(self.home / "home"), "OTELSYNC_REPORTS": "auto"}
+        ours["OTELSYNC_SHUTDOWN_TIMEOUT"] = (
+            "120"  # the reports are there when it has ended, however busy the machine is
+        )
         return {**os.environ, **ours, "BOARD_API_URL": self.url, **more}
 
     def run(self, *arguments: str, environment: str = "test.toml", **more: str) -> subprocess.CompletedProcess[str]:

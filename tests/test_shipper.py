@@ -606,7 +606,9 @@ def test_flush_and_stop_keep_to_their_time(tmp_path: Path, server: OtlpServer) -
     eventually(lambda: server.received)
     assert not thread.flush(0.1)
     assert not thread.stop(0.5)
-    eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith("otelsync-")])
+    eventually(
+        lambda: not [t for t in threading.enumerate() if t.name.startswith("otelsync-") and t.name != "otelsync-nudges"]
+    )
     assert account(tmp_path, "traces")["pending"] == 5
     journal.close()
 

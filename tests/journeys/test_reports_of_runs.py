@@ -257,7 +257,7 @@ def test_the_newest_are_kept(place: Place) -> None:
     foreign = place.reports / "202501010101-SYNC-AAAAAAAA"
     foreign.mkdir(parents=True)
     (foreign / "summary.json").write_text("{}")
-    ids = [place.sync("", OTELSYNC_REPORTS_KEEP="2").stdout.strip() for _ in range(3)]
+    ids = [place.sync("", OTELSYNC_REPORTS_KEEP="2", OTELSYNC_SHUTDOWN_TIMEOUT="120").stdout.strip() for _ in range(3)]
     assert place.folders() == sorted([foreign.name, *ids[1:]])
 
 
