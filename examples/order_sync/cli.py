@@ -59,9 +59,7 @@ def _sync(
     session, called = None, ", ".join(options.customer or [customer_reports.ALL])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the run ends, and has its report
     with options.log.open("a", encoding="utf-8") as file:  # standard output is for people
-        otelsync.configure(  # the program itself ships: the report has to be there when shutdown() returns
-            service_name="order-sync", store="on", ship="thread", reports_dir=options.reports, log_stream=file
-        )
+        otelsync.configure(service_name="order-sync", store="on", reports_dir=options.reports, log_stream=file)
         otelsync.instrument("requests")
         try:
             log.info(CALLED, environment=environment.name, customers=called)
