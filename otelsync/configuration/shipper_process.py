@@ -76,6 +76,8 @@ class ShipperProcess:
         self._intermediate = 0
         self._messages: Messages | None = None
         self._said: set[str] = set()
+        self._shipper: Writer | None = None
+        """The process that shipped the directory when that was last looked at."""
         self._pid = os.getpid()
 
     def begin(self) -> None:
@@ -132,9 +134,9 @@ class ShipperProcess:
         from otelsync.shipping.checkpoint import positions
 
         shipped = self._wait(positions(self._directory, own_writer()), deadline)
-        pid = owner(self._directory)
-        if shipped and pid and not anyone_writing(self._directory):
-            self._wait_for_end(Writer(pid, start_ticks(pid), boot_id()), deadline)
+        self._has_owner()
+        if shipped and self._shipper is not None:
+            self._wait_for_end(self._shipper, deadline)
         self._speak()
         return shipped
 
@@ -158,6 +160,7 @@ class ShipperProcess:
                 nudge_at = now + _NUDGE_EVERY
                 nudge(self._directory)
             self.look()
+            self._has_owner()
             time.sleep(min(_POLL, deadline - now))
         return True
 
@@ -172,18 +175,25 @@ class ShipperProcess:
         self._reap()
         if self._instead is not None:
             return
-        if owner(self._directory) is not None:
+        if self._has_owner():
             self._started = 0
             self._next_start = 0.0
         elif time.monotonic() >= self._next_start:
             self._start()
         self._speak()
 
+    def _has_owner(self) -> bool:
+        """Return whether somebody ships. Who it was is kept: reports are made when the directory was given up."""
+        pid = owner(self._directory)
+        if pid:
+            self._shipper = Writer(pid, start_ticks(pid), boot_id())
+        return pid is not None
+
     def _begin_in_child(self) -> None:
         """After a fork, whoever told of it: the parent speaks for its shipper, and reaps what it has started."""
         self._pid = os.getpid()
         self._started, self._next_start, self._intermediate = 0, 0.0, 0
-        self._messages = self._instead = None
+        self._messages = self._instead = self._shipper = None
 
     def _start(self) -> None:
         if self._started >= _MOST_TRIES:
