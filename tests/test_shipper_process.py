@@ -31,6 +31,7 @@ import os, sys, time
 from pathlib import Path
 import otelsync
 sys.executable = os.environ.get("EXECUTABLE", sys.executable)
+sys.frozen = "FROZEN" in os.environ
 otelsync.configure(service_name="sync", log_format="json", log_level="WARNING")
 here = Path(os.environ["OTELSYNC_HOME"])
 journal = here / "journals" / "sync"
@@ -324,15 +325,26 @@ def test_what_the_shipper_says_the_program_logs(home: Path) -> None:
     assert "Connection refused" in {finding.code: finding.message for finding in examine(settings)}["shipper_said"]
 
 
-@pytest.mark.parametrize("executable", ["/usr/bin/uwsgi", "", "/nowhere/frozen"])
-def test_where_no_process_can_be_started_a_thread_ships(home: Path, executable: str) -> None:
-    """An embedded interpreter, or a frozen program, is no Python that could be started."""
+@pytest.mark.parametrize("executable", ["/usr/bin/uwsgi", ""])
+def test_where_python_is_embedded_it_is_found_in_its_prefix(home: Path, executable: str) -> None:
+    """A thread would hold locks when the server forks by C code, and its workers would wait for them for ever."""
+    code = """
+        record("p")
+        import threading
+        print([thread.name for thread in threading.enumerate()][1:], otelsync.shutdown(60))
+    """
+    assert run(home, code, EXECUTABLE=executable).split() == ["[]", "True"]
+    assert stored(home) == ["sync.pipeline p"]
+
+
+def test_where_no_process_can_be_started_a_thread_ships(home: Path) -> None:
+    """A frozen program has no Python beside it."""
     code = """
         record("p")
         import threading
         print([thread.name for thread in threading.enumerate()][1:2], otelsync.shutdown(60))
     """
-    assert run(home, code, EXECUTABLE=executable).split() == ["['otelsync-shipper']", "True"]
+    assert run(home, code, FROZEN="yes").split() == ["['otelsync-shipper']", "True"]
     assert stored(home) == ["sync.pipeline p"]
 
 

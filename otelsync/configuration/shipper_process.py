@@ -271,10 +271,20 @@ def _absolute(place: str) -> str:
 
 
 def _python() -> str:
-    """The interpreter. Where Python is embedded, or the program was frozen, this would be the program itself."""
-    if getattr(sys, "frozen", False) or not _PYTHON.match(Path(sys.executable or "").name):
-        raise OSError(f"{sys.executable or 'sys.executable'} is no Python that could be started")
-    return sys.executable
+    """Return the interpreter, which is looked for where Python is embedded: `sys.executable` is the server there.
+
+    Raises:
+        OSError: There is none, as in a frozen program, which would be started a second time.
+    """
+    if not getattr(sys, "frozen", False):
+        if _PYTHON.match(Path(sys.executable or "").name):
+            return sys.executable
+        name = "python{}.{}".format(*sys.version_info)
+        for prefix in (sys.prefix, sys.base_prefix):
+            found = Path(prefix, "bin", name)
+            if found.is_file():
+                return str(found)
+    raise OSError(f"{sys.executable or 'sys.executable'} is no Python that could be started")
 
 
 def _entry() -> str:
