@@ -313,6 +313,42 @@ def test_flush_and_shutdown_wait_for_it(home: Path, server: OtlpServer) -> None:
     assert {span.name for span in server.spans} == {"sync.pipeline p", "sync.pipeline q"}
 
 
+def test_shutdown_waits_for_what_forked_children_have_left(home: Path, server: OtlpServer) -> None:
+    """And for the end of the stage they were in, which the shipper writes: that makes it no process that records."""
+    code = """
+        with otelsync.pipeline("parent"):
+            for _ in range(4):
+                if os.fork() == 0:
+                    for number in range(2000):
+                        with otelsync.pull_request(number):
+                            pass
+                    os._exit(0)
+            for _ in range(4):
+                os.wait()
+        print(otelsync.shutdown(PATIENCE))
+    """
+    said = run(
+        home, code.replace("PATIENCE", str(PATIENCE)), OTEL_EXPORTER_OTLP_ENDPOINT=server.url, OTELSYNC_FOLD="off"
+    )
+    assert (said.split(), len(server.spans)) == (["True"], 8001)
+
+
+def test_shutdown_waits_for_no_service_that_ships(home: Path) -> None:
+    """Where an ``otelsync ship`` does, what was recorded has arrived when it has taken it: it never ends."""
+    run(home, 'record("before")', OTELSYNC_SHIP="off")
+    service = subprocess.Popen(
+        [sys.executable, "-m", "otelsync.cli", "ship"], env=environment(home), stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until(lambda: owner(home / "journals" / "sync") == service.pid)
+        code = 'record("p"); otelsync.flush(60); print(otelsync.shutdown(10 * 3600))'
+        assert run(home, code).split() == ["True"]
+        assert service.poll() is None
+    finally:
+        service.terminate()
+        service.wait(PATIENCE)
+
+
 def test_what_the_shipper_says_the_program_logs(home: Path) -> None:
     """A shipper has no output: its warnings are a small file, whose lines the program that began it logs as its own."""
     endpoint = "http://127.0.0.1:9"

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 VARIABLE = "OTELSYNC_SHIPPER"
 """The variable that says, in JSON, what to ship: `path` and `package` of the program, its `journal` and `settings`."""
 
+_NAME = "otelsync-ship"
+"""What the process is called, as ``ps -o comm`` shows it."""
+
 
 def main() -> None:
     """Ship the directory that the environment tells of, unless somebody does already."""
@@ -40,6 +43,15 @@ def main() -> None:
         _attend(directory, given, told)
 
 
+def is_one(pid: int) -> bool:
+    """Return whether a process is such a shipper, which ends by itself, and no program or service that ships."""
+    try:
+        with open(f"/proc/{pid}/comm") as comm:  # noqa: PTH123
+            return comm.read().rstrip("\n") == _NAME
+    except OSError:
+        return False
+
+
 def _leave_the_program(told: list[int]) -> None:
     """Be nobody's child, of no terminal, and hold nothing of the program's."""
     if os.fork():
@@ -53,7 +65,7 @@ def _leave_the_program(told: list[int]) -> None:
     try:
         names = os.listdir("/proc/self/fd")  # noqa: PTH208  (pathlib is not loaded yet)
         with open("/proc/self/comm", "w") as comm:  # noqa: PTH123
-            comm.write("otelsync-ship")
+            comm.write(_NAME)
     except OSError:
         return
     for name in names:

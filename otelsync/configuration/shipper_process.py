@@ -27,7 +27,7 @@ from otelsync.settings.handing_over import to_text
 from otelsync.shipping.messages import Messages
 from otelsync.shipping.nudges import nudge
 from otelsync.shipping.ownership import owner
-from otelsync.shipping.writers import announce, anyone_writing, withdraw
+from otelsync.shipping.writers import announce, living_writers, withdraw
 
 _LOOK_EVERY: Final = 1.0
 """Seconds between two looks at whether somebody ships."""
@@ -134,9 +134,9 @@ class ShipperProcess:
         from otelsync.shipping.checkpoint import positions
 
         shipped = self._wait(positions(self._directory, own_writer()), deadline)
-        self._has_owner()
-        if shipped and self._shipper is not None:
-            self._wait_for_end(self._shipper, deadline)
+        if shipped and not self._is_anyone_writing():
+            shipped = self._wait(positions(self._directory), deadline)
+            self._wait_for_end(deadline)
         self._speak()
         return shipped
 
@@ -164,10 +164,21 @@ class ShipperProcess:
             time.sleep(min(_POLL, deadline - now))
         return True
 
-    def _wait_for_end(self, shipper: Writer, deadline: float) -> None:
+    def _wait_for_end(self, deadline: float) -> None:
+        """Wait for the reports, which a shipper beside a program makes before it ends. Others go on for good."""
+        self._has_owner()
+        shipper = self._shipper
+        if shipper is None or not ship_beside.is_one(shipper.pid):
+            return
         nudge(self._directory)
-        while shipper.alive() and not anyone_writing(self._directory) and (left := deadline - time.monotonic()) > 0:
+        while shipper.alive() and not self._is_anyone_writing() and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(_POLL, left))
+
+    def _is_anyone_writing(self) -> bool:
+        """Return whether another process records. The shipper does not: it writes ends for those that are gone."""
+        self._has_owner()
+        shipper = self._shipper.pid if self._shipper is not None and ship_beside.is_one(self._shipper.pid) else 0
+        return any(writer.pid != shipper for writer in living_writers(self._directory))
 
     def _tend(self) -> None:
         if self._pid != os.getpid():
