@@ -8,13 +8,20 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from otlp_server import OtlpServer, otlp_server
 
+from otelsync.journal.batch import Batch
+from otelsync.journal.format import HEADER_SIZE
+from otelsync.journal.reader import JournalReader
+from otelsync.otlp.decoding import span_id, untagged
+from otelsync.shipping.open_accounts import OpenAccounts
 from otelsync.shipping.shipper import Shipper
 from otelsync.store.runs import find_run, open_store
 from otelsync.store.writing import StoreSink
@@ -148,6 +155,24 @@ PROGRAMS = {
         """,
         ("partial", {"fetched": 3, "created": 2, "updated": 1}, 1),
     ),
+    "a stage in an item of a child": (
+        """
+        def work():
+            with otelsync.item("order", 1) as order:
+                with otelsync.api_call("details") as call:
+                    call.count(updated=2)
+                    item(2), item(3, "skipped"), item(4, "failed")
+                order.set(action="unchanged")
+        with otelsync.pipeline("p"), otelsync.repo("a"):
+            child(work)
+            item(5)
+        """,
+        (
+            "partial",
+            {"fetched": 7, "created": 2, "updated": 2, "skipped": 1, "unchanged": 1, "failed": 1},
+            1,
+        ),
+    ),
     "a recovery in a child": (
         """
         def work():
@@ -204,6 +229,45 @@ def test_the_pipeline_says_what_all_processes_did(tmp_path: Path, title: str, re
     attributes = json.loads(text)
     assert (attributes["sync.outcome"], counts(attributes)) == (outcome, items)
     assert ended == []
+
+
+@pytest.mark.parametrize("title", [title for title in PROGRAMS if "killed" not in title])
+def test_it_says_so_in_whatever_order_the_files_are_read(tmp_path: Path, title: str) -> None:
+    """All of a child's file may be read before that of the parent, or any part of it."""
+    body, (outcome, items, _) = PROGRAMS[title]
+    journal = run(tmp_path, body, ship="off")
+    files = [records_of(path) for path in sorted(journal.glob("*.journal"))]
+    for seed in range(100):
+        accounts, pending = OpenAccounts(), dict[str, bytes]()
+        for batch in shuffled(files, Random(seed)):
+            accounts.take([batch])
+            pending |= {span_id(body) or "": body for group in batch.groups for body in group.pending}
+        said = dict[str, Any]()
+        for key in accounts.by_end(pending):
+            span = Span.FromString(untagged(accounts.complete(pending[key], is_pending=True)))
+            said[span.name] = _plain(span)
+        told = said["sync.pipeline p"]
+        assert (told["sync.outcome"], counts(told)) == (outcome, items), seed
+
+
+def records_of(path: Path) -> list[Batch]:
+    """Read a journal file, one record at a time."""
+    found, at = list[Batch](), HEADER_SIZE
+    with closing(JournalReader(path)) as reader:
+        while (batch := reader.read(at, max_records=1)) is not None:
+            found.append(batch)
+            at = batch.end
+    return found
+
+
+def shuffled(files: list[list[Batch]], random: Random) -> Iterator[Batch]:
+    """Yield the batches of each file in their order, now of this file, now of that."""
+    left = [list(reversed(file)) for file in files]
+    while left := [file for file in left if file]:
+        file = random.choice(left)
+        for _ in range(random.choice((1, 3, 1000))):
+            if file:
+                yield file.pop()
 
 
 @pytest.mark.parametrize("title", PROGRAMS)

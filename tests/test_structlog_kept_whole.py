@@ -76,11 +76,11 @@ def test_nothing_of_structlog_stdlib_is_missing(recorded: Recorded, make: Callab
 def test_handlers_of_the_standard_library_s_logger(recorded: Recorded) -> None:
     """They are those of the logger of that name."""
     assert recorded
-    logger, handler = structlog.get_logger("app"), logging.NullHandler()
+    logger, handler = structlog.get_logger("app.alone"), logging.NullHandler()  # "app" is other tests' as well
     logger.addHandler(handler)
-    assert logger.handlers == logging.getLogger("app").handlers == [handler]
+    assert logger.handlers == logging.getLogger("app.alone").handlers == [handler]
     logger.removeHandler(handler)
-    assert not logging.getLogger("app").handlers
+    assert not logging.getLogger("app.alone").handlers
 
 
 @pytest.mark.parametrize("make", [structlog.get_logger, otelsync.get_logger])

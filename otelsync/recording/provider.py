@@ -104,7 +104,7 @@ class TracerProvider(Owner):
     def adopt_tracers(self, other: TracerProvider) -> None:
         """Let the tracers that `other` has given out record here from now on: modules and libraries hold on to them."""
         with other.lock:
-            theirs = dict(other._tracers_by_scope)
+            theirs = dict(other._tracers_by_scope.items())  # dict() of it asks again for each key: one may be gone
         for scope, tracer in theirs.items():
             like = self.tracer_like_the_sdk_s(scope)
             if isinstance(like, sdk.Tracer):

@@ -159,9 +159,9 @@ class OpenAccounts(Accounts):
     def _take_part(self, part: Ended | tuple[str, str, int], *, is_late: bool = False) -> None:
         """Take in a part, as soon as it is known where it stands."""
         parent_id = part.parent_id if isinstance(part, Ended) else part[0]
-        for _ in range(_DEEPEST):  # through what has ended itself
+        for _ in range(_DEEPEST):  # through items, and through what has ended itself
             place = self.places.get(parent_id)
-            if place is None or (place.open and not self._has_ended(parent_id)):
+            if place is None or (place.open and place.counts and not self._has_ended(parent_id)):
                 break
             parent_id = place.parent_id
         if parent_id and parent_id not in self.places:
