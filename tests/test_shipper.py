@@ -716,7 +716,6 @@ def test_many_forks_under_load_never_deadlock(tmp_path: Path, server: OtlpServer
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from test_shipper import recorder
-        import otelsync.otlp.http, otelsync.shipping.folding.debug_logs, otelsync.shipping.folding.shaping
         from otelsync.otlp.exporter import OtlpSink
         from otelsync.otlp.options import OtlpEndpoint
         from otelsync.shipping.shipper import Shipper

@@ -8,20 +8,12 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
-from random import Random
-from typing import Any
 
 import pytest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from any_order import completed, counts, plain
 from otlp_server import OtlpServer, otlp_server
 
-from otelsync.journal.batch import Batch
-from otelsync.journal.format import HEADER_SIZE
-from otelsync.journal.reader import JournalReader
-from otelsync.otlp.decoding import span_id, untagged
-from otelsync.shipping.open_accounts import OpenAccounts
 from otelsync.shipping.shipper import Shipper
 from otelsync.store.runs import find_run, open_store
 from otelsync.store.writing import StoreSink
@@ -197,19 +189,10 @@ def run(home: Path, body: str, **options: object) -> Path:
     return home / "journals" / "forks"
 
 
-def counts(attributes: dict[str, Any]) -> dict[str, int]:
-    begin = "sync.items."
-    return {key.removeprefix(begin): value for key, value in attributes.items() if key.startswith(begin)}
-
-
 @pytest.fixture
 def server() -> Iterator[OtlpServer]:
     with otlp_server() as server:
         yield server
-
-
-def _plain(span: Span) -> dict[str, Any]:
-    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "string_value") for pair in span.attributes}
 
 
 @pytest.mark.parametrize("title", PROGRAMS)
@@ -236,38 +219,9 @@ def test_it_says_so_in_whatever_order_the_files_are_read(tmp_path: Path, title: 
     """All of a child's file may be read before that of the parent, or any part of it."""
     body, (outcome, items, _) = PROGRAMS[title]
     journal = run(tmp_path, body, ship="off")
-    files = [records_of(path) for path in sorted(journal.glob("*.journal"))]
     for seed in range(100):
-        accounts, pending = OpenAccounts(), dict[str, bytes]()
-        for batch in shuffled(files, Random(seed)):
-            accounts.take([batch])
-            pending |= {span_id(body) or "": body for group in batch.groups for body in group.pending}
-        said = dict[str, Any]()
-        for key in accounts.by_end(pending):
-            span = Span.FromString(untagged(accounts.complete(pending[key], is_pending=True)))
-            said[span.name] = _plain(span)
-        told = said["sync.pipeline p"]
-        assert (told["sync.outcome"], counts(told)) == (outcome, items), seed
-
-
-def records_of(path: Path) -> list[Batch]:
-    """Read a journal file, one record at a time."""
-    found, at = list[Batch](), HEADER_SIZE
-    with closing(JournalReader(path)) as reader:
-        while (batch := reader.read(at, max_records=1)) is not None:
-            found.append(batch)
-            at = batch.end
-    return found
-
-
-def shuffled(files: list[list[Batch]], random: Random) -> Iterator[Batch]:
-    """Yield the batches of each file in their order, now of this file, now of that."""
-    left = [list(reversed(file)) for file in files]
-    while left := [file for file in left if file]:
-        file = random.choice(left)
-        for _ in range(random.choice((1, 3, 1000))):
-            if file:
-                yield file.pop()
+        (told,) = [span for span in completed(journal, seed) if span.name == "sync.pipeline p"]
+        assert (plain(told)["sync.outcome"], counts(plain(told))) == (outcome, items), seed
 
 
 @pytest.mark.parametrize("title", PROGRAMS)
@@ -278,7 +232,7 @@ def test_the_span_that_goes_out_says_the_same(tmp_path: Path, server: OtlpServer
     command = [sys.executable, "-m", "otelsync.cli", "ship", "--once", "--home", str(tmp_path)]
     environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": server.url}
     subprocess.run(command, env=environment, timeout=300, check=True, capture_output=True)
-    found = [_plain(span) for span in server.spans if span.name == "sync.pipeline p"]
+    found = [plain(span) for span in server.spans if span.name == "sync.pipeline p"]
     assert [(each["sync.outcome"], counts(each)) for each in found] == [(outcome, items)]
 
 

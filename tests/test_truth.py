@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from random_syncs.comparing import compare
+from any_order import completed, counts, plain
+from random_syncs.comparing import compare, run_programs
 from random_syncs.generator import program
 from random_syncs.model import truth
+from random_syncs.trees import Node
 
 PROGRAMS: Final = int(os.environ.get("RANDOM_SYNCS", "120"))
 FIRST: Final = int(os.environ.get("RANDOM_SYNCS_SEED", "0"))
@@ -28,6 +30,25 @@ def test_every_view_of_a_random_sync_says_what_is_true(first: int, tmp_path: Pat
     level = "DEBUG" if first // TOGETHER % 2 else "WARNING"  # items are recorded in another way if nobody logs them
     wrong = compare(programs, tmp_path / "syncs", log_level=level)
     assert not wrong, f"{len(wrong)} of {len(programs)} differ:\n\n" + "\n\n".join(map(str, wrong[:5]))
+
+
+@pytest.mark.slow
+def test_the_end_of_a_random_sync_is_the_same_in_whatever_order_it_is_read(tmp_path: Path) -> None:
+    """Where a child outlives a stage its file has to be read no sooner than the stage's own, as a shipper does."""
+    programs = [each for each in map(program, range(FIRST, FIRST + PROGRAMS)) if is_read_in_any_order(each)]
+    run_programs(programs, tmp_path)
+    (journal,) = (tmp_path / "home" / "journals").iterdir()
+    true = {f"sync.pipeline {each.name}": truth(each) for each in programs}
+    for seed in range(20):
+        ends = {span.name: plain(span) for span in completed(journal, seed) if span.name in true}
+        assert ends
+        said = {name: (told["sync.outcome"], counts(told)) for name, told in ends.items()}
+        assert said == {name: (true[name].outcome, true[name].items) for name in said}, seed
+
+
+def is_read_in_any_order(program: Node) -> bool:
+    """Return whether nothing is killed in it, and no child outlives anything."""
+    return not any(node.fate == "kill" or (node.how == "fork" and node.outlives) for node in program.all())
 
 
 def test_random_syncs_are_of_all_kinds() -> None:

@@ -24,7 +24,7 @@ VARIABLE = "OTELSYNC_SHIPPER"
 """The variable that says, in JSON, what to ship: `path` and `package` of the program, its `journal` and `settings`."""
 
 _NAME = "otelsync-ship"
-"""What the process is called, as ``ps -o comm`` shows it."""
+"""Name of the process, as ``ps -o comm`` shows it."""
 
 
 def main() -> None:

@@ -43,6 +43,11 @@ class Segment:
         return self.progress.cursor(sink) >= self.header.committed
 
 
+def _youngest_first(name: SegmentName) -> tuple[int, int, int]:
+    """Sort children before parents: where a record of a child is seen, so is what its parent wrote before it."""
+    return -name.start_ticks, -name.pid, name.sequence
+
+
 class Backlog:
     """The files of one directory, which may vanish, and the checkpoint that says what has been taken of them.
 
@@ -103,8 +108,8 @@ class Backlog:
     def scan(self) -> None:
         """Look at the directory again: new files, new records, files that are gone."""
         names = {name.name: name for series in list_segments(self.directory).values() for name in series}
-        for name, segment_name in names.items():
-            if name not in self.checkpoint.retired:
+        for segment_name in sorted(names.values(), key=_youngest_first):
+            if segment_name.name not in self.checkpoint.retired:
                 self._refresh(segment_name)
         for segment in [segment for name, segment in self.segments.items() if name not in names]:
             self._outlive(segment)

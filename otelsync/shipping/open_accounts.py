@@ -60,6 +60,8 @@ class OpenAccounts(Accounts):
         """Traces of these, by the id of the span around."""
         self._waiting = 0
         """Number of these parts."""
+        self._left: set[str] = set()
+        """Those of them that are spans: what ends later is in them no more, though their places are open."""
         self._trace = ""
         self._ends: dict[str, int] = {}
         """Ends of the stages that are pending, by span id."""
@@ -130,15 +132,16 @@ class OpenAccounts(Accounts):
             self._take(span)
 
     def _apart(self, items: list[tuple[bytes, bytes]], ended: Sequence[LeanSpan]) -> list[tuple[bytes, bytes]]:
-        """Return the items to be read one by one: those with others below or in others, or all if their ends matter."""
+        """Return the items to be read one by one: those with others below, or in what ends; all if ends matter."""
         if self._ends:
             return items
         around = {parent.hex() for parent in {item[:8] for item, _ in items}}
+        over = around & (self._left | {span.span_id.hex() for span in ended})
         around |= {span.parent_span_id.hex() for span in ended}
-        unknown = (around | self._early.keys()) - self.places.keys()
-        if not unknown - {""}:
+        special = ((around | self._early.keys()) - self.places.keys()) | over
+        if not special - {""}:
             return []
-        return [item for item in items if item[0][:8].hex() in unknown or span_id(item[1]) in unknown]
+        return [item for item in items if item[0][:8].hex() in special or span_id(item[1]) in special]
 
     def _take(self, span: LeanSpan) -> None:
         span_id, name = span.span_id.hex(), span.name.decode("utf-8", "replace")
@@ -161,12 +164,14 @@ class OpenAccounts(Accounts):
         parent_id = part.parent_id if isinstance(part, Ended) else part[0]
         for _ in range(_DEEPEST):  # through items, and through what has ended itself
             place = self.places.get(parent_id)
-            if place is None or (place.open and place.counts and not self._has_ended(parent_id)):
+            if place is None or (place.open and place.counts and not self._is_over(parent_id)):
                 break
             parent_id = place.parent_id
         if parent_id and parent_id not in self.places:
             self._await(parent_id, self._trace).append(part)
             self._waiting += 1
+            if isinstance(part, Ended):
+                self._left.add(part.span_id)
             while self._waiting > MOST_WAITING:
                 self._stop_waiting()
         elif isinstance(part, Ended):
@@ -202,6 +207,10 @@ class OpenAccounts(Accounts):
         # A run has all that is read before it is completed.
         return place is not None and not (place.is_run and not place.parent_id)
 
+    def _is_over(self, span_id: str) -> bool:
+        """Return whether a stage has ended before what is taken in now, and is still to be taken in itself."""
+        return span_id in self._left or self._has_ended(span_id)
+
     def _await(self, span_id: str, trace_id: str) -> list[Ended | tuple[str, str, int]]:
         """Wait for a span of which nothing has been read; returns the parts in it that have ended."""
         parts = self._early.setdefault(span_id, [])
@@ -213,16 +222,20 @@ class OpenAccounts(Accounts):
     def _stop_waiting(self) -> None:
         """Give up the span that was waited for longest: it may never come, and stages know what they counted."""
         oldest = next(iter(self._early))
-        self._waiting -= len(self._early.pop(oldest))
-        del self._early_in[oldest]
+        self._leave(oldest)
 
     def _take_early(self, span_id: str, *, are_late: bool = False) -> None:
         """Take in parts of a span; `are_late`: it has ended, and so may have the stage that they belong to."""
+        for part in self._leave(span_id):
+            self._take_part(part, is_late=are_late)
+
+    def _leave(self, span_id: str) -> list[Ended | tuple[str, str, int]]:
+        """Let the parts of a span wait no more, and return them."""
         self._early_in.pop(span_id, None)
         parts = self._early.pop(span_id, [])
         self._waiting -= len(parts)
-        for part in parts:
-            self._take_part(part, is_late=are_late)
+        self._left.difference_update(part.span_id for part in parts if isinstance(part, Ended))
+        return parts
 
     def _take_rest(self, trace_id: str, root_id: str) -> None:
         """Take in for a root what stands in spans of its trace that never came, such as items of a killed process."""
@@ -298,6 +311,7 @@ class OpenAccounts(Accounts):
             for key, parts in early.items():
                 self._early[key] = [Ended(*part) if len(part) > 3 else tuple(part) for part in parts]
                 self._waiting += len(parts)
+                self._left.update(part.span_id for part in self._early[key] if isinstance(part, Ended))
         except (ValueError, TypeError, AttributeError, KeyError):
             return
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from otelsync.journal import forks
 from otelsync.journal.process_identity import own_writer
@@ -119,7 +121,8 @@ class ShipperThread:
         pause = _FIRST_RETRY
         while not self._stopping.is_set():
             try:
-                return self._make_shipper()
+                with _loading:
+                    return self._make_shipper()
             except Exception as error:
                 if pause == _FIRST_RETRY:
                     _log.warning("the shipper cannot begin yet: %s", error)
@@ -151,10 +154,34 @@ class ShipperThread:
 _threads: weakref.WeakSet[ShipperThread] = weakref.WeakSet()
 _forgotten: list[Shipper] = []
 
+_loading = threading.Lock()
+"""Held while a shipper loads modules: a child that is forked meanwhile would have halves of them for good."""
+_LONGEST_LOAD: Final = 5.0
+"""Seconds that a fork waits for it, at most."""
+_forking = 0
+"""The thread that forks and holds it; 0: none."""
+
+
+def _wait_for_modules() -> None:
+    global _forking
+    if _loading.acquire(timeout=_LONGEST_LOAD):
+        _forking = threading.get_ident()
+
+
+def _go_on() -> None:
+    global _forking
+    if _forking == threading.get_ident():
+        _forking = 0
+        _loading.release()
+
 
 def _begin_in_child() -> None:
+    global _loading, _forking
+    _loading, _forking = threading.Lock(), 0
     for thread in list(_threads):
         thread._begin_in_child()
 
 
 forks.in_child(_begin_in_child)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_wait_for_modules, after_in_parent=_go_on)

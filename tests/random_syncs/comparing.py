@@ -50,32 +50,41 @@ def run(programs: Sequence[Node], folder: Path, *, log_level: str = "WARNING") -
 
 
 def _record(programs: Sequence[Node], folder: Path, home: Path, server: OtlpServer, log_level: str) -> None:
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OTELSYNC_"))},
-        "OTELSYNC_HOME": str(home),
-        "OTELSYNC_REPORTS": "off",
-    }
-    shipping = {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url, "OTELSYNC_STORE": "on"}
-    gates = folder / "gates"
-    gates.mkdir()
-    path = folder / "programs.json"
-    path.write_text(json.dumps([program.as_json() for program in programs]))
-    command: list[str | Path] = [sys.executable, "-m", "random_syncs.interpreter", home, path, gates, log_level]
-    with (folder / "shipper.txt").open("wb") as log, (folder / "programs.txt").open("wb") as output:
+    environment = _environment(home) | {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url, "OTELSYNC_STORE": "on"}
+    with (folder / "shipper.txt").open("wb") as log:
         shipper = subprocess.Popen(
-            [sys.executable, "-m", "otelsync.cli", "ship"], env=environment | shipping, stdout=log, stderr=log
+            [sys.executable, "-m", "otelsync.cli", "ship"], env=environment, stdout=log, stderr=log
         )
         try:
             eventually(lambda: b"shipping" in (folder / "shipper.txt").read_bytes())
-            ran = subprocess.run(
-                command, cwd=TESTS, env=environment, stdout=subprocess.DEVNULL, stderr=output, timeout=PATIENCE
-            )
-            assert ran.returncode == 0, (folder / "programs.txt").read_text()[-4000:]
+            run_programs(programs, folder, log_level=log_level)
             shipper.send_signal(signal.SIGTERM)
             assert shipper.wait(PATIENCE) == 0, (folder / "shipper.txt").read_text()[-4000:]
         finally:
             shipper.kill()
             shipper.wait()
+
+
+def run_programs(programs: Sequence[Node], folder: Path, *, log_level: str = "WARNING") -> None:
+    """Run the programs into the home in `folder`, and ship nothing."""
+    gates, path = folder / "gates", folder / "programs.json"
+    gates.mkdir()
+    path.write_text(json.dumps([program.as_json() for program in programs]))
+    with (folder / "programs.txt").open("wb") as output:
+        ran = subprocess.run(
+            [sys.executable, "-m", "random_syncs.interpreter", folder / "home", path, gates, log_level],
+            cwd=TESTS,
+            env=_environment(folder / "home"),
+            stdout=subprocess.DEVNULL,
+            stderr=output,
+            timeout=PATIENCE,
+        )
+    assert ran.returncode == 0, (folder / "programs.txt").read_text()[-4000:]
+
+
+def _environment(home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OTELSYNC_"))}
+    return kept | {"OTELSYNC_HOME": str(home), "OTELSYNC_REPORTS": "off"}
 
 
 class Views:
