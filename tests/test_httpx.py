@@ -15,6 +15,7 @@ from recorded import Recorded
 
 import otelsync
 from otelsync.integrations.httpx import Instrumentor
+from otelsync.stages.rate_limits import fingerprint
 
 SHOWN = ("http.response.status_code", "http.request.resend_count")
 
@@ -117,6 +118,8 @@ def test_limits_become_attributes_and_warnings(recorded: Recorded, listener: Lis
             "sync.rate_limit.limit": 100,
             "sync.rate_limit.remaining": 5,
             "sync.rate_limit.resource": "day",
+            "sync.rate_limit.host": "127.0.0.1",
+            "sync.rate_limit.token_fingerprint": fingerprint(f"{call.__name__}-{listener.port}-abcdefgh"),
         }
     assert recorded.line("sync.rate_limit.low")["span_id"] == send.span_id
 

@@ -25,7 +25,7 @@ from recorded import Recorded
 import otelsync
 from otelsync.recording.runtime_context import CURRENT
 from otelsync.shipping.ledger import read_ledger
-from otelsync.stages.rate_limit_fields import Observation, RateLimit
+from otelsync.stages.rate_limit import Observation, RateLimit
 from otelsync.stages.rate_limits import RateLimits
 from otelsync.stages.stage import Stage
 

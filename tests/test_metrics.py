@@ -404,12 +404,15 @@ def test_retries_are_counted_by_what_is_retried(recorded: Recorded) -> None:
 
 
 def test_rate_limits_stand_as_they_were_last_seen(recorded: Recorded) -> None:
-    """Of each resource the latest answer counts, in whatever order the records are read."""
+    """Of each resource, API and token the latest answer counts, in whatever order the records are read."""
     for remaining in (4999, 4998):
         with otelsync.api_call("list_pulls") as call:
             call.set(
                 **{
                     "sync.rate_limit.resource": "core",
+                    "sync.rate_limit.host": "api.github.com",
+                    "sync.rate_limit.token_fingerprint": "0a1b2c3d",
+                    "sync.rate_limit.others": ["search 29/30 until 1700000000"],
                     "sync.rate_limit.limit": 5000,
                     "sync.rate_limit.remaining": remaining,
                     "sync.rate_limit.reset": 1_800_000_000,
@@ -419,9 +422,10 @@ def test_rate_limits_stand_as_they_were_last_seen(recorded: Recorded) -> None:
     whole.groups[0].spans.reverse()
     series = MetricSeries()
     Metrics(series, "test").take(whole)
-    assert values(series, catalogue.RATE_REMAINING) == {("core",): 4998}
-    assert values(series, catalogue.RATE_LIMIT) == {("core",): 5000}
-    assert values(series, catalogue.RATE_RESET) == {("core",): 1_800_000_000}
+    core, search = (("core", "api.github.com", "0a1b2c3d"), ("search", "api.github.com", "0a1b2c3d"))
+    assert values(series, catalogue.RATE_REMAINING) == {core: 4998, search: 29}
+    assert values(series, catalogue.RATE_LIMIT) == {core: 5000, search: 30}
+    assert values(series, catalogue.RATE_RESET) == {core: 1_800_000_000, search: 1_700_000_000}
 
 
 def test_waits_are_counted_in_seconds(recorded: Recorded) -> None:

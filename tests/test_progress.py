@@ -28,7 +28,7 @@ from otelsync.stages.progress import (
     pace_of,
     wait_ahead,
 )
-from otelsync.stages.rate_limit_fields import Observation, RateLimit
+from otelsync.stages.rate_limit import Observation, RateLimit
 from otelsync.stages.rate_limits import RateLimits
 from otelsync.stages.stage import Stage
 

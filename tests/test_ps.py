@@ -133,7 +133,7 @@ class TestListing:
         assert place.last_item is not None
         assert (place.last_item.kind, place.last_item.key) == ("pr", "3")
         (limit,) = found.limits
-        assert (limit.resource, limit.remaining, limit.limit) == ("core", 1200, 5000)
+        assert (limit.name, limit.remaining, limit.limit) == ("core", 1200, 5000)
         lines = shown.splitlines()
         assert lines[0].startswith(
             f"{run.sync_id}  github.onboarding  running  0s  test  pid {found.pid}  phase syncing"

@@ -332,6 +332,7 @@ class TestRateLimits:
                 "sync.rate_limit.remaining": 3999,
                 "sync.rate_limit.used": 1001,
                 "sync.rate_limit.resource": "core",
+                "sync.rate_limit.host": "127.0.0.1",
                 "sync.rate_limit.retry_after_seconds": 7.0,
             }
 
@@ -465,7 +466,7 @@ class TestSwitching:
             raise RuntimeError("ours")
 
         monkeypatch.setattr("otelsync.integrations.http.calls._routes.route", fail)
-        monkeypatch.setattr("otelsync.stages.rate_limits.read_response", fail)
+        monkeypatch.setattr("otelsync.integrations.http.calls.read_response", fail)
         assert requests.get(f"{listener.url}/x", timeout=60).status_code == 200
         assert [span.name for span in recorded.spans] == ["GET"]
         said = [line for line in recorded.lines if line["event"].startswith("Call.")]

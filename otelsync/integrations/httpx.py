@@ -14,6 +14,7 @@ from opentelemetry.trace import Span
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.patching import Patch
 from otelsync.integrations.http.calls import Call
+from otelsync.integrations.http.credentials import credentials
 from otelsync.integrations.http.upstream import stable_http_conventions, then
 
 
@@ -78,9 +79,9 @@ def _then_async(ours: Callable[..., object], theirs: Callable[..., object] | Non
 def _begun(span: Span, request: RequestInfo) -> None:
     _latest.set(None)
     sends = _sends.get()
-    credentials = request.headers.get("Authorization", "") if request.headers is not None else ""
-    resends = sends.count if sends is not None else 0
-    call = Call(request.method.decode("latin-1"), str(request.url), credentials=credentials, resends=resends)
+    url, resends = str(request.url), sends.count if sends is not None else 0
+    proof = credentials(request.headers, url)
+    call = Call(request.method.decode("latin-1"), url, credentials=proof, resends=resends)
     _latest.set(call)
     if sends is not None:
         sends.count += 1
@@ -92,7 +93,7 @@ def _begun(span: Span, request: RequestInfo) -> None:
 def _answered(span: Span, _request: RequestInfo, response: ResponseInfo) -> None:
     call = _latest.get()
     if call is not None:
-        call.answered(span, response.status_code, response.headers or {})
+        call.answered(span, response.status_code, response.headers or {}, None if _sends.get() else b"")
 
 
 def _sending(patch: Patch, original: Any) -> Any:
@@ -136,5 +137,6 @@ def _sending_async(patch: Patch, original: Any) -> Any:
 @harmless
 def _look_at_body(sends: Sends, response: httpx.Response, kwargs: dict[str, Any]) -> None:
     """A response's body is read after its span has ended, so what it says goes to the API call around."""
-    if sends.latest is not None and not kwargs.get("stream"):
-        sends.latest.note_late_body(response.status_code, response.headers, response.content)
+    if sends.latest is not None:
+        body = b"" if kwargs.get("stream") else response.content
+        sends.latest.note_late_body(response.status_code, response.headers, body)

@@ -19,7 +19,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.patching import Patch
-from otelsync.integrations.http import retry_waits
+from otelsync.integrations.http import calls, retry_waits
 from otelsync.integrations.http.calls import speaking_github
 from otelsync.integrations.http.routes import github_route
 from otelsync.recording.runtime_context import current_scope
@@ -62,6 +62,11 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # upstream has no t
         clock = Patch(import_module("github.Requester"), "time")
         clock.put(_VisibleSleep(clock))
         self._patches.append(clock)
+        retry_policy = import_module("github.GithubRetry").GithubRetry
+        if hasattr(retry_policy, "get_content"):
+            content = Patch(retry_policy, "get_content")
+            content.put(staticmethod(_seen_content(content, retry_policy.get_content)))
+            self._patches.append(content)
         retry_waits.show("pygithub")
 
     def _uninstrument(self, **_: Any) -> None:
@@ -85,6 +90,20 @@ def _within_api_call(patch: Patch, original: Any, *, is_graphql: bool) -> Any:
             return original(self, *args, **kwargs)
 
     return request
+
+
+def _seen_content(patch: Patch, original: Any) -> Any:
+    """The body of a refusal, which PyGithub's retry policy reads: it says which limit the refusal is about."""
+
+    @functools.wraps(original)
+    def get_content(*args: Any, **kwargs: Any) -> Any:
+        content = original(*args, **kwargs)
+        call = calls.CURRENT.get() if patch.is_on else None
+        if call is not None and isinstance(content, bytes):
+            call.refusal_read(content)
+        return content
+
+    return get_content
 
 
 @harmless

@@ -15,6 +15,7 @@ from otelsync.hooks.harmless import harmless
 from otelsync.hooks.patching import Patch
 from otelsync.integrations.http import calls, retry_waits
 from otelsync.integrations.http.calls import Call
+from otelsync.integrations.http.credentials import credentials
 from otelsync.integrations.http.upstream import stable_http_conventions, then
 
 _APPLIED: Final = "opentelemetry_instrumentation_requests_applied"
@@ -125,10 +126,8 @@ def _sent(traced: Any, session: Session, request: PreparedRequest, kwargs: dict[
 
 @harmless
 def _call(request: PreparedRequest, resends: int) -> Call:
-    credentials = request.headers.get("Authorization", "") if request.headers is not None else ""
-    if isinstance(credentials, bytes):
-        credentials = credentials.decode("latin-1")
-    return Call(request.method or "", request.url or "", credentials=credentials, resends=resends)
+    url = request.url or ""
+    return Call(request.method or "", url, credentials=credentials(request.headers, url), resends=resends)
 
 
 def _begun(span: Span, _request: PreparedRequest) -> None:

@@ -64,6 +64,7 @@ class GrpcTransport:
         )
         self._channel: Any = None
         self._call: Any = None
+        self._aborted = False
         self._paths = CertificateFiles(endpoint.certificate, endpoint.client_certificate, endpoint.client_key)
         self._stamp: tuple[object, ...] | None = None
         self._files: tuple[bytes | None, ...] | None = None
@@ -80,6 +81,8 @@ class GrpcTransport:
             self._channel = self._open(grpc)
             self._export = self._channel.unary_unary(_METHODS[self._endpoint.signal])
         self._call = self._export.future(request, timeout=timeout, metadata=self._metadata)
+        if self._aborted:  # it may have been before there was a call to cancel
+            self._call.cancel()
         try:
             return Reply("ok", content=self._call.result() or b"")
         except grpc.RpcError as error:
@@ -92,7 +95,8 @@ class GrpcTransport:
             self._call = None
 
     def abort(self) -> None:
-        """Make a `post` in another thread return soon."""
+        """Make a `post` in another thread return soon, and every later one."""
+        self._aborted = True
         call = self._call
         if call is not None:
             call.cancel()

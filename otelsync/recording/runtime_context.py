@@ -140,7 +140,7 @@ def step_back(span: Any) -> None:
     """Make current what was before `span` was, where that was interrupted and no token says it; else do nothing."""
     current: Any = CURRENT.get()
     if current is span:
-        CURRENT.set(span.above or span.base)
+        CURRENT.set(span.above or span.base or None)  # an empty context is none: what is attached elsewhere shows
 
 
 def step_out() -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from otelsync import vocabulary
 from otelsync.reports.figures import RateLimit, Wait
 from otelsync.reports.sweep import Step
 from otelsync.reports.time_spent import nanoseconds
-from otelsync.reports.values import OTHER, bounded, whole
+from otelsync.reports.values import OTHER, bounded
+from otelsync.text.limits import limits_of
 
 _MOST: Final = 50
-_EPOCH_LIMIT: Final = 1 << 33
-"""Seconds: the year 2242. A reset beyond is no time."""
 
 
 class RateLimits:
@@ -32,7 +29,7 @@ class RateLimits:
             self._observe(step)
 
     def limits(self) -> tuple[RateLimit, ...]:
-        """By resource, in the order of their names."""
+        """By resource, API and token, in the order of their names."""
         return tuple(self._seen[key] for key in sorted(self._seen))
 
     def waits(self) -> tuple[Wait, ...]:
@@ -40,21 +37,19 @@ class RateLimits:
         return tuple(sorted(self._waits.values(), key=lambda wait: (-wait.actual_ns, wait.kind)))
 
     def _observe(self, step: Step) -> None:
-        attributes = step.attributes
-        names = map(attributes.get, (vocabulary.SYNC_RATE_LIMIT_RESOURCE, vocabulary.SYNC_RATE_LIMIT_TOKEN))
-        resource = " ".join(bounded(name, 60) for name in names if name)
-        key = resource if resource in self._seen or len(self._seen) < _MOST else OTHER
-        remaining = _count(attributes, vocabulary.SYNC_RATE_LIMIT_REMAINING)
-        known = self._seen.get(key)
-        least = [number for number in (remaining, known.lowest if known else None) if number is not None]
-        self._seen[key] = RateLimit(
-            resource=key,
-            limit=_count(attributes, vocabulary.SYNC_RATE_LIMIT_LIMIT),
-            remaining=remaining,
-            lowest=min(least, default=None),
-            reset_at_ns=_instant(attributes.get(vocabulary.SYNC_RATE_LIMIT_RESET)),
-            seen_at_ns=step.end_ns,
-        )
+        for limit in limits_of(step.attributes):
+            name = bounded(limit.name, 100)
+            key = name if name in self._seen or len(self._seen) < _MOST else OTHER
+            known = self._seen.get(key)
+            least = [number for number in (limit.remaining, known.lowest if known else None) if number is not None]
+            self._seen[key] = RateLimit(
+                resource=key,
+                limit=limit.limit,
+                remaining=limit.remaining,
+                lowest=min(least, default=None),
+                reset_at_ns=int(limit.reset * 1e9) if limit.reset is not None else None,
+                seen_at_ns=step.end_ns,
+            )
 
     def _wait(self, step: Step) -> None:
         attributes = step.attributes
@@ -73,19 +68,3 @@ class RateLimits:
         self._waits[kind] = Wait(
             kind, known.count + 1, known.planned_ns + planned, known.actual_ns + took, max(known.longest_ns, took)
         )
-
-
-def _count(attributes: Mapping[str, Any], key: str) -> int | None:
-    return whole(attributes[key]) if key in attributes else None
-
-
-def _instant(reset: object) -> int | None:
-    """A reset as epoch seconds, which GitHub's headers give, or as RFC 3339, which its GraphQL gives."""
-    if isinstance(reset, str):
-        try:
-            reset = datetime.fromisoformat(reset).timestamp()
-        except (ValueError, OverflowError, OSError):
-            return None
-    if isinstance(reset, bool) or not isinstance(reset, int | float) or not 0 < reset < _EPOCH_LIMIT:
-        return None
-    return int(reset * 1e9)

@@ -22,7 +22,7 @@ from otelsync.hooks.host_errors import hand_back
 from otelsync.levels import INFO
 from otelsync.logs.installed import emit
 from otelsync.stages import rate_limits
-from otelsync.stages.rate_limit_fields import RateLimit
+from otelsync.stages.rate_limit import RateLimit
 from otelsync.stages.rate_limits import SAME_WINDOW, Standing, forecast
 from otelsync.text.presentable import presentable
 

@@ -8,7 +8,6 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -19,7 +18,9 @@ from otelsync.journal import forks
 from otelsync.levels import INFO, WARNING
 from otelsync.logs.installed import emit
 from otelsync.recording.runtime_context import current_scope
-from otelsync.stages.rate_limit_fields import Observation, RateLimit, read_graphql, read_response
+from otelsync.stages.rate_limit import Observation, RateLimit
+from otelsync.stages.rate_limit_fields import read_graphql
+from otelsync.text.limits import as_text
 
 OK, LOW, EXHAUSTED = "ok", "low", "exhausted"
 _LEVELS: Final = (OK, LOW, EXHAUSTED)
@@ -28,8 +29,14 @@ _MATERIAL: Final = 0.1
 """Part of a limit that must be used up or have come back before it is logged again."""
 SAME_WINDOW: Final = 5.0
 """Seconds by which servers differ in when they say that one and the same window ends."""
+SECONDARY: Final = "secondary"
+"""In place of a resource: GitHub's limits that count no requests."""
 _USUAL_WAIT: Final = 60.0
 """Seconds after which a refusal that names no time is worth another warning; it is what GitHub advises to wait."""
+_QUIET: Final = 60.0
+"""Seconds between two events that say the same of one limit."""
+_MOST_TOLD: Final = 8
+"""Limits of one response that its span tells of."""
 _MOST: Final = 256
 _SHORT_SECRET: Final = 20
 _salt = secrets.token_bytes(16)
@@ -104,7 +111,44 @@ class RateLimits:
         self._most = most
         self._standings: OrderedDict[tuple[str, str, str], Standing] = OrderedDict()
         self._told: dict[tuple[str, str, str], RateLimit] = {}
+        self._said: OrderedDict[tuple[str, str, str, str], tuple[float, int]] = OrderedDict()
+        """By event and limit: when it was last said, and how many times it was so since, unsaid."""
         self._lock = threading.RLock()  # a signal handler may ask an API as well
+
+    def completed(self, host: str, observation: Observation, *, token: str = "", now: float) -> Observation:
+        """Return an observation with what else is known: a limit that refuses is spent, and until when.
+
+        What was told before stands where the response does not say it. Where nobody has told the time, the usual wait
+        is assumed, and marked so.
+        """
+        limits = list(observation.limits)
+        if observation.refused:
+            tightest = (observation.tightest if observation.refused == "primary" else None) or RateLimit()
+            limits = [limit for limit in limits if limit is not tightest]
+            if observation.refused == "secondary":
+                tightest = RateLimit(resource=SECONDARY)
+            limits.append(self._spent(host, token, tightest, observation.retry_after, now))
+        return replace(observation, limits=tuple(limits))
+
+    def _spent(self, host: str, token: str, limit: RateLimit, retry_after: float | None, now: float) -> RateLimit:
+        limit = self._with_what_is_known(host, token, limit, now)
+        if limit.reset is not None and limit.reset > now and not limit.assumed:
+            return replace(limit, remaining=0)
+        if retry_after is not None:
+            return replace(limit, remaining=0, reset=now + retry_after, assumed=False)
+        return replace(limit, remaining=0, reset=now + _USUAL_WAIT, assumed=True)
+
+    def _with_what_is_known(self, host: str, token: str, limit: RateLimit, now: float) -> RateLimit:
+        """Return a limit with size and reset as they were last told, where it does not say them itself."""
+        if limit.reset is not None and limit.limit is not None:
+            return limit
+        old = self._standings.get((limit.resource, host, token))
+        if old is None or old.seen > now + SAME_WINDOW:  # the clock was put back
+            return limit
+        size = old.limit.limit if limit.limit is None else limit.limit
+        if limit.reset is None and old.limit.reset is not None and old.limit.reset > now:
+            return replace(limit, limit=size, reset=old.limit.reset, assumed=old.limit.assumed)
+        return replace(limit, limit=size)
 
     def observe(
         self,
@@ -117,28 +161,38 @@ class RateLimits:
     ) -> list[Standing]:
         """Take note of what a response said, and log a warning where a limit has become low or exhausted.
 
-        Where one has otherwise changed by a tenth since it was last told of, an event says how it stands. `token` is
+        Where one has otherwise changed by a tenth since it was last told of, an event says how it stands. Of a
+        window of less than a minute the same is said once a minute at most, with how many `times` it was so. `token` is
         the fingerprint of the credentials, `now` is in epoch seconds, and warnings are by default of the current span.
 
         Returns:
             The limits that have become low or exhausted with this response.
         """
         now = time.time() if now is None else now
-        limits = list(observation.limits)
-        if observation.refused == "primary":
-            tightest = observation.tightest or RateLimit()
-            limits = [limit for limit in limits if limit is not tightest]
-            ends = tightest.reset if tightest.reset and tightest.reset > now else _end_of_wait(observation, now)
-            limits.append(replace(tightest, remaining=0, reset=ends))
-        elif observation.refused == "secondary":
-            limits.append(RateLimit(resource="secondary", remaining=0, reset=_end_of_wait(observation, now)))
+        limits = self.completed(host, observation, token=token, now=now).limits
+        limits = tuple(self._with_what_is_known(host, token, limit, now) for limit in limits)
         worse = [standing for limit in limits if (standing := self._judge(host, token, limit, now))]
         for standing in worse:
-            _tell(WARNING, _EVENTS[standing.level], standing, span, now)
+            self._tell(WARNING, _EVENTS[standing.level], standing, span, now)
         for limit in limits:
             if self._is_news(host, token, limit):
-                _tell(INFO, "sync.rate_limit.observed", Standing(host, token, limit, OK, now), span, now)
+                self._tell(INFO, "sync.rate_limit.observed", Standing(host, token, limit, OK, now), span, now)
         return worse
+
+    def _tell(self, level: int, event: str, standing: Standing, span: Span | None, now: float) -> None:
+        if not _is_short(standing.limit, now):
+            _tell(level, event, standing, span, now, 1)
+            return
+        key = (event, standing.limit.resource, standing.host, standing.token)
+        with self._lock:
+            last, times = self._said.get(key, (-math.inf, 0))
+            times += 1
+            is_quiet = abs(now - last) < _QUIET
+            self._said[key] = (last, times) if is_quiet else (now, 0)
+            while len(self._said) > len(_LEVELS) * self._most:
+                self._said.popitem(last=False)
+        if not is_quiet:
+            _tell(level, event, standing, span, now, times)
 
     def standings(self) -> list[Standing]:
         """All that is known, the latest last."""
@@ -179,8 +233,10 @@ class RateLimits:
         return is_news
 
 
-def _end_of_wait(observation: Observation, now: float) -> float:
-    return now + (_USUAL_WAIT if observation.retry_after is None else observation.retry_after)
+def _is_short(limit: RateLimit, now: float) -> bool:
+    """Return whether a limit is full again in less than a minute, so that each event may come sixty times in one."""
+    length = limit.window if limit.window is not None else limit.reset - now if limit.reset is not None else _QUIET
+    return length < _QUIET
 
 
 def _level(limit: RateLimit, low: float, now: float) -> str:
@@ -206,7 +262,7 @@ def _is_better(old: Standing, limit: RateLimit, low: float, now: float) -> bool:
     return not limit.limit or limit.left >= 2 * low
 
 
-def _tell(level: int, event: str, standing: Standing, span: Span | None, now: float) -> None:
+def _tell(level: int, event: str, standing: Standing, span: Span | None, now: float, times: int) -> None:
     limit = standing.limit
     fields = {
         "host": standing.host,
@@ -214,7 +270,9 @@ def _tell(level: int, event: str, standing: Standing, span: Span | None, now: fl
         "remaining": limit.remaining,
         "limit": limit.limit,
         "reset_seconds": round(max(0.0, limit.reset - now), 3) if limit.reset is not None else None,
+        "assumed": limit.assumed or None,
         "token_fingerprint": standing.token or None,
+        "times": times if times > 1 else None,
     }
     told = {name: value for name, value in fields.items() if value is not None}
     span = get_current_span() if span is None else span
@@ -223,15 +281,26 @@ def _tell(level: int, event: str, standing: Standing, span: Span | None, now: fl
     emit(level, "otelsync", event, told, span)
 
 
-def attributes_of(observation: Observation) -> dict[str, Any]:
-    """An observation as span attributes: the tightest limit, and what ``Retry-After`` said."""
-    limit = observation.tightest or RateLimit()
+def attributes_of(observation: Observation, *, host: str = "", token: str = "") -> dict[str, Any]:
+    """An observation as span attributes: the tightest limit, of which API and token, others, and ``Retry-After``."""
+    counted = [limit for limit in observation.limits if limit.resource != SECONDARY]
+    limit = min(counted, key=lambda limit: limit.left, default=None) or RateLimit()
+    others = [
+        as_text(other.resource, other.limit, other.remaining, other.reset)
+        for other in counted[:_MOST_TOLD]
+        if other is not limit and other.remaining is not None
+    ]
+    is_told = limit.limit is not None or limit.remaining is not None
     told = {
         vocabulary.SYNC_RATE_LIMIT_LIMIT: limit.limit,
         vocabulary.SYNC_RATE_LIMIT_REMAINING: limit.remaining,
         vocabulary.SYNC_RATE_LIMIT_USED: limit.used,
         vocabulary.SYNC_RATE_LIMIT_RESET: int(limit.reset) if limit.reset is not None else None,
         vocabulary.SYNC_RATE_LIMIT_RESOURCE: limit.resource or None,
+        vocabulary.SYNC_RATE_LIMIT_HOST: host if is_told and host else None,
+        vocabulary.SYNC_RATE_LIMIT_TOKEN: token if is_told and token else None,
+        vocabulary.SYNC_RATE_LIMIT_OTHERS: others or None,
+        vocabulary.SYNC_RATE_LIMIT_ASSUMED: limit.assumed or None,
         vocabulary.SYNC_RATE_LIMIT_RETRY_AFTER_SECONDS: observation.retry_after,
     }
     return {name: value for name, value in told.items() if value is not None}
@@ -245,21 +314,16 @@ def note(observation: Observation, *, host: str, token: str = "", span: Span | N
     """Put an observation on `span` and on the API call around, and take note of it in :data:`observed`."""
     if not observation:
         return
-    told = attributes_of(observation)
+    now = time.time()
+    observation = observed.completed(host, observation, token=token, now=now)
+    told = attributes_of(observation, host=host, token=token)
     if told:
         stage = current_scope().stage
         call_span = stage.span if stage is not None and stage.KIND == vocabulary.SYNC_API else None
         for each in (span, call_span):
             if each is not None and each.is_recording():
                 each.set_attributes(told)
-    observed.observe(host, observation, token=token, span=span)
-
-
-def note_response(
-    status: int, headers: Mapping[str, str], *, host: str, token: str = "", body: bytes = b"", span: Span | None
-) -> None:
-    """Note what a response of an HTTP API says of its limits."""
-    note(read_response(status, headers, time.time(), body), host=host, token=token, span=span)
+    observed.observe(host, replace(observation, refused=""), token=token, span=span, now=now)
 
 
 def note_graphql(body: object, *, host: str, token: str = "", span: Span | None = None) -> None:

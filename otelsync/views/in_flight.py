@@ -379,8 +379,8 @@ def _limits(processes: Iterable[ProcessNow], trace_id: str, now_ns: int) -> tupl
     """Return what remained of each limit when it was last seen, as long as its window lasts."""
     latest: dict[str, LimitLeft] = {}
     for process in processes:
-        for (trace, resource), left in process.limits.items():
+        for (trace, name), left in process.limits.items():
             is_over = left.reset is not None and left.reset * _SECOND <= now_ns
-            if trace == trace_id and not is_over and left.seen_ns >= latest.get(resource, left).seen_ns:
-                latest[resource] = left
+            if trace == trace_id and not is_over and left.seen_ns >= latest.get(name, left).seen_ns:
+                latest[name] = left
     return tuple(latest.values())

@@ -104,9 +104,10 @@ def wait_text(wait: Wait, now_ns: int) -> str:
 
 def limit_text(limit: LimitLeft) -> str:
     """``rate limit core: 1,200 of 5,000 left, full again at 14:05:00 UTC``."""
-    name = f" {printable(limit.resource, 24)}" if limit.resource else ""
+    name = f" {printable(limit.name, 80)}" if limit.name else ""
     of = f" of {limit.limit:,}" if limit.limit is not None else ""
-    until = f", full again at {instant(_nanoseconds(limit.reset)):%H:%M:%S} UTC" if limit.reset is not None else ""
+    again = "probably again" if limit.is_assumed else "full again"
+    until = f", {again} at {instant(_nanoseconds(limit.reset)):%H:%M:%S} UTC" if limit.reset is not None else ""
     return f"rate limit{name}: {limit.remaining:,}{of} left{until}"
 
 
@@ -202,7 +203,7 @@ def _run(run: RunNow, now_ns: int) -> dict[str, Any]:
         "at": [_place(place, now_ns) for place in run.places],
         "rate_limits": [
             {
-                "resource": limit.resource or None,
+                "name": limit.name or None,
                 "remaining": limit.remaining,
                 "limit": limit.limit,
                 "reset": timestamp(_nanoseconds(limit.reset)) if limit.reset is not None else None,

@@ -22,6 +22,7 @@ from otelsync import vocabulary
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import resource_attributes, span_id, untagged
 from otelsync.shipping.checkpoint import OpenSeries, decode
+from otelsync.text.limits import limits_of
 from otelsync.vocabulary import groups_of, is_item, part_of
 
 PIPELINE: Final = vocabulary.NAMED_PIPELINE
@@ -106,11 +107,14 @@ class LastItem:
 class LimitLeft:
     """A rate limit as it was last seen; `reset` in epoch seconds."""
 
-    resource: str
+    name: str
+    """Resource, host and fingerprint of the token."""
     limit: int | None
     remaining: int
     reset: float | None
     seen_ns: int
+    is_assumed: bool = False
+    """True if nobody has told the time of the reset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,18 +242,11 @@ class ProcessNow:
             self.life.popitem(last=False)
 
     def _note_limit(self, span: Span) -> None:
-        told = _told(span.attributes)
-        limit, remaining = told.get(vocabulary.SYNC_RATE_LIMIT_LIMIT), told.get(vocabulary.SYNC_RATE_LIMIT_REMAINING)
-        reset = told.get(vocabulary.SYNC_RATE_LIMIT_RESET)
-        if isinstance(remaining, int):
-            left = LimitLeft(
-                text(told.get(vocabulary.SYNC_RATE_LIMIT_RESOURCE)),
-                limit if isinstance(limit, int) else None,
-                remaining,
-                float(reset) if isinstance(reset, int | float) else None,
-                max(span.start_time_unix_nano, span.end_time_unix_nano),
-            )
-            _keep(self.limits, (span.trace_id.hex(), left.resource), left)
+        seen_ns = max(span.start_time_unix_nano, span.end_time_unix_nano)
+        for limit in limits_of(_told(span.attributes)):
+            if limit.remaining is not None:
+                left = LimitLeft(limit.name, limit.limit, limit.remaining, limit.reset, seen_ns, limit.is_assumed)
+                _keep(self.limits, (span.trace_id.hex(), left.name), left)
 
     def _name_service(self, resource: bytes) -> None:
         if not self.service and resource:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from time import time
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -27,7 +28,9 @@ from otelsync.recording.clock import present_of
 from otelsync.recording.runtime_context import current_scope
 from otelsync.stages import rate_limits
 from otelsync.stages.kinds import ApiCall
+from otelsync.stages.rate_limit import Observation
 from otelsync.stages.rate_limit_fields import read_response
+from otelsync.stages.rate_limit_graphql import SAYS_LIMITS
 from otelsync.stages.stage import current_tracer
 
 CURRENT: Final[ContextVar[Call | None]] = ContextVar("otelsync_http_call", default=None)
@@ -38,7 +41,8 @@ _SMALL: Final = 65_536
 """Bytes of a refusal that are looked at for which limit it is about."""
 _LARGE: Final = 4 * 1024 * 1024
 """A larger body of GraphQL is not decoded, since that takes the program's time."""
-_SAYS_LIMITS: Final = (b'"rateLimit"', b"RATE_LIMIT", b"graphql_rate_limit")
+_ALL_GRAPHQL: Final = "api.monday.com"
+"""A host whose addresses do not say that they are of GraphQL."""
 
 _routes = Routes()
 _speaks_github: ContextVar[bool] = ContextVar("otelsync_speaks_github", default=False)
@@ -50,7 +54,7 @@ class Call:
     Args:
         method: The request's method.
         url: Where it goes, with all that stands in it.
-        credentials: Its ``Authorization`` header, to tell rate limits of several tokens apart.
+        credentials: What it proves itself by (see `credentials`), to tell rate limits of several tokens apart.
         resends: How often the same request was sent before, for redirects and the like.
     """
 
@@ -66,6 +70,14 @@ class Call:
         """Sends below the client that have a span of their own."""
         self._all_told = False
         self._sent_at = 0
+        self.refused = ""
+        """The kind of limit that the latest response has refused for; empty for none."""
+        self.is_failing = False
+        """True while a policy decides what becomes of a send that has come to nothing."""
+        self._body = b""
+        """Of the latest refusal, where somebody else has read it."""
+        self._retry: dict[str, Any] = {}
+        """Fields of the event that is logged once the request is sent again."""
 
     @property
     def sends(self) -> int:
@@ -90,60 +102,87 @@ class Call:
     def send_failed(
         self, status: int | None, headers: Mapping[str, str], error: BaseException | None, *, is_last: bool
     ) -> None:
-        """A send below the client came to nothing. The only one is what the client span itself tells of."""
-        if self._span is None or (is_last and not self._told):
+        """A send below the client came to nothing. What its response says is learned, whatever happens then."""
+        if self._span is None:
+            return
+        self._say_retry()
+        observation = self._read(status, headers, self._body) if status is not None else Observation()
+        self._body = b""
+        if status is not None:
+            self._span.set_attribute(vocabulary.HTTP_RESPONSE_STATUS_CODE, status)
+        if is_last and not self._told:  # the only one is what the client span itself tells of
+            rate_limits.note(observation, host=self.host, token=self.token, span=self._span)
             return
         span = self._send_ended(status, error)
         self._told += 1
         self._all_told = is_last
-        if status is not None:
-            rate_limits.note_response(status, headers, host=self.host, token=self.token, span=span)
+        rate_limits.note(observation, host=self.host, token=self.token, span=span)
         span.end()
         if not is_last:
-            self._log_retry(status, headers, error)
+            self._retry = self._retry_of(status, error)
+        self._sent_at = present_of(self._span)
 
-    def _log_retry(self, status: int | None, headers: Mapping[str, str], error: BaseException | None) -> None:
-        reason = "connection" if status is None else read_response(status, headers, time()).refused or "server"
+    def _read(self, status: int, headers: Mapping[str, str], body: bytes) -> Observation:
+        """Read a response: the one place where a refusal of this call is judged."""
+        observation = read_response(status, headers, time(), body[:_SMALL])
+        self.refused = observation.refused
+        return observation
+
+    def refusal_read(self, body: bytes) -> None:
+        """Take the body of a refusal that somebody reads below the client, before the send is said to have failed."""
+        self._body = body
+
+    def _retry_of(self, status: int | None, error: BaseException | None) -> dict[str, Any]:
         fields = {
-            "reason": reason,
+            "reason": "connection" if status is None else self.refused or "server",
             "attempt": self.resends + self._told,
             "status": status,
             "error_type": type(error).__qualname__ if error is not None else None,
         }
-        told = {name: value for name, value in fields.items() if value is not None}
-        emit(INFO, "otelsync", "sync.api.retry", told)
+        return {name: value for name, value in fields.items() if value is not None}
 
+    def _say_retry(self) -> None:
+        retry, self._retry = self._retry, {}
+        if retry:
+            emit(INFO, "otelsync", "sync.api.retry", retry)
+
+    @harmless
     def sent_again(self) -> None:
         """The next send begins."""
+        self._say_retry()
         self._sent_at = present_of(self._span)
 
     @harmless
     def answered(
-        self, span: Span, status: int, headers: Mapping[str, str], body: bytes = b"", *, more_resends: int = 0
+        self, span: Span, status: int, headers: Mapping[str, str], body: bytes | None = b"", *, more_resends: int = 0
     ) -> None:
-        """The client has its response; `body` is empty if it has not been read.
+        """The client has its response; `body` is empty if it was not read, and None if :meth:`note_late_body` follows.
 
         `more_resends` are sends inside the client that it was not told of, such as those of digest authentication.
         """
+        self._say_retry()
         if self._told and not self._all_told:
             self._send_ended(status, None).end()
             self._told += 1
         if sends := self.resends + max(0, self._told - 1) + more_resends:
             span.set_attribute(vocabulary.HTTP_REQUEST_RESEND_COUNT, sends)
-        rate_limits.note_response(status, headers, host=self.host, token=self.token, body=body[:_SMALL], span=span)
-        self._note_body(body, span)
+        observation = self._read(status, headers, body or b"")
+        if body is None and observation.refused:
+            observation = replace(observation, refused="")  # which limit it is about, its body may say
+        rate_limits.note(observation, host=self.host, token=self.token, span=span)
+        self._note_body(body or b"", span)
 
     def _note_body(self, body: bytes, span: Span | None) -> None:
         """Note what a body of GraphQL says of rate limits."""
-        is_graphql = self.url.partition("?")[0].endswith("/graphql")
-        if is_graphql and len(body) <= _LARGE and any(word in body for word in _SAYS_LIMITS):
+        is_graphql = "graphql" in self.url.partition("?")[0] or self.host == _ALL_GRAPHQL
+        if is_graphql and len(body) <= _LARGE and any(word in body for word in SAYS_LIMITS):
             rate_limits.note_graphql(orjson.loads(body), host=self.host, token=self.token, span=span)
 
     @harmless
     def note_late_body(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Note what the body of a response says of rate limits, when the client span has ended."""
         if status in (403, 429):
-            rate_limits.note_response(status, headers, host=self.host, token=self.token, body=body[:_SMALL], span=None)
+            rate_limits.note(self._read(status, headers, body), host=self.host, token=self.token)
         self._note_body(body, None)
 
     def _send_ended(self, status: int | None, error: BaseException | None) -> Span:

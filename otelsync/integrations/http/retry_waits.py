@@ -25,15 +25,18 @@ if TYPE_CHECKING:
 
 _users: set[str] = set()
 _patches: list[Patch] = []
+_known: set[type[Retry]] = set()
+"""Classes of policies whose own ``increment`` is replaced, if they have one."""
 
 
 def show(user: str) -> None:
     """Show sends and sleeps of urllib3 from now on; `user` is who asked for it."""
     if not _users:
-        _patches[:] = [Patch(Retry, "sleep"), Patch(Retry, "increment")]
-        sleep, increment = _patches
+        _patches[:] = [Patch(Retry, "sleep"), Patch(Retry, "increment"), Patch(Retry, "is_retry")]
+        sleep, increment, is_retry = _patches
         sleep.put(_visible_sleep(sleep, Retry.sleep))
         increment.put(_visible_increment(increment, Retry.increment))
+        is_retry.put(_knowing_the_policy(is_retry, Retry.is_retry))
     _users.add(user)
 
 
@@ -43,6 +46,7 @@ def hide(user: str) -> None:
     if not _users:
         while _patches:
             _patches.pop().undo()
+        _known.clear()
 
 
 def _visible_sleep(patch: Patch, original: Any) -> Any:
@@ -72,10 +76,37 @@ def _wait_ahead(retry: Retry, response: BaseHTTPResponse | None) -> Any:
         retry.get_backoff_time = lambda: seconds  # type: ignore[method-assign]  # it draws jitter anew at each call
     if seconds <= 0:
         return None
-    if response is not None and response.status in (403, 429):
+    call = calls.CURRENT.get()
+    if response is not None and call is not None and call.refused:
+        return waits.rate_limit_wait(seconds, call.refused)
+    if response is not None and call is None:
         refused = read_response(response.status, response.headers, time.time()).refused
-        return waits.rate_limit_wait(seconds, refused or "secondary")  # its body is gone, and it was no other 403
+        if refused:
+            return waits.rate_limit_wait(seconds, refused)
     return waits.retry_wait(seconds, "server" if response is not None else "connection")
+
+
+def _knowing_the_policy(patch: Patch, original: Any) -> Any:
+    """``is_retry``, which is asked before ``increment``: a policy may have one of its own, which raises."""
+
+    @functools.wraps(original)
+    def is_retry(self: Retry, *args: Any, **kwargs: Any) -> Any:
+        if patch.is_on and type(self) not in _known:
+            _get_to_know(type(self))
+        return original(self, *args, **kwargs)
+
+    return is_retry
+
+
+@harmless
+def _get_to_know(policy: type[Retry]) -> None:
+    _known.add(policy)
+    for each in policy.__mro__[: policy.__mro__.index(Retry)]:
+        if "increment" in vars(each) and each not in _known - {policy}:
+            _known.add(each)
+            patch = Patch(each, "increment")
+            patch.put(_visible_increment(patch, patch.before))
+            _patches.append(patch)
 
 
 def _visible_increment(patch: Patch, original: Any) -> Any:
@@ -90,15 +121,16 @@ def _visible_increment(patch: Patch, original: Any) -> Any:
         **named: Any,
     ) -> Retry:
         call = calls.CURRENT.get() if patch.is_on else None
-        is_last = True
+        if call is None or call.is_failing:
+            return original(self, method, url, response, error, *rest, **named)  # type: ignore[no-any-return]
+        call.is_failing = is_last = True
         try:
             retry: Retry = original(self, method, url, response, error, *rest, **named)
             is_last = False
             return retry
         finally:
-            if call is not None:
-                status = getattr(response, "status", None)
-                call.send_failed(status, getattr(response, "headers", {}), error, is_last=is_last)
-                call.sent_again()
+            call.is_failing = False
+            status = getattr(response, "status", None)
+            call.send_failed(status, getattr(response, "headers", {}), error, is_last=is_last)
 
     return increment

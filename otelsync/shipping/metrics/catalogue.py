@@ -30,7 +30,12 @@ STAGE: Final = vocabulary.SYNC_STAGE
 ACTION: Final = vocabulary.SYNC_ACTION
 OPERATION: Final = vocabulary.SYNC_API_OPERATION
 STATUS: Final = vocabulary.HTTP_RESPONSE_STATUS_CODE
-RESOURCE: Final = vocabulary.SYNC_RATE_LIMIT_RESOURCE
+LIMITS: Final = (
+    vocabulary.SYNC_RATE_LIMIT_RESOURCE,
+    vocabulary.SYNC_RATE_LIMIT_HOST,
+    vocabulary.SYNC_RATE_LIMIT_TOKEN,
+)
+"""Labels that tell rate limits apart: which one, of which API, and for whom."""
 TASK: Final = vocabulary.CELERY_TASK_NAME
 SIGNAL, SINK, REASON = "otelsync.signal", "otelsync.sink", "otelsync.drop.reason"
 
@@ -125,14 +130,14 @@ RATE_LIMIT: Final = Metric(
     vocabulary.SYNC_RATE_LIMIT_LIMIT,
     "gauge",
     "{request}",
-    (RESOURCE,),
+    LIMITS,
     "How many requests the limit allows, as last seen.",
 )
 RATE_REMAINING: Final = Metric(
-    vocabulary.SYNC_RATE_LIMIT_REMAINING, "gauge", "{request}", (RESOURCE,), "How many of them were left, as last seen."
+    vocabulary.SYNC_RATE_LIMIT_REMAINING, "gauge", "{request}", LIMITS, "How many of them were left, as last seen."
 )
 RATE_RESET: Final = Metric(
-    "sync.rate_limit.reset.timestamp", "gauge", "s", (RESOURCE,), "When the limit is reset, in Unix time."
+    "sync.rate_limit.reset.timestamp", "gauge", "s", LIMITS, "When the limit is reset, in Unix time."
 )
 DONE: Final = Metric(
     "sync.progress.done",

@@ -246,15 +246,15 @@ class Metrics:
         self._take_limits(facts, place.service, span.end)
 
     def _take_limits(self, facts: Facts, service: str, at: int) -> None:
-        labels = (facts.text(vocabulary.SYNC_RATE_LIMIT_RESOURCE),)
-        for metric, name in (
-            (catalogue.RATE_LIMIT, vocabulary.SYNC_RATE_LIMIT_LIMIT),
-            (catalogue.RATE_REMAINING, vocabulary.SYNC_RATE_LIMIT_REMAINING),
-            (catalogue.RATE_RESET, vocabulary.SYNC_RATE_LIMIT_RESET),
-        ):
-            value = facts.number(name)
-            if value is not None:
-                self.series.put(metric, service, labels, value, at)
+        for limit in facts.limits():
+            labels = (limit.resource, limit.host, limit.token)
+            for metric, value in (
+                (catalogue.RATE_LIMIT, limit.limit),
+                (catalogue.RATE_REMAINING, limit.remaining),
+                (catalogue.RATE_RESET, limit.reset),
+            ):
+                if value is not None:
+                    self.series.put(metric, service, labels, value, at)
 
     def _take_task(self, span: LeanSpan, facts: Facts, place: _Place) -> None:
         task = facts.text(vocabulary.CELERY_TASK_NAME) or _text(span.name[len(b"run/") :])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -11,6 +11,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from otelsync import vocabulary
 from otelsync.otlp.decoding import value_of
+from otelsync.text.limits import Limit, limits_of
 
 COUNTED: Final = vocabulary.SYNC_COUNTED_
 _WANTED: Final = frozenset(
@@ -28,6 +29,9 @@ _WANTED: Final = frozenset(
         vocabulary.SYNC_RATE_LIMIT_REMAINING,
         vocabulary.SYNC_RATE_LIMIT_RESET,
         vocabulary.SYNC_RATE_LIMIT_RESOURCE,
+        vocabulary.SYNC_RATE_LIMIT_HOST,
+        vocabulary.SYNC_RATE_LIMIT_TOKEN,
+        vocabulary.SYNC_RATE_LIMIT_OTHERS,
         vocabulary.SYNC_RATE_LIMIT_KIND,
         vocabulary.SYNC_RETRY_REASON,
         vocabulary.SYNC_QUEUE_WAIT_SECONDS,
@@ -93,6 +97,10 @@ class Facts:
         """Return kind and name of the innermost group around; empty for none."""
         groups = vocabulary.groups_of(self._values)
         return groups[-1] if groups else ("", "")
+
+    def limits(self) -> Iterator[Limit]:
+        """Return the rate limits that it tells of."""
+        return limits_of(self._values)
 
     def of_a_failure(self) -> Facts:
         """The same of an item that has failed, whatever its action was before, unless it says how it ended."""
