@@ -47,6 +47,15 @@ _PHASE_CHANGED: Final = _PHASE.encode()
 _OF_A_RUN: Final = vocabulary.SYNC_ID.encode()
 _NAME_TAG: Final = 0x2A
 _REMAINING: Final = vocabulary.SYNC_RATE_LIMIT_REMAINING.encode()
+_WHICH_LIMIT: Final = tuple(
+    name.encode()
+    for name in (
+        vocabulary.SYNC_RATE_LIMIT_RESOURCE,
+        vocabulary.SYNC_RATE_LIMIT_HOST,
+        vocabulary.SYNC_RATE_LIMIT_TOKEN,
+    )
+)
+"""Attributes that tell limits apart."""
 
 Groups: TypeAlias = tuple[tuple[str, str], ...]
 """Kind and name of each, the outermost first."""
@@ -208,7 +217,7 @@ class ProcessNow:
         """The last record of each run; of its items; of those that say what is left of a limit."""
         spans: dict[bytes, bytes] = {}
         items: dict[bytes, bytes] = {}
-        limits: dict[bytes, bytes] = {}
+        limits: dict[tuple[bytes, ...], bytes] = {}
         for body in chain(group.started, group.spans):
             if _OF_A_RUN in body:
                 trace_id = _trace_id(body)
@@ -216,7 +225,7 @@ class ProcessNow:
                 if _is_item(body):
                     items[trace_id] = body
                 elif _REMAINING in body:
-                    limits[trace_id] = body
+                    limits[trace_id, *(_text_behind(name, body) for name in _WHICH_LIMIT)] = body
         for span in _decoded(Span, spans.values()):
             self._live(span.trace_id.hex(), max(span.start_time_unix_nano, span.end_time_unix_nano))
         for span in _decoded(Span, items.values()):
@@ -308,13 +317,23 @@ def _keep(kept: dict[Key, Value], key: Key, value: Value) -> None:
         del kept[next(iter(kept))]
 
 
+def _text_behind(name: bytes, body: bytes) -> bytes:
+    """Return the value of an attribute of an encoded span that is a short text; empty if there is none."""
+    at = body.find(name) + len(name)
+    if at < len(name) or body[at : at + 1] != b"\x12" or body[at + 2 : at + 3] != b"\x0a":
+        return b""
+    return body[at + 4 : at + 4 + body[at + 3]] if at + 3 < len(body) else b""
+
+
 def _told(pairs: Iterable[KeyValue]) -> dict[str, object]:
-    """Attributes that are plain values."""
+    """Attributes that are plain values, and the limits that stand in a list."""
     told: dict[str, object] = {}
     for pair in pairs:
         kind = pair.value.WhichOneof("value")
         if kind in ("string_value", "int_value", "double_value", "bool_value"):
             told[pair.key] = getattr(pair.value, kind)
+        elif pair.key == vocabulary.SYNC_RATE_LIMIT_OTHERS:
+            told[pair.key] = [each.string_value for each in pair.value.array_value.values]
     return told
 
 
