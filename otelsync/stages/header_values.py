@@ -74,6 +74,8 @@ def count(text: str) -> int | None:
     >>> count("599.0"), count("0.4"), count("-1"), count("1e3")
     (599, 0, None, None)
     """
+    if len(text) <= 12 and text.isascii() and text.isdecimal():
+        return int(text)
     value = number(text)
     return int(value) if value is not None and value < 10**12 else None
 
@@ -90,6 +92,10 @@ def moment(text: str, clock: Clock) -> float | None:
     It may be told in epoch seconds or milliseconds, as a date of HTTP or ISO 8601, in seconds from now, or as a
     duration such as ``1m2.5s`` or ``PT62.5S``.
     """
+    if not text:
+        return None
+    if len(text) == 10 and text.isascii() and text.isdecimal():  # epoch seconds, as most send it
+        return _sensible(clock.own(int(text)), clock)
     text = text.strip()
     seconds = number(text)
     if seconds is None:

@@ -17,6 +17,7 @@ _OTHERS: Final = frozenset(("retry-after", "x-github-request-id"))
 _REASONS: Final = ("ratelimit-reason", "stripe-rate-limited-reason", "x-ratelimit-scope", "x-ratelimit-global")
 """Headers of refusals that name a limit, whatever remains of others."""
 _LONGEST_BODY: Final = 8192
+_NOTHING: Final = Observation()
 
 
 def read_response(status: int, headers: Mapping[str, str], now: float, body: bytes = b"") -> Observation:
@@ -28,10 +29,12 @@ def read_response(status: int, headers: Mapping[str, str], now: float, body: byt
         now: The present, in epoch seconds.
         body: As much of its body as is at hand; it matters for 403 and 429 alone.
     """
-    told, date, age = _told(headers)
+    told = _told(headers)
     if not told and status not in (403, 429):
-        return Observation()
-    clock = clock_of(now, date, age)
+        return _NOTHING
+    clock = clock_of(now, date := _either(headers, "Date"))
+    if clock.skew:  # a cache may have kept it
+        clock = clock_of(now, date, _either(headers, "Age"))
     limits = tuple(limits_in(told, clock))
     retry_after = wait(told["retry-after"], clock) if "retry-after" in told else None
     return Observation(
@@ -53,20 +56,19 @@ def seconds_to_wait(text: str, now: float) -> float | None:
     return wait(text, clock_of(now))
 
 
-def _told(headers: Mapping[str, str]) -> tuple[dict[str, str], str, str]:
-    """Return the headers that matter here, with names in lower case, and ``Date`` and ``Age``."""
+def _told(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that say something of limits, with names in lower case."""
     told: dict[str, str] = {}
-    date = age = ""
     for name, value in headers.items():
         name = name.lower()
-        if "limit" in name or name in _OTHERS:
-            if len(told) < MOST_HEADERS:
-                told[name] = value
-        elif name == "date":
-            date = value
-        elif name == "age":
-            age = value
-    return told, date, age
+        if ("limit" in name or name in _OTHERS) and len(told) < MOST_HEADERS:
+            told[name] = value
+    return told
+
+
+def _either(headers: Mapping[str, str], name: str) -> str:
+    """Return a header from a mapping that takes names in any case, or as the server has sent them."""
+    return headers.get(name) or headers.get(name.lower()) or ""
 
 
 def _refusal(

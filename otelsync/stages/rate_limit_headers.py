@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from otelsync.stages.header_values import Clock, count, is_negative, moment, number
 from otelsync.stages.rate_limit import RateLimit
@@ -61,17 +60,17 @@ _PIECES: Final = {
 _TOTALS: Final = re.compile(r"(?a)\s*(total|remaining|resets)\s*=\s*(\d{1,12})\s*")
 
 
-@dataclass(slots=True)
-class _Group:
-    """The headers of one limit."""
+class _Group(NamedTuple):
+    """The headers of one limit: by what each says, its name; empty where there is none."""
 
     resource: str
-    names: dict[str, str] = field(default_factory=dict)
-    """By what each says."""
-
-    @property
-    def window(self) -> float | None:
-        return _WINDOWS.get(self.resource)
+    limit: str = ""
+    remaining: str = ""
+    used: str = ""
+    reset: str = ""
+    after: str = ""
+    window: str = ""
+    name: str = ""
 
 
 def limits_in(told: Mapping[str, str], clock: Clock) -> Iterator[RateLimit]:
@@ -96,7 +95,7 @@ def limits_in(told: Mapping[str, str], clock: Clock) -> Iterator[RateLimit]:
 @lru_cache(256)
 def _groups(names: tuple[str, ...]) -> tuple[list[_Group], list[tuple[str, str]]]:
     """Return the groups that headers of these names make up, and those that tell all of a limit in one."""
-    groups: dict[str, _Group] = {}
+    groups: dict[str, dict[str, str]] = {}
     totals: list[tuple[str, str]] = []
     # Some send the same twice: what has an X before it comes first.
     for name in sorted(names[:MOST_HEADERS], key=lambda name: not name.startswith("x-ratelimit")):
@@ -109,8 +108,8 @@ def _groups(names: tuple[str, ...]) -> tuple[list[_Group], list[tuple[str, str]]
             continue
         role, resource = _role_of(words)
         if role:
-            groups.setdefault(resource, _Group(resource)).names.setdefault(role, name)
-    return list(groups.values()), totals
+            groups.setdefault(resource, {}).setdefault(role, name)
+    return [_Group(resource, **names) for resource, names in groups.items()], totals
 
 
 def _role_of(words: list[str]) -> tuple[str, str]:
@@ -130,11 +129,31 @@ def _role_of(words: list[str]) -> tuple[str, str]:
 
 def _conventional(group: _Group, told: Mapping[str, str], clock: Clock) -> Iterator[RateLimit]:
     """``X-RateLimit-Limit`` and its kin; several limits in one, as lists, too."""
-    values = {role: told[name][:_LONGEST_FIELD] for role, name in group.names.items()}
-    remaining = _listed(values.get(REMAINING, ""))
-    limits = _listed(values.get(LIMIT, ""))
-    resets = _listed(values.get(AFTER, "") or values.get(RESET, ""), dates=True)
-    resource = _resource(values.get(NAME, "")) or group.resource
+    said = told.get
+    left_text, limit_text = said(group.remaining, ""), said(group.limit, "")
+    reset_text = said(group.after) or said(group.reset, "")
+    resource = (_resource(said(group.name, "")) if group.name else "") or group.resource
+    if "," in left_text or "," in limit_text:
+        yield from _several(group, told, resource, clock)
+        return
+    limit, left = count(limit_text), _left(left_text, limit_text)
+    if limit is not None or left is not None:
+        yield RateLimit(
+            resource=resource,
+            limit=limit,
+            remaining=left,
+            used=count(said(group.used, "")),
+            reset=moment(reset_text, clock),
+            window=_WINDOWS.get(group.resource) or _seconds(said(group.window, "")),
+        )
+
+
+def _several(group: _Group, told: Mapping[str, str], resource: str, clock: Clock) -> Iterator[RateLimit]:
+    """Several limits in one header, or one limit and its policies."""
+    remaining = _listed(told.get(group.remaining, "")[:_LONGEST_FIELD])
+    limits = _listed(told.get(group.limit, "")[:_LONGEST_FIELD])
+    resets = _listed((told.get(group.after) or told.get(group.reset, ""))[:_LONGEST_FIELD], dates=True)
+    used = _listed(told.get(group.used, "")[:_LONGEST_FIELD])
     for place in range(max(1, min(len(remaining), _MOST_ITEMS))):
         limit_text = _at(limits, place)
         limit = count(limit_text.partition(";")[0])
@@ -146,24 +165,26 @@ def _conventional(group: _Group, told: Mapping[str, str], clock: Clock) -> Itera
             resource=resource if place == 0 else f"{resource or 'limit'} {place + 1}",
             limit=limit,
             remaining=left,
-            used=count(_at(_listed(values.get(USED, "")), place)),
+            used=count(_at(used, place)),
             reset=moment(reset, clock),
-            window=group.window or _window(values.get(WINDOW, ""), limits, place),
+            window=_WINDOWS.get(group.resource) or _window_in(limits, place),
         )
 
 
 def _left(text: str, limit: str) -> int | None:
     """Return what remains. Below 0 nothing does, unless the limit is below 0 as well, which says that there is none."""
-    if is_negative(text) and limit and not is_negative(limit):
+    if text.startswith("-") and is_negative(text) and limit and not is_negative(limit):
         return 0
     return count(text)
 
 
-def _window(milliseconds: str, limits: list[str], place: int) -> float | None:
-    """Return the length of a window: of its own header, or of the policy that an older draft tells with the limit."""
-    length = number(milliseconds)
-    if length:
-        return length / 1000
+def _seconds(milliseconds: str) -> float | None:
+    length = number(milliseconds) if milliseconds else None
+    return length / 1000 if length else None
+
+
+def _window_in(limits: list[str], place: int) -> float | None:
+    """Return the length of a window as the policy says it that an older draft tells with the limit."""
     limit = _at(limits, place).partition(";")[0].strip()
     for policy in limits[1:]:
         quota, _, parameters = policy.partition(";")
