@@ -9,24 +9,13 @@ from typing import Final
 
 from otelsync.bounds import LONGEST_KEY, LONGEST_TEXT, Allowance, digits_of, is_cut, is_light, note_of, shown
 from otelsync.hooks.host_errors import hand_back
-from otelsync.secret_patterns import REDACTED, SecretsInText, in_one_spelling
+from otelsync.secret_patterns import SecretsInText
+from otelsync.secret_values import REDACTED
 
 CIRCULAR: Final = "[circular]"
 TOO_DEEP: Final = "[too deep]"
 _DEEPEST: Final = 32
-_MANY: Final = 1024
-_SHORT: Final = 128
 _LARGE: Final = 2**64
-
-SECRET_KEYS: Final = (
-    *("access_key", "api_key", "api_keys", "private_key", "secret_key", "x_api_key"),
-    *("access_token", "auth_token", "refresh_token", "session_token", "token"),
-    *("passphrase", "passwd", "password", "passwords", "pwd"),
-    *("client_secret", "credential", "credentials", "secret", "secrets"),
-    *("authorization", "cookie", "cookies", "proxy_authorization", "set_cookie"),
-    *("x_amz_signature", "x_goog_signature"),
-)
-"""A field whose name is one of these, or ends in a separator and one of these, is a secret whatever it holds."""
 
 
 class Redactor:
@@ -41,9 +30,6 @@ class Redactor:
     """
 
     def __init__(self, keys: Iterable[str] = (), patterns: Iterable[str] = ()) -> None:
-        keys = tuple(keys)
-        self._keys = frozenset(in_one_spelling(key).replace("_", "") for key in (*SECRET_KEYS, *keys))
-        self._known: dict[str, bool] = {}
         self._text = SecretsInText(keys, patterns)
         self.is_standard = self._text.is_standard
         """True if it knows no more patterns than otelsync's own."""
@@ -52,15 +38,11 @@ class Redactor:
         """Return whether a field of this name is a secret; "author", "authority" and "tokenizer" are not."""
         if len(key) > LONGEST_KEY:  # its end says it
             key = key[-LONGEST_KEY:]
-        is_secret = self._known.get(key)
-        if is_secret is None:
-            words = in_one_spelling(key).split("_")
-            is_secret = any("".join(words[i:]) in self._keys for i in range(len(words)))
-            if len(self._known) >= _MANY:
-                self._known.clear()
-            if len(key) <= _SHORT:
-                self._known[key] = is_secret
-        return is_secret
+        return self._text.names.is_secret(key)
+
+    def is_secret_parameter(self, name: str) -> bool:
+        """Return whether a parameter of an address is a secret: more of them are than of fields."""
+        return self._text.names.is_secret_parameter(name[-LONGEST_KEY:])
 
     def redact(self, text: str) -> str:
         """`text` with every secret in it replaced, and cut if it is very long; `text` itself if it holds none."""

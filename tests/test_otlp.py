@@ -16,7 +16,7 @@ from trace_tree import fields
 from otelsync.otlp import encoding as otlp
 from otelsync.otlp.encoding import AttributeEncoder
 from otelsync.redaction import Redactor
-from otelsync.secret_patterns import REDACTED
+from otelsync.secret_values import REDACTED
 
 SECRET = "ghp_" + "a1B2" * 9
 

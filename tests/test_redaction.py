@@ -14,8 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from otelsync.bounds import LONGEST_TEXT
-from otelsync.redaction import SECRET_KEYS, Redactor
-from otelsync.secret_patterns import REDACTED
+from otelsync.redaction import Redactor
+from otelsync.secret_names import NAMES
+from otelsync.secret_values import REDACTED
 
 REDACTOR = Redactor()
 TAIL = "a1B2c3D4" * 8
@@ -168,8 +169,7 @@ def test_redaction_survives_any_text(before: str, after: str) -> None:
     assert secret not in REDACTOR.redact(f"{before} {secret} {after}")
 
 
-_PIECES = [re.compile(pattern, re.ASCII | re.DOTALL) for pattern in redaction_reference.SECRET_PATTERNS]
-_PIECES += [pattern for pattern, _ in redaction_reference.KEYED]
+_PIECES = [re.compile(pattern, re.ASCII | re.DOTALL) for pattern in redaction_reference.PATTERNS]
 _SECRET_TEXT = st.one_of([st.from_regex(pattern) for pattern in _PIECES] + [st.sampled_from(SECRETS)])
 
 
@@ -226,7 +226,7 @@ def spellings(key: str) -> list[str]:
     return [key, key.upper(), key.replace("_", "-"), key.replace("_", " "), camel, pascal, "".join(words)]
 
 
-@pytest.mark.parametrize("key", SECRET_KEYS)
+@pytest.mark.parametrize("key", NAMES)
 def test_keys_are_known_in_any_spelling(key: str) -> None:
     """A secret's name is known in snake, kebab, camel and upper case, and at the end of a longer one."""
     for spelling in spellings(key):

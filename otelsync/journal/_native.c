@@ -168,13 +168,23 @@ put_bytes(Out *out, PyObject *bytes)
 static const struct {
     const char *word;
     char beside; /* a character that the whole of it holds too */
-} suspicious[] = {
-    {"gh", '_'},       {"github_pat_", 0}, {"gsk_", 0},   {"sk-", 0},    {"xox", '-'},  {"glpat-", 0},
-    {"-----begin", 0}, {"eyj", '.'},       {"v1.", 0},    {"://", '@'},  {"token", 0},  {"key", 0},
-    {"pass", 0},       {"secret", 0},      {"uthori", 0}, {"bearer", 0}, {"basic", 0},  {"akia", 0},
-    {"asia", 0},       {"credential", 0},   {"sig", '='}, {"sig", '%'},  {"sig", ':'},  {"sig", ','},
-    {"\xe2\x84\xaa", 0},                   /* the Kelvin sign, whose lower case is a k */
-    {"\xc4\xb0", 0},                        /* the dotted capital I, whose lower case begins with an i */
+} suspicious[] = { /* those with the same first byte together */
+    {"-----begin", 0}, {"-u ", 0}, {"1//0", 0}, {"8q~", 0}, {"://", '@'}, {":aa", 0}, {"_v1_", 0},
+    {"appid=", 0}, {"auth=", 0}, {"assertion=", 0}, {"akia", 0}, {"asia", 0}, {"abia", 0}, {"acca", 0},
+    {"aiza", 0}, {"atatt3", 0}, {"atctt3", 0}, {"atbb", 0}, {"bearer", 0}, {"basic", 0}, {"credential", 0},
+    {"cookie", 0}, {"code=", 0}, {"dckr_", 0}, {"dapi", 0}, {"eyj", '.'}, {"figd_", 0}, {"figo_", 0},
+    {"ghp_", 0}, {"gho_", 0}, {"ghu_", 0}, {"ghs_", 0}, {"ghr_", 0}, {"github_pat_", 0}, {"gsk_", 0},
+    {"glsa_", 0}, {"glc_", 0}, {"glpat-", 0}, {"gldt-", 0}, {"glrt-", 0}, {"glptt-", 0}, {"glft-", 0},
+    {"glimt-", 0}, {"glagent-", 0}, {"glcbt-", 0}, {"gloas-", 0}, {"glsoat-", 0}, {"glffct-", 0},
+    {"gocspx-", 0}, {"hf_", 0}, {"hvs.", 0}, {"hvb.", 0}, {"hvr.", 0}, {"hooks.slack", 0}, {"jwt=", 0},
+    {"key", 0}, {"k_live_", 0}, {"k_test_", 0}, {"lin_", 0}, {"npm_", 0}, {"ntn_", 0}, {"nrak-", 0},
+    {"nrii-", 0}, {"nrjs-", 0}, {"otp=", 0}, {"pass", 0}, {"pwd", 0}, {"pypi-", 0}, {"pat-na", 0},
+    {"pat-eu", 0}, {"pat-ap", 0}, {"pmak-", 0}, {"secret", 0}, {"sid=", 0}, {"sessionid=", 0},
+    {"session_id=", 0}, {"sig", '='}, {"sig", '%'}, {"sig", ':'}, {"sig", ','}, {"shpat_", 0}, {"shpca_", 0},
+    {"shppa_", 0}, {"shpss_", 0}, {"sntry", 0}, {"sbp_", 0}, {"sk-", 0}, {"token", 0}, {"uthori", 0},
+    {"v1.", 0}, {"whsec_", 0}, {"xox", '-'}, {"xapp-", 0}, {"xwfp-", 0}, {"ya29.", 0},
+    {"\xe2\x84\xaa", 0}, /* the Kelvin sign, whose lower case is a k */
+    {"\xc4\xb0", 0},     /* the dotted capital I, whose lower case begins with an i */
 };
 enum { SUSPICIOUS = sizeof suspicious / sizeof *suspicious };
 static unsigned char begins[256]; /* by first byte: 1 + the index of the first such word */
@@ -183,7 +193,7 @@ static int
 is_clear(const char *text, size_t size, size_t characters)
 {
     if (characters < SHORTEST_SECRET && !memchr(text, ':', size) && !memchr(text, '=', size)
-        && !memchr(text, ',', size))
+        && !memchr(text, ',', size) && !memchr(text, '%', size) && !memchr(text, '-', size))
         return 1;
     if (size > LONGEST_CLEARED)
         return 0;
@@ -191,11 +201,16 @@ is_clear(const char *text, size_t size, size_t characters)
     for (size_t i = 0; i < size; i++)
         low[i] = (unsigned char)(text[i] >= 'A' && text[i] <= 'Z' ? text[i] | 0x20 : text[i]);
     low[size] = 0;
+    for (size_t i = 0; i + 2 < size; i++)
+        if (text[i] == 'S' && text[i + 1] == 'G' && text[i + 2] == '.') /* SendGrid; "msg." is none */
+            return 0;
     for (size_t i = 0; i < size; i++) {
         if (!begins[low[i]])
             continue;
         for (size_t n = begins[low[i]] - 1u; n < SUSPICIOUS; n++) {
             const char *word = suspicious[n].word;
+            if ((unsigned char)word[0] != low[i])
+                break;
             size_t length = 0;
             while (word[length] && low[i + length] == (unsigned char)word[length]) /* the 0 behind `low` ends it */
                 length++;
@@ -1013,8 +1028,12 @@ static PyObject *
 clears(PyObject *Py_UNUSED(module), PyObject *text)
 {
     Py_ssize_t size;
+    if (!PyUnicode_Check(text))
+        Py_RETURN_FALSE;
     const char *bytes = PyUnicode_AsUTF8AndSize(text, &size);
-    return bytes ? PyBool_FromLong(is_clear(bytes, (size_t)size, (size_t)PyUnicode_GET_LENGTH(text))) : NULL;
+    if (!bytes)
+        PyErr_Clear(); /* half a surrogate pair */
+    return PyBool_FromLong(bytes && is_clear(bytes, (size_t)size, (size_t)PyUnicode_GET_LENGTH(text)));
 }
 
 PyDoc_STRVAR(crc32_doc, "crc32(data, seed)\n\nThe same as zlib.crc32().");

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from otelsync import secret_patterns
+
 if TYPE_CHECKING:
     from otelsync.journal import _native
 
@@ -33,6 +35,7 @@ def _found() -> ModuleType | None:
 
 native = _found()
 """The extension, or None."""
+secret_patterns.quick_test = native.clears if native else None
 
 if TYPE_CHECKING:
     Place = _native.Place

@@ -7,17 +7,7 @@ import re
 from typing import Final
 
 from otelsync.recording import scope as context
-from otelsync.secret_patterns import REDACTED
-
-SIGNATURES: Final = frozenset(
-    (
-        *("apikey", "auth", "jwt", "key", "otp", "sessionid"),
-        *("assertion", "client_assertion", "code", "id_token"),  # OAuth 2.0 and OpenID Connect
-        *("awsaccesskeyid", "sig", "signature", "x-amz-credential", "x-amz-security-token", "x-amz-signature"),
-        *("x-goog-credential", "x-goog-signature"),
-    )
-)
-"""Query parameters that let whoever has the URL in, beside those whose names say that they are secrets."""
+from otelsync.secret_values import REDACTED
 
 _LONGEST: Final = 8192
 _AUTHORITY: Final = re.compile(r"(?a)[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
@@ -101,7 +91,6 @@ def without_secrets(url: str) -> str:
 
 
 def _clean_parameter(found: re.Match[str]) -> str:
-    name = found[2].lower()
-    if name in SIGNATURES or context.redactor().is_secret_key(name):
+    if context.redactor().is_secret_parameter(found[2]):
         return f"{found[1]}{found[2]}={REDACTED}"
     return found[0]
