@@ -16,6 +16,9 @@ CIRCULAR: Final = "[circular]"
 TOO_DEEP: Final = "[too deep]"
 _DEEPEST: Final = 32
 _LARGE: Final = 2**64
+_FEW: Final = 16
+"""Fields of an object that is a name and a value."""
+_MOST_PAIRS: Final = 256
 
 
 class Redactor:
@@ -126,20 +129,25 @@ class Redactor:
     ) -> object:
         clean: dict[str, object] = {}
         is_same = True
+        called = _called(value, pairs) if 2 <= number <= _FEW else ""
         for key, each in pairs:
             if allowance.items <= 0:
                 clean["..."] = _note_for(value, number)
                 return clean
             allowance.items -= 1
             name = self.name_of(key)
-            shown = clean[name] = self._clean(name, each, around, allowance)
+            under = called if called and name.lower() == "value" else name
+            shown = clean[name] = self._clean(under, each, around, allowance)
             is_same = is_same and shown is each and (name is key or len(name) < LONGEST_KEY)
         return value if is_same else clean
 
     def _clean_items(self, value: Collection[object], around: tuple[int, ...], allowance: Allowance) -> object:
         clean: list[object] = []
         is_same = True
-        for each in value:
+        items: Collection[object] = value
+        if isinstance(value, list) and 0 < len(value) <= _MOST_PAIRS and all(map(_is_pair, value)):
+            items = [tuple(pair) for pair in value]  # of headers, say: each is cleaned by its name
+        for each in items:
             if allowance.items <= 0:
                 return [*clean, _note_for(value, len(value))]
             allowance.items -= 1
@@ -152,6 +160,20 @@ class Redactor:
         """Return the name of a field as text, cut if it is long."""
         name = _name(key)
         return name if len(name) <= LONGEST_KEY else self.shorten(name, LONGEST_KEY)
+
+
+def _called(value: object, pairs: Iterable[tuple[object, object]]) -> str:
+    """Return the name in an object that has a name and a value, as APIs list settings; empty if it has none."""
+    if not isinstance(value, dict):
+        return ""
+    for key, each in pairs:
+        if isinstance(key, str) and key.lower() in ("name", "key") and isinstance(each, str):
+            return each[:LONGEST_KEY]
+    return ""
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
 
 
 def _note_for(value: object, number: int) -> object:

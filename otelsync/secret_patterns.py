@@ -123,25 +123,46 @@ _FORMS: Final = (
 )
 
 
+_HEADERS: Final = (
+    # `Authorization: Bearer x`, `"authorization": "token x"`; the scheme stays, the credentials go.
+    Rule(
+        ("authorization",),
+        rf"(?i)(\bauthorization\b{IS}(?:b(?=[\"']))?+(?:\\{{0,16}}+[\"'])?+"
+        r"(?:(?:bearer|basic|bot|token|digest|negotiate|aws4-hmac-sha256)\s++)?+)"
+        r"(?!\[redacted\])[^\s\"',;}]++(?:[\"']?+,\s*+[a-z]++=[\"']?+[^\s\"',;}]++)*+",
+        REDACTED,
+    ),
+    Rule(("bearer",), r"(?i)\b(bearer\s++)(?=[a-z._~+/-]*+[0-9])[a-z0-9._~+/-]{16,}+=*+", REDACTED),
+    # `Cookie: a=b; c=d`, to the end of the line, or of the text in quotes
+    Rule(
+        ("cookie",),
+        r"(?i)(\b(?:set-)?+cookie2?+(?:\\{0,16}+[\"'])?+\s*+[:=,]\s*+(?:b(?=[\"']))?+(?:\\{0,16}+[\"'])?+)"
+        r"(?!\[redacted\])[^\s=;,\"'\\]{1,256}+=[^\n\"'\\]*+",
+        REDACTED,
+    ),
+)
+_ADDRESSES: Final = (
+    # `scheme://user:password@host`; bounded, since a hostile text could make it quadratic. The password may hold
+    # what should have been encoded; a port and a path are no password.
+    Rule(
+        ("://",),
+        r"(?i)((?<=[a-z0-9+.-])://[^\s/:@\"'?#]{0,256}+:)(?!\[redacted\]@|\d{1,5}+(?:[/?#\s\"']|\Z))"
+        r"[^\s\"'<>]{1,1024}(?<=[^\s])@(?=[a-z0-9\[.-])",
+        REDACTED + "@",
+    ),
+    Rule(
+        ("://",),
+        r"(?i)((?<=[a-z0-9+.-])://)(?=[a-z_.~-]*+[0-9])[a-z0-9_.~-]{20,256}+@",
+        REDACTED + "@",
+    ),
+    Rule(("basic",), r"(?i)\b(basic\s++)([a-z0-9+/]{14,}+={0,2}+)", _hide_basic),
+)
+
+
 def _keyed(names: SecretNames) -> tuple[Rule | NamedSecrets, ...]:
     """Return the rules of secrets with something before them, in the order in which they are applied."""
     return (
-        # `Authorization: Bearer x`, `"authorization": "token x"`; the scheme stays, the credentials go.
-        Rule(
-            ("authorization",),
-            rf"(?i)(\bauthorization\b{IS}(?:b(?=[\"']))?+(?:\\{{0,16}}+[\"'])?+"
-            r"(?:(?:bearer|basic|bot|token|digest|negotiate|aws4-hmac-sha256)\s++)?+)"
-            r"(?!\[redacted\])[^\s\"',;}]++(?:[\"']?+,\s*+[a-z]++=[\"']?+[^\s\"',;}]++)*+",
-            REDACTED,
-        ),
-        Rule(("bearer",), r"(?i)\b(bearer\s++)(?=[a-z._~+/-]*+[0-9])[a-z0-9._~+/-]{16,}+=*+", REDACTED),
-        # `Cookie: a=b; c=d`, to the end of the line, or of the text in quotes
-        Rule(
-            ("cookie",),
-            r"(?i)(\b(?:set-)?+cookie2?+(?:\\{0,16}+[\"'])?+\s*+[:=,]\s*+(?:b(?=[\"']))?+(?:\\{0,16}+[\"'])?+)"
-            r"(?!\[redacted\])[^\s=;,\"'\\]{1,256}+=[^\n\"'\\]*+",
-            REDACTED,
-        ),
+        *_HEADERS,
         NamedSecrets(names),
         # `?key=x`: some names are secrets in addresses alone
         Rule(("?", "&", ";"), rf"(?i)([?&;]([a-z][a-z0-9_.\[\]-]{{1,63}}+)=){_VALUE}", _hide_parameter(names)),
@@ -166,20 +187,7 @@ def _keyed(names: SecretNames) -> tuple[Rule | NamedSecrets, ...]:
             _hide_option(names),
         ),
         Rule(("-u ",), r"((?<!\S)-u ++[\"']?+[^\s:\"']{1,256}+:)(?!\[redacted\])[^\s\"']{3,}+", REDACTED),
-        # `scheme://user:password@host`; bounded, since a hostile text could make it quadratic. The password may hold
-        # what should have been encoded; a port and a path are no password.
-        Rule(
-            ("://",),
-            r"(?i)((?<=[a-z0-9+.-])://[^\s/:@\"'?#]{0,256}+:)(?!\[redacted\]@|\d{1,5}+(?:[/?#\s\"']|\Z))"
-            r"[^\s\"'<>]{1,1024}(?<=[^\s])@(?=[a-z0-9\[.-])",
-            REDACTED + "@",
-        ),
-        Rule(
-            ("://",),
-            r"(?i)((?<=[a-z0-9+.-])://)(?=[a-z_.~-]*+[0-9])[a-z0-9_.~-]{20,256}+@",
-            REDACTED + "@",
-        ),
-        Rule(("basic",), r"(?i)\b(basic\s++)([a-z0-9+/]{14,}+={0,2}+)", _hide_basic),
+        *_ADDRESSES,
     )
 
 
@@ -282,6 +290,7 @@ def _has_underscored(low: str) -> bool:
         or "figd_" in low
         or "figo_" in low
         or "sbp_" in low
+        or "secret_" in low
         or "glsa_" in low
         or "glc_" in low
     )
@@ -313,6 +322,7 @@ def _has_dashed(low: str) -> bool:
         or "nrii-" in low
         or "nrjs-" in low
         or "pmak-" in low
+        or "key-" in low
         or "-----begin" in low
         or "-u " in low
     )

@@ -16,7 +16,6 @@ IS: Final = rf"(?:(?:{_QUOTE})?+\s{{0,64}}+(?>=>|:=|[:=])|%3[dD]|{_QUOTE}\s{{0,6
 
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 _LONGEST_NAME: Final = 64
-_LONGEST: Final = 4096
 _STEMS: Final = ("password", "passwd", "passphrase", "pass_phrase", "pwd", "secret", "token", "key", "credential")
 _HEAD: Final = re.compile(
     rf"(?i)(?:password(?:[_-]hash)?+|passwd|pass_?phrase|pwd|secret|token|key(?:[_-]id)?+|credential)"
@@ -25,14 +24,14 @@ _HEAD: Final = re.compile(
 )
 _OPEN: Final = re.compile(r"(?:[bBrRuUfF]{0,2}(\\{0,16}+)([\"']))?+", re.ASCII)
 _INSIDE: Final = {
-    '"': re.compile(rf'(?:[^"\\\n]|\\.){{0,{_LONGEST}}}+', re.DOTALL),
-    "'": re.compile(rf"(?:[^'\\\n]|\\.){{0,{_LONGEST}}}+", re.DOTALL),
-    "\\": re.compile(rf"[^\"'\\\n]{{0,{_LONGEST}}}+"),
+    '"': re.compile(r'(?:[^"\\\n]|\\.)*+', re.DOTALL),
+    "'": re.compile(r"(?:[^'\\\n]|\\.)*+", re.DOTALL),
+    "\\": re.compile(r"[^\"'\\\n]*+"),
 }
-_PLAIN: Final = re.compile(rf"(?:(?!%26)[^\s\"'&,;}}\\]){{3,{_LONGEST}}}+")
+_PLAIN: Final = re.compile(r"(?:(?!%26)[^\s\"'&,;}\\]){3,}+")
 _PROSE: Final = re.compile(r"[A-Za-z]+[.,!]?\s+[a-z]")
 _STANDS_FOR: Final = re.compile(
-    r"\$[A-Z_]{2,64}|\$\{.{0,128}\}?|<.{0,64}>|\{.{0,64}\}|%(?:\(\w{1,64}\))?s|[*x.\u2026\u2022]{3,}|\[redacted\].{0,64}",
+    r"\$[A-Z_]{2,64}|\$\{.{0,128}\}?|<.{0,64}>|\{.{0,64}\}?|%(?:\(\w{1,64}\))?s|[*x.\u2026\u2022]{3,}|\[redacted\].{0,64}",
     re.IGNORECASE,
 )
 _NO_SECRETS: Final = frozenset(

@@ -201,13 +201,14 @@ sync.pipeline p          [success]
       GET                remaining=5
         * sync.rate_limit.low
       GET                remaining=5
+        * sync.rate_limit.low
 GET /later               remaining=5
 """
 
 
 @pytest.mark.parametrize("name", WAYS)
 def test_calls_of_an_api(tmp_path: Path, name: str) -> None:
-    """HTTP calls, limits and their events are the same; what the exporters themselves send is not traced."""
+    """HTTP calls, limits of each token and their events are the same; what exporters send is not traced."""
     limits = {"X_RateLimit_Limit": "100", "X_RateLimit_Remaining": "5", "X_RateLimit_Reset": "9999999999"}
     with speaking(http(200, b"[]", **limits)) as port:
         url = f"http://127.0.0.1:{port}"

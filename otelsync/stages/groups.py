@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from otelsync import vocabulary
-from otelsync.recording.scope import SyncScope
+from otelsync.recording.scope import SyncScope, redactor
 from otelsync.stages.stage import COMMON_ALIASES, Milestone
 from otelsync.text.presentable import text_of
 
@@ -69,7 +69,7 @@ class Repo(Group):
         super().__init__("repo", name, attributes)
 
     def _initial(self) -> dict[str, Any]:
-        owner, _, name = self._name.rpartition("/")
+        owner, _, name = redactor().redact(self._name).rpartition("/")  # half a secret looks like none
         attributes: dict[str, Any] = {vocabulary.VCS_REPOSITORY_NAME: name}
         if "provider" not in self._arguments:
             attributes[vocabulary.VCS_PROVIDER_NAME] = "github"
