@@ -36,12 +36,26 @@ def _name(path: Path) -> str:
     return path.relative_to(ROOT / "otelsync").as_posix()
 
 
+_MAKES: Final = re.compile(
+    r"\.(?:touch|write_text|write_bytes)\(|\bopen\([^()\n]*[\"'][awx+][bt+]?[\"']|\.open\([\"'][awx]|O_CREAT(?!.*(?:O_NOFOLLOW|O_EXCL))"
+)
+"""Ways to make a file that follow a link, or make it for everybody."""
+_MAKES_ITS_OWN: Final = ("/proc/self/comm", '"probe{SUFFIX}"', 'f"probe{SUFFIX}"')
+
+
 each_file = pytest.mark.parametrize("path", FILES, ids=_name)
 
 
 @cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
+
+
+@each_file
+def test_no_file_is_made_through_a_link(path: Path) -> None:
+    """A file is made with O_NOFOLLOW or O_EXCL, for us alone: in another's directory may be a link to anything."""
+    lines = [line for line in path.read_text().splitlines() if _MAKES.search(line)]
+    assert [line for line in lines if not any(own in line for own in _MAKES_ITS_OWN)] == []
 
 
 @each_file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -81,7 +82,8 @@ class Attending:
             if not shipper.own():
                 return False
             if self._shipper is None:
-                listen(self._directory, self._react)
+                with suppress(OSError):  # another user's, or no such file system: nudges only make it quicker
+                    listen(self._directory, self._react)
             self._shipper = shipper
             shipper.wake()  # there is something already
             shipper.run(self)

@@ -108,17 +108,18 @@ def _attend(directory: Path, given: dict[str, Any], told: list[int]) -> None:
         logging.getLogger("otelsync.shipping").exception("the shipper ends after an unexpected error; the records stay")
 
 
-def _say(error: BaseException) -> None:
+def leave_word(error: BaseException) -> None:
     """Leave word why nothing could be loaded, as :mod:`otelsync.shipping.messages` does."""
     text = f"the shipper cannot begin: {type(error).__name__}: {error}"
-    with open(os.path.join(sys.argv[1], "shipper.log"), "a") as file:  # noqa: PTH118, PTH123
-        file.write(json.dumps([time.time(), 30, "otelsync.shipping", text]) + "\n")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(os.path.join(sys.argv[1], "shipper.log"), flags, 0o600)  # noqa: PTH118  (pathlib may not be loaded)
+    os.write(fd, (json.dumps([time.time(), 30, "otelsync.shipping", text]) + "\n").encode())
 
 
 if __name__ == "__main__":
     try:
         main()
     except Exception as error:
-        _say(error)
+        leave_word(error)
     finally:
         os._exit(0)  # there is nothing to tear down

@@ -9,6 +9,16 @@ from pathlib import Path
 from otelsync.journal import disk_errors
 
 
+def make_file(path: Path) -> None:
+    """Make an empty file for this user alone, unless it is there; as root, for the owner of its directory.
+
+    Raises:
+        OSError: It cannot be made, or a link stands in its place: whoever put it there chose another file.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    hand_over(path)
+
+
 def hand_over(path: Path) -> None:
     """Give a file or an empty directory that root has just made to the owner of the directory that it is in.
 

@@ -109,8 +109,9 @@ class Output:
             printable(presentable(key)): printable(value) if isinstance(value, str) else presentable(value)
             for key, value in record.items()
         }
-        if isinstance(record.get("exception"), str):
-            shown["exception"] = "\n".join(printable(line.expandtabs()) for line in record["exception"].split("\n"))
+        if isinstance(record.get("exception"), str):  # set in, since a line of a message may look like a record
+            lines = record["exception"].split("\n")
+            shown["exception"] = "\n".join(f"  {printable(line.expandtabs())}".rstrip() for line in lines)
         level = str(shown["level"])
         return f"{self._renderer(None, level, shown)}\n"
 

@@ -37,8 +37,12 @@ def rendered_name(key: str) -> str:
     return word if word and "." not in word else key
 
 
-OWN_NAMES: Final = frozenset(("timestamp", "level", "service", "logger", "event", "trace_id", "span_id"))
-"""Names of a log record's own fields. A caller's field of such a name gets an underscore behind it."""
+OWN_NAMES: Final = frozenset(
+    ("timestamp", "level", "service", "logger", "event", "trace_id", "span_id", SYNC_ID, rendered_name(SYNC_ID))
+)
+"""Names of a log record's own fields. A caller's field of such a name gets an underscore behind it: what a payload says
+moves no record to another run.
+"""
 
 _SPECIAL: Final = OWN_NAMES | {"exc_info", "stack_info"}
 

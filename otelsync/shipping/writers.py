@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from otelsync.journal.belonging import make_file
 from otelsync.journal.names import list_segments
 from otelsync.journal.process_identity import Writer, own_writer
 
@@ -16,7 +17,7 @@ _ANNOUNCED: Final = re.compile(r"([0-9]{1,10})-([0-9]{1,20})\.here", re.ASCII)
 
 def announce(directory: Path) -> None:
     """Let this process count as one that writes there, until it withdraws or is gone. Raises OSError."""
-    _announcement(directory).touch(mode=0o600)
+    make_file(_announcement(directory))
 
 
 def withdraw(directory: Path) -> None:

@@ -37,6 +37,10 @@ def connect(path: Path) -> sqlite3.Connection:
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
             hand_over(path)
+        if path.is_symlink() and not path.exists():
+            raise StoreError(
+                f"the store {path} is a link that leads nowhere: remove it, make its target, or {ELSEWHERE}"
+            )
     connection = sqlite3.connect(
         address(path, "rw"), uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False
     )

@@ -7,7 +7,7 @@ Most attributes of a sync repeat, so their bytes are looked up in a table of JSO
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -20,7 +20,8 @@ from otelsync.otlp.decoding import LeanLogs, LeanSpans, parsed, value_of, values
 from otelsync.store.schema import LARGEST
 from otelsync.vocabulary import SYNC_ID
 
-_SYNC_ID: Final = f'"{SYNC_ID}":"'
+_SYNC_ID: Final = bytes((0x0A, len(SYNC_ID))) + SYNC_ID.encode()
+"""Beginning of that attribute as it is encoded."""
 
 Plain = tuple[str, str, str, str, int, int, int, int, str, int, int]
 """A span without status, events, links and trace state: the first eleven fields of `Detailed`.
@@ -199,11 +200,17 @@ class Decoder:
                     _text(record.body),
                     attributes,
                     resource,
-                    # Quotation marks inside a value are escaped, so this cannot be found in one.
-                    attributes.partition(_SYNC_ID)[2].partition('"')[0],
+                    self._sync_id(record.attributes),
                 )
             )
         return records
+
+    def _sync_id(self, attributes: Iterable[bytes]) -> str:
+        """Return the run that a record says it is of: an attribute of its own, and nothing inside of one."""
+        for encoded in attributes:
+            if encoded.startswith(_SYNC_ID):
+                return self._fragments[encoded].partition(':"')[2].partition('"')[0]
+        return ""
 
     def _detailed(self, body: bytes, resource: int, scope: int) -> Iterator[Detailed]:
         try:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from otelsync.journal.belonging import make_file
 from otelsync.journal.segment import make_private
 
 HOLD: Final = "hold"
@@ -158,7 +159,7 @@ class SqliteTally(Tally):
         """Begin the tally of `run`, with the hold in it, and forget those that nothing has come to for long."""
         now = time.time()
         make_private(self._path.parent)
-        self._path.touch(mode=0o600)
+        make_file(self._path)
         with closing(self._connect()) as connection:
             connection.executescript(_SCHEMA)
         with self._transaction() as connection:
