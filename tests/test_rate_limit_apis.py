@@ -319,6 +319,9 @@ def test_a_clock_that_is_wrong_is_told_by_the_servers(ahead: float, reset: str) 
     now = NOW + ahead
     (limit,) = read_response(200, headers, now).limits
     assert limit.reset == now + 600
+    body = {"data": {"rateLimit": {"limit": 5000, "remaining": 9, "resetAt": "2027-01-15T08:10:00Z"}}}
+    (limit,) = read_graphql(body, now, headers).limits
+    assert limit.reset == now + 600
     refusal = {"Date": "Fri, 15 Jan 2027 08:00:00 GMT", "Retry-After": "Fri, 15 Jan 2027 08:00:30 GMT"}
     assert read_response(429, refusal, now).retry_after == 30.0
 

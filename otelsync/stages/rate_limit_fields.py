@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from otelsync.stages.header_values import clock_of, wait
+from otelsync.stages.header_values import Clock, clock_of, wait
 from otelsync.stages.rate_limit import Observation, RateLimit
 from otelsync.stages.rate_limit_graphql import read_body
 from otelsync.stages.rate_limit_headers import MOST_HEADERS, limits_in
@@ -32,9 +32,7 @@ def read_response(status: int, headers: Mapping[str, str], now: float, body: byt
     told = _told(headers)
     if not told and status not in (403, 429):
         return _NOTHING
-    clock = clock_of(now, date := _either(headers, "Date"))
-    if clock.skew:  # a cache may have kept it
-        clock = clock_of(now, date, _either(headers, "Age"))
+    clock = _clock(now, headers)
     limits = tuple(limits_in(told, clock))
     retry_after = wait(told["retry-after"], clock) if "retry-after" in told else None
     return Observation(
@@ -42,9 +40,15 @@ def read_response(status: int, headers: Mapping[str, str], now: float, body: byt
     )
 
 
-def read_graphql(body: object, now: float) -> Observation:
-    """Read the decoded body of a GraphQL response."""
-    return read_body(body, clock_of(now))
+def read_graphql(body: object, now: float, headers: Mapping[str, str] | None = None) -> Observation:
+    """Read the decoded body of a GraphQL response, whose `headers` say what time it is there."""
+    return read_body(body, _clock(now, headers or {}))
+
+
+def _clock(now: float, headers: Mapping[str, str]) -> Clock:
+    date = _either(headers, "Date")
+    clock = clock_of(now, date)
+    return clock_of(now, date, _either(headers, "Age")) if clock.skew else clock  # a cache may have kept it
 
 
 def seconds_to_wait(text: str, now: float) -> float | None:

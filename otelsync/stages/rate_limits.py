@@ -19,7 +19,6 @@ from otelsync.levels import INFO, WARNING
 from otelsync.logs.installed import emit
 from otelsync.recording.runtime_context import current_scope
 from otelsync.stages.rate_limit import Observation, RateLimit
-from otelsync.stages.rate_limit_fields import read_graphql
 from otelsync.text.limits import as_text
 
 OK, LOW, EXHAUSTED = "ok", "low", "exhausted"
@@ -324,11 +323,6 @@ def note(observation: Observation, *, host: str, token: str = "", span: Span | N
             if each is not None and each.is_recording():
                 each.set_attributes(told)
     observed.observe(host, replace(observation, refused=""), token=token, span=span, now=now)
-
-
-def note_graphql(body: object, *, host: str, token: str = "", span: Span | None = None) -> None:
-    """Note what the decoded body of a GraphQL response says of its limits."""
-    note(read_graphql(body, time.time()), host=host, token=token, span=span)
 
 
 def _begin_in_child() -> None:

@@ -29,7 +29,7 @@ from otelsync.recording.runtime_context import current_scope
 from otelsync.stages import rate_limits
 from otelsync.stages.kinds import ApiCall
 from otelsync.stages.rate_limit import Observation
-from otelsync.stages.rate_limit_fields import read_response
+from otelsync.stages.rate_limit_fields import read_graphql, read_response
 from otelsync.stages.rate_limit_graphql import SAYS_LIMITS
 from otelsync.stages.stage import current_tracer
 
@@ -170,20 +170,21 @@ class Call:
         if body is None and observation.refused:
             observation = replace(observation, refused="")  # which limit it is about, its body may say
         rate_limits.note(observation, host=self.host, token=self.token, span=span)
-        self._note_body(body or b"", span)
+        self._note_body(body or b"", headers, span)
 
-    def _note_body(self, body: bytes, span: Span | None) -> None:
+    def _note_body(self, body: bytes, headers: Mapping[str, str], span: Span | None) -> None:
         """Note what a body of GraphQL says of rate limits."""
         is_graphql = "graphql" in self.url.partition("?")[0] or self.host == _ALL_GRAPHQL
         if is_graphql and len(body) <= _LARGE and any(word in body for word in SAYS_LIMITS):
-            rate_limits.note_graphql(orjson.loads(body), host=self.host, token=self.token, span=span)
+            observation = read_graphql(orjson.loads(body), time(), headers)
+            rate_limits.note(observation, host=self.host, token=self.token, span=span)
 
     @harmless
     def note_late_body(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Note what the body of a response says of rate limits, when the client span has ended."""
         if status in (403, 429):
             rate_limits.note(self._read(status, headers, body), host=self.host, token=self.token)
-        self._note_body(body, None)
+        self._note_body(body, headers, None)
 
     def _send_ended(self, status: int | None, error: BaseException | None) -> Span:
         """A span of one of several sends, begun when it was sent; still to be ended."""
