@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -203,6 +204,8 @@ def test_what_was_told_stands_where_a_refusal_says_no_time() -> None:
     refused = Observation(limits=(RateLimit(resource="graphql", remaining=0),), refused="primary")
     (spent,) = limits.completed("h", refused, now=NOW + 1).limits
     assert (spent.reset, spent.limit, spent.assumed) == (NOW + 2400, 5000, False)
+    (told_anew,) = limits.completed("h", replace(refused, retry_after=30.0), now=NOW + 1).limits
+    assert (told_anew.reset, told_anew.assumed) == (NOW + 31, False)
     (unknown,) = limits.completed("elsewhere", refused, now=NOW + 1).limits
     assert (unknown.reset, unknown.assumed) == (NOW + 61, True)
 

@@ -130,12 +130,14 @@ class RateLimits:
         return replace(observation, limits=tuple(limits))
 
     def _spent(self, host: str, token: str, limit: RateLimit, retry_after: float | None, now: float) -> RateLimit:
-        limit = self._with_what_is_known(host, token, limit, now)
-        if limit.reset is not None and limit.reset > now and not limit.assumed:
-            return replace(limit, remaining=0)
+        known = self._with_what_is_known(host, token, limit, now)
+        if limit.reset is not None and limit.reset > now:
+            return replace(known, remaining=0)
         if retry_after is not None:
-            return replace(limit, remaining=0, reset=now + retry_after, assumed=False)
-        return replace(limit, remaining=0, reset=now + _USUAL_WAIT, assumed=True)
+            return replace(known, remaining=0, reset=now + retry_after, assumed=False)
+        if known.reset is not None and known.reset > now and not known.assumed:
+            return replace(known, remaining=0)
+        return replace(known, remaining=0, reset=now + _USUAL_WAIT, assumed=True)
 
     def _with_what_is_known(self, host: str, token: str, limit: RateLimit, now: float) -> RateLimit:
         """Return a limit with size and reset as they were last told, where it does not say them itself."""
