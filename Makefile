@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # They run twice: the C extension of the recording path is optional, and the Python code behind it is the reference.
 RECORDING_TESTS := $(patsubst %,tests/test_%.py,span otlp journal journal_interrupted provider logs stages events verbosity)
 
-.PHONY: demo demo-orders test test-suites test-versions check servers bench docs wheel clean
+.PHONY: demo demo-orders test test-suites test-versions test-backends stack check servers bench docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.github_sync demo
@@ -25,6 +25,15 @@ test: $(VENV)/.installed check servers
 # The oldest dependencies that pyproject.toml takes, and the other Pythons that the machine has.
 test-versions: $(VENV)/bin/python
 	PYTHON=$(BIN)/python tests/versions.sh
+
+# Collector, Jaeger, VictoriaLogs and Prometheus, built from Go modules when first needed: see collector/README.md.
+test-backends: $(VENV)/.installed
+	collector/servers/build.sh
+	$(BIN)/python -m pytest -n 0 tests/backends
+
+stack: $(VENV)/.installed
+	collector/servers/build.sh
+	$(BIN)/python -m collector
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
