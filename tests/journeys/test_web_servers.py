@@ -32,6 +32,11 @@ SERVERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "uwsgi, short-lived workers": ("uwsgi", (*UWSGI, "--processes", "2", "--max-requests", "10")),
     "gunicorn": ("gunicorn", GUNICORN),
     "gunicorn, loaded before the fork": ("gunicorn", ("--preload", *GUNICORN)),
+    "gunicorn, as another user": ("gunicorn", ("--user", "nobody", *GUNICORN)),
+    "gunicorn, loaded before it becomes another user": (
+        "gunicorn",
+        ("--user", "nobody", "--group", "nogroup", "--preload", *GUNICORN),
+    ),
     "gunicorn, short-lived workers": ("gunicorn", ("--preload", "--max-requests", "10", *GUNICORN)),
 }
 
@@ -73,6 +78,11 @@ def _answers(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
+def _is_for_everybody(path: Path) -> bool:
+    """Return whether other users get to a directory."""
+    return all(each.stat().st_mode & 0o001 for each in (path, *path.parents))
+
+
 def _get(url: str) -> tuple[str, str]:
     with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         pid, trace_id = answer.read().decode().split()
@@ -86,6 +96,10 @@ def _get(url: str) -> tuple[str, str]:
 def test_each_request_is_recorded_once(tmp_path: Path, name: str, under_run: bool) -> None:
     """No span is lost or comes twice, no two requests share a trace, and the ledger agrees."""
     server, arguments = SERVERS[name]
+    if "--user" in arguments and os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    if "--user" in arguments and "--preload" not in arguments and not _is_for_everybody(Path(sys.base_prefix)):
+        pytest.skip("other users cannot read this Python")
     if not (BIN / server).exists():
         pytest.skip(f"{server} is not installed: make servers")
     home = tmp_path / "home"
