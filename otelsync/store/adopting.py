@@ -55,6 +55,12 @@ def adopt(connection: sqlite3.Connection, traces: Iterable[str]) -> None:
                 adopt_runs(connection, (sync_id,))
 
 
+def has_adopted(connection: sqlite3.Connection, traces: Iterable[str]) -> bool:
+    """Return whether anything of these traces was copied."""
+    found = "SELECT 1 FROM adopted WHERE trace_id = ?"
+    return any(connection.execute(found, (trace_id,)).fetchone() is not None for trace_id in traces)
+
+
 def adopt_runs(connection: sqlite3.Connection, sync_ids: Collection[str]) -> None:
     """Copy the traces of these runs that only the local store has."""
     for sync_id in sync_ids:

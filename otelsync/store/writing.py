@@ -134,12 +134,15 @@ class StoreSink:
             if batch.end <= position:
                 return
             records = self._decode(connection, batch)
+            may_know = batch.start < position
             if self._has_store:
                 adopting.adopt(connection, records.traces)
+                # Whoever ships may have got beyond this batch before its trace was copied.
+                may_know = may_know or adopting.has_adopted(connection, records.traces)
             pipelines = _ended_pipelines(records)
-            if batch.start < position:
+            if may_know:
                 _forget_known_logs(connection, records)
-            if batch.start < position or not self._store_spans(connection, records):
+            if may_know or not self._store_spans(connection, records):
                 _forget_known_spans(connection, records)
                 self._store_spans(connection, records, expect_new=False)
             connection.executemany(schema.INSERT_OPEN, records.started)
