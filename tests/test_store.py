@@ -22,6 +22,7 @@ from stored import START, SYNC_ID, TRACE, batch, group, log, span, store
 
 from otelsync.errors import StoreError
 from otelsync.journal.batch import Batch, Group
+from otelsync.store.connection import in_memory
 from otelsync.store.histogram import bounds, buckets, percentile
 from otelsync.store.rows import Decoder
 from otelsync.store.runs import open_store
@@ -742,3 +743,23 @@ def test_what_is_stored_while_somebody_looks_is_there_once(tmp_path: Path) -> No
         )
     assert shown == there == (3,)
     beside.close()
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_damaged_store_is_not_taken_for_the_one_beside_it(tmp_path: Path, is_kept: bool) -> None:
+    """The message names it, and no other file is moved aside, however often somebody looks."""
+    local = store(tmp_path / "store.db", batch(*[span("sync.pr", number) for number in range(1, 300)]))
+    with closing(sqlite3.connect(local)) as plain:
+        plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = plain.execute("SELECT rootpage FROM sqlite_master WHERE name = 'spans'").fetchone()
+        (size,) = plain.execute("PRAGMA page_size").fetchone()
+    with local.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xaa" * size)
+    place = tmp_path / "beside" / "store.db" if is_kept else in_memory()
+    for _ in range(2):
+        with closing(StoreSink(place, beside=local)) as beside:
+            with pytest.raises(StoreError, match="move it away") as raised:
+                beside.deliver(batch(span("sync.pr", 1000), start=1, end=2))
+            assert str(local) in str(raised.value)
+    assert not list(tmp_path.rglob("*.damaged*"))

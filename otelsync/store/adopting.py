@@ -91,6 +91,14 @@ def is_outdated(connection: sqlite3.Connection, journals: Collection[str], *, ha
     return connection.execute(changed).fetchone() is not None
 
 
+def is_damaged(connection: sqlite3.Connection | None) -> bool:
+    """Return whether it is the local store that is damaged, and not the one beside it."""
+    try:
+        return connection is not None and connection.execute("PRAGMA stored.quick_check(1)").fetchone() != ("ok",)
+    except sqlite3.Error:
+        return True
+
+
 def _has(connection: sqlite3.Connection, schema: str, trace_id: str) -> bool:
     return connection.execute(f"SELECT 1 FROM {schema}.runs WHERE trace_id = ?", (trace_id,)).fetchone() is not None
 
