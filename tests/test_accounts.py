@@ -131,3 +131,31 @@ def test_a_circle_of_spans_ends() -> None:
     """Ids come from outside: a span that is its own ancestor is no endless loop."""
     found = account(("a", "b", "sync.stage a", dict(OK)), ("b", "a", "sync.stage b", dict(OK)), root="")
     assert found.outcome == "success"
+
+
+@pytest.mark.parametrize("more", [{}, {"sync.outcome": "partial"}, {"sync.attempt": 2}, {"sync.recovered": 1}])
+@pytest.mark.parametrize("below", [False, True])
+def test_an_item_is_taken_quickly_only_if_that_says_all(more: dict[str, Any], below: bool) -> None:
+    """One that says more than its action, and one that something stands below, is read in full."""
+    quick, general = Accounts("p"), Accounts("p")
+    attributes = {"sync.action": "created", **more}
+    root = Ended("p", "", "sync.pipeline p", 1, False, dict(OK))
+    for accounts in (quick, general):
+        accounts.begin("p", "", "sync.pipeline p", 1)
+        if below:
+            accounts.begin("i", "p", "sync.pr", 1)
+            accounts.end(Ended("s", "i", "sync.stage s", 1, True, failed()))
+    is_taken = quick.take_item("i", "p", "sync.pr", attributes)
+    assert is_taken is not (bool(more) or below)
+    for accounts in (general,) if is_taken else (quick, general):
+        accounts.end(Ended("i", "p", "sync.pr", 1, False, attributes))
+    assert quick.close(root) == general.close(root)
+
+
+@pytest.mark.parametrize("name", ["sync.stage s", "sync.api list", "GET", "sync.rate_limit.wait", "run/task"])
+def test_what_is_no_item_is_not_taken_for_one(name: str) -> None:
+    """Nothing is counted."""
+    accounts = Accounts("p")
+    accounts.begin("p", "", "sync.pipeline p", 1)
+    assert not accounts.take_item("i", "p", name, {})
+    assert accounts.close(None).totals == {}

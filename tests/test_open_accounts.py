@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -82,3 +83,64 @@ def test_what_waits_for_a_span_that_never_comes_is_bounded() -> None:
             group.spans.append(field(0x12, body.SerializeToString()))
         accounts.take([Batch("1-1-00000000-000000.journal", 0, 1, [group])])
     assert accounts.dump().count("sync.order") <= open_accounts.MOST_WAITING
+
+
+NESTED = ["sync.pipeline p", "sync.repo r", "sync.api list"]
+moments = st.integers(1, 8)
+
+
+@given(
+    announced=st.tuples(*[st.sampled_from([True, True, False])] * 3),
+    ends=st.tuples(*[st.one_of(st.none(), moments)] * 3),
+    items=st.lists(st.tuples(st.integers(0, 2), moments, st.sampled_from(["created", "updated"])), max_size=12),
+    cuts=st.sets(st.integers(0, 14), max_size=3),
+    order=st.randoms(use_true_random=False),
+)
+def test_items_count_alike_however_they_are_read(announced: Any, ends: Any, items: Any, cuts: Any, order: Any) -> None:
+    """Together or one by one, whether what they stand in has ended before or after them, in batches cut anywhere."""
+    started = [_body(_id(at), _id(at - 1), name, 1, 0) for at, name in enumerate(NESTED) if announced[at]]
+    stages = [_body(_id(at), _id(at - 1), name, 1, ends[at]) for at, name in enumerate(NESTED) if ends[at]]
+    found = []
+    mixed = [*range(len(stages) + len(items))]
+    order.shuffle(mixed)
+    for says_more in (False, True):  # an item that says more than its action is read by itself
+        said = {"sync.required": True} if says_more else {}
+        parts = [
+            _body(_id(100 + number), _id(at), "sync.order", 2, end, {"sync.action": action, **said})
+            for number, (at, end, action) in enumerate(items)
+        ]
+        bodies = [*stages, *parts]
+        accounts = open_accounts.OpenAccounts()
+        accounts.begin_all(started)
+        for first, last in pairwise([0, *sorted(cuts), 99]):
+            group = Group(b"", b"\x0a\x08otelsync", spans=[bodies[number] for number in mixed[first:last]])
+            accounts.take([Batch("1-1-00000000-000000.journal", 0, 1, [group])])
+        found.append(_figures(accounts))
+    assert found[0] == found[1]
+
+
+def _figures(accounts: open_accounts.OpenAccounts) -> dict[str, Any]:
+    """What has ended in each span, whether it is open or not."""
+    return {key: place.dump() for key, place in accounts.places.items()}
+
+
+def _id(number: int) -> bytes:
+    return number.to_bytes(8, "big") if number >= 0 else b""
+
+
+def _body(own: bytes, parent: bytes, name: str, start: int, end: int, said: dict[str, Any] | None = None) -> bytes:
+    attributes = [
+        KeyValue(key=key, value=AnyValue(bool_value=value) if value is True else AnyValue(string_value=value))
+        for key, value in (said or {}).items()
+    ]
+    span = Span(
+        trace_id=b"t" * 16,
+        span_id=own,
+        parent_span_id=parent,
+        name=name,
+        kind=Span.SPAN_KIND_INTERNAL,
+        start_time_unix_nano=start,
+        end_time_unix_nano=end,
+        attributes=attributes,
+    )
+    return field(0x12, span.SerializeToString())

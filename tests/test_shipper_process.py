@@ -94,7 +94,14 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 def shippers(home: Path) -> list[int]:
-    """The processes that ship a journal below a home, or are about to."""
+    """The processes that ship a journal below a home, or are about to.
+
+    One that forks and ends while it is looked for is found by a second look: its child was not listed in the first.
+    """
+    return _shippers(home) or _shippers(home)
+
+
+def _shippers(home: Path) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -269,8 +270,9 @@ def _take(chunk: bytes, routes: _Routes, max_records: int) -> tuple[int, bool]:
     position = 0
     last, seed = -1, 0
     take: Callable[[bytes], None] = routes._skip
+    has_others = threading.active_count() > 1
     for count in range(max_records):
-        if not count & _YIELD_MASK:
+        if has_others and not count & _YIELD_MASK:
             time.sleep(0)  # give up the GIL: else the host may wait for a whole switch interval, 5 ms
         body_at = position + 12
         if body_at > size:

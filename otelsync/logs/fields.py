@@ -53,22 +53,33 @@ def dumped(fields: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(fields, plain, orjson.OPT_APPEND_NEWLINE)
     except (TypeError, ValueError, RecursionError) as error:
-        hand_back(error)
+        _hand_back_from_orjson(error)
     try:
         return orjson.dumps(fields, plain, orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError, RecursionError) as error:
-        hand_back(error)
+        _hand_back_from_orjson(error)
         safe = {
             str(_safe(message_of(key))): value if _renders(value) else _safe(value) for key, value in fields.items()
         }
         return orjson.dumps(safe, plain, orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
 
 
+def _hand_back_from_orjson(error: Exception) -> None:
+    """Hand back what is the host's, as hand_back() does.
+
+    All that is raised in :func:`plain` has a traceback. What has none came before its first line: somebody sent it.
+    """
+    hand_back(error)
+    cause = error.__cause__
+    if cause is not None and cause.__traceback__ is None:
+        raise cause
+
+
 def _renders(value: object) -> bool:
     try:
         orjson.dumps(value, plain, orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError, RecursionError) as error:
-        hand_back(error)
+        _hand_back_from_orjson(error)
         return False
     return True
 

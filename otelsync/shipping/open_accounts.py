@@ -21,7 +21,7 @@ from otelsync.journal.batch import Batch
 from otelsync.journal.native import native
 from otelsync.otlp.decoding import LeanSpan, lean_spans, span_id, untagged, value_of
 from otelsync.otlp.encoding import field
-from otelsync.store.accounts import Accounts, Ended, Place, Settled
+from otelsync.store.accounts import SAYS_MORE, Accounts, Ended, Place, Settled
 from otelsync.vocabulary import FAILURE, ITEM, part_of
 
 MOST_PLACES: Final = 20_000
@@ -35,10 +35,6 @@ _PRODUCER: Final = 4
 _IS_REMOTE: Final = 0x200
 """The flag of a span whose parent was recorded elsewhere."""
 _ERROR: Final = b"\x18\x02"
-_SAYS_MORE: Final = frozenset(
-    (vocabulary.SYNC_OUTCOME, vocabulary.SYNC_ATTEMPT, vocabulary.SYNC_RECOVERED, vocabulary.SYNC_REQUIRED)
-)
-"""Attributes that say more of an item than its action does."""
 _INTERNAL: Final = 1
 _COME_TO_AN_END: Final = frozenset((1, 2, 3))
 """Kinds of spans below which nothing comes once they have ended."""
@@ -132,16 +128,27 @@ class OpenAccounts(Accounts):
             self._take(span)
 
     def _apart(self, items: list[tuple[bytes, bytes]], ended: Sequence[LeanSpan]) -> list[tuple[bytes, bytes]]:
-        """Return the items to be read one by one: those with others below, or in what ends; all if ends matter."""
+        """Return the items to be read one by one; those left over stand in open stages, and ended before these did."""
         if self._ends:
             return items
-        around = {parent.hex() for parent in {item[:8] for item, _ in items}}
-        over = around & (self._left | {span.span_id.hex() for span in ended})
-        around |= {span.parent_span_id.hex() for span in ended}
-        special = ((around | self._early.keys()) - self.places.keys()) | over
-        if not special - {""}:
+        parents = {item[:8] for item, _ in items}
+        stages = {parent for parent in parents if self._is_open(parent.hex())}
+        ends = {span.span_id: span.end for span in ended if span.span_id in stages}
+        others = {parent.hex() for parent in parents} | {span.parent_span_id.hex() for span in ended}
+        below = (others | self._early.keys()) - self.places.keys() - {""}
+        late = _ended_after(ends, [body for item, body in items if item[:8] in ends]) if ends else frozenset()
+        if not below and not late and len(stages) == len(parents):
             return []
-        return [item for item in items if item[0][:8].hex() in special or span_id(item[1]) in special]
+        return [
+            (item, body)
+            for item, body in items
+            if item[:8] not in stages or body in late or (below and span_id(body) in below)
+        ]
+
+    def _is_open(self, span_id: str) -> bool:
+        """Return whether items in a span count for it."""
+        place = self.places.get(span_id)
+        return place is not None and place.open and place.counts and span_id not in self._left
 
     def _take(self, span: LeanSpan) -> None:
         span_id, name = span.span_id.hex(), span.name.decode("utf-8", "replace")
@@ -316,6 +323,12 @@ class OpenAccounts(Accounts):
             return
 
 
+def _ended_after(ends: Mapping[bytes, int], items: Sequence[bytes]) -> frozenset[bytes]:
+    """Return the items that did not end before what they stand in did. `ends`: of that, by id."""
+    spans = zip(items, lean_spans(items), strict=True)
+    return frozenset(body for body, span in spans if span is None or span.end >= ends[span.parent_span_id])
+
+
 def _amend(span: Span, before: Mapping[str, Any], settled: Settled, place: Place, *, is_pending: bool) -> None:
     """Let a span say what its account says."""
     said: dict[str, int | str] = {vocabulary.SYNC_ITEMS_ + name: number for name, number in settled.totals.items()}
@@ -381,7 +394,7 @@ def _item_of(body: bytes) -> bytes | Literal[False] | None:
         return None
     said = _ours(span.attributes)
     action = said.get(vocabulary.SYNC_ACTION, "")
-    if not said.keys().isdisjoint(_SAYS_MORE) or not isinstance(action, str) or action == vocabulary.FAILED:
+    if not said.keys().isdisjoint(SAYS_MORE) or not isinstance(action, str) or action == vocabulary.FAILED:
         return None
     return span.parent_span_id + span.name + b"\0" + action.encode()
 

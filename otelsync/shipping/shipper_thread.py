@@ -117,18 +117,18 @@ class ShipperThread:
             self._shipper = None
 
     def _make_patiently(self) -> Shipper | None:
-        """The shipper; None if the thread is stopped before it can be made."""
+        """The shipper; None if it cannot be made before the thread is stopped: one that has just begun tries once."""
         pause = _FIRST_RETRY
-        while not self._stopping.is_set():
+        while True:
             try:
                 with _loading:
                     return self._make_shipper()
             except Exception as error:
                 if pause == _FIRST_RETRY:
                     _log.warning("the shipper cannot begin yet: %s", error)
-            self._stopping.wait(pause)
+            if self._stopping.wait(pause):
+                return None
             pause = min(pause * 2, _LONGEST_RETRY)
-        return None
 
     def _end(self, shipper: Shipper) -> None:
         """Use most of the time that is left for shipping, and the rest for closing."""

@@ -1,6 +1,6 @@
 """Accounts of runs, from the spans in the store: made when a run has ended, and kept until more of it is stored.
 
-Making one takes about three microseconds a span, so those of runs that have ended stand in the table `accounts`.
+Making one takes a few microseconds a span, so those of runs that have ended stand in the table `accounts`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -68,7 +66,10 @@ def read_account(store: sqlite3.Connection, traces: Sequence[str], root_id: str 
     root: Ended | None = None
     recorded: dict[str, Any] = {}
     for span_id, parent_id, name, kind, status, text, took, _ in _inner_first(store.execute(_ENDED, among), accounts):
-        span = Ended(span_id, parent_id, name, kind, status == STATUS_ERROR, attributes_of(text), took)
+        attributes, has_failed = attributes_of(text), status == STATUS_ERROR
+        if not has_failed and accounts.take_item(span_id, parent_id, name, attributes):
+            continue
+        span = Ended(span_id, parent_id, name, kind, has_failed, attributes, took)
         accounts.end(span)
         if span_id == root_id:
             root = span
@@ -90,12 +91,20 @@ def begin_account(store: sqlite3.Connection, traces: Sequence[str], root_id: str
 
 def _inner_first(rows: Iterable[_Row], accounts: Accounts) -> Iterator[_Row]:
     """The same rows; of those that ended together the one that began last first, and the innermost."""
-    for _, together in groupby(rows, itemgetter(-1)):
-        first, *others = together
-        if others:
-            yield from sorted([first, *others], key=lambda row: (row[6], -accounts.depth(row[1])))
-        else:
-            yield first
+    together: list[_Row] = []
+    for row in rows:
+        if together and row[-1] == together[0][-1]:
+            together.append(row)
+            continue
+        yield from _from_inside(together, accounts)
+        together = [row]
+    yield from _from_inside(together, accounts)
+
+
+def _from_inside(together: list[_Row], accounts: Accounts) -> list[_Row]:
+    if len(together) < 2:
+        return together
+    return sorted(together, key=lambda row: (row[6], -accounts.depth(row[1])))
 
 
 def account_of(store: sqlite3.Connection, traces: Sequence[str], root_id: str | None) -> RunAccount:
