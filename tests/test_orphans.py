@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from interruptions import Places
 from journal_files import BEGIN, TRACE_ID, JournalFile, resource, scope, span
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from trace_tree import Node, draw, spans_in_store
@@ -17,7 +19,7 @@ from otelsync.journal.names import list_segments
 from otelsync.journal.writer import Journal
 from otelsync.recording.provider import TracerProvider
 from otelsync.recording.tracer import Tracer
-from otelsync.shipping import orphans
+from otelsync.shipping import checkpoint, orphans, stage_ends
 from otelsync.shipping.checkpoint import Checkpoint, load
 from otelsync.shipping.ledger import read_ledger
 from otelsync.shipping.shipper import Shipper
@@ -86,6 +88,30 @@ def test_open_stages_of_a_dead_process_are_closed(shop: Shop) -> None:
     assert ledger.reconciles
     assert [(account.recorded, account.shipped) for account in ledger.accounts if account.signal == "span"] == [(4, 4)]
     assert list_segments(shop.journal) == {}
+
+
+def test_a_shipper_that_is_killed_while_it_closes_stages_writes_each_end_once(tmp_path: Path) -> None:
+    """Whenever that is, down to the call: the next one finds the ends that are there, and writes those that are not."""
+    inside = [Path(str(module.__file__)) for module in (stage_ends, orphans, checkpoint)]
+    places = Places(*inside, do=partial(os._exit, 9))
+    for point in range(0, 100_000, 11):
+        (tmp_path / str(point)).mkdir()
+        shop = Shop(tmp_path / str(point))
+        JournalFile(shop.journal, alive=False).begin(1, name="sync.pipeline x").begin(2, parent=1).spans(
+            2, first=9
+        ).write()
+        JournalFile(shop.journal, alive=False, nonce="89abcdef").begin(3, parent=1).begin(4, parent=3).write()
+        child = os.fork()
+        if not child:
+            places.run(shop.drain, point)
+            os._exit(0)
+        was_killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        assert sorted(int(node.span_id, 16) for node in shop.drain()) == [1, 2, 3, 4, 9, 10]
+        (account,) = [each for each in read_ledger(shop.journal).accounts if each.signal == "span"]
+        assert (account.recorded, account.shipped, account.pending) == (6, 6, 0)
+        if not was_killed:
+            break
+    assert point > 50
 
 
 def test_open_stages_of_a_living_process_stay_open(shop: Shop) -> None:

@@ -18,12 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
-from stored import START, SYNC_ID, TRACE, batch, group, log, span
+from stored import START, SYNC_ID, TRACE, batch, group, log, span, store
 
 from otelsync.errors import StoreError
 from otelsync.journal.batch import Batch, Group
+from otelsync.store.connection import in_memory
 from otelsync.store.histogram import bounds, buckets, percentile
 from otelsync.store.rows import Decoder
+from otelsync.store.runs import open_store
 from otelsync.store.writing import StoreSink
 
 
@@ -711,3 +713,53 @@ def test_whoever_watches_is_told_nothing_of_what_is_not_stored(path: Path) -> No
     sink.deliver(ended)
     sink.close()
     assert told.ends == [(SYNC_ID, TRACE, 1)]
+
+
+def test_what_is_stored_while_somebody_looks_is_there_once(tmp_path: Path) -> None:
+    """A store beside takes a batch that the local one has had since, with its trace, and has forgotten the journal."""
+    other = "f" * 32
+    first = batch(span("sync.pr", 1), logs=[log("one", 1)], start=0, end=1)
+    second = batch(
+        span("sync.pr", 2, trace=other, sync="s2"), logs=[log("two", 2, trace=other), log("three", 2, 1, trace=other)],
+        start=1, end=2,
+    )  # fmt: skip
+    third = batch(logs=[log("four", 2, 2, trace=other)], start=2, end=3)
+    local = store(tmp_path / "store.db")
+    beside = StoreSink(tmp_path / "beside.db", beside=local)
+    beside.deliver(first)
+    shipped = StoreSink(local)
+    for each in (first, second, third):
+        shipped.deliver(each)
+    shipped.forget(first.journal)
+    shipped.close()
+    for each in (second, third):
+        beside.deliver(each)
+    with open_store(tmp_path / "beside.db") as looked, open_store(local) as stored:
+        for table in ("logs", "spans"):
+            count = f"SELECT count(*) FROM {table}"
+            assert looked.execute(count).fetchone() == stored.execute(count).fetchone()
+        (shown,), (there,) = (
+            each.execute("SELECT logs FROM runs WHERE trace_id = ?", (other,)).fetchall() for each in (looked, stored)
+        )
+    assert shown == there == (3,)
+    beside.close()
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_damaged_store_is_not_taken_for_the_one_beside_it(tmp_path: Path, is_kept: bool) -> None:
+    """The message names it, and no other file is moved aside, however often somebody looks."""
+    local = store(tmp_path / "store.db", batch(*[span("sync.pr", number) for number in range(1, 300)]))
+    with closing(sqlite3.connect(local)) as plain:
+        plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = plain.execute("SELECT rootpage FROM sqlite_master WHERE name = 'spans'").fetchone()
+        (size,) = plain.execute("PRAGMA page_size").fetchone()
+    with local.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xaa" * size)
+    place = tmp_path / "beside" / "store.db" if is_kept else in_memory()
+    for _ in range(2):
+        with closing(StoreSink(place, beside=local)) as beside:
+            with pytest.raises(StoreError, match="move it away") as raised:
+                beside.deliver(batch(span("sync.pr", 1000), start=1, end=2))
+            assert str(local) in str(raised.value)
+    assert not list(tmp_path.rglob("*.damaged*"))

@@ -68,7 +68,7 @@ class Series:
         self.generation = forks.generation()
         self.lock = RLock()
         self.name = ""
-        """The part of the file names that this process's files share; empty before the first record."""
+        """The part of the file names that this process's files share; empty before the first record, as a rule."""
         self.waiting: list[Record] = []
         """Records that were taken, and are neither written nor counted yet."""
         self.dropped = [0] * COUNTERS
@@ -258,8 +258,7 @@ class Series:
         spool = self._spool if is_needed(self._directory, self._spool) else None
         if spool is None:
             make_private(self._directory)
-        if not self.name:
-            self.name = f"{os.getpid()}-{start_ticks(os.getpid())}-{secrets.token_hex(4)}"
+        self.take_name()
         last: Segment | None = self._place.segment  # in a child the parent's, which it unmaps
         segment = self._largest_possible(spool, size, smallest)
         hand_over(segment.path)
@@ -278,6 +277,12 @@ class Series:
 
         self._finish()
         return True
+
+    def take_name(self) -> str:
+        """Return the name, which it is given now if it has none."""
+        if not self.name:
+            self.name = f"{os.getpid()}-{start_ticks(os.getpid())}-{secrets.token_hex(4)}"
+        return self.name
 
     def _largest_possible(self, spool: Path | None, size: int, smallest: int) -> Segment:
         """A new file of `size` bytes, or of less on a disk that is nearly full. Raises OSError."""

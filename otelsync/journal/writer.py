@@ -90,6 +90,10 @@ class Journal(Place):
         """The part of the file names that this process's files share; empty before the first record."""
         return self._own().name
 
+    def name_series(self) -> str:
+        """Return the same, also before the first record."""
+        return self._own().take_name()
+
     @property
     def dropped(self) -> dict[str, tuple[int, int]]:
         """Numbers of (spans, log records) that this process has dropped, by reason."""

@@ -112,6 +112,8 @@ class Checkpoint:
     """Stages that have ended, by span id, of which other processes may know more: as in `OpenSeries.stages`."""
     accounts: str = ""
     """Figures of what has ended in the open stages (see `otelsync.shipping.open_accounts`)."""
+    ends_in: str = ""
+    """The series in which ends of these stages are being written, until they stand open here no more."""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     """By the id of the span that each is about."""
     totals: dict[str, dict[str, Counts]] = field(default_factory=dict)

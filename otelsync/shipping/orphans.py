@@ -7,17 +7,21 @@ journal, may be read before or after the orphan's, and is kept until it is of us
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otelsync.journal.batch import Batch, Group
-from otelsync.journal.format import SPAN_END
+from otelsync.journal.format import HEADER_SIZE, SPAN_END
+from otelsync.journal.header import JournalError
 from otelsync.journal.names import list_segments
+from otelsync.journal.reader import JournalReader
 from otelsync.journal.spool import path_of
 from otelsync.otlp.decoding import LeanLogs, lean_spans, parsed, span_id, untagged
 from otelsync.otlp.encoding import field
@@ -25,6 +29,9 @@ from otelsync.otlp.request import Run
 from otelsync.shipping.checkpoint import OpenSeries, Verdict, decode, encode
 from otelsync.shipping.open_accounts import OpenAccounts
 from otelsync.vocabulary import SYNC_OUTCOME
+
+if TYPE_CHECKING:
+    from otelsync.journal.writer import Journal
 
 MOST_OPEN = 10_000
 """Stages that are remembered as open, per process. A program that begins and never ends them must not fill the disk."""
@@ -92,12 +99,16 @@ def closed(series: OpenSeries, verdicts: Mapping[str, Verdict], accounts: OpenAc
     return runs
 
 
-def write(directory: Path, runs: Iterable[Run]) -> str:
-    """Journal `runs` in a series of their own; return why not all of them could be, so they must be written again."""
+def new_journal(directory: Path) -> Journal:
+    """Return a journal for the ends of stages, in a series of its own; there is no file before something is written."""
     from otelsync.journal.writer import Journal  # takes a while to load, and is not needed as a rule
 
     # The bounds on bytes are for what the host records. These few records are what explains why it stopped.
-    journal = Journal(directory, max_bytes=1 << 40, max_directory_bytes=1 << 50)
+    return Journal(directory, max_bytes=1 << 40, max_directory_bytes=1 << 50)
+
+
+def write(journal: Journal, runs: Iterable[Run]) -> str:
+    """Journal `runs`, and close the journal; return why not all could be, and so none was."""
     said: list[str] = []
     journal.say = said.append
     resource_number = cache(journal.resource)
@@ -108,10 +119,21 @@ def write(directory: Path, runs: Iterable[Run]) -> str:
     journal.close()
     if not journal.dropped:
         return ""
+    directory = journal.directory
     for segment in list_segments(directory).get(journal.series, []):  # else those that were written come twice
         path_of(directory, segment.name).unlink(missing_ok=True)
     # Without the name of the file, which is another one each time
     return said[0].partition(f": '{directory}")[0] if said else "records were dropped"
+
+
+def written(directory: Path, series: str) -> Iterator[str]:
+    """Yield the ids of the spans whose ends stand in the files of a series, as far as they can be read."""
+    for segment in list_segments(directory).get(series, []):
+        with suppress(OSError, JournalError), closing(JournalReader(path_of(directory, segment.name))) as reader:
+            at = HEADER_SIZE
+            while (batch := reader.read(at)) is not None:
+                at = batch.end
+                yield from (span_id(body) or "" for group in batch.groups for body in group.ended)
 
 
 def _close(body: bytes, last_seen: int, verdict: Verdict | None) -> bytes:

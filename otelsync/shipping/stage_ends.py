@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from otelsync.journal.batch import Batch
 from otelsync.journal.header import process_alive
@@ -22,6 +22,9 @@ from otelsync.shipping import orphans
 from otelsync.shipping.backlog import Backlog, Segment
 from otelsync.shipping.checkpoint import STAGES, OpenSeries, decode, encode
 from otelsync.shipping.open_accounts import OpenAccounts
+
+if TYPE_CHECKING:
+    from otelsync.journal.writer import Journal
 
 _GRACE: Final = 2.0
 """Seconds that an end waits for stages of living processes below it: a task gives its result before its run ends."""
@@ -48,6 +51,7 @@ class StageEnds:
         self._grace = grace
         self._directory = directory
         self._write = write or self._journal
+        self._new_journal: Journal | None = None
         self._backlog = backlog
         self._accounts = OpenAccounts()
         self._seen: dict[str, dict[str, int]] = {}
@@ -65,8 +69,21 @@ class StageEnds:
         self._accounts.begin_all(pending)
         self._accounts.note_ends(pending)
         self._accounts.load(checkpoint.accounts)
+        self._leave_out_written()
         self._seen.clear()
         self._noticed.clear()
+
+    def _leave_out_written(self) -> None:
+        """Forget the stages whose ends an earlier shipper has written, and was killed before it could say so."""
+        checkpoint = self._backlog.checkpoint
+        if not checkpoint.ends_in:
+            return
+        for key in orphans.written(self._directory, checkpoint.ends_in):
+            checkpoint.pending.pop(key, None)
+            checkpoint.verdicts.pop(key, None)
+            for series in checkpoint.open.values():
+                series.stages.pop(key, None)
+        checkpoint.ends_in = ""
 
     def note(self, batches: Sequence[Batch]) -> None:
         """Take note of the stages that begin and end in what was read, and that this has been read."""
@@ -134,6 +151,7 @@ class StageEnds:
     def _close_series(self, name: str) -> bool:
         verdicts = self._backlog.checkpoint.verdicts
         series = self._backlog.checkpoint.open[name]
+        self._announce()
         if not self._write(orphans.closed(series, verdicts, self._accounts)):
             return False
         for key in series.stages:
@@ -158,6 +176,7 @@ class StageEnds:
         if time.monotonic() - self._noticed[key] < self._grace and self._is_open_below(key, is_root=is_root):
             return False
         body, resource, scope = map(decode, checkpoint.pending[key])
+        self._announce()
         if not self._write([Run(resource, scope, [self._accounts.complete(body, is_pending=True)])]):
             return False
         del checkpoint.pending[key]
@@ -173,9 +192,20 @@ class StageEnds:
             for other, held in series.stages.items()
         )
 
+    def _announce(self) -> None:
+        """Let the checkpoint say where ends will stand: a shipper that is killed meanwhile leaves them there once."""
+        if self._write != self._journal:
+            return
+        self._new_journal = orphans.new_journal(self._directory)
+        checkpoint = self._backlog.checkpoint
+        checkpoint.accounts, checkpoint.ends_in = self._accounts.dump(), self._new_journal.name_series()
+        self._backlog.changed()
+        self._backlog.save()  # if it cannot be, what is written may come twice, as whatever is shipped then
+
     def _journal(self, ends: Sequence[Run]) -> bool:
+        assert self._new_journal is not None
         try:
-            refused = orphans.write(self._directory, ends)
+            refused = orphans.write(self._new_journal, ends)
         except OSError as error:
             refused = error.strerror or str(error)
         if refused:

@@ -55,6 +55,12 @@ def adopt(connection: sqlite3.Connection, traces: Iterable[str]) -> None:
                 adopt_runs(connection, (sync_id,))
 
 
+def has_adopted(connection: sqlite3.Connection, traces: Iterable[str]) -> bool:
+    """Return whether anything of these traces was copied."""
+    found = "SELECT 1 FROM adopted WHERE trace_id = ?"
+    return any(connection.execute(found, (trace_id,)).fetchone() is not None for trace_id in traces)
+
+
 def adopt_runs(connection: sqlite3.Connection, sync_ids: Collection[str]) -> None:
     """Copy the traces of these runs that only the local store has."""
     for sync_id in sync_ids:
@@ -83,6 +89,14 @@ def is_outdated(connection: sqlite3.Connection, journals: Collection[str], *, ha
         " AND trace_id NOT IN (SELECT trace_id FROM main.runs) LIMIT 1"
     )
     return connection.execute(changed).fetchone() is not None
+
+
+def is_damaged(connection: sqlite3.Connection | None) -> bool:
+    """Return whether it is the local store that is damaged, and not the one beside it."""
+    try:
+        return connection is not None and connection.execute("PRAGMA stored.quick_check(1)").fetchone() != ("ok",)
+    except sqlite3.Error:
+        return True
 
 
 def _has(connection: sqlite3.Connection, schema: str, trace_id: str) -> bool:

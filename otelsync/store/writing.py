@@ -134,12 +134,15 @@ class StoreSink:
             if batch.end <= position:
                 return
             records = self._decode(connection, batch)
+            may_know = batch.start < position
             if self._has_store:
                 adopting.adopt(connection, records.traces)
+                # Whoever ships may have got beyond this batch before its trace was copied.
+                may_know = may_know or adopting.has_adopted(connection, records.traces)
             pipelines = _ended_pipelines(records)
-            if batch.start < position:
+            if may_know:
                 _forget_known_logs(connection, records)
-            if batch.start < position or not self._store_spans(connection, records):
+            if may_know or not self._store_spans(connection, records):
                 _forget_known_spans(connection, records)
                 self._store_spans(connection, records, expect_new=False)
             connection.executemany(schema.INSERT_OPEN, records.started)
@@ -244,14 +247,19 @@ class StoreSink:
     @contextmanager
     def _guarded(self) -> Iterator[sqlite3.Connection]:
         """The connection, with SQLite's errors translated. What was numbered in a failed transaction is forgotten."""
+        connection = self._connection
         try:
-            connection = self._connection
             if connection is None or _inode(self.path) != self._inode:
                 connection = self._open()
             yield connection
         except sqlite3.Error as error:
             self._forget_numbers()
-            raise translated(error, self.path) from error
+            fault = translated(error, self.path)
+            if isinstance(fault, DamagedError) and self._has_store and adopting.is_damaged(connection):
+                fault = StoreError(
+                    f"the store {self._beside} is damaged ({error}); move it away and a new one is begun"
+                )
+            raise fault from error
         except OSError as error:
             raise StoreError(f"cannot open the store {self.path}: {error.strerror}; {ELSEWHERE}") from error
 
