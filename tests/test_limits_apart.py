@@ -233,12 +233,13 @@ def test_a_window_of_a_second_is_told_of_once_a_minute(recorded: Recorded) -> No
     assert len([line for line in recorded.lines if line["event"] == "sync.rate_limit.observed"]) <= 181
 
 
-@pytest.mark.parametrize("step", [-86_400.0, 86_400.0])
-def test_a_clock_that_is_put_right_in_a_run_leaves_no_limit_spent(step: float) -> None:
+@pytest.mark.parametrize("left", [4000, 750])
+@pytest.mark.parametrize("step", [-86_400.0, -3600.0, 3600.0, 86_400.0])
+def test_a_clock_that_is_put_right_in_a_run_leaves_no_limit_spent(step: float, left: int) -> None:
     """What is told next counts, whatever the clock had said before."""
     limits = RateLimits(low=0.1)
     limits.observe("h", told("core", 0, NOW + 600), now=NOW)
-    limits.observe("h", told("core", 4000, NOW + step + 600), now=NOW + step + 1)
+    limits.observe("h", told("core", left, NOW + step + 600), now=NOW + step + 1)
     (standing,) = limits.standings()
     assert (standing.level, standing.limit.reset) == ("ok", NOW + step + 600)
 

@@ -189,6 +189,7 @@ def test_rate_limits(path: Path) -> None:
             "lowest": 4321,
             "reset_at": "2025-08-02T21:27:00.000000000Z",
             "seen_at": "2025-08-02T20:27:00.300000000Z",
+            "reset_is_assumed": False,
         }
     ]
     assert found["waits"] == [

@@ -320,6 +320,31 @@ def test_flush_and_shutdown_wait_for_it(home: Path, server: OtlpServer) -> None:
     assert {span.name for span in server.spans} == {"sync.pipeline p", "sync.pipeline q"}
 
 
+def test_flush_and_shutdown_say_the_same_after_a_shutdown(home: Path, server: OtlpServer) -> None:
+    """What has not arrived has not for who asks again, until something is configured; a forked child answers anew."""
+    code = """
+        record("p")
+        print(otelsync.shutdown(0), otelsync.shutdown(0), otelsync.flush(0), flush=True)
+        if os.fork() == 0:
+            print(otelsync.flush(0), otelsync.shutdown(0), flush=True)
+            os._exit(0)
+        os.wait()
+        otelsync.configure(service_name="sync", log_level="WARNING")
+        print(otelsync.shutdown(PATIENCE), otelsync.shutdown(0))
+    """
+    said = run(home, code.replace("PATIENCE", str(PATIENCE)), OTEL_EXPORTER_OTLP_ENDPOINT=server.url)
+    assert said.split() == ["False"] * 3 + ["True"] * 4
+
+
+def test_a_home_that_is_no_text_in_the_programs_locale(tmp_path: Path) -> None:
+    """Its name is bytes then; the store of all things must be found all the same."""
+    home = tmp_path / "größe"
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "OTEL_EXPORTER_OTLP_ENDPOINT": ""}
+    said = run(home, f'record("p"); print(otelsync.shutdown({PATIENCE}))', **locale)
+    assert said.split() == ["True"]
+    assert (home / "store.db").exists()
+
+
 def test_shutdown_waits_for_what_forked_children_have_left(home: Path, server: OtlpServer) -> None:
     """And for the end of the stage they were in, which the shipper writes: that makes it no process that records."""
     code = """

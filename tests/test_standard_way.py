@@ -286,3 +286,46 @@ class TestSettings:
         assert trace._TRACER_PROVIDER is None
         with pytest.raises(otelsync.ConfigurationError, match="use auto, on or off"):
             otelsync.configure(home=tmp_path, journalling="maybe")
+
+
+LARGE = """
+import otelsync
+otelsync.configure(log_format="json", log_level="WARNING")
+from opentelemetry import trace
+tracer = trace.get_tracer("library")
+with tracer.start_as_current_span("n" * 5000) as span:
+    span.set_attribute("long", "x" * 100_000)
+    span.set_attribute("k" * 1000, ["z" * 60_000] * 5)
+    span.add_event("said", {"long": "y" * 100_000})
+    span.set_status(trace.StatusCode.ERROR, "w" * 100_000)
+    otelsync.get_logger("app").warning("many", **{f"f{n}": n for n in range(1500)})
+    otelsync.get_logger("app").warning("long", text="x" * 100_000)
+with tracer.start_as_current_span("together") as span:
+    for number in range(20):
+        span.set_attribute(f"a{number}", "v" * 20_000)
+print(otelsync.shutdown(60))
+"""
+
+
+def sizes(taken: Taken) -> list[object]:
+    """How much each span and each record holds, and how what was cut ends."""
+    spans = [
+        (
+            len(span.name),
+            len(span.message),
+            sorted((len(key), str(value)[-30:]) for key, value in span.attributes.items()),
+            sum(len(str(value)) for value in span.attributes.values()) // 1000,
+            [(name, [len(str(value)) for value in of.values()]) for name, of in span.events],
+        )
+        for span in sorted(taken.spans, key=lambda span: span.start)
+    ]
+    logs = [(log.event, [len(str(value)) for value in log.attributes.values()]) for log in taken.logs]
+    return [*spans, *(log for log in logs if log[0] in ("many", "long"))]
+
+
+def test_large_values_are_cut_alike(tmp_path: Path) -> None:
+    """Both ways keep to the same bounds of a name, a value, a span, an event and a log record."""
+    by_journal, standard = (both_ways.run(tmp_path / way, way, *program(LARGE)) for way in WAYS)
+    assert sizes(standard) == sizes(by_journal)
+    assert max(len(str(value)) for span in standard.spans for value in span.attributes.values()) < 33_000
+    assert (standard.stderr, standard.returncode) == ("", 0)

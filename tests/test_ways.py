@@ -161,6 +161,39 @@ with otelsync.pipeline("short") as run:
             assert "1 spans and 3 log records were lost" in taken.stdout
             assert (taken.returncode, taken.stderr) == (0, "")
 
+    def test_a_forked_child_answers_for_its_own_records(self, tmp_path: Path) -> None:
+        """Not for what its parent has lost, whether that was told already or not; and no loss of its own is hidden."""
+        code = """
+import os, otelsync
+otelsync.configure(log_format="json", log_level="ERROR")
+def work(count):
+    for _ in range(count):
+        with otelsync.stage("work"):
+            pass
+def child(*counts):
+    if os.fork() == 0:
+        for count in counts:
+            work(count)
+            print(otelsync.flush(60), flush=True)
+        print(otelsync.shutdown(60), flush=True)
+        os._exit(0)
+    os.wait()
+work(3)
+child(0)
+print(otelsync.flush(60), flush=True)
+child(0)
+child(1, 0, 1)
+"""
+        taken = both_ways.run(
+            tmp_path,
+            STANDARD,
+            *program(code),
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{closed_port()}",
+            OTEL_EXPORTER_OTLP_TIMEOUT="1",
+        )
+        said = [line for line in taken.stdout.splitlines() if line in ("True", "False")]
+        assert said == [*("True", "True"), "False", *("True", "True"), *("False", "True", "False", "False")]
+
     def test_the_sdk_can_be_told_how_long_to_wait(self) -> None:
         """Its processors end within a time by a private way, which every version has that is supported."""
         processor = BatchSpanProcessor(InMemorySpanExporter())

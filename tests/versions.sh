@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests of recording, Celery and the store with the oldest versions that pyproject.toml takes, and with those of
-# constraints.txt on every other Python that otelsync is for. What the machine has not is said.
+# constraints.txt on every other Python that otelsync is for. All of them are run, whatever fails. At the end it is said
+# which passed, which failed and which the machine has not; it fails if any has.
 #
 #     tests/versions.sh              all of them
 #     tests/versions.sh oldest 3.13  these
@@ -9,6 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PYTHON=${PYTHON:-python3}
 OLDEST_PYTHON=3.11
+MISSING=77 # the exit status of one that is not there
 TESTS=(
   tests/test_{span,provider,runtime_context,private_names,logs,stages,store}.py
   tests/test_{instrumentation,requests,httpx,pygithub}.py
@@ -32,9 +34,10 @@ run() { # name
   if [ "$1" = oldest ]; then
     version=$OLDEST_PYTHON constraints=constraints-oldest.txt
   fi
-  if ! python=$("$PYTHON" tests/pythons.py "$version" 2>/dev/null); then
+  python=$("$PYTHON" tests/pythons.py "$version")
+  if [ -z "$python" ]; then
     echo "versions: no Python $version on this machine; its tests are left out"
-    return
+    return $MISSING
   fi
   make_environment "$1" "$python" "$constraints"
   echo "versions: $1 ($(".versions/$1/bin/python" --version))"
@@ -45,6 +48,20 @@ run() { # name
 if [ $# = 0 ]; then
   set -- oldest 3.12 3.13 3.14
 fi
+passed='' failed='' missing=''
 for name; do
-  run "$name"
+  set +e
+  (
+    set -e # which bash would not heed in a condition
+    run "$name"
+  )
+  status=$?
+  set -e
+  case $status in
+    0) passed+=" $name" ;;
+    "$MISSING") missing+=" $name" ;;
+    *) failed+=" $name" ;;
+  esac
 done
+echo "versions: passed:${passed:- none}; failed:${failed:- none}; not on this machine:${missing:- none}"
+[ -z "$failed" ]

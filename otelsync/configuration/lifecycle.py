@@ -48,11 +48,14 @@ class _Running:
 
 _lock = threading.RLock()
 _running: _Running | None = None
+_has_arrived = True
+"""The answer of the last shutdown(), which a further one and flush() repeat; True since there is something to stop."""
 
 
 def _use(running: _Running | None) -> None:
-    global _running
+    global _running, _has_arrived
     _running = running
+    _has_arrived = True
     in_force.put(running.settings if running is not None else None)
 
 
@@ -261,12 +264,13 @@ def flush(timeout: float = 5.0) -> bool:
     Returns:
         Whether it was, within `timeout` seconds. What was not stays in the journal, and is shipped later. True at once
         where it is not this process that ships (``ship="off"``). Without a journal, whether it has arrived. False where
-        something was lost that stands in no ledger, as no file of a journal can be made.
+        something was lost that stands in no ledger, as no file of a journal can be made. After shutdown(), what that
+        has returned.
     """
     forks.generation()
     running = _running
     if running is None:
-        return True
+        return _has_arrived
     is_kept = running.recorder is None or running.recorder.flush(timeout)
     return (running.shipper is None or running.shipper.flush(timeout)) and is_kept
 
@@ -277,17 +281,21 @@ def shutdown(timeout: float | None = None) -> bool:
     Within them, too, runs that have ended get their reports. What setup_logging() has set up is undone too.
 
     Returns:
-        Whether everything was shipped. What was not stays in the journal, and is shipped later.
+        Whether everything was shipped. What was not stays in the journal, and is shipped later. A second call returns
+        the same as the first.
     """
+    global _has_arrived
     forks.generation()  # a child that C code has forked gets its own locks before it waits for the parent's
     with _lock:
         running = _running
-        _use(None)
         if running is None:
             logging_setup.uninstall()
-            return True
+            return _has_arrived
+        _use(None)
+        _has_arrived = False  # for who asks meanwhile
         atexit.unregister(_shutdown_at_exit)
-        return _stop(running, running.settings.patience if timeout is None else timeout)
+        _has_arrived = _stop(running, running.settings.patience if timeout is None else timeout)
+        return _has_arrived
 
 
 def _stop(running: _Running, timeout: float) -> bool:
@@ -309,9 +317,10 @@ def _stop(running: _Running, timeout: float) -> bool:
 
 
 def _begin_in_child() -> None:
-    """After a fork: no thread of the parent's is here to release the lock."""
-    global _lock
+    """After a fork: no thread of the parent's is here to release the lock, and what it has not shipped is its own."""
+    global _lock, _has_arrived
     _lock = threading.RLock()
+    _has_arrived = True
 
 
 forks.in_child(_begin_in_child)

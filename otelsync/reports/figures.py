@@ -208,6 +208,8 @@ class RateLimit:
     """The least that remained in the run."""
     reset_at_ns: int | None
     seen_at_ns: int
+    reset_is_assumed: bool = False
+    """True if nobody has told when it is reset."""
 
 
 @dataclass(frozen=True, slots=True)

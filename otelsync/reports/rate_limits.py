@@ -49,6 +49,7 @@ class RateLimits:
                 lowest=min(least, default=None),
                 reset_at_ns=int(limit.reset * 1e9) if limit.reset is not None else None,
                 seen_at_ns=step.end_ns,
+                reset_is_assumed=limit.is_assumed,
             )
 
     def _wait(self, step: Step) -> None:

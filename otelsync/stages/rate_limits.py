@@ -254,7 +254,7 @@ def _is_better(old: Standing, limit: RateLimit, low: float, now: float) -> bool:
     Answers overtake each other, so that a little more than before is no recovery.
     """
     ended = old.limit.reset
-    if ended is not None and now >= ended:
+    if (ended is not None and now >= ended) or old.seen > now + SAME_WINDOW:  # the clock was put back
         return True
     if not limit.remaining:
         return False
@@ -288,9 +288,9 @@ def attributes_of(observation: Observation, *, host: str = "", token: str = "") 
     limit = min(counted, key=lambda limit: limit.left, default=None) or RateLimit()
     others = [
         as_text(other.resource, other.limit, other.remaining, other.reset)
-        for other in counted[:_MOST_TOLD]
+        for other in counted
         if other is not limit and other.remaining is not None
-    ]
+    ][:_MOST_TOLD]
     is_told = limit.limit is not None or limit.remaining is not None
     told = {
         vocabulary.SYNC_RATE_LIMIT_LIMIT: limit.limit,

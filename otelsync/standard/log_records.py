@@ -6,24 +6,48 @@ again: so nothing of the path has to know which way is in force, and both ways s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context.context import Context
 from opentelemetry.proto.logs.v1 import logs_pb2 as wire
 from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.environment_variables import OTEL_ATTRIBUTE_COUNT_LIMIT
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
+from otelsync.bounds import MOST_ITEMS
 from otelsync.hooks.host_errors import has_entered
 from otelsync.otlp.decoding import value_of, values_of
 from otelsync.standard.sending import Sender, Tally, is_sending
 
 if TYPE_CHECKING:
     from opentelemetry._logs import Logger
+
+
+_COUNT_LIMITS: Final = ("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", OTEL_ATTRIBUTE_COUNT_LIMIT)
+
+
+def logger_provider(resource: Resource) -> LoggerProvider:
+    """Return a provider that takes as many fields as a log path leaves, unless a variable of the SDK says otherwise.
+
+    Its own bound, 128, costs fields of records that the journal takes whole. Before 1.44 it cannot be changed.
+
+    Raises:
+        ValueError: A variable has a value that the SDK refuses.
+    """
+    limits: dict[str, Any] = {}
+    is_open = "log_record_limits" in signature(LoggerProvider).parameters
+    if is_open and not any(name in os.environ for name in _COUNT_LIMITS):
+        from opentelemetry.sdk._logs import LogRecordLimits
+
+        limits["log_record_limits"] = LogRecordLimits(max_log_record_attributes=MOST_ITEMS + 1)  # and the note of a cut
+    return LoggerProvider(resource=resource, shutdown_on_exit=False, **limits)
 
 
 class NoShortWay:

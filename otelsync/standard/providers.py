@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
+from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.environment_variables import OTEL_BLRP_MAX_QUEUE_SIZE, OTEL_BSP_MAX_QUEUE_SIZE
 from opentelemetry.sdk.resources import Resource
@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from otelsync.otlp.options import OtlpEndpoint, Signal
 from otelsync.recording.ids import IdGenerator
 from otelsync.redaction import Redactor
-from otelsync.standard.log_records import LogRecords, LogSender
+from otelsync.standard.log_records import LogRecords, LogSender, logger_provider
 from otelsync.standard.sending import Quiet, Sender, Tally, close_processor, queue_of
 from otelsync.standard.spans import ScopeProcessor, SpanSender, clean, prepared
 from otelsync.vocabulary import SERVICE_NAME
@@ -40,13 +40,12 @@ class Standard:
         self._redactor = redactor
         self._names = {SERVICE_NAME: service_name}
         self._shown: tuple[Resource | None, Resource | None] = (None, None)
-        self._lost = 0
         self.spans, self.log_records = Tally(), Tally()
         self._processors: list[Any] = []
         self._senders: dict[Signal, Sender[Any]] = {}
         resource = Resource.create(self._names)
         self.tracers = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=IdGenerator())
-        self._loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
+        self._loggers = logger_provider(resource)
         self._records = LogRecords(self._loggers, resource, self.log_records)
         self.tracers.add_span_processor(ScopeProcessor(self.spans))
         self._quiet = Quiet()
@@ -118,17 +117,16 @@ class Standard:
 
     def flush(self, timeout: float) -> bool:
         """Send what was recorded so far; returns whether it has arrived within `timeout` seconds."""
-        made, deadline = self._made(), time.monotonic() + timeout
+        tallies, deadline = (self.spans, self.log_records), time.monotonic() + timeout
+        made = [tally.made for tally in tallies]
         threads = [threading.Thread(target=processor.force_flush, daemon=True) for processor in self._processors]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        missing = made - self._arrived()
-        if any(thread.is_alive() for thread in threads):
-            return missing <= self._lost
-        lost, self._lost = missing > self._lost, max(missing, self._lost)
-        return not lost
+        is_over = not any(thread.is_alive() for thread in threads)
+        arrived = [tally.has_arrived(number, is_over=is_over) for tally, number in zip(tallies, made, strict=True)]
+        return all(arrived)
 
     def close(self, deadline: float) -> bool:
         """Send what is left until `deadline` (``time.monotonic()``), and end; returns whether it has arrived."""
@@ -137,10 +135,4 @@ class Standard:
             close_processor(processor, left if processor is self._processors[-1] else left * 0.6)
         self.tracers.shutdown()
         self._quiet.end()
-        return self._made() == self._arrived()
-
-    def _made(self) -> int:
-        return self.spans.made + self.log_records.made
-
-    def _arrived(self) -> int:
-        return self.spans.arrived + self.log_records.arrived
+        return not (self.spans.missing or self.log_records.missing)

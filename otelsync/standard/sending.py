@@ -36,25 +36,47 @@ class Tally:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.RLock()  # a signal handler may record as well
-        self.made = self.arrived = 0
+        self._made = self._arrived = self._told = 0
 
-    def note_made(self) -> None:
-        """Count a record that is to be sent. What a forked child makes is its own."""
+    def _forget_parent(self) -> None:
+        """Begin anew in a forked child: what it makes, and what is lost of that, is its own."""
         if self._pid != os.getpid():
             self._begin()
+
+    def note_made(self) -> None:
+        """Count a record that is to be sent."""
+        self._forget_parent()
         if self.counts:
             with self._lock:
-                self.made += 1
+                self._made += 1
 
     def note_arrived(self, number: int) -> None:
         """Count records that an endpoint has taken."""
+        self._forget_parent()
         with self._lock:
-            self.arrived += number
+            self._arrived += number
+
+    @property
+    def made(self) -> int:
+        """Number of records that this process has made."""
+        self._forget_parent()
+        return self._made
 
     @property
     def missing(self) -> int:
         """Number of records that have not arrived: they wait, or are lost."""
-        return max(0, self.made - self.arrived) if self._pid == os.getpid() else 0
+        return max(0, self.made - self._arrived)
+
+    def has_arrived(self, made: int, *, is_over: bool) -> bool:
+        """Return whether the first `made` records have arrived, but for those whose loss was told before.
+
+        `is_over`: what is missing waits no more, and is told now.
+        """
+        missing = made - self._arrived
+        has_arrived = missing <= self._told
+        if is_over:
+            self._told = max(missing, self._told)
+        return has_arrived
 
 
 class Sender(Generic[Record]):

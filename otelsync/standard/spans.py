@@ -1,9 +1,9 @@
-"""Spans of the SDK's own provider: with the fields of the sync that they are part of, and sent without secrets."""
+"""Spans of the SDK's own provider: with the fields of their sync, and sent without secrets, within the bounds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import opentelemetry.context as context_api
 from opentelemetry.attributes import BoundedAttributes
@@ -14,9 +14,14 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, Status
 
+from otelsync.bounds import LONGEST_NAME
+from otelsync.otlp.encoding import AttributeEncoder
 from otelsync.recording.runtime_context import scope_in
 from otelsync.redaction import Redactor
 from otelsync.standard.sending import Sender, Tally
+
+_ATTRIBUTES: Final = 0x4A
+"""The field of a span, as an encoder wants to know; none is encoded here."""
 
 
 class ScopeProcessor(SpanProcessor):
@@ -59,8 +64,11 @@ class SpanSender(SpanExporter):
 
 
 def prepared(span: ReadableSpan, redactor: Redactor, resource: Resource) -> ReadableSpan:
-    """Return the span without secrets, under `resource`; the same one if there is nothing to change."""
-    name, status = redactor.redact(span.name), span.status
+    """Return the span without secrets, within the bounds of a record and under `resource`.
+
+    The same one if there is nothing to change.
+    """
+    name, status = redactor.shorten(span.name, LONGEST_NAME), span.status
     attributes = clean(span.attributes, redactor)
     events = [_clean_event(event, redactor) for event in span.events]
     links = [_clean_link(link, redactor) for link in span.links]
@@ -91,11 +99,12 @@ def prepared(span: ReadableSpan, redactor: Redactor, resource: Resource) -> Read
 
 
 def clean(attributes: Mapping[str, Any] | None, redactor: Redactor) -> Mapping[str, Any]:
-    """Return attributes without secrets; the same ones if they hold none."""
+    """Return attributes without secrets and within the bounds of a record; the same ones if they are so."""
     if not attributes:
         return attributes if attributes is not None else {}
-    cleaned = {key: redactor.redact_value(key, value) for key, value in attributes.items()}
-    return attributes if all(cleaned[key] is value for key, value in attributes.items()) else cleaned
+    given = dict(attributes)
+    cleaned = AttributeEncoder(_ATTRIBUTES, redactor).clean(given)
+    return attributes if cleaned is given else cleaned
 
 
 def _clean_event(event: Event, redactor: Redactor) -> Event:

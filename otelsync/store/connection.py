@@ -88,7 +88,7 @@ def address(path: Path, mode: str) -> str:
     """Return the URI of a store. `mode`: ``ro`` to read it alone, or ``rw``."""
     if is_memory(path):
         return f"file:/{quote(path.name)}?vfs=memdb&mode={mode}"
-    return f"file:{quote(str(path))}?vfs={_FILES}&mode={mode}"
+    return f"file:{quote(os.fsencode(path))}?vfs={_FILES}&mode={mode}"
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
