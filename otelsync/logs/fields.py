@@ -67,11 +67,12 @@ def dumped(fields: Mapping[str, Any]) -> bytes:
 def _hand_back_from_orjson(error: Exception) -> None:
     """Hand back what is the host's, as hand_back() does.
 
-    All that is raised in :func:`plain` has a traceback. What has none came before its first line: somebody sent it.
+    All that is raised in :func:`plain` has a traceback. What has none came before its first line, as somebody sent it;
+    or it is of older versions of orjson, for text that is half a surrogate pair.
     """
     hand_back(error)
     cause = error.__cause__
-    if cause is not None and cause.__traceback__ is None:
+    if cause is not None and cause.__traceback__ is None and not isinstance(cause, UnicodeError):
         raise cause
 
 
