@@ -93,7 +93,7 @@ def main() -> int:
         print(report.draw(rows[-1:]), flush=True)
 
     with (
-        tempfile.TemporaryDirectory(prefix="otelsync-bench-") as folder,
+        tempfile.TemporaryDirectory(prefix="otelsync-", ignore_cleanup_errors=True) as folder,
         socket.create_server(("127.0.0.1", 0)) as deaf,
     ):
         add("no otelsync", longest(nothing, number))
