@@ -1,4 +1,4 @@
-"""Journals read as no shipper may choose to: the files in any order, and their records in any portions."""
+"""Journals read as no shipper may choose to: the processes in any order, and their records in any portions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from otelsync.shipping.open_accounts import OpenAccounts
 
 
 def completed(journal: Path, seed: int) -> list[Span]:
-    """Read the files of a directory in an order that `seed` stands for; returns the ends that a shipper would write."""
+    """Read the processes in an order that `seed` stands for; returns the ends that a shipper would write."""
     accounts, pending = OpenAccounts(), dict[str, bytes]()
     for batch in shuffled(sorted(journal.glob("*.journal")), Random(seed)):
         accounts.take([batch])
@@ -29,19 +29,25 @@ def completed(journal: Path, seed: int) -> list[Span]:
 
 
 def shuffled(paths: Iterable[Path], random: Random) -> Iterator[Batch]:
-    """Read the records of each file in their order, now of this file, now of that, one at a time or many."""
+    """Read the files of each process in their order, now of this one, now of that, one record at a time or many."""
     with ExitStack() as closing:
-        readers = [closing.enter_context(contextlib.closing(JournalReader(path))) for path in paths]
-        left = dict.fromkeys(readers, HEADER_SIZE)
+        left: dict[str, list[tuple[JournalReader, int]]] = {}
+        for path in sorted(paths):
+            reader = closing.enter_context(contextlib.closing(JournalReader(path)))
+            left.setdefault(path.stem.rpartition("-")[0], []).append((reader, HEADER_SIZE))
         while left:
-            reader = random.choice(list(left))
+            series = random.choice(list(left))
             for _ in range(random.choice((1, 3, 1000))):
-                batch = reader.read(left[reader], max_records=random.choice((1, 2, 10, 1000)))
-                if batch is None:
-                    del left[reader]
+                reader, begin = left[series][0]
+                batch = reader.read(begin, max_records=random.choice((1, 2, 10, 1000)))
+                if batch is not None:
+                    left[series][0] = (reader, batch.end)
+                    yield batch
+                    continue
+                del left[series][0]
+                if not left[series]:
+                    del left[series]
                     break
-                left[reader] = batch.end
-                yield batch
 
 
 def plain(span: Span) -> dict[str, Any]:

@@ -613,6 +613,34 @@ def test_flush_and_stop_keep_to_their_time(tmp_path: Path, server: OtlpServer) -
     journal.close()
 
 
+def test_a_lack_of_time_is_no_failure_of_the_endpoint(
+    tmp_path: Path, server: OtlpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A drain whose time is up before it has asked the endpoint says nothing of it, neither then nor later."""
+    JournalFile(tmp_path, alive=False).spans(20).write()
+    with closing(Shipper(tmp_path, otlp=sinks(server, "traces"), backoff=QUICK)) as shipper:
+        for _ in range(3):
+            assert not shipper.drain(-1)
+        assert not shipper.is_failing
+        assert shipper.drain(120)
+    assert sorted(server.numbers) == list(range(1, 21))
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_an_end_without_time_says_what_stays(
+    tmp_path: Path, server: OtlpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thread that is stopped with no time to ship leaves the records, and one line."""
+    make = lambda: Shipper(tmp_path, otlp=sinks(server, "traces"), max_batch_records=1)  # noqa: E731  (as above)
+    thread = ShipperThread(tmp_path, make, interval=3600)
+    thread.start()
+    eventually(lambda: (tmp_path / NAME).exists())
+    JournalFile(tmp_path, alive=False).spans(20).write()
+    assert not thread.stop(-1)
+    eventually(lambda: "what is left stays in the journal" in caplog.text)
+    assert account(tmp_path, "traces")["pending"] + len(server.numbers) == 20
+
+
 def test_stop_ships_the_rest(tmp_path: Path, server: OtlpServer) -> None:
     """Stopping takes what is there, and a stopped thread can be started again."""
     thread = ShipperThread(tmp_path, lambda: Shipper(tmp_path, otlp=sinks(server)), interval=3600)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from opcode import opname
 from types import CodeType, FrameType, TracebackType
-from typing import Final
+from typing import Final, NoReturn
 
 _CHECKPOINTS: Final = frozenset(("RESUME", "JUMP_BACKWARD"))
 """Instructions that raise nothing themselves: there the interpreter looks for signals and for what threads sent."""
@@ -40,8 +40,16 @@ def hand_back(error: BaseException) -> None:
         if seen is None:
             return
         if not isinstance(seen, Exception) or belongs_to_host(seen):
-            raise seen
+            raise _without_wrapping(seen, error)
         seen = seen.__cause__
+
+
+def raise_sent(sent: BaseException, error: Exception) -> NoReturn:
+    """Raise what another thread has sent, and a library has wrapped in `error` before it had a traceback.
+
+    From here on its traceback ends in this function, by which every other guard on its way knows it.
+    """
+    raise _without_wrapping(sent, error)
 
 
 def forgive(error: Exception, message: str, *values: object) -> None:
@@ -66,7 +74,7 @@ def belongs_to_host(error: BaseException) -> bool:
         if _is_handler(last.tb_next.tb_frame, last.tb_frame):
             return True
         last = last.tb_next
-    return last is not None and _was_sent(error, last)
+    return last is not None and (last.tb_frame.f_code is raise_sent.__code__ or _was_sent(error, last))
 
 
 def has_entered(error: BaseException, function: Callable[..., object]) -> bool:
@@ -78,6 +86,19 @@ def has_entered(error: BaseException, function: Callable[..., object]) -> bool:
             return opname[code.co_code[place.tb_lasti]] not in ("RESUME", "COPY_FREE_VARS", "MAKE_CELL")
         place = place.tb_next
     return False
+
+
+def _without_wrapping(sent: BaseException, error: BaseException) -> BaseException:
+    """Take an exception out of those raised from it: it is raised while they are handled, and so its own context."""
+    wrapping: BaseException | None = error
+    for _ in range(_DEEPEST):
+        if wrapping is None or wrapping is sent:
+            break
+        further = wrapping.__cause__
+        if further is sent:
+            wrapping.__cause__ = wrapping.__context__ = None
+        wrapping = further
+    return sent
 
 
 def _is_handler(frame: FrameType, interrupted: FrameType) -> bool:

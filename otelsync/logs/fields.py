@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from otelsync.hooks.host_errors import hand_back
+from otelsync.hooks.host_errors import hand_back, raise_sent
 from otelsync.recording.scope import OWN_NAMES
 from otelsync.text.presentable import message_of, presentable
 from otelsync.text.tracebacks import traceback_of
@@ -73,7 +73,7 @@ def _hand_back_from_orjson(error: Exception) -> None:
     hand_back(error)
     cause = error.__cause__
     if cause is not None and cause.__traceback__ is None and not isinstance(cause, UnicodeError):
-        raise cause
+        raise_sent(cause, error)
 
 
 def _renders(value: object) -> bool:

@@ -36,6 +36,8 @@ class Outcome:
     retry: bool = False
     """Nothing counts as done: all records must be given again. Of some the sink may know that they have arrived, others
     may have arrived unnoticed (at-least-once)."""
+    tried: bool = True
+    """False where no request was made, as the time for it was up: that says nothing of the endpoint."""
     retry_after: float | None = None
     """Seconds that the endpoint asked to be left alone."""
     reason: str = ""
@@ -93,7 +95,7 @@ class OtlpSink:
         if deadline is not None:
             timeout = min(timeout, deadline - time.monotonic())
         if self._aborted or timeout <= 0:
-            return Reply("retry", reason="out of time")
+            return Reply("untried", reason="out of time")
         request = encode_request(runs)
         began = time.monotonic()
         reply = self._transport.post(request, timeout)
@@ -109,8 +111,8 @@ class OtlpSink:
             outcome.reason = reason or outcome.reason
             return
         outcome.reason = reply.reason
-        if reply.status in ("retry", "timeout"):
-            outcome.retry, outcome.retry_after = True, reply.after
+        if reply.status in ("retry", "timeout", "untried"):
+            outcome.retry, outcome.retry_after, outcome.tried = True, reply.after, reply.status != "untried"
         else:
             outcome.rejected += records
 

@@ -113,6 +113,11 @@ class Outlet:
         """Bytes of records that it is best given at one time, if it has a say in that."""
         return None
 
+    @property
+    def is_failing(self) -> bool:
+        """Return whether its last attempt has failed, and it was said why."""
+        return self._failures > 0
+
     def ready(self, now: float) -> bool:
         """Return whether it can be given a parcel."""
         return not self.busy and now >= self.ready_at
@@ -125,7 +130,10 @@ class Outlet:
         """Draw the consequences: back off or recover, and say so once."""
         self.busy = False
         if outcome.retry:
-            self._fail(outcome)
+            if outcome.tried:
+                self._fail(outcome)
+            else:
+                self.ready_at = time.monotonic() + self._backoff.first
             return
         if self._failures:
             self._warn("works again after %.0f s", time.monotonic() - self._failing_since)

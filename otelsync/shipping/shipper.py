@@ -195,6 +195,11 @@ class Shipper:
         for outlet in self._outlets:
             outlet.abort()
 
+    @property
+    def is_failing(self) -> bool:
+        """Return whether a sink did not take what it was given last, and it was said why."""
+        return any(outlet.is_failing for outlet in self._outlets)
+
     def close(self, timeout: float = 1.0) -> None:
         """End: abort what is on its way, close the sinks and files, give up the directory.
 

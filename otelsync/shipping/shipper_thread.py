@@ -142,6 +142,8 @@ class ShipperThread:
             self._settled = settled
         finally:
             shipper.close(reserve)
+        if not settled and not shipper.is_failing:
+            _log.warning("there was no time to send everything; what is left stays in the journal and is sent later")
 
     def _begin_in_child(self) -> None:
         if self._shipper is not None:
