@@ -26,7 +26,7 @@ def named(*bodies: bytes) -> list[Span]:
 
 
 def name_of(name: str, **attributes: str) -> str:
-    (span,) = named(body(1, name, **attributes))
+    (span,) = named(body(1, name, **attributes))  # type: ignore[arg-type]
     return span.name
 
 
