@@ -32,6 +32,8 @@ class Ports:
     http: int = 4318
     health: int = 13133
     own_metrics: int = 8888
+    queue: int = 4319
+    """The Collector's own, for metrics on their way out."""
     jaeger: int = 16686
     """Jaeger's page and API."""
     jaeger_grpc: int = 14317
@@ -188,6 +190,7 @@ def make_stack(state: Path, ports: Ports, *, configs: Sequence[Path] = (ROOT / "
             "COLLECTOR_HTTP_PORT": str(ports.http),
             "COLLECTOR_HEALTH_PORT": str(ports.health),
             "COLLECTOR_METRICS_PORT": str(ports.own_metrics),
+            "COLLECTOR_QUEUE_PORT": str(ports.queue),
             "COLLECTOR_STATE": str(state / "otelcol"),
             "TRACES_ENDPOINT": f"127.0.0.1:{ports.jaeger_grpc}",
             "LOGS_ENDPOINT": f"{at}{ports.logs}/insert/opentelemetry/v1/logs",

@@ -22,12 +22,12 @@ if ! command -v go >/dev/null; then
     exit 1
 fi
 
-made=$(stamp "$here/collector/builder.yaml")
+made=$(stamp "$here/collector/builder.yaml" $(find "$here/collector/stubs" -type f | LC_ALL=C sort))
 if ! is_built otelcol "$made"; then
     say "the Collector $collector (about 5 minutes of one core)"
     work=$(mktemp -d)
     GOBIN=$work go install "go.opentelemetry.io/collector/cmd/builder@$collector"
-    cp "$here/collector/builder.yaml" "$work/"
+    cp -r "$here/collector/builder.yaml" "$here/collector/stubs" "$work/"
     (cd "$work" && ./builder --config builder.yaml >"$out/otelcol.log" 2>&1) || { tail -20 "$out/otelcol.log" >&2; exit 1; }
     mv "$work/build/otelcol" "$out/otelcol"
     rm -rf "$work"
