@@ -170,13 +170,20 @@ def servers_folder() -> Path:
     return Path(given) if given else (Path(cache) if cache else Path.home() / ".cache") / "otelsync" / "servers"
 
 
-def make_stack(state: Path, ports: Ports, *, configs: Sequence[Path] = (ROOT / "otel-collector.yaml",)) -> Stack:
+def make_stack(
+    state: Path,
+    ports: Ports,
+    *,
+    configs: Sequence[Path] = (ROOT / "otel-collector.yaml",),
+    environment: Mapping[str, str] | None = None,
+) -> Stack:
     """Describe the servers; none is started.
 
     Args:
         state: Where they keep their data and logs.
         ports: Where they listen.
         configs: The Collector's, each over those before it.
+        environment: Variables of the Collector that are to be other than here.
     """
     programs = servers_folder()
     at = "http://127.0.0.1:"
@@ -195,6 +202,8 @@ def make_stack(state: Path, ports: Ports, *, configs: Sequence[Path] = (ROOT / "
             "TRACES_ENDPOINT": f"127.0.0.1:{ports.jaeger_grpc}",
             "LOGS_ENDPOINT": f"{at}{ports.logs}/insert/opentelemetry/v1/logs",
             "METRICS_ENDPOINT": f"{at}{ports.prometheus}/api/v1/write",
+            "SPAN_METRICS_EVERY": "2s",
+            **(environment or {}),
         },
     )
     return Stack(

@@ -21,7 +21,7 @@ import pytest
 from collector.stack import Server, Stack, servers_folder
 from otelsync.testing.reading import Log, Span, logs_in, spans_in
 
-PATIENCE: Final = 60.0
+PATIENCE: Final = 240.0
 NEEDED: Final = ("otelcol", "jaeger", "victoria-logs", "prometheus")
 
 needs_servers = pytest.mark.skipif(
@@ -64,21 +64,6 @@ def settings(home: Path, endpoint: str, protocol: str = "http/protobuf", compres
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
         "OTEL_EXPORTER_OTLP_COMPRESSION": compression,
     }
-
-
-def begun(
-    program: str, *arguments: str | Path, environment: Mapping[str, str], under: Iterable[str] = ()
-) -> subprocess.Popen[str]:
-    """Start a Python program, under another command where one is given."""
-    command = [*under, sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def ended(process: subprocess.Popen[str]) -> str:
-    """Wait for the end of a program, which must be a good one; return what it said."""
-    said, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, errors
-    return said
 
 
 def trace_in_jaeger(stack: Stack, trace_id: str) -> dict[str, Any]:
