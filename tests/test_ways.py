@@ -230,7 +230,7 @@ requests.get(sys.argv[1] + "/later", timeout=60)
 CALLS = """
 sync.pipeline p                            [success]
   sync.repo acme/api                       [success]
-    sync.api list                          [success] remaining=5
+    sync.api list                          [success]
       GET /repos/{owner}/{repo}/pulls      remaining=5
         * sync.rate_limit.low
       GET /repos/{owner}/{repo}/pulls      remaining=5

@@ -107,7 +107,7 @@ def make_metrics(settings: Settings, *, served: bool = True) -> MetricsService:
 
     port = settings.metrics_port if served else None
     return MetricsService(
-        str(settings.journal_dir or settings.journals),
+        settings.place,
         otlp=_metrics_endpoint(settings),
         server=None if port is None else (settings.metrics_host, port),
     )

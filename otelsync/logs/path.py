@@ -27,6 +27,7 @@ from otelsync.logs import own_events  # noqa: F401  # it declares what otelsync 
 from otelsync.logs.fate import Fate
 from otelsync.logs.fields import ExcInfo, as_rendered, complete, dumped, plain
 from otelsync.logs.head import Head
+from otelsync.logs.logger_version import version_of
 from otelsync.logs.output import Output, Stream
 from otelsync.logs.record_bytes import encoded_ids_in, in_scope_logs
 from otelsync.logs.verbosity import Levels
@@ -423,7 +424,8 @@ class LogPath:
 
             if len(self._refs) >= 1024:  # loggers named after data: the rest share a scope
                 logger = "root"
-            self._refs[logger] = provider.define_scope(provider.resource, InstrumentationScope(logger))
+            named = InstrumentationScope(logger, version_of(logger, provider.resource.attributes))
+            self._refs[logger] = provider.define_scope(provider.resource, named)
         return self._refs[logger]
 
 

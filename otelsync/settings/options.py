@@ -270,6 +270,11 @@ class Settings:
         return self.journal_dir or self.journals / path_part(self.service_name)
 
     @property
+    def place(self) -> str:
+        """The directory that tells this place of recording from others on the host."""
+        return str((self.journal_dir or self.journals).absolute())
+
+    @property
     def patience(self) -> float:
         """Seconds for what is left at the end."""
         return PATIENCE if self.shutdown_timeout is None else self.shutdown_timeout

@@ -97,6 +97,8 @@ class MetricMemory:
     """The ledger's sums that the counters have been told of (see `otelsync.shipping.metrics.service`)."""
     last_success: dict[str, Counts] = field(default_factory=dict)
     """By pipeline and repo (empty: the pipeline's own; kind, line feed, name: another group's): Unix seconds."""
+    resources: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Facts about each service, as its records had them first."""
 
 
 @dataclass(slots=True)

@@ -45,6 +45,7 @@ PATIENCE: Final = 60.0
 
 FAILED: Final = key_value(SYNC_ACTION, "failed")
 OUTCOME: Final = b"\x0a\x0csync.outcome\x12"
+SUCCEEDED: Final = OUTCOME + b"\x09\x0a\x07success"
 """The beginning of that attribute. An item has it only if something is wrong."""
 STATUS_ERROR: Final = b"\x18\x02"
 _IS_REMOTE: Final = 0x200
@@ -355,9 +356,9 @@ def _has_failed(body: bytes, span: LeanSpan) -> bool:
     if span.status and STATUS_ERROR in span.status:
         return True
     # Lengths in front: they are rarer than letters, and so found faster.
-    if b"\x06failed" not in body and b"\x0csync.outcome" not in body:
+    if b"\x06failed" not in body and body.count(b"\x0csync.outcome") == (SUCCEEDED in body):
         return False
-    return any(pair == FAILED or pair.startswith(OUTCOME) for pair in span.attributes)
+    return any(pair == FAILED or (pair.startswith(OUTCOME) and pair != SUCCEEDED) for pair in span.attributes)
 
 
 def _summary(parent: bytes, siblings: Siblings) -> bytes:

@@ -8,6 +8,7 @@ buckets are summed up exactly.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
@@ -26,6 +27,11 @@ _HAIR: Final = 1e-9
 
 CLASSIC: Final = (-10, -8, -6, -4, -2, *range(16))
 """The bounds of Prometheus' classic buckets, as powers of two: from 1 ms in few steps to 9 hours."""
+
+
+def a_moment_ago() -> int:
+    """Return a time in Unix nanoseconds that is also in milliseconds before whatever happens now."""
+    return time.time_ns() - 1_000_000
 
 
 class Exemplar(NamedTuple):
@@ -49,6 +55,10 @@ class Durations:
     zeros: int = 0
     buckets: dict[int, int] = field(default_factory=dict)
     exemplar: Exemplar | None = None
+    since: int = field(default_factory=a_moment_ago)
+    """Unix nanoseconds: when it had counted nothing."""
+    number: int = 0
+    """Its place in the order in which series began."""
 
     def add(self, durations: Sequence[int]) -> None:
         """Count durations, at least one; a negative one counts as none at all."""

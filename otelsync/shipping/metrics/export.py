@@ -8,10 +8,8 @@ that fails is not repeated: the next one says all that it has said. The messages
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
@@ -29,7 +27,6 @@ from otelsync.otlp.request import MOST_BYTES
 from otelsync.shipping.metrics.durations import Durations
 from otelsync.shipping.metrics.series import Family, Point
 from otelsync.version import __version__
-from otelsync.vocabulary import HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_NAME
 
 MOST_POINTS: Final = 2_000
 """Points of one request, at 0.2 to 1 KB each."""
@@ -38,7 +35,6 @@ FEWEST_POINTS: Final = 10
 _NOT_HERE: Final = ("HTTP 404", "HTTP 405", "HTTP 501", "UNIMPLEMENTED")
 """Answers of endpoints that take no metrics."""
 _CUMULATIVE: Final = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
-_INSTANCES: Final = uuid.UUID("6f2f1f0e-6d2b-5a2e-9d5b-0a6f3f6b0c11")
 
 _log = logging.getLogger("otelsync.shipping")
 
@@ -136,22 +132,19 @@ class MetricExport:
 
 def encode(
     families: Iterable[Family],
-    resources: Mapping[str, Mapping[str, object]],
+    resource_of: Callable[[str], Mapping[str, str]],
     *,
-    started: int,
     now: int,
-    place: str,
     most_points: int = MOST_POINTS,
 ) -> Iterator[bytes]:
-    """Requests that hold all points, of `started`, when counters were 0, and `now`, both in Unix nanoseconds.
+    """Requests that hold all points as they are `now`, in Unix nanoseconds.
 
-    `resources`: what is known of each service beside its name. `place`: what tells this source of a service's metrics
-    from others on the host: the journals' directory. A request is as large as an endpoint takes; a point alone may
+    `resource_of`: attributes of a service, by its name. A request is as large as an endpoint takes; a point alone may
     make one that is larger.
     """
 
     def request_of(piece: Sequence[tuple[Family, Point]]) -> Iterator[bytes]:
-        request = _request(piece, resources, started, now, place)
+        request = _request(piece, resource_of, now)
         if len(request) <= MOST_BYTES or len(piece) == 1:
             yield request
         else:
@@ -166,10 +159,8 @@ def encode(
 
 def _request(
     piece: Iterable[tuple[Family, Point]],
-    resources: Mapping[str, Mapping[str, object]],
-    started: int,
+    resource_of: Callable[[str], Mapping[str, str]],
     now: int,
-    place: str,
 ) -> bytes:
     services: dict[str, dict[str, tuple[Family, list[Point]]]] = {}
     for family, point in piece:
@@ -177,46 +168,34 @@ def _request(
         metrics.setdefault(family.metric.name, (family, []))[1].append(point)
     request = ExportMetricsServiceRequest()
     for service, metrics in services.items():
-        of_resource = request.resource_metrics.add(resource=_resource(service, resources.get(service, {}), place))
+        # The service, not one of its processes: counts go on when these change. One host and place is one writer.
+        of_resource = request.resource_metrics.add(resource=Resource(attributes=_attributes(resource_of(service))))
         of_scope = of_resource.scope_metrics.add(scope=InstrumentationScope(name="otelsync", version=__version__))
         for family, held in metrics.values():
-            _fill(of_scope.metrics.add(), family, held, started, now)
+            _fill(of_scope.metrics.add(), family, held, now)
     return request.SerializeToString()
-
-
-def _resource(service: str, known: Mapping[str, object], place: str) -> Resource:
-    """The service, not one of its processes: counts go on when these change. One host and place is one writer."""
-    host = str(known.get(HOST_NAME) or socket.gethostname())
-    instance = str(uuid.uuid5(_INSTANCES, f"{host}\n{place}"))
-    attributes = {
-        **{key: str(value) for key, value in known.items()},
-        SERVICE_NAME: service,
-        SERVICE_INSTANCE_ID: instance,
-        HOST_NAME: host,
-    }
-    return Resource(attributes=_attributes(attributes))
 
 
 def _attributes(labels: Mapping[str, str]) -> list[KeyValue]:
     return [KeyValue(key=key, value=AnyValue(string_value=text)) for key, text in labels.items()]
 
 
-def _fill(message: metrics_pb2.Metric, family: Family, points: Iterable[Point], started: int, now: int) -> None:
+def _fill(message: metrics_pb2.Metric, family: Family, points: Iterable[Point], now: int) -> None:
     metric = family.metric
     message.name, message.unit, message.description = metric.name, metric.unit, metric.says
     if metric.kind == "histogram":
         message.exponential_histogram.aggregation_temporality = _CUMULATIVE
-        message.exponential_histogram.data_points.extend(_histogram(point, started, now) for point in points)
+        message.exponential_histogram.data_points.extend(_histogram(point, now) for point in points)
     elif metric.kind == "counter":
         message.sum.aggregation_temporality, message.sum.is_monotonic = _CUMULATIVE, True
-        message.sum.data_points.extend(_number(point, started, now) for point in points)
+        message.sum.data_points.extend(_number(point, min(point.since, now), now) for point in points)
     else:
         message.gauge.data_points.extend(_number(point, 0, now) for point in points)
 
 
 def _number(point: Point, started: int, now: int) -> metrics_pb2.NumberDataPoint:
     message = metrics_pb2.NumberDataPoint(
-        attributes=_attributes(point.labels), start_time_unix_nano=started, time_unix_nano=now
+        attributes=_attributes(point.labels), start_time_unix_nano=started, time_unix_nano=point.at or now
     )
     if isinstance(point.value, int):
         message.as_int = point.value
@@ -225,14 +204,14 @@ def _number(point: Point, started: int, now: int) -> metrics_pb2.NumberDataPoint
     return message
 
 
-def _histogram(point: Point, started: int, now: int) -> metrics_pb2.ExponentialHistogramDataPoint:
+def _histogram(point: Point, now: int) -> metrics_pb2.ExponentialHistogramDataPoint:
     durations = point.value
     assert isinstance(durations, Durations)
     scale, offset, counts = durations.exponential()
     message = metrics_pb2.ExponentialHistogramDataPoint(
         attributes=_attributes(point.labels),
-        start_time_unix_nano=started,
-        time_unix_nano=now,
+        start_time_unix_nano=min(point.since, now),
+        time_unix_nano=point.at or now,
         count=durations.count,
         sum=durations.total / 1e9,
         min=durations.shortest / 1e9,
