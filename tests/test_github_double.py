@@ -23,6 +23,8 @@ from examples.github_sync.double.server import GithubServer, serving
 from examples.github_sync.double.shapes import API, DETAIL_ONLY, JsonObject
 
 GITHUB3 = "/repos/sigmavirus24/github3.py"
+NEWER = {"commit.verification.verified_at"}
+"""Fields that GitHub's published description asks for and that came after the recordings."""
 
 
 @pytest.fixture(scope="module")
@@ -385,7 +387,7 @@ class TestGenerator:
         ):
             real = _first(session.get(f"{server.url}{GITHUB3}/{recorded}").json())
             ours = _first(session.get(f"{server.url}/repos/acme/billing-api/{generated}").json())
-            assert _shape(ours) == {path for path in _shape(real) if path not in kept_out}, recorded
+            assert _shape(ours) - NEWER == {path for path in _shape(real) if path not in kept_out}, recorded
 
     def test_the_same_seed_gives_the_same(self) -> None:
         """Two repositories of one seed are equal, those of two seeds are not."""

@@ -228,7 +228,7 @@ class GeneratedRepository:
             "name": name,
             "color": color,
             "default": True,
-            "description": None,
+            "description": f"About {name}",
         }
 
     def _end(self, pull: JsonObject, number: int, rng: random.Random, created: datetime) -> None:

@@ -19,7 +19,7 @@ from .messages import DOCS, Answer, Request, error, ok
 from .outlines import Outline, ordered
 from .rate_limit import ANONYMOUS
 from .search import MOST_RESULTS, Search, SearchError, plain_issues
-from .shapes import API, JsonObject, issue_of
+from .shapes import API, REPOSITORY_ONLY, JsonObject, issue_of
 
 Item = TypeVar("Item")
 
@@ -77,7 +77,7 @@ def _built(catalogue: Catalogue, request: Request) -> Answer:
     if refused is not None:
         return refused
     if not match["list"]:
-        return ok(repository.repository(), request)
+        return ok({**REPOSITORY_ONLY, **repository.repository()}, request)
     if match["list"] == "/issues":
         return _issues(catalogue, repository, request)
     if not match["number"]:

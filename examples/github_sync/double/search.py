@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from .catalogue import Catalogue, Repository
 from .outlines import Outline, Outlines
@@ -135,9 +135,12 @@ def _range(kind: str, value: str) -> Range:
 
 
 def _start(text: str) -> str:
+    """The first moment of a day, or the moment itself, in UTC."""
     if not _MOMENT.fullmatch(text):
         raise SearchError(f"{text!r} is not a recognized date/time format")
-    return f"{text}T00:00:00Z" if _DAY.fullmatch(text) else re.sub(r"(\+00:?00)?Z?$", "Z", text)
+    moment = datetime.fromisoformat(text)
+    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _end(text: str) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import json
 import secrets
+import select
 import socket
 import sys
 import threading
@@ -146,11 +147,11 @@ class _Connection(http.server.BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 (the names are http.server's)
 
     def _has_left(self) -> bool:
-        """Whether the client has hung up."""
+        """Whether the client has hung up; asked from other threads, and never waits."""
         try:
-            return not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
+            poll = select.poll()
+            poll.register(self.connection, select.POLLIN)
+            return bool(poll.poll(0)) and not self.connection.recv(1, socket.MSG_PEEK)
         except (OSError, ValueError):
             return True
 

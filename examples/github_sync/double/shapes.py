@@ -26,6 +26,9 @@ DETAIL_ONLY = (
 )
 """What a pull request has when it is asked for alone, and not in a list."""
 
+REPOSITORY_ONLY: JsonObject = {"has_discussions": False, "network_count": 0, "subscribers_count": 7}
+"""What a repository has when it is asked for alone, and not within other objects."""
+
 _USER_URLS = (
     ("followers_url", "/followers"),
     ("following_url", "/following{/other_user}"),
@@ -275,7 +278,13 @@ def commit(repo: JsonObject, sha: str, parent: str, author: JsonObject, *, messa
             "tree": {"sha": sha[::-1], "url": f"{repo['url']}/git/trees/{sha[::-1]}"},
             "url": f"{repo['url']}/git/commits/{sha}",
             "comment_count": 0,
-            "verification": {"verified": False, "reason": "unsigned", "signature": None, "payload": None},
+            "verification": {
+                "verified": False,
+                "reason": "unsigned",
+                "signature": None,
+                "payload": None,
+                "verified_at": None,
+            },
         },
         "url": api,
         "html_url": web,
