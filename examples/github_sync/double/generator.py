@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from . import shapes
 from .shapes import JsonObject
@@ -121,16 +121,20 @@ class GeneratedRepository:
         """The pull request with all its fields, or None."""
         if not 1 <= number <= self.size:
             return None
-        pull = self._skeleton(number)
-        pull.update(self._life(number))
-        files, commits = self._files(pull, number), self._commits(pull, number)
-        pull.update(
+        skeleton, files, commits = _parts(self, number)
+        return dict(
+            skeleton,
+            **self._life(number),
             commits=len(commits),
             changed_files=len(files),
             additions=sum(file["additions"] for file in files),
             deletions=sum(file["deletions"] for file in files),
         )
-        return pull
+
+    def parts(self, number: int) -> tuple[JsonObject, list[JsonObject], list[JsonObject]]:
+        """A pull request without its life, its files and its commits."""
+        pull = self._skeleton(number)
+        return pull, self._files(pull, number), self._commits(pull, number)
 
     def outline(self, number: int) -> JsonObject:
         """A pull request's state and times, without the rest."""
@@ -178,7 +182,7 @@ class GeneratedRepository:
 
     def reviews(self, number: int) -> list[JsonObject]:
         """The reviews of a pull request in time order."""
-        pull, rng = self._skeleton(number), self._random(number, "reviews")
+        pull, rng = _parts(self, number)[0], self._random(number, "reviews")
         start, reviews = self._created(number), []
         for n in range(min(9, int(rng.expovariate(0.7)))):
             start += timedelta(minutes=rng.randrange(5, 600))
@@ -190,17 +194,17 @@ class GeneratedRepository:
 
     def files(self, number: int) -> list[JsonObject]:
         """The files that a pull request changes."""
-        return self._files(self._skeleton(number), number)
+        return _parts(self, number)[1]
 
     def commits(self, number: int) -> list[JsonObject]:
         """The commits of a pull request, oldest first."""
-        return self._commits(self._skeleton(number), number)
+        return _parts(self, number)[2]
 
     def _random(self, number: int, purpose: str) -> random.Random:
         return random.Random(f"{self.seed}/{self.former_name or self.full_name}/{number}/{purpose}")
 
     def _created(self, number: int) -> datetime:
-        # Nine hours apart, moved by up to four: the order of the numbers stays the order of the dates.
+        # Moved by up to four ninths of what lies between two: the order of the numbers stays that of the dates.
         most = self.hours * 1600
         jitter = self._random(number, "date").randrange(-most, most)
         return self.epoch + timedelta(hours=self.hours * number, seconds=jitter)
@@ -273,6 +277,12 @@ class GeneratedRepository:
             )
             parent = sha
         return commits
+
+
+@lru_cache(maxsize=256)
+def _parts(repository: GeneratedRepository, number: int) -> tuple[JsonObject, list[JsonObject], list[JsonObject]]:
+    """The parts of a pull request, kept for a while: they are asked for one after the other."""
+    return repository.parts(number)
 
 
 def _text(moment: datetime) -> str:
