@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from examples.github_sync.double.api import Answer, Api, Request
 from examples.github_sync.double.rate_limit import RateLimits
 from examples.github_sync.double.server import GithubServer, serving
 from examples.github_sync.double.shapes import JsonObject
+from examples.github_sync.double.witness import Witness
 
 VARIABLES = {"owner": "acme", "name": "billing-api", "first": 10}
 
@@ -188,6 +190,64 @@ class TestOnTheWire:
             (violation,) = session.get(f"{server.url}/_double/violations").json()["violations"]
             assert (violation["kind"], violation["reason"]) == ("early", "Retry-After: 30")
             assert session.get(f"{server.url}/_double/counts").json()["core"] == 2
+
+
+STORM = (
+    *(
+        "secondary=1@/graphql%5#2",
+        "secondary-429=1@/graphql%7#2",
+        "secondary-200=1@/graphql%11#1",
+        "secondary@/graphql%13#1",
+    ),
+    *("primary=1@/graphql%17#1", "primary-code=1@/graphql%19#1", "primary-remaining=1@/graphql%23#1"),
+    *("502@/graphql%4#*", "cut@/graphql%9#*", "drop@/graphql%10#*", "malformed@/graphql%6#*", "slow=0.1@/graphql%3#*"),
+)
+
+
+class TestStorm:
+    def test_a_client_that_keeps_the_rules_gets_all_and_breaks_none(self) -> None:
+        """Through every kind of limit and failure, two tokens at once, each by a client that waits as it is told."""
+        api = small(*STORM, size=60)
+        api.witness = Witness(least_wait=0.5)
+        with serving(api) as server, ThreadPoolExecutor() as threads:
+            walks = [threads.submit(_patient_walk, server.url, token) for token in ("one", "two")]
+            assert [walk.result() for walk in walks] == [list(range(60, 0, -1))] * 2
+            assert server.violations == []
+            assert server.api.counts["graphql"] > 60
+
+
+def _patient_walk(url: str, token: str) -> list[int]:
+    """The numbers of all pull requests, two a page, by a client that tries again as GitHub wants it to."""
+    numbers: list[int] = []
+    after: str | None = None
+    with requests.Session() as session:
+        session.trust_env = False
+        session.headers["Authorization"] = f"Bearer {token}"
+        while True:
+            variables = {"owner": "acme", "name": "billing-api", "first": 2, "after": after}
+            found = _patient_page(session, url, variables)
+            numbers += [node["number"] for node in found["nodes"]]
+            after = found["pageInfo"]["endCursor"]
+            if not found["pageInfo"]["hasNextPage"]:
+                return numbers
+
+
+def _patient_page(session: requests.Session, url: str, variables: JsonObject) -> JsonObject:
+    pause = threading.Event()
+    while True:
+        try:
+            answer = session.post(f"{url}/graphql", json={"query": PAGE, "variables": variables})
+            content = answer.json()
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, requests.JSONDecodeError):
+            continue
+        if answer.status_code == 200 and "errors" not in content:
+            found = content["data"]["repository"]["pullRequests"]
+            assert isinstance(found, dict)
+            return found
+        retry_after, reset = answer.headers.get("Retry-After"), float(answer.headers["X-RateLimit-Reset"])
+        if answer.status_code < 500:
+            spent = answer.headers["X-RateLimit-Remaining"] == "0"
+            pause.wait(float(retry_after) if retry_after else max(0.0, reset - time.time()) if spent else 0.5)
 
 
 class TestWitness:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import requests
-from github_doubles import ACME, HEADERS, Clock, get, page, post, query, small, told, walk
+from github import Auth, Github, GithubException
+from github_doubles import ACME, HEADERS, PAGE, Clock, get, page, post, query, small, told, walk
 
 from examples.github_sync import recordings
 from examples.github_sync.double import published
@@ -301,6 +303,38 @@ class TestErrors:
 def _nodes(repository: JsonObject) -> list[JsonObject]:
     nodes: list[JsonObject] = repository["pullRequests"]["nodes"]
     return nodes
+
+
+class TestWhatIsNotServed:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            'pullRequests(first:1,labels:["bug"]){nodes{id}}',
+            'pullRequests(first:1,headRefName:"x"){nodes{id}}',
+            "pullRequests(first:1,orderBy:{field:COMMENTS,direction:ASC}){nodes{id}}",
+            'pullRequest(number:1){reviews(first:1,author:"x"){nodes{id}}}',
+        ],
+    )
+    def test_an_argument_that_the_double_lacks_is_an_error(self, text: str) -> None:
+        """It is never ignored."""
+        (wrong,) = query(small(), f'{{repository(owner:"acme",name:"billing-api"){{{text}}}}}')["errors"]
+        assert wrong["message"].startswith("The double does not serve the ")
+
+    @pytest.mark.parametrize("asked", ["head=acme:x", "base=main", "sort=popularity", "labels=bug"])
+    def test_nor_is_one_of_rest(self, asked: str) -> None:
+        """501 with the name."""
+        assert get(small(), f"/repos/{ACME}/pulls", asked).status == 501
+
+
+def test_pygithub_can_ask() -> None:
+    """PyGithub's own way to GraphQL, errors included."""
+    with serving(small()) as server, closing(Github(base_url=server.url, auth=Auth.Token("x"), retry=None)) as github:
+        _headers, answer = github.requester.graphql_query(PAGE, {"owner": "acme", "name": "billing-api", "first": 3})
+        assert answer["data"]["repository"]["pullRequests"]["totalCount"] == 30
+        with pytest.raises(GithubException, match="Could not resolve to a Repository"):
+            github.requester.graphql_query('{repository(owner:"acme",name:"none"){id}}', {})
+        assert github.get_repo(ACME).get_issues(state="all").totalCount == 33
+        assert github.search_issues(f"repo:{ACME} is:pr").totalCount == 30
 
 
 def test_it_answers_on_the_wire() -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import recordings
+from . import graphql_endpoint, published
 from .api import Api
 from .app_tokens import AppTokens
 from .catalogue import Catalogue
@@ -30,6 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         exchanges = [] if options.no_recordings else recordings.load()
     except recordings.RecordingsUnavailableError as error:
+        print(error, file=sys.stderr)
+        return 2
+    try:
+        if options.graphql:
+            graphql_endpoint.schema()
+    except published.NotAvailableError as error:
         print(error, file=sys.stderr)
         return 2
     catalogue = Catalogue(exchanges, _repositories(options))
@@ -94,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hours", type=_hours, default=[9], metavar="H,H", help="from one to the next, by repository")
     parser.add_argument("--seed", type=int, default=0, help="other content for another number")
     parser.add_argument("--no-recordings", action="store_true", help="serve generated repositories only")
+    parser.add_argument(
+        "--graphql", action="store_true", help="build GitHub's schema before the start, and fail where it cannot be had"
+    )
     parser.add_argument("--limit", type=int, default=5000, help="requests a window for a token")
     parser.add_argument("--graphql-limit", type=int, help="points a window for a token; default: as --limit")
     parser.add_argument("--window", type=int, default=3600, help="seconds of the rate limit's window")

@@ -27,6 +27,7 @@ Item = TypeVar("Item")
 
 _OLD_ID = re.compile(r"0\d+:(?P<kind>[A-Za-z]+)(?P<number>\d{1,18})")
 _ORDERS = {"CREATED_AT": "created_at", "UPDATED_AT": "updated_at"}
+_PAGING = frozenset(("first", "after", "last", "before"))
 _MOST_COMMITS = 250
 _MOST_FILES = 3000
 
@@ -88,10 +89,10 @@ def _rate_limit(info: Info, **_arguments: object) -> JsonObject:
     }
 
 
-def _repository(info: Info, owner: str, name: str, **_arguments: object) -> JsonObject:
+def _repository(info: Info, owner: str, name: str, followRenames: bool = True) -> JsonObject:  # noqa: N803 (GitHub's)
     catalogue: Catalogue = info.context.catalogue
     full_name = f"{owner}/{name}"
-    found = catalogue.repository(full_name) or catalogue.moved(full_name)
+    found = catalogue.repository(full_name) or (catalogue.moved(full_name) if followRenames else None)
     condition = catalogue.condition(found) if found is not None else "gone"
     if condition == "blocked":
         raise problem("FORBIDDEN", "Repository access blocked")
@@ -139,11 +140,14 @@ def _pull_requests(info: Info, found: Repository, arguments: JsonObject) -> Json
     catalogue: Catalogue = info.context.catalogue
     info.context.read.append(found.full_name)
     outlines = catalogue.outlines.of(found)
-    if states := arguments.get("states"):
+    arguments = {"states": None, "orderBy": None, **arguments}
+    if states := arguments.pop("states"):
         wanted = {state.lower() for state in states}
         outlines = [each for each in outlines if each.state in wanted]
-    order = arguments.get("orderBy") or {"field": "CREATED_AT", "direction": "ASC"}
-    by = _ORDERS.get(order["field"], "created_at")
+    order = arguments.pop("orderBy") or {"field": "CREATED_AT", "direction": "ASC"}
+    if order["field"] not in _ORDERS:
+        raise NotServedError(f"The double does not serve the order {order['field']}")
+    by = _ORDERS[order["field"]]
     chosen = ordered(outlines, by, descending=order["direction"] == "DESC")
 
     def show(outline: Outline) -> JsonObject:
@@ -170,10 +174,13 @@ def connection(
     start: Callable[[str], int] | None = None,
     cursor: Callable[[int], str] | None = None,
 ) -> JsonObject:
-    """The page of a list that `first`, `after`, `last` and `before` ask for.
+    """The page of a list that `first`, `after`, `last` and `before` ask for; raises NotServedError for other arguments.
 
     `start` tells how many items a cursor leaves behind it, `cursor` is that of the item at an index.
     """
+    others = [name for name, value in arguments.items() if name not in _PAGING and value is not None]
+    if others:
+        raise NotServedError(f"The double does not serve the argument {others[0]}")
     passed, write = start or (lambda text: _place(text)[1]), cursor or (lambda index: _cursor("", index + 1))
     low = passed(arguments["after"]) if arguments.get("after") else 0
     high = passed(arguments["before"]) - 1 if arguments.get("before") else len(items)
@@ -201,7 +208,7 @@ def pull_request(catalogue: Catalogue, found: Repository, pull: JsonObject) -> J
 
     def reviews(_info: Info, **arguments: Any) -> JsonObject:
         every = catalogue.reviews(found, number)
-        states = arguments.get("states")
+        states = arguments.pop("states", None)
         return connection([each for each in every if not states or each["state"] in states], arguments, review)
 
     def commits(_info: Info, **arguments: Any) -> JsonObject:
@@ -211,6 +218,7 @@ def pull_request(catalogue: Catalogue, found: Repository, pull: JsonObject) -> J
         return connection(found.files(number)[:_MOST_FILES], arguments, shown_file)
 
     def labels(_info: Info, **arguments: Any) -> JsonObject:
+        arguments.pop("orderBy", None)  # by creation is the only order of few labels
         return connection(pull.get("labels") or [], arguments, label)
 
     return {

@@ -30,6 +30,7 @@ _REPOSITORY = re.compile(
     r"/(?:repos/(?P<name>[^/]+/[^/]+)|repositories/(?P<identity>\d{1,18}))"
     r"(?P<list>(?:/pulls(?:/(?P<number>\d{1,18})(?:/(?P<detail>reviews|files|commits))?)?)|/issues|/commits)?"
 )
+_SERVED = frozenset(("state", "sort", "direction", "since", "per_page", "page"))
 _NO_SUCH_PLACE = (
     "The listed users and repositories cannot be searched either because the resources do not exist or you do not have "
     "permission to view them."
@@ -76,6 +77,9 @@ def _built(catalogue: Catalogue, request: Request) -> Answer:
     refused = unavailable(catalogue.condition(repository), match["list"])
     if refused is not None:
         return refused
+    others = [name for name, _ in parse_qsl(request.query) if name not in _SERVED]
+    if others or request.asked("sort", "created") not in ("created", "updated"):
+        return error(501, f"The double does not serve {request.path} with {' and '.join(others) or 'this order'}")
     if not match["list"]:
         return ok({**REPOSITORY_ONLY, **repository.repository()}, request)
     if match["list"] == "/issues":
