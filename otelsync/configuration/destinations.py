@@ -55,6 +55,7 @@ def make_shipper(
             store=sink,
             limits=limits,
             debug_logs=settings.debug_logs != "failed",
+            refused_keep=settings.refused_keep,
             metrics=_outlet(settings, metrics, served=store is None) if counted else None,
             look=None if reports is None else reports.look,
         )

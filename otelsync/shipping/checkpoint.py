@@ -117,7 +117,8 @@ class Checkpoint:
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     """By the id of the span that each is about."""
     totals: dict[str, dict[str, Counts]] = field(default_factory=dict)
-    """Sink to signal to: shipped, folded, rejected, partial_success, vanished; and recorded, in files that are gone."""
+    """Sink to signal to: shipped, folded, rejected, partial_success, expired, vanished; and recorded, in files that are
+    gone."""
     recorded: Counts = field(default_factory=dict)
     """Signal to the number of records in files that are gone."""
     dropped: dict[str, Counts] = field(default_factory=dict)

@@ -134,6 +134,8 @@ class Shaping:
         self._backlog.changed()
         if out.folded and not outcome.accepted:  # the sums have been refused
             refused = _without(outcome, out.added)
+            if outcome.expired:
+                return replace(refused, expired=refused.expired + out.folded)
             return replace(refused, rejected=refused.rejected + out.folded)
         checkpoint.add(TRACES, "span", "folded", out.folded)
         return _without(outcome, out.added)
@@ -181,4 +183,7 @@ def _without(outcome: Outcome, added: int) -> Outcome:
     added -= outcome.accepted - accepted
     rejected = max(outcome.rejected - added, 0)
     added -= outcome.rejected - rejected
-    return replace(outcome, accepted=accepted, rejected=rejected, partial=max(outcome.partial - added, 0))
+    partial = max(outcome.partial - added, 0)
+    added -= outcome.partial - partial
+    expired = max(outcome.expired - added, 0)
+    return replace(outcome, accepted=accepted, rejected=rejected, partial=partial, expired=expired)
