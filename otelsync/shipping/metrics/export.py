@@ -21,7 +21,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from otelsync.otlp.exporter import USER_AGENT, without_secrets, transport_to
+from otelsync.otlp.exporter import USER_AGENT, transport_to, without_secrets
 from otelsync.otlp.options import OtlpEndpoint
 from otelsync.otlp.partial_success import parse_partial_success
 from otelsync.otlp.reply import Reply
