@@ -69,6 +69,8 @@ class OpenSeries:
     """Hexadecimal."""
     last_seen: int = 0
     """Unix nanoseconds: the latest time in the records of the series."""
+    alive_at: int = 0
+    """Unix nanoseconds: when a shipper last saw that its process runs."""
     stages: dict[str, list[str]] = field(default_factory=dict)
     """Span id to [body, resource, scope], each base64."""
 

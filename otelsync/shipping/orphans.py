@@ -88,13 +88,14 @@ def closed(series: OpenSeries, verdicts: Mapping[str, Verdict], accounts: OpenAc
     """The open spans of a dead process as finished ones with the same ids.
 
     Where there is a verdict, it says how they ended; else status ERROR and ``sync.outcome = interrupted`` do. They end
-    when the last sign of life was recorded, or at the verdict's time, and not before they began. What has been counted
-    in them is added.
+    when the last sign of life was recorded or seen, or at the verdict's time, and not before they began. What has been
+    counted in them is added.
     """
+    last_seen = max(series.last_seen, series.alive_at)
     runs: list[Run] = []
     for key in accounts.by_end(series.stages):
         body, resource, scope = series.stages[key]
-        end = _close(decode(body), series.last_seen, verdicts.get(key))
+        end = _close(decode(body), last_seen, verdicts.get(key))
         runs.append(Run(decode(resource), decode(scope), [accounts.complete(end, is_pending=False)]))
     return runs
 

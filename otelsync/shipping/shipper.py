@@ -226,6 +226,7 @@ class Shipper:
             outlet.close(max(0.0, deadline - time.monotonic()))
         self._collect(0.0)
         if self.own():
+            self._stage_ends.see_living()
             self._backlog.retire()
             self._backlog.save()
         self._backlog.close()
