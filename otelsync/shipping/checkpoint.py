@@ -136,6 +136,10 @@ class Checkpoint:
     """The DEBUG records that the logs' sink has passed, and that wait for the end of their stages."""
     held_logs: int = 0
     """Number of records that are held back."""
+    log_links: str = ""
+    """The records that the logs' sink has passed, and that wait until it is known what becomes of their spans."""
+    held_links: int = 0
+    """Number of these."""
     fan_outs: str = ""
     """Repos that have traces of their own, as decided at the cursors of the shipper itself."""
     metrics: MetricMemory = field(default_factory=MetricMemory)

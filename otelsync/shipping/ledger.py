@@ -291,7 +291,8 @@ def _rejected(checkpoint: Checkpoint, sink: str, signal: str) -> Counter[str]:
 
 def _held(checkpoint: Checkpoint, sink: str, signal: str) -> int:
     """Records that a sink has passed, and the shipper keeps back until it knows more."""
-    return {("traces", "span"): checkpoint.held, ("logs", "log"): checkpoint.held_logs}.get((sink, signal), 0)
+    held_logs = checkpoint.held_logs + checkpoint.held_links
+    return {("traces", "span"): checkpoint.held, ("logs", "log"): held_logs}.get((sink, signal), 0)
 
 
 def _by_reason(counts: Mapping[str, int]) -> Counts:

@@ -65,9 +65,9 @@ class Budget:
         """Another one that goes on from here."""
         return Budget(self._limits, self.spans, self.bytes, self.durations, self.looked)
 
-    def spend(self, size: int) -> None:
-        """A span of so many bytes goes out."""
-        self.spans += 1
+    def spend(self, size: int, spans: int = 1) -> None:
+        """Spans of so many bytes go out."""
+        self.spans += spans
         self.bytes += size
         self._judge()
 

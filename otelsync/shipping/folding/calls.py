@@ -185,7 +185,7 @@ class Fold:
         (bucket,) = buckets((took,))
         budget.durations[bucket] = budget.durations.get(bucket, 0) + 1
         has_leaked = self._has_leaked(own) if self.leaked else False
-        if has_leaked or budget.is_whole or not parent or _has_failed(body, span) or budget.is_slow(took):
+        if has_leaked or budget.is_whole or not parent or has_failed(span, body) or budget.is_slow(took):
             if self.open.get(parent) is not False:  # it may be below another item
                 self._leak(parent)
             self._emit(item or (Held(body, place, trace_id),))
@@ -353,7 +353,8 @@ def is_landmark(span: LeanSpan) -> bool:
     )
 
 
-def _has_failed(body: bytes, span: LeanSpan) -> bool:
+def has_failed(span: LeanSpan, body: bytes = b"\x06failed") -> bool:
+    """Return whether an item has failed, or ended otherwise than it should. `body`: the whole of it, to be quick."""
     if span.status and STATUS_ERROR in span.status:
         return True
     # Lengths in front: they are rarer than letters, and so found faster.
