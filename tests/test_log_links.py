@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.trace import get_tracer
 from otlp_server import Answer, OtlpServer, otlp_server
@@ -20,6 +21,10 @@ from otelsync.shipping.checkpoint import load, save
 from otelsync.shipping.folding import log_links
 from otelsync.shipping.folding.budget import Limits
 from otelsync.shipping.ledger import read_ledger
+from otelsync.shipping.metrics import prometheus_text
+from otelsync.shipping.metrics.durations import Durations
+from otelsync.shipping.metrics.export import encode
+from otelsync.shipping.metrics.service import MetricsOutlet, MetricsService
 from otelsync.shipping.outlet import Backoff
 from otelsync.shipping.shipper import Shipper
 
@@ -229,3 +234,39 @@ def test_what_waits_is_bounded(
     otelsync.shutdown(0)
     assert ship(recorded.journal, max_batch_records=3).drain(PATIENCE)
     assert len([each for each in came(server) if each.body.string_value == "pr.read"]) == 40
+
+
+def test_an_exemplar_of_a_folded_item_names_a_span_that_is_there(
+    recorded: Recorded, server: OtlpServer, ship: Callable[..., Shipper]
+) -> None:
+    """And keeps its own id; in both forms in which metrics are read."""
+    record()
+    otelsync.shutdown(0)
+    service = MetricsService("here")
+    assert ship(recorded.journal, max_batch_records=20, metrics=MetricsOutlet(service, "test")).drain(PATIENCE)
+    there = {span.span_id for span in server.spans}
+    shown = [
+        point.value.exemplar
+        for family in service.series.families()
+        for point in family.points
+        if isinstance(point.value, Durations) and point.value.exemplar
+    ]
+    folded = [each for each in shown if each.own_id]
+    assert len(shown) > len(folded) > 0
+    assert all(each.span_id in there for each in folded)
+    text = prometheus_text.text(service.series.families(), openmetrics=True)
+    assert all(f'span_id="{each.span_id.hex()}",sync_span_id="{each.own_id.hex()}"' in text for each in folded)
+    requests = encode(service.series.families(), {}, started=1, now=2, place="here")
+    sent = [
+        exemplar
+        for request in requests
+        for of_resource in ExportMetricsServiceRequest.FromString(request).resource_metrics
+        for of_scope in of_resource.scope_metrics
+        for metric in of_scope.metrics
+        for point in metric.exponential_histogram.data_points
+        for exemplar in point.exemplars
+        if exemplar.filtered_attributes
+    ]
+    assert {(each.span_id, each.filtered_attributes[0].value.string_value) for each in sent} == {
+        (each.span_id, each.own_id.hex()) for each in folded
+    }

@@ -115,6 +115,8 @@ class Shipper:
 
             self._shaping = Shaping(self._backlog, limits)
             self._debug_logs = DebugLogs(self._backlog, is_on=not debug_logs)
+            if metrics is not None:
+                metrics.follow(self._shaping.is_folding)
         self._ownership = Ownership(self.directory)
         self._owning = False
         self._epoch = 0

@@ -120,6 +120,11 @@ class Shaping:
             )
             parcel.shaped = [self._on_its_way.batch(), *parcel.batches]
 
+    def is_folding(self, trace_id: bytes) -> bool:
+        """Return whether ordinary items of a trace are folded by now."""
+        budget = self._fold.budgets.get(trace_id)
+        return self._is_on and budget is not None and not budget.is_whole
+
     def is_behind(self) -> bool:
         """Return whether spans or records are kept back for which there is no reason any more."""
         is_over = self._over() if self._is_on else lambda *_: True

@@ -29,7 +29,7 @@ from otelsync.otlp.request import MOST_BYTES
 from otelsync.shipping.metrics.durations import Durations
 from otelsync.shipping.metrics.series import Family, Point
 from otelsync.version import __version__
-from otelsync.vocabulary import HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_NAME
+from otelsync.vocabulary import HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_NAME, SYNC_SPAN_ID
 
 MOST_POINTS: Final = 2_000
 """Points of one request, at 0.2 to 1 KB each."""
@@ -261,5 +261,6 @@ def _histogram(point: Point, started: int, now: int) -> metrics_pb2.ExponentialH
             as_double=exemplar.nanoseconds / 1e9,
             trace_id=exemplar.trace_id,
             span_id=exemplar.span_id,
+            filtered_attributes=_attributes({SYNC_SPAN_ID: exemplar.own_id.hex()} if exemplar.own_id else {}),
         )
     return message
