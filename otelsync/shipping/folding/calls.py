@@ -353,8 +353,8 @@ def is_landmark(span: LeanSpan) -> bool:
     )
 
 
-def has_failed(span: LeanSpan, body: bytes = b"\x06failed") -> bool:
-    """Return whether an item has failed, or ended otherwise than it should. `body`: the whole of it, to be quick."""
+def has_failed(span: LeanSpan, body: bytes) -> bool:
+    """Return whether an item has failed, or ended otherwise than it should. `body`: as the journal holds it."""
     if span.status and STATUS_ERROR in span.status:
         return True
     # Lengths in front: they are rarer than letters, and so found faster.

@@ -43,6 +43,9 @@ PATIENCE: Final = 10.0
 _SAMPLED: Final = 1
 _USUAL: Final = 400
 """Bytes of a span."""
+_ABOUT: Final = encoded_field(0x32, key_value(SYNC_SPAN_ID, "0" * 16))[:-16]
+"""The attribute that holds a record's own span, but for its id."""
+
 _log = logging.getLogger("otelsync.shipping")
 
 
@@ -117,9 +120,11 @@ class Links:
             return batch
         new = Waiting(batch.journal.rpartition("-")[0], now)
         groups = [Group(group.resource, group.scope, logs=self._take_logs(group, new)) for group in batch.groups]
-        spans = [span for group in batch.groups for span in lean_spans(group.spans) if span is not None]
-        for span in sorted(spans, key=lambda span: span.end):
-            self._end(span)
+        bodies = [body for group in batch.groups for body in group.spans] if self.waiting else []
+        spans = [(span, body) for span, body in zip(lean_spans(bodies), bodies, strict=True) if span is not None]
+        for span, body in sorted(spans, key=lambda entry: entry[0].end):
+            if span.span_id in self.waiting:
+                self._end(span, body)
         self._forget_closed(batch)
         return Batch(batch.journal, batch.start, batch.end, groups)
 
@@ -166,10 +171,10 @@ class Links:
                 self.hold(log.span_id, new, Record(place, body, log.span_id, with_it=True))
         return out
 
-    def _end(self, span: LeanSpan) -> None:
-        """Decide what the records of a span that has ended name, or whom they follow."""
+    def _end(self, span: LeanSpan, body: bytes) -> None:
+        """Decide what the records that wait for a span that has ended name, or whom they follow."""
         own, parent = span.span_id, span.parent_span_id
-        if self._goes_out(span):
+        if self._goes_out(span, body):
             self._settle(own, own)
         elif self._open.get(parent) is False:
             self._settle(own, parent if is_item(span.name) else own)
@@ -179,7 +184,7 @@ class Links:
             for record in waiting.records:
                 self.hold(parent, waiting, record._replace(with_it=record.with_it and not is_item(span.name)))
 
-    def _goes_out(self, span: LeanSpan) -> bool:
+    def _goes_out(self, span: LeanSpan, body: bytes) -> bool:
         if not span.parent_span_id or is_landmark(span) or self._open.get(span.span_id) is False:
             return True
         home = self._home(span)
@@ -193,7 +198,7 @@ class Links:
         took = max(span.end - span.start, 0)
         (bucket,) = buckets((took,))
         budget.durations[bucket] = budget.durations.get(bucket, 0) + 1
-        return has_failed(span) or budget.is_slow(took)
+        return has_failed(span, body) or budget.is_slow(took)
 
     def _settle(self, own: bytes, named: bytes) -> None:
         self._ended[own] = named
@@ -229,8 +234,7 @@ def naming(body: bytes, own: bytes, named: bytes) -> bytes:
     """A log record, as the journal holds it, that names another span: in protobuf the last value wins."""
     if own == named:
         return body
-    about = encoded_field(0x32, key_value(SYNC_SPAN_ID, own.hex()))
-    return encoded_field(0x12, untagged(body) + b"\x52\x08" + named + about)
+    return encoded_field(0x12, b"".join((untagged(body), b"\x52\x08", named, _ABOUT, own.hex().encode())))
 
 
 class LogLinks:
