@@ -20,7 +20,7 @@ from otelsync.errors import ConfigurationError
 from otelsync.otlp.options import OtlpEndpoint, metrics_from_environment
 from otelsync.otlp.request import MOST_BYTES
 from otelsync.shipping.metrics import catalogue
-from otelsync.shipping.metrics.export import MOST_POINTS, MetricExport, encode
+from otelsync.shipping.metrics.export import FEWEST_POINTS, MOST_POINTS, MetricExport, encode
 from otelsync.shipping.metrics.series import MetricSeries
 from otelsync.shipping.metrics.service import MetricsService
 
@@ -134,22 +134,60 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[misc]
         return None
 
 
-def test_a_grpc_endpoint_without_metrics_is_asked_once(caplog: pytest.LogCaptureFixture) -> None:
-    """UNIMPLEMENTED is how a Collector without a metrics pipeline answers."""
+def test_a_grpc_endpoint_without_metrics_is_asked_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    """UNIMPLEMENTED is how a Collector without a metrics pipeline answers. One that gets such a pipeline is noticed."""
     caplog.set_level(logging.INFO, "otelsync.shipping")
     service = _Service()
     server = grpc.server(ThreadPoolExecutor(2), handlers=[service])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        export = export_to(f"http://127.0.0.1:{port}", interval=0.01, protocol="grpc", insecure=True)
+        export = export_to(f"http://127.0.0.1:{port}", interval=0.001, protocol="grpc", insecure=True)
         export.start()
-        eventually(lambda: caplog.messages)
+        eventually(lambda: len(service.methods) > 3)
         export.close(20)
     finally:
         server.stop(0).wait()
-    assert service.methods == ["/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"]
-    assert "it takes none (UNIMPLEMENTED" in caplog.messages[0]
+    assert set(service.methods) == {"/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"}
+    [said] = caplog.messages
+    assert "it takes none (UNIMPLEMENTED" in said
+
+
+def test_an_endpoint_that_denies_metrics_gets_them_once_it_does_not(
+    server: OtlpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is wrong with address or credentials is said once, however it is worded; the pauses grow."""
+    server.metrics_answer = Answer(401, body=b"request 1: no such key")
+    export = export_to(server.url + "/v1/metrics", interval=0.001)
+    export.start()
+    eventually(lambda: len(server.metrics) > 2)
+    server.metrics_answer = Answer(401, body=b"request 2: no such key")
+    seen = len(server.metrics)
+    eventually(lambda: len(server.metrics) > seen + 1)
+    assert export._pause() > 0.003
+    server.metrics_answer = Answer()
+    seen = len(server.metrics)
+    eventually(lambda: len(server.metrics) > seen + 10)
+    export.close(20)
+    [said] = caplog.messages
+    assert "HTTP 401: request 1: no such key" in said
+
+
+def test_one_bad_point_takes_fewer_along(server: OtlpServer) -> None:
+    """An endpoint that takes metrics, and refuses some, gets them in smaller pieces."""
+    asked: list[int] = []
+
+    def requests(most_points: int) -> list[bytes]:
+        asked.append(most_points)
+        server.metrics_answer = Answer() if len(asked) == 1 else Answer(400)
+        return [REQUEST]
+
+    export = MetricExport(OtlpEndpoint("metrics", server.url + "/v1/metrics"), requests, interval=0.001)
+    export.start()
+    eventually(lambda: len(asked) > 10)
+    export.close(20)
+    assert asked[:4] == [MOST_POINTS, MOST_POINTS, MOST_POINTS // 2, MOST_POINTS // 4]
+    assert asked[-1] == FEWEST_POINTS
 
 
 @pytest.mark.parametrize("answer", [Answer(413), Answer(408)])

@@ -57,6 +57,7 @@ def make_shipper(
             limits=limits,
             debug_logs=settings.debug_logs != "failed",
             dress=_dress(settings),
+            refused_keep=settings.refused_keep,
             metrics=_outlet(settings, metrics, served=store is None) if counted else None,
             look=None if reports is None else reports.look,
         )

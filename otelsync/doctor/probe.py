@@ -32,6 +32,7 @@ from otelsync.recording.resource import resource_of
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 from otelsync.shipping.ledger import Account, read_ledger
+from otelsync.shipping.outlet import NOTHING_ARRIVES
 from otelsync.shipping.shipper import Shipper
 from otelsync.store.writing import StoreSink
 from otelsync.version import __version__
@@ -146,6 +147,10 @@ def _arrival(account: Account, endpoints: Sequence[OtlpEndpoint], said: str) -> 
     if account.shipped == account.recorded:
         return ok("delivered", f"{what} has arrived: {where}")
     because = f" ({said})" if said else ""
+    if NOTHING_ARRIVES in said:
+        message = f"{what} was not accepted: {where} ({said.partition('; ' + NOTHING_ARRIVES)[0]})"
+        fix = "correct address and credentials; until then the program's records wait in its journal"
+        return problem("turned_away", message, fix)
     if account.pending:
         message = f"{what} has not arrived in time: {where}{because}"
         return problem("not_delivered", message, "see the endpoint above, and its own log")

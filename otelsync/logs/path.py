@@ -30,8 +30,8 @@ from otelsync.logs.head import Head
 from otelsync.logs.logger_version import version_of
 from otelsync.logs.output import Output, Stream
 from otelsync.logs.record_bytes import encoded_ids_in, in_scope_logs
+from otelsync.logs.value_limit import encoder_of_logs
 from otelsync.logs.verbosity import Levels
-from otelsync.otlp import encoding as otlp
 from otelsync.otlp.encoding import is_little
 from otelsync.recording.runtime_context import CURRENT
 from otelsync.recording.scope import EMPTY, LOG_TAG, SyncScope
@@ -78,7 +78,7 @@ class LogPath:
         self._journal_level = journal_level
         self._output = output
         self.redactor = redactor
-        self._encoder = otlp.AttributeEncoder(LOG_TAG, redactor, as_rendered)
+        self._encoder, self._is_little = encoder_of_logs(LOG_TAG, redactor, as_rendered)
         self._provider: Destination | None = None
         self._resource: Resource | None = None
         self._refs: dict[str, int] = {}
@@ -87,7 +87,8 @@ class LogPath:
         """The last millisecond, and what its lines begin with; one tuple, so that threads see both or neither."""
         self._fd = output.descriptor
         self._moves = output.is_standard
-        self._write_log = native.write_log if native and redactor.is_standard else None
+        is_plain = redactor.is_standard and self._is_little is is_little
+        self._write_log = native.write_log if native and is_plain else None
         self._known = self._encoder.known
         self._use_levels()
 
@@ -363,7 +364,7 @@ class LogPath:
         encoder = self._encoder
         redactions = encoder.redactions
         encoded: list[bytes] = []
-        is_clean = not is_little(fields)
+        is_clean = not self._is_little(fields)
         if is_clean:
             fields = encoder.clean(fields)
         is_apart = scope.keys.isdisjoint(fields)

@@ -128,6 +128,13 @@ class Settings:
     journal_dir_max_bytes: int = _option(
         "1GiB", "OTELSYNC_JOURNAL_DIR_MAX_BYTES", checks.size, "The same for all processes of a journal directory."
     )
+    refused_keep: float = _option(
+        "24",
+        "OTELSYNC_REFUSED_KEEP",
+        checks.decimal(0, 87_600, "hours"),
+        "How long records wait in the journal for an endpoint that takes nothing as it is set up (401, 403, 404, ...);"
+        " what is older is dropped and counted.",
+    )
     store: str = _option(
         "auto",
         "OTELSYNC_STORE",

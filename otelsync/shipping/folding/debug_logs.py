@@ -21,7 +21,7 @@ from otelsync.shipping.backlog import Backlog
 from otelsync.shipping.checkpoint import decode, encode
 from otelsync.shipping.folding.budget import SLOW_FLOOR, SLOW_RATIO
 from otelsync.shipping.folding.calls import FAILED, OUTCOME, STATUS_ERROR, SUCCEEDED, is_landmark
-from otelsync.shipping.folding.shaping import LOGS
+from otelsync.shipping.folding.log_links import LOGS
 from otelsync.shipping.folding.siblings import Place
 from otelsync.shipping.outlet import Parcel
 from otelsync.store.histogram import buckets, percentile
@@ -226,8 +226,9 @@ class DebugLogs:
         if self._is_on:
             is_over = self._over(has_more=bool(parcel.batches))
             if parcel.batches or any(is_over(each.series) for each in self._choice.waiting.values()):
-                self._on_its_way = self._choice.take(parcel.batches, parcel.content, is_over)
-                parcel.shaped = [self._on_its_way.batch()]
+                read = len(parcel.batches)
+                self._on_its_way = self._choice.take(parcel.batches, parcel.content[:read], is_over)
+                parcel.shaped = [self._on_its_way.batch(), *parcel.content[read:]]
         else:
             self._on_its_way = self._choice.take((), (), lambda _: True)
             parcel.shaped = [self._on_its_way.batch(), *parcel.content]

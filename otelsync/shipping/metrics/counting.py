@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -64,6 +64,8 @@ class Metrics:
 
     def __init__(self, series: MetricSeries, name: str) -> None:
         self.series = series
+        self.is_folding: Callable[[bytes], bool] = lambda _: False
+        """Tells of a trace id whether ordinary items of the trace are folded on their way."""
         self.memory = MetricMemory(service=name)
         self._alike: dict[tuple[bytes, ...], Facts] = {}
         self._services: dict[bytes, str] = {}
@@ -170,6 +172,8 @@ class Metrics:
         """Count items of a kind that have these facts in common."""
         action, where = facts.text(vocabulary.SYNC_ACTION), _whereabouts(facts)
         outcome = facts.text(vocabulary.SYNC_OUTCOME) or ("failure" if action == "failed" else "success")
+        if outcome == "success" and self.is_folding(slowest.trace_id):
+            slowest = slowest.folded()
         self.series.observe(catalogue.STAGE_DURATION, service, (kind, *where, outcome), durations, slowest)
         self.series.add(catalogue.ITEMS, service, (*where, kind, action or catalogue.NONE), len(durations))
         self._take_counted(facts, where, service, len(durations))
@@ -185,7 +189,8 @@ class Metrics:
                 took = span.end - span.start
                 if _STATUS_ERROR in span.status:
                     facts = facts.of_a_failure()
-                self._take_items(kind, facts, [took], _exemplar(span, took), place.service)
+                shown = _exemplar(span, took)._replace(parent_id=span.parent_span_id)
+                self._take_items(kind, facts, [took], shown, place.service)
             else:
                 self._take_stage(span, facts, sort, kind, place.service)
         elif span.kind == _CONSUMER and name.startswith(b"run/"):

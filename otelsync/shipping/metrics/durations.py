@@ -42,6 +42,14 @@ class Exemplar(NamedTuple):
     """Unix nanoseconds."""
     trace_id: bytes
     span_id: bytes
+    parent_id: bytes = b""
+    """Of an item: the span that stands for it where it is folded."""
+    own_id: bytes = b""
+    """Its own id, where `span_id` is that one's."""
+
+    def folded(self) -> Exemplar:
+        """The same, by the span that stands for it."""
+        return self._replace(span_id=self.parent_id, own_id=self.span_id) if self.parent_id else self
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from otelsync.otlp.exporter import USER_AGENT, transport_to
+from otelsync.otlp.exporter import USER_AGENT, transport_to, without_secrets
 from otelsync.otlp.options import OtlpEndpoint
 from otelsync.otlp.partial_success import parse_partial_success
 from otelsync.otlp.reply import Reply
@@ -27,6 +27,7 @@ from otelsync.otlp.request import MOST_BYTES
 from otelsync.shipping.metrics.durations import Durations
 from otelsync.shipping.metrics.series import Family, Point
 from otelsync.version import __version__
+from otelsync.vocabulary import SYNC_SPAN_ID
 
 MOST_POINTS: Final = 2_000
 """Points of one request, at 0.2 to 1 KB each."""
@@ -34,13 +35,15 @@ FEWEST_POINTS: Final = 10
 
 _NOT_HERE: Final = ("HTTP 404", "HTTP 405", "HTTP 501", "UNIMPLEMENTED")
 """Answers of endpoints that take no metrics."""
+LONGEST_PAUSE: Final = 600.0
+"""Seconds until an endpoint that takes nothing as it is set up is asked again; the pauses double up to this."""
 _CUMULATIVE: Final = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
 
 _log = logging.getLogger("otelsync.shipping")
 
 
 class MetricExport:
-    """Sends requests every `interval` seconds until closed, or until the endpoint says that it takes none.
+    """Sends requests every `interval` seconds until closed; less often while the endpoint takes none as it is set up.
 
     Args:
         endpoint: Where to.
@@ -57,7 +60,8 @@ class MetricExport:
         self._closing = threading.Event()
         self._deadline = float("inf")
         self._said = ""
-        self._refused = False
+        self._has_taken = False
+        self._denials = 0
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -81,15 +85,19 @@ class MetricExport:
 
     def _work(self) -> None:
         try:
-            while not self._refused:
-                is_last = self._closing.wait(self._interval)
+            is_last = False
+            while not is_last:
+                is_last = self._closing.wait(self._pause())
                 self._export()
-                if is_last:
-                    break
         except Exception:
             _log.exception("metrics are not sent any more, after an unexpected error")
         finally:
             self._transport.close()
+
+    def _pause(self) -> float:
+        if not self._denials:
+            return self._interval
+        return max(self._interval, min(self._interval * 2.0 ** min(self._denials - 1, 30), LONGEST_PAUSE))
 
     def _export(self) -> None:
         for request in self._requests(self._points):
@@ -98,36 +106,42 @@ class MetricExport:
                 return
             reply = self._transport.post(request, timeout)
             self._note(reply)
-            if reply.status in ("timeout", "too_large"):  # the next requests say the same in smaller pieces
+            self._denials = self._denials + 1 if reply.status == "denied" else 0
+            # The next requests say the same in smaller pieces, so that one bad point takes fewer of the others along.
+            is_bad = reply.status in ("refused", "broken") and self._has_taken
+            if is_bad or reply.status in ("timeout", "too_large"):
                 self._points = max(self._points // 2, FEWEST_POINTS)
-            if reply.status in ("retry", "timeout") or self._refused:
+            if reply.status in ("retry", "timeout", "denied"):
                 return
 
     def _note(self, reply: Reply) -> None:
         if reply.status == "ok":
+            self._has_taken = True
             # The answer has the same fields for every signal.
-            points, reason = parse_partial_success(reply.content)
+            points, said = parse_partial_success(reply.content)
+            reason = without_secrets(said, self._endpoint)
             if points:
                 self._say(f"some metrics were rejected ({points} points: {reason})")
             elif reason:
                 self._say(f"it took everything and warns: {reason}")
             else:
                 self._said = ""
-        elif reply.status == "refused" and reply.reason.startswith(_NOT_HERE):
-            self._refused = True
-            _log.info(
-                "metrics to %s: it takes none (%s), so no more are sent; OTEL_METRICS_EXPORTER=none sends none at all",
-                self._endpoint.place,
-                reply.reason,
-            )
+        elif reply.status == "denied" and reply.reason.startswith(_NOT_HERE):
+            rest = "it is asked again every few minutes; OTEL_METRICS_EXPORTER=none sends none at all"
+            self._say(f"it takes none ({reply.reason})", logging.INFO, rest)
+        elif reply.status == "denied":
+            self._say(reply.reason, rest="it is asked again every few minutes; see `otelsync doctor`")
         else:
             self._say(reply.reason)
 
-    def _say(self, reason: str) -> None:
-        """Log what is wrong, unless it was so the last time."""
-        if reason != self._said:
-            self._said = reason
-            _log.warning("metrics to %s: %s; the next ones say the same and more", self._endpoint.place, reason)
+    def _say(
+        self, reason: str, level: int = logging.WARNING, rest: str = "the next ones say the same and more"
+    ) -> None:
+        """Log what is wrong, unless it was so the last time. An endpoint may word each answer differently."""
+        cause = reason.partition(":")[0]
+        if cause != self._said:
+            self._said = cause
+            _log.log(level, "metrics to %s: %s; %s", self._endpoint.place, reason, rest)
 
 
 def encode(
@@ -227,5 +241,6 @@ def _histogram(point: Point, now: int) -> metrics_pb2.ExponentialHistogramDataPo
             as_double=exemplar.nanoseconds / 1e9,
             trace_id=exemplar.trace_id,
             span_id=exemplar.span_id,
+            filtered_attributes=_attributes({SYNC_SPAN_ID: exemplar.own_id.hex()} if exemplar.own_id else {}),
         )
     return message

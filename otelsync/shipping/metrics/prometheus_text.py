@@ -18,11 +18,13 @@ from otelsync.shipping.metrics.catalogue import SERVICE, prometheus_name
 from otelsync.shipping.metrics.durations import Durations, Exemplar
 from otelsync.shipping.metrics.series import Family, Point
 from otelsync.shipping.metrics.starts import Starts
+from otelsync.vocabulary import SYNC_SPAN_ID
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 _MILLISECOND: Final = 1_000_000
+_OWN_ID: Final = prometheus_name(SYNC_SPAN_ID)
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
@@ -103,6 +105,8 @@ def _seconds(nanoseconds: int) -> str:
 
 def _exemplar(exemplar: Exemplar) -> str:
     ids = f'trace_id="{exemplar.trace_id.hex()}",span_id="{exemplar.span_id.hex()}"'
+    if exemplar.own_id:
+        ids += f',{_OWN_ID}="{exemplar.own_id.hex()}"'
     return f" # {{{ids}}} {exemplar.nanoseconds / 1e9!r} {exemplar.at / 1e9:.3f}"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Final
 
@@ -105,6 +105,10 @@ class MetricsOutlet(Outlet):
         self._metrics = Metrics(service.series, name)
         self._checkpoint: Checkpoint | None = None
         self._looked_at = -_LOOK
+
+    def follow(self, is_folding: Callable[[bytes], bool]) -> None:
+        """Let exemplars name spans that go out. `is_folding`: tells whether items of a trace are folded."""
+        self._metrics.is_folding = is_folding
 
     def look(self, backlog: Backlog) -> None:
         """Bring the ledger's counters up to date, and begin, where the directory has just been taken over.
