@@ -32,6 +32,7 @@ FOREIGN_LABELS: Final = frozenset(
         *("exporter", "receiver", "transport", "sync_wait_for", "sync_wait_kind", "sync_retry_of", "sync_retry_name"),
     )
 )
+_CHOICE: Final = re.compile(r"(\w*?)(?:\((\w+(?:\|\w+)+)\))?(?:\(\w+\)\?)?")
 _VARIABLE: Final = re.compile(r"\$\{?\w+(?::\w+)?\}?")
 
 
@@ -95,7 +96,8 @@ def asked(query: str) -> tuple[set[str], set[str]]:
 
 
 def _alternatives(pattern: str) -> list[str]:
-    """Return the names that a pattern with one choice in parentheses stands for; an end that may be missing is left out."""
-    begin, choice, end = re.fullmatch(r"(\w*?)(?:\((\w+(?:\|\w+)+)\))?((?:\(\w+\)\?)?)", pattern).groups()  # type: ignore[union-attr]
-    assert not end or end.endswith(")?")
+    """Return the names that a pattern with a choice in parentheses stands for, without an end that may be missing."""
+    found = _CHOICE.fullmatch(pattern)
+    assert found, pattern
+    begin, choice = found.groups()
     return [begin + each for each in (choice or "").split("|")]

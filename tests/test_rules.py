@@ -21,7 +21,7 @@ def _name(rule: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("rule", list(promql.rules()), ids=_name)
 def test_a_rule_asks_for_what_there_is(rule: dict[str, Any]) -> None:
-    """Its metrics are otelsync's own, recorded by another rule, or known ones of the Collector; its labels are theirs."""
+    """Its metrics are otelsync's own, of another rule, or known ones of the Collector; its labels are theirs."""
     metrics, labels = promql.asked(rule["expr"])
     assert metrics or rule["expr"].startswith("vector(")
     assert metrics <= promql.known_metrics()
@@ -50,7 +50,7 @@ def _cases(test: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("path", promql.RULES, ids=lambda path: path.name)
 def test_events_are_counted_once_a_minute(path: Path) -> None:
-    """Sums over recorded increases are divided by five: each event is in five evaluations of windows of five minutes."""
+    """Sums of recorded increases are divided by five: each event is in five evaluations of windows of five minutes."""
     for group in yaml.safe_load(path.read_text())["groups"]:
         if any(":increase5m" in rule.get("record", "") for rule in group["rules"]):
             assert group["interval"] == "1m"
