@@ -46,7 +46,7 @@ def test_rules_do_what_their_tests_say(path: Path) -> None:
 
 
 def timeline(kind: str, good: dict[Sample, float], bad: dict[Sample, float], now: float) -> Timeline:
-    """Return half a day of good runs, one an hour; four hours ago the bad ones end them, and fail for half an hour now."""
+    """Return half a day of good runs, one an hour. In the bad one half an hour fails; the last good one is 4 h old."""
     is_bad = kind == "bad"
     page = {**good, **bad} if is_bad else good
     minutes = [now - 60.0 * ago for ago in range(150, -1, -1)]
