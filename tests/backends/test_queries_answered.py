@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import documents
+import promql
 import pytest
 from otlp_server import eventually
 from recorded_runs import PROGRAM
@@ -34,6 +36,7 @@ TRACE: Final = "6457b8d93519386b034bf5cfbeadd052"
 """Ids as the page writes them."""
 DEMO: Final = """
 import sys
+import time
 from pathlib import Path
 from examples.github_sync import demo
 demo.run(Path(sys.argv[1]))
@@ -385,3 +388,46 @@ def test_prometheus_can_parse_every_query(recorded: Recorded) -> None:
         for block in documents.blocks(page, "promql"):
             for query in block.text.split("\n\n"):
                 recorded.promql(query)
+
+
+def test_prometheus_can_parse_every_query_of_a_dashboard(recorded: Recorded) -> None:
+    """With a time in the place of each of Grafana's variables."""
+    for path in sorted((ROOT / "collector" / "grafana" / "dashboards").glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel["targets"] if panel["datasource"]["type"] == "prometheus" else ():
+                recorded.promql(promql.without_variables(target["expr"]))
+
+
+def test_rules_read_native_histograms(recorded: Recorded) -> None:
+    """What has come by OTLP is counted by the rules as what is scraped is."""
+    counts = {rule["record"]: rule["expr"] for rule in promql.rules() if rule.get("record", "").endswith(":count")}
+    stages = f"sum by (sync_pipeline) ({counts['sync:stage_duration_seconds:count']})"
+    expected = [span for span in recorded.spans if span.attributes["sync.pipeline"] == "github.onboarding"]
+    assert recorded.promql(stages)["github.onboarding"] == len(expected)
+    calls = f"sum by (sync_pipeline) ({counts['sync:api_calls:count']})"
+    assert recorded.promql(calls)["github.onboarding"] == len(recorded.spans_called("sync.api "))
+    eventually(
+        lambda: "github.onboarding" in recorded.promql("sum by (sync_pipeline) (sync:group_runs:count)"), PATIENCE
+    )
+    assert recorded.promql("sum by (sync_pipeline) (sync:group_runs:count)")["github.onboarding"] == 6
+
+
+def test_the_collector_has_the_metrics_that_rules_ask_for(recorded: Recorded) -> None:
+    """Whatever their names end with; those of failures are there once there is one."""
+    answered = recorded.promql('count by (__name__) ({__name__=~"otelcol_.+"})')
+    there = {name.removesuffix("_total") for name in answered}
+    asked = {name for name in promql.FOREIGN if name.startswith("otelcol_") and "send_failed" not in name}
+    assert asked <= there
+
+
+def test_exemplars_lead_to_a_trace(recorded: Recorded) -> None:
+    """From a histogram's points in a dashboard to the trace, which is what the data source is told to offer."""
+    query = {
+        "query": 'sync_stage_duration_seconds{service_name="github-sync"}',
+        "start": "0",
+        "end": str(time.time() + 60),
+    }
+    where = f"{recorded.stack.prometheus_url}/api/v1/query_exemplars?{urllib.parse.urlencode(query)}"
+    with urllib.request.urlopen(where, timeout=PATIENCE) as answer:
+        found = [exemplar for series in json.load(answer)["data"] for exemplar in series["exemplars"]]
+    assert {exemplar["labels"]["trace_id"] for exemplar in found} == {recorded.trace_id}
