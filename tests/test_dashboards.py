@@ -24,14 +24,20 @@ SOURCES: Final[dict[str, dict[str, Any]]] = {
     for source in yaml.safe_load(path.read_text())["datasources"]
 }
 each_board = pytest.mark.parametrize("name", BOARDS)
-LANGUAGES: Final = {"prometheus": "promql", "loki": "logql", "tempo": "traceql"}
+LANGUAGES: Final = {
+    "prometheus": "promql",
+    "loki": "logql",
+    "tempo": "traceql",
+    "jaeger": "tags",
+    "victoriametrics-logs-datasource": "logsql",
+}
 
 
 def queries(board: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the language and the text of each query."""
     for panel in board["panels"]:
         for target in panel["targets"]:
-            yield LANGUAGES[panel["datasource"]["type"]], target.get("expr") or target["query"]
+            yield LANGUAGES[panel["datasource"]["type"]], target.get("expr") or target.get("query") or target["tags"]
 
 
 def linked_queries() -> Iterator[tuple[str, str]]:
@@ -100,7 +106,10 @@ def test_links_of_data_sources_lead_somewhere() -> None:
     ]
     assert set(uids) == set(SOURCES)
     boards = re.findall(r"/d/([\w-]+)\?var-(\w+)=", str(SOURCES))
-    assert {(board, variable) for board, variable in boards} == {("otelsync-run", "sync_id")}
+    assert {(board, variable) for board, variable in boards} == {
+        ("otelsync-run", "sync_id"),
+        ("otelsync-run-victorialogs", "sync_id"),
+    }
     for traces, logs in (("tempo", "loki"), ("jaeger", "victorialogs")):
         assert SOURCES[traces]["jsonData"]["tracesToLogsV2"]["datasourceUid"] == logs
         assert traces in {field.get("datasourceUid") for field in SOURCES[logs]["jsonData"]["derivedFields"]}
@@ -122,7 +131,7 @@ def test_grafana_can_parse_what_is_asked_of_loki_and_tempo() -> None:
         (language, re.sub(r"\$\$?\{?\w+(\.\w+)?\}?", "5m", query))
         for source in (*map(queries, BOARDS.values()), linked_queries())
         for language, query in source
-        if language != "promql"
+        if language in ("logql", "traceql")
     ]
     assert {language for language, _ in asked} == {"logql", "traceql"}
     assert grafana_parsers.errors([*asked, ("logql", "{a="), ("traceql", "{ oops")])[:-2] == [[]] * len(asked)

@@ -20,6 +20,14 @@ SERVICE: Final = variable("service", "Service", "label_values(otelsync_ledger_re
 PIPELINE: Final = variable(
     "pipeline", "Pipeline", 'label_values(sync:stage_duration_seconds:count{service_name=~"$service"}, sync_pipeline)'
 )
+
+
+def one_service() -> dashboards.QueryVariable:
+    """Return the choice of a single service."""
+    choice = variable("service", "Service", "label_values(otelsync_ledger_recorded_total, service_name)")
+    return choice.multi(False).include_all(False).all_value("").current(models.VariableOption(text="", value=""))
+
+
 OF_SERVICE: Final = 'service_name=~"$service"'
 OF: Final = f'{OF_SERVICE}, sync_pipeline=~"$pipeline"'
 """What these choose, as PromQL has it."""

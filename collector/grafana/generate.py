@@ -11,11 +11,11 @@ from typing import Final
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from collector.grafana.runs import run, runs
+from collector.grafana.runs import run, run_of_victorialogs, runs
 from collector.grafana.states import celery, freshness, health, rate_limits
 
 FOLDER: Final = Path(__file__).parent / "dashboards"
-ALL: Final = (runs, run, freshness, rate_limits, celery, health)
+ALL: Final = (runs, run, run_of_victorialogs, freshness, rate_limits, celery, health)
 
 
 def files() -> dict[str, str]:

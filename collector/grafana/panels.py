@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from grafana_foundation_sdk.builders import common, loki, prometheus, tempo
@@ -10,6 +12,8 @@ from grafana_foundation_sdk.builders import logs as log_panels
 from grafana_foundation_sdk.builders import stat as stats
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import timeseries as graphs
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import loki as loki_models
@@ -19,6 +23,8 @@ from grafana_foundation_sdk.models import tempo as tempo_models
 METRICS: Final = models.DataSourceRef(type_val="prometheus", uid="prometheus")
 LOGS: Final = models.DataSourceRef(type_val="loki", uid="loki")
 TRACES: Final = models.DataSourceRef(type_val="tempo", uid="tempo")
+JAEGER: Final = models.DataSourceRef(type_val="jaeger", uid="jaeger")
+VICTORIALOGS: Final = models.DataSourceRef(type_val="victoriametrics-logs-datasource", uid="victorialogs")
 FULL: Final = 24
 HALF: Final = 12
 THIRD: Final = 8
@@ -167,6 +173,51 @@ def traces(title: str, expression: str, *, says: str, spans: bool = False, width
     shown = tempo_models.SearchTableType.SPANS if spans else tempo_models.SearchTableType.TRACES
     query = tempo.Dataquery().ref_id("A").query_type("traceql").query(expression).limit(100).table_type(shown)
     return tables.Panel().title(title).description(says).datasource(TRACES).span(width).height(8).with_target(query)
+
+
+@dataclass
+class PlainQuery(Dataquery):
+    """A query of a data source that the library has no class for."""
+
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as Grafana keeps it."""
+        return {"refId": "A", **self.fields}
+
+
+@dataclass
+class _Plain(Builder[Dataquery]):
+    query: PlainQuery
+
+    def build(self) -> Dataquery:
+        """Return the query."""
+        return self.query
+
+
+def records_of_victorialogs(title: str, expression: str, *, says: str) -> log_panels.Panel:
+    """Return log records of VictoriaLogs."""
+    query = PlainQuery({"expr": expression, "queryType": "instant", "maxLines": 1000})
+    return (
+        log_panels.Panel()
+        .title(title)
+        .description(says)
+        .datasource(VICTORIALOGS)
+        .span(FULL)
+        .height(10)
+        .show_time(True)
+        .wrap_log_message(True)
+        .enable_log_details(True)
+        .sort_order(common_models.LogsSortOrder.ASCENDING)
+        .with_target(_Plain(query))
+    )
+
+
+def traces_of_jaeger(title: str, tags: str, *, says: str) -> tables.Panel:
+    """Return the traces of the chosen service that Jaeger finds by tags, such as ``sync.outcome=failure``."""
+    query = PlainQuery({"queryType": "search", "service": "$service", "tags": tags, "limit": 100})
+    panel = tables.Panel().title(title).description(says).datasource(JAEGER)
+    return panel.span(HALF).height(8).with_target(_Plain(query))
 
 
 def variable(name: str, label: str, query: str) -> dashboards.QueryVariable:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from grafana_foundation_sdk.builders import dashboard as dashboards
 
-from collector.grafana.board import OF, PIPELINE, SERVICE, board
-from collector.grafana.panels import FULL, GOOD_IF_NONE, figures_of_records, graph, listing, number, records, traces
+from collector.grafana.board import OF, PIPELINE, SERVICE, board, one_service
+from collector.grafana.panels import (
+    FULL,
+    GOOD_IF_NONE,
+    figures_of_records,
+    graph,
+    listing,
+    number,
+    records,
+    records_of_victorialogs,
+    traces,
+    traces_of_jaeger,
+)
+
+_RUN: Final = dashboards.TextBoxVariable("sync_id").label("Run").description("Such as 202611222325-SYNC-6457B8D9")
 
 
 def runs() -> dashboards.Dashboard:
@@ -151,7 +166,7 @@ def run() -> dashboards.Dashboard:
         "otelsync-run",
         "One sync run",
         "A run by its id: its traces, its log records, and what failed in it, across all processes.",
-        [dashboards.TextBoxVariable("sync_id").label("Run").description("Such as 202611222325-SYNC-6457B8D9")],
+        [_RUN],
         [
             traces(
                 "Traces",
@@ -184,5 +199,38 @@ def run() -> dashboards.Dashboard:
                 says="Each record leads to its trace.",
             ),
             records("All records", of_run, says="Of all processes of the run, in order."),
+        ],
+    )
+
+
+def run_of_victorialogs() -> dashboards.Dashboard:
+    """Return the dashboard of one run where the stores are Jaeger and VictoriaLogs."""
+    return board(
+        "otelsync-run-victorialogs",
+        "One sync run (Jaeger, VictoriaLogs)",
+        "A run by its id: its traces, its log records, and what failed in it, across all processes.",
+        [_RUN, one_service()],
+        [
+            traces_of_jaeger(
+                "Traces", "sync.id=$sync_id", says="A run whose groups are many has a trace for each of them."
+            ),
+            traces_of_jaeger(
+                "Traces with parts that failed",
+                "sync.id=$sync_id sync.outcome=failure",
+                says="Jaeger's page marks what failed in them.",
+            ),
+            records_of_victorialogs(
+                "How long its groups took",
+                'sync.id:="$sync_id" event_name:~"^sync[.](repo|group)[.](completed|failed)$"',
+                says="The record of each group's end has duration_ms, and what became of its items.",
+            ),
+            records_of_victorialogs(
+                "What failed",
+                'sync.id:="$sync_id" severity_text:in(ERROR, FATAL)',
+                says="Each record leads to its trace.",
+            ),
+            records_of_victorialogs(
+                "All records", 'sync.id:="$sync_id"', says="Of all processes of the run, in order."
+            ),
         ],
     )

@@ -431,3 +431,22 @@ def test_exemplars_lead_to_a_trace(recorded: Recorded) -> None:
     with urllib.request.urlopen(where, timeout=PATIENCE) as answer:
         found = [exemplar for series in json.load(answer)["data"] for exemplar in series["exemplars"]]
     assert {exemplar["labels"]["trace_id"] for exemplar in found} == {recorded.trace_id}
+
+
+def test_the_dashboard_of_one_run_shows_it(recorded: Recorded) -> None:
+    """That of VictoriaLogs and Jaeger: all of the run's records, those of its repos, and what failed."""
+    board = json.loads((ROOT / "collector" / "grafana" / "dashboards" / "run-victorialogs.json").read_text())
+    targets = {panel["title"]: panel["targets"][0] for panel in board["panels"]}
+    shown = {
+        title: recorded.logsql(target["expr"].replace("$sync_id", recorded.sync_id))
+        for title, target in targets.items()
+        if "expr" in target
+    }
+    assert len(shown["All records"]) == len(recorded.logs)
+    assert {row["event_name"] for row in shown["What failed"]} == {"sync.api.failed", "sync.pr.failed"}
+    assert len(shown["How long its groups took"]) == 6
+    for target in targets.values():
+        if "tags" in target:
+            wanted = dict(pair.split("=") for pair in target["tags"].replace("$sync_id", recorded.sync_id).split())
+            found = recorded.jaeger(f"/api/traces?service=github-sync&tags={json.dumps(wanted)}")
+            assert set(found) == {recorded.trace_id}
