@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from grafana_foundation_sdk.builders import dashboard as dashboards
 
 from collector.grafana.board import OF, OF_SERVICE, PIPELINE, SERVICE, board
 from collector.grafana.panels import FULL, GOOD_IF_NONE, HALF, THIRD, graph, listing, number
-
-_SIGNALS: Final = "(spans|log_records|metric_points)(_total)?"
-"""The ends of names of the Collector's counters."""
 
 
 def freshness() -> dashboards.Dashboard:
@@ -253,17 +248,20 @@ def health() -> dashboards.Dashboard:
             ),
             graph(
                 "What the Collector refuses, or gives up on",
-                (
-                    f'sum by (receiver) (rate({{__name__=~"otelcol_receiver_refused_{_SIGNALS}"}}[$__rate_interval]))',
-                    "{{receiver}} refuses",
-                ),
-                (
-                    "sum by (exporter)"
-                    f' (rate({{__name__=~"otelcol_exporter_send_failed_{_SIGNALS}"}}[$__rate_interval]))',
-                    "{{exporter}} gives up",
-                ),
+                (f"sum by (receiver) ({_rates('receiver_refused')})", "{{receiver}} refuses"),
+                (f"sum by (exporter) ({_rates('exporter_send_failed')})", "{{exporter}} gives up"),
                 says="What is refused stays with otelsync, and is sent again.",
                 width=HALF,
             ),
         ],
     )
+
+
+def _rates(what: str) -> str:
+    """Return the rates of a sort of the Collector's counters, told apart by a label, as a rate has no name."""
+    rates = [
+        f'label_replace(rate({{__name__=~"otelcol_{what}_{signal}(_total)?"}}[$__rate_interval])'
+        f', "signal", "{signal}", "", "")'
+        for signal in ("spans", "log_records", "metric_points")
+    ]
+    return " or ".join(rates)

@@ -89,15 +89,14 @@ def _values(
 
 def of_the_collector(kind: str, now: float) -> Timeline:
     """Return what a Collector tells that refuses, gives up and fills up."""
-    grows = dict.fromkeys(("receiver_refused_spans", "exporter_send_failed_spans"), 60.0 if kind == "bad" else 0.0)
-    return {
-        **{
-            (f"otelcol_{name}", COLLECTOR): [(now - 60 * m, by * (30 - m)) for m in range(30, -1, -1)]
-            for name, by in grows.items()
-        },
-        ("otelcol_exporter_queue_size", COLLECTOR): [(now, 90.0 if kind == "bad" else 1.0)],
-        ("otelcol_exporter_queue_capacity", COLLECTOR): [(now, 100.0)],
+    grows = 60.0 if kind == "bad" else 0.0
+    counted: dict[Sample, list[tuple[float, float]]] = {
+        (f"otelcol_{what}_{signal}", COLLECTOR): [(now - 60 * ago, grows * (30 - ago)) for ago in range(30, -1, -1)]
+        for what in ("receiver_refused", "exporter_send_failed")
+        for signal in ("spans", "log_records", "metric_points")
     }
+    queue = {"size": 90.0 if kind == "bad" else 1.0, "capacity": 100.0}
+    return counted | {(f"otelcol_exporter_queue_{name}", COLLECTOR): [(now, value)] for name, value in queue.items()}
 
 
 @pytest.mark.parametrize("kind", ["good", "bad"])
