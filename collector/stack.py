@@ -258,10 +258,12 @@ def _jaeger(programs: Path, state: Path, ports: Ports) -> Server:
 
 
 def _prometheus_config(state: Path, ports: Ports) -> Path:
-    """Write Prometheus' configuration with the Collector's own port in it: it takes no variables."""
-    written = state / "prometheus.yml"
-    text = (HERE / "servers" / "prometheus" / "prometheus.yml").read_text()
-    written.write_text(text.replace(":8888", f":{ports.own_metrics}"))
+    """Write Prometheus' configuration with our ports and the place of the rules: it takes no variables."""
+    written, source = state / "prometheus.yaml", HERE / "prometheus"
+    text = (source / "prometheus.yaml").read_text().replace(":8888", f":{ports.own_metrics}")
+    written.write_text(
+        text.replace("rules/*.yaml", f"{source}/rules/*.yaml").replace("targets/*.", f"{source}/targets/*.")
+    )
     return written
 
 

@@ -43,10 +43,7 @@ def make_shipper(
     limits = _limits(settings) if endpoints else None
     to_store = wants_store(settings) if store is None else store
     max_age = settings.store_max_days * 86_400
-    # counting costs more than recording, so a program's own thread counts only where metrics are asked for by name
-    names = ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-    asked = not within_program or settings.metrics_port is not None or any(os.environ.get(name) for name in names)
-    counted = metrics is not None or (asked and wants_metrics(settings))
+    counted = metrics is not None or _counts(settings, within_program=within_program)
 
     def make() -> Shipper:
         sink = StoreSink(settings.store_file, settings.store_max_bytes, max_age, watch=reports) if to_store else None
@@ -63,6 +60,16 @@ def make_shipper(
         )
 
     return make
+
+
+def _counts(settings: Settings, *, within_program: bool) -> bool:
+    """Return whether a shipper counts; a thread of the program only where metrics are asked for by name.
+
+    Counting costs more than recording.
+    """
+    names = ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    asked = not within_program or settings.metrics_port is not None or any(os.environ.get(name) for name in names)
+    return asked and wants_metrics(settings)
 
 
 def _limits(settings: Settings) -> Limits | None:

@@ -116,14 +116,8 @@ class Shipper:
         self._backlog = Backlog(self.directory, sinks, patience=patience, deleted=forget)
         self._shaping: Shaping | AsRecorded = AsRecorded()
         self._debug_logs: DebugLogs | AsRecorded = AsRecorded()
-        if otlp:  # what is only needed for it takes a while to load
-            from otelsync.shipping.folding.debug_logs import DebugLogs
-            from otelsync.shipping.folding.shaping import Shaping
-
-            self._shaping = Shaping(self._backlog, limits)
-            self._debug_logs = DebugLogs(self._backlog, is_on=not debug_logs)
-            if metrics is not None:
-                metrics.follow(self._shaping.is_folding)
+        if otlp:
+            self._shape(limits, debug_logs=debug_logs)
         self._ownership = Ownership(self.directory)
         self._owning = False
         self._epoch = 0
@@ -131,6 +125,16 @@ class Shipper:
         self._bounds = (max_batch_bytes, max_batch_records)
         self._deadline: float | None = None
         self._stage_ends = StageEnds(self.directory, self._backlog)
+
+    def _shape(self, limits: Limits | None, *, debug_logs: bool) -> None:
+        """Shape what goes to OTLP; what is only needed for that takes a while to load."""
+        from otelsync.shipping.folding.debug_logs import DebugLogs
+        from otelsync.shipping.folding.shaping import Shaping
+
+        self._shaping = shaping = Shaping(self._backlog, limits)
+        self._debug_logs = DebugLogs(self._backlog, is_on=not debug_logs)
+        if self._metrics is not None:
+            self._metrics.follow(shaping.is_folding)
 
     def own(self) -> bool:
         """Return whether this shipper owns the directory. It tries to, when nobody does."""
