@@ -178,7 +178,7 @@ def test_a_collector_whose_disk_is_full(tmp_path: Path, kind: str) -> None:
     stack = make_stack(tmp_path, Ports.free(), environment={"COLLECTOR_STATE": str(state), **small})
     with small_disk(state) if kind == "disk" else nothing(), begun_stack(stack, without=("jaeger",)):
         (folder := tmp_path / f"full-{kind}").mkdir()
-        flow = Flow(stack, folder, size=3000)
+        flow = Flow(stack, folder, size=8000)
         eventually(lambda: some(refused(stack)), True, stack.collector)
         stack.jaeger.begin()
         flow.end()
@@ -192,8 +192,8 @@ def nothing() -> Iterator[None]:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """Put a file system of 2 MB there; skip the test where that is not allowed."""
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
+    """Put a file system of 12 MB, which takes a few requests, there; skip the test where that is not allowed."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "none", str(folder)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("nothing may be mounted here")
     try:
