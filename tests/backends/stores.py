@@ -163,7 +163,7 @@ def _pairs(own: Span, there: Mapping[str, Any], process: Mapping[str, Any]) -> I
     yield "message", own.message, tags.pop("otel.status_description", ("string", ""))[1]
     yield "scope", own.scope, tags.pop("otel.scope.name", ("string", ""))[1]
     yield "kind", own.kind.name.lower(), tags.pop("span.kind", ("string", "internal"))[1]
-    for name in ("otel.scope.version", "otel.status_code"):
+    for name in ("otel.scope.version", "otel.status_code", "span_id"):
         tags.pop(name, None)
     yield "attributes", {key: _typed(value) for key, value in own.attributes.items()}, tags
     events = [{"event": name} | {key: _typed(value)[1] for key, value in each.items()} for name, each in own.events]
