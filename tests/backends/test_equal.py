@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 from stores import PATIENCE, differences, eventually, in_prometheus, ledger, needs_servers, settings
 
-from collector.stack import ROOT, Stack, running
+from collector.stack import Stack, running
 from otelsync.testing.reading import Span, spans_in
 
 PROGRAM: Final = """
@@ -72,15 +72,6 @@ def test_what_is_recorded_is_what_is_shown(stack: Stack, tmp_path: Path, protoco
     spans = spans_in(tmp_path)
     eventually(lambda: _items_in_prometheus(stack, service), _items(spans), *stack.servers)
     eventually(lambda: _calls_in_prometheus(stack, service), _calls(spans), *stack.servers)
-
-
-def test_the_demo_is_what_is_shown(stack: Stack, tmp_path: Path) -> None:
-    """A sync of an API with limits, repetitions and failures, over requests."""
-    environment = settings(tmp_path, stack.endpoint)
-    command = [sys.executable, "-m", "examples.github_sync", "demo", "--home", str(tmp_path)]
-    subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False)
-    assert len(spans_in(tmp_path)) > 40
-    eventually(lambda: differences(stack, tmp_path), [], *stack.servers)
 
 
 def _items(spans: list[Span]) -> dict[tuple[str, str], int]:

@@ -24,7 +24,7 @@ from stores import (
     settings,
 )
 
-from collector.stack import ROOT, Ports, Stack, make_stack
+from collector.stack import Ports, Stack, make_stack
 from otelsync.testing.reading import logs_in, spans_in
 
 FLOWING: Final = """
@@ -96,6 +96,8 @@ class Flow:
             return records - {(line.get("span_id", ""), line.get("event_name") or line["_msg"]) for line in lines}
 
         eventually(missing, set(), *self._stack.servers)
+        port = self._stack.ports.own_metrics
+        eventually(lambda: own_metric(port, "otelcol_exporter_queue_size"), 0.0, *self._stack.servers)
         accounts = ledger(self._home)
         assert accounts
         for account in accounts:
@@ -168,24 +170,15 @@ def test_a_collector_without_memory(tmp_path: Path) -> None:
         flow.end()
 
 
-SMALL: Final = """
-extensions:
-  file_storage:
-    max_size: 500000
-    compaction: {on_start: false, on_rebound: false}
-"""
-
-
 @pytest.mark.parametrize("kind", ["bound", "disk"])
 def test_a_collector_whose_disk_is_full(tmp_path: Path, kind: str) -> None:
     """Jaeger is away until nothing more goes into the queue, by the bound on its size or because the disk is full."""
     (state := tmp_path / "state").mkdir()
-    (small := tmp_path / "small.yaml").write_text(SMALL)
-    configs = [ROOT / "otel-collector.yaml", *([small] if kind == "bound" else [])]
-    stack = make_stack(tmp_path, Ports.free(), configs=configs, environment={"COLLECTOR_STATE": str(state)})
+    small = {"COLLECTOR_DISK_BYTES": "8000000"} if kind == "bound" else {}
+    stack = make_stack(tmp_path, Ports.free(), environment={"COLLECTOR_STATE": str(state), **small})
     with small_disk(state) if kind == "disk" else nothing(), begun_stack(stack, without=("jaeger",)):
         (folder := tmp_path / f"full-{kind}").mkdir()
-        flow = Flow(stack, folder, size=3000)
+        flow = Flow(stack, folder, size=8000)
         eventually(lambda: some(refused(stack)), True, stack.collector)
         stack.jaeger.begin()
         flow.end()
@@ -199,8 +192,8 @@ def nothing() -> Iterator[None]:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """Put a file system of 2 MB there; skip the test where that is not allowed."""
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
+    """Put a file system of 12 MB, which takes a few requests, there; skip the test where that is not allowed."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "none", str(folder)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("nothing may be mounted here")
     try:
