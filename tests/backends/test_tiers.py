@@ -179,6 +179,6 @@ def test_configurations_are_valid(tmp_path: Path, names: tuple[str, ...]) -> Non
     """As the Collector itself says, with no variable set but the folder of its state."""
     configs = [part for name in names for part in ("--config", str(ROOT / name))]
     environment = {"PATH": os.environ["PATH"], "COLLECTOR_STATE": str(tmp_path)}
-    command = [servers_folder() / "otelcol", "validate", *configs]
+    command = [str(servers_folder() / "otelcol"), "validate", *configs]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stderr) == (0, "")
