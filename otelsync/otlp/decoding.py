@@ -62,6 +62,7 @@ class LeanLog(Protocol):
     severity_number: int
     attributes: Sequence[bytes]
     flags: int
+    event_name: bytes
 
 
 def lean_spans(bodies: Sequence[bytes]) -> list[LeanSpan | None]:
@@ -164,6 +165,7 @@ _LOG = {
     "trace_id": (9, _BYTES),
     "span_id": (10, _BYTES),
     "observed": (11, _FIXED64),
+    "event_name": (12, _BYTES),
 }
 
 
