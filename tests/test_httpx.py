@@ -66,7 +66,7 @@ def test_spans_nest_in_stages_and_are_named_outside(recorded: Recorded, listener
         == """
 sync.repo acme/api                          [success]
   sync.api list_pull_requests               [success]
-    GET                                     status_code=200
+    GET /repos/{owner}/{repo}/pulls         status_code=200
   GET /repos/{owner}/{repo}/pulls/{number}  status_code=200"""
     )
 

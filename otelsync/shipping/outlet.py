@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
@@ -168,11 +168,18 @@ class Outlet:
 
 
 class OtlpOutlet(Outlet):
-    """An OTLP endpoint. Requests are sent in a thread of its own, so that a hanging one holds up nobody else."""
+    """An OTLP endpoint. Requests are sent in a thread of its own, so that a hanging one holds up nobody else.
 
-    def __init__(self, sink: OtlpSink, backoff: Backoff) -> None:
+    Args:
+        sink: What sends to it.
+        backoff: How long it is left alone when it fails.
+        dress: Makes of batches what is sent in place of them: as many records, and always the same of the same.
+    """
+
+    def __init__(self, sink: OtlpSink, backoff: Backoff, dress: Callable[[list[Batch]], list[Batch]] = list) -> None:
         super().__init__(sink.name, ["span" if sink.name == "traces" else "log"], sink.endpoint.place, backoff)
         self._sink = sink
+        self._dress = dress
         self._inbox: SimpleQueue[tuple[Parcel, SimpleQueue[Delivery | None]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -224,7 +231,7 @@ class OtlpOutlet(Outlet):
 
     def _send(self, parcel: Parcel) -> Outcome:
         try:
-            return self._sink.send(parcel.content, deadline=parcel.deadline)
+            return self._sink.send(self._dress(parcel.content), deadline=parcel.deadline)
         except Exception as error:
             _log.debug("%s: unexpected", self.name, exc_info=True)
             return Outcome(retry=True, reason=f"unexpected {type(error).__name__}")

@@ -26,6 +26,7 @@ from otelsync.shipping.saying import Saying
 from otelsync.shipping.stage_ends import StageEnds
 
 if TYPE_CHECKING:
+    from otelsync.journal.batch import Batch
     from otelsync.shipping.folding.budget import Limits
     from otelsync.shipping.folding.debug_logs import DebugLogs
     from otelsync.shipping.folding.shaping import Shaping
@@ -62,6 +63,7 @@ class Shipper:
         store: The local store. It is closed with the shipper.
         limits: What a trace may be on its way to OTLP; None: it goes as it was recorded.
         debug_logs: Whether all DEBUG records go to OTLP, or only those of stages that failed or were slow.
+        dress: Makes of batches what goes to OTLP in place of them: as many records, and always the same of the same.
         metrics: What counts the records. It is closed with the shipper.
         look: Called at each step, to begin work beside shipping that is due, such as the reports of runs.
         backoff: How long a failing sink is left alone.
@@ -76,6 +78,7 @@ class Shipper:
         store: BatchStore | None = None,
         limits: Limits | None = None,
         debug_logs: bool = True,
+        dress: Callable[[list[Batch]], list[Batch]] = list,
         metrics: MetricsOutlet | None = None,
         look: Callable[[], None] | None = None,
         backoff: Backoff | None = None,
@@ -88,7 +91,7 @@ class Shipper:
         self._store = None if store is None else StoreOutlet(store, backoff)
         self._metrics = metrics
         self._look = look
-        outlets = (*(OtlpOutlet(sink, backoff) for sink in otlp), self._store, metrics)
+        outlets = (*(OtlpOutlet(sink, backoff, dress) for sink in otlp), self._store, metrics)
         self._outlets: list[Outlet] = [outlet for outlet in outlets if outlet is not None]
         if len({outlet.name for outlet in self._outlets}) < len(self._outlets):
             raise ValueError("two sinks for the same signal")
