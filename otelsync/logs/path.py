@@ -24,12 +24,13 @@ from otelsync.journal.format import ENCODE_ERROR, LOG
 from otelsync.journal.native import native
 from otelsync.levels import INFO, level_name
 from otelsync.logs import own_events  # noqa: F401  # it declares what otelsync itself logs
+from otelsync.logs.failure_text import failure_text
 from otelsync.logs.fate import Fate
 from otelsync.logs.fields import ExcInfo, as_rendered, complete, dumped, plain
 from otelsync.logs.head import Head
 from otelsync.logs.logger_version import version_of
 from otelsync.logs.output import Output, Stream
-from otelsync.logs.record_bytes import encoded_ids_in, in_scope_logs
+from otelsync.logs.record_bytes import encoded_ids_in, in_scope_logs, otlp_head
 from otelsync.logs.value_limit import encoder_of_logs
 from otelsync.logs.verbosity import Levels
 from otelsync.otlp.encoding import is_little
@@ -166,6 +167,7 @@ class LogPath:
                 self._write_log is not None
                 and head is not None
                 and error is None
+                and not head.is_failure
                 and not (head.id and EVENT_ID in fields)
                 and self._write_natively(head, span, fields, now)
             ):
@@ -381,8 +383,11 @@ class LogPath:
                 self._heads.clear()
                 head = self._new_head(head.level, head.logger, head.event) or head
             try:
-                now = fate.now
-                body = b"".join((_pack_times(0x09, now, 0x59, now), head.otlp, ids, carried, *encoded))
+                now, begins = fate.now, head.otlp
+                if head.is_failure:
+                    said = self.redactor.redact(failure_text(head.event, fields, scope.attributes))
+                    begins = otlp_head(head.level, head.event, said)
+                body = b"".join((_pack_times(0x09, now, 0x59, now), begins, ids, carried, *encoded))
                 record = (LOG, head.ref, in_scope_logs(body))
                 fate.was_there = fate.error is not None and provider.journal.has_taken(record, fate.error)
                 if not fate.was_there:

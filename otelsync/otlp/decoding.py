@@ -65,6 +65,7 @@ class LeanLog(Protocol):
     severity_number: int
     attributes: Sequence[bytes]
     flags: int
+    event_name: bytes
 
 
 def lean_spans(bodies: Sequence[bytes]) -> list[LeanSpan | None]:
@@ -180,6 +181,7 @@ _LOG = {
     "trace_id": (9, _BYTES),
     "span_id": (10, _BYTES),
     "observed": (11, _FIXED64),
+    "event_name": (12, _BYTES),
 }
 
 

@@ -38,8 +38,13 @@ def rendered_name(key: str) -> str:
     return word if word and "." not in word else key
 
 
+_NAMES_IN_STORES: Final = ("_msg", "_time", "_stream", "_stream_id")
+"""Names that VictoriaLogs has for itself: a field of such a name is lost there, or takes the place of its own."""
 OWN_NAMES: Final = frozenset(
-    ("timestamp", "level", "service", "logger", "event", "trace_id", "span_id", SYNC_ID, rendered_name(SYNC_ID))
+    (
+        *("timestamp", "level", "service", "logger", "event", "trace_id", "span_id", SYNC_ID, rendered_name(SYNC_ID)),
+        *_NAMES_IN_STORES,
+    )
 )
 """Names of a log record's own fields. A caller's field of such a name gets an underscore behind it: what a payload says
 moves no record to another run.
