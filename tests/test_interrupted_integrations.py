@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import github
 import httpx
 import pytest
 import requests
+from celery import Celery, signals
+from celery.app import trace as task_tracing
+from celery.exceptions import Ignore
+from celery_here import make_app
 from foreign_hosts import Answer, Listener, listening
 from interruptions import FaultOfOursError, Faults, Interrupted, Places, Struck
 from recorded import Recorded
@@ -28,6 +33,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 import otelsync
+from otelsync.integrations.celery.continuation import RUN
+from otelsync.integrations.celery.publishing import PUBLISH
 from otelsync.integrations.http import calls
 from otelsync.integrations.httpx import Instrumentor as HttpxInstrumentor
 from otelsync.integrations.pygithub import Instrumentor as PyGithubInstrumentor
@@ -43,6 +50,12 @@ WRAPPERS = frozenset(
         "Call.sends",
         "Redirects.__init__",
         "Sends.__init__",
+        "Publish.__init__",
+        "Publisher._begin",
+        "Publisher.wrap.<locals>.sent",
+        "Runner._begin",
+        "Runner._visible.<locals>.trace_task",
+        "Runner.wrap_builder.<locals>.build",
         "_complete",  # as Session.send does it
         "_followed",
         "_within_api_call.<locals>.request",
@@ -54,6 +67,8 @@ WRAPPERS = frozenset(
         "_then_async.<locals>.both",
         "_visible_increment.<locals>.increment",
         "_visible_sleep.<locals>.sleep",
+        "continuing.<locals>.marked",
+        "on_before_publish",
         "_wait_ahead.<locals>.<lambda>",
     )
 )
@@ -87,6 +102,10 @@ def _on(recorded: Recorded) -> Iterator[None]:
     PyGithubInstrumentor().uninstrument()
     HttpxInstrumentor().uninstrument()
     RequestsInstrumentor().uninstrument()
+
+
+def _dropped(recorded: Recorded) -> int:
+    return sum(counts.total() for counts in map(Counter, read_ledger(recorded.journal).dropped.values()))
 
 
 # HTTP
@@ -237,4 +256,145 @@ def _spans_are_those_that_were_sent(recorded: Recorded, listener: Listener, poin
     most = spans[next(iter(spans))]  # of the first call, which was not interrupted
     assert [f"lost {point}" for path, point in points.items() if sent[path] and not spans[path]] == []
     assert [f"doubled {point}" for path, point in points.items() if spans[path] > most] == []
-    assert all(not account.dropped for account in read_ledger(recorded.journal).accounts)
+    assert not _dropped(recorded)
+
+
+# Celery
+
+
+@pytest.fixture
+def app(recorded: Recorded) -> Iterator[Celery]:
+    """An app whose tasks are run here, one by one."""
+    assert recorded
+    otelsync.instrument("celery")
+    with make_app(task_store_eager_result=False) as app:
+        yield app
+    otelsync.uninstrument("celery")
+
+
+class Tasks:
+    """Tasks that are published or run, each under an id of its own.
+
+    Args:
+        how: ``publish``, or the name of the task that is run.
+    """
+
+    def __init__(self, app: Celery, how: str) -> None:
+        self._app = app
+        self._how = how
+        self._numbers = itertools.count(1)
+        self.bodies: list[str] = []
+        self.id = ""
+        self.result: Any = None
+        self.raised: BaseException | None = None
+
+        @app.task(name="here", shared=False)
+        def here(task_id: str) -> None:
+            self.bodies.append(task_id)
+
+        @app.task(name="gone", shared=False)
+        def gone(task_id: str) -> None:
+            self.bodies.append(task_id)
+            raise Ignore
+
+        signals.after_task_publish.connect(self._sent)
+        self._span_ids = itertools.count(random.getrandbits(60))
+
+    def __call__(self) -> None:
+        """Publish or run the next one."""
+        self.id = f"task-{next(self._numbers):032}"
+        self.result = self.raised = None
+        try:
+            self.result = getattr(self, f"_{self._how}")()
+        except (Interrupted, FaultOfOursError) as error:
+            self.raised = error
+
+    def _sent(self, headers: dict[str, Any], **_: Any) -> None:
+        self.bodies.append(headers["id"])
+
+    @property
+    def is_told(self) -> bool:
+        """Return whether the latest one was told of what interrupted it."""
+        return isinstance(self.raised, Interrupted) or self.result == ("ExceptionInfo", "FAILURE")
+
+    def _publish(self) -> Any:
+        return self._app.tasks["here"].apply_async((self.id,), task_id=self.id).id == self.id
+
+    def _run(self, name: str = "here", *args: str, **request: Any) -> Any:
+        task = self._app.tasks[name]
+        if not isinstance(getattr(task, "__trace__", None), FunctionType):
+            task.__trace__ = task_tracing.build_tracer(name, task, app=self._app)
+        info = {"exchange": "", "routing_key": "q", "priority": 0, "redelivered": False}
+        given = {"id": self.id, "task": name, "hostname": "w@host", "delivery_info": info, **request}
+        retval, failed, *_ = task.__trace__(self.id, args or (self.id,), {}, given)
+        return type(retval).__name__, getattr(failed, "state", None)
+
+    def _like_most(self) -> Any:
+        """Run one whose ids the main process has decided."""
+        parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        return self._run(traceparent=parent, correlation_id=self.id, otelsync_run_span=f"{next(self._span_ids):016x}")
+
+    def _fail(self) -> Any:
+        return self._run("gone")
+
+    def _eager(self) -> Any:
+        return self._app.tasks["here"].apply((self.id,), task_id=self.id).state
+
+
+each_kind = pytest.mark.parametrize("how", ["publish", "run", "like_most", "fail", "eager"])
+
+
+def _nothing_of_celery_is_left() -> list[str]:
+    left = []
+    if PUBLISH.get() is not None:
+        left.append("a publish")
+        PUBLISH.set(None)
+    if RUN.get() is not None:
+        left.append("a run")
+        RUN.set(None)
+    return left
+
+
+@pytest.mark.filterwarnings("ignore:Exception raised outside body")
+@each_kind
+def test_an_interrupted_task(recorded: Recorded, struck: Struck, app: Celery, how: str) -> None:
+    """The signal's exception reaches the caller, or ends the task; each task that ran has one span."""
+    tasks, wrong, points = Tasks(app, how), list[str](), dict[str, str]()
+    with otelsync.repo("acme/api") as repo:
+        for _ in range(3):
+            tasks()
+        places = Places(INTEGRATIONS, do=struck.strike, ends=False)
+        for point in places.visit(tasks, lambda: setattr(struck, "raised", 0)):
+            points[tasks.id] = point
+            wrong += [f"{what} is left {point}" for what in _left_behind(repo) + _nothing_of_celery_is_left()]
+            if struck.raised and not tasks.is_told and "at the beginning of on_before_publish" not in point:
+                wrong.append(f"swallowed {point}")
+    assert not wrong, "\n".join(sorted(set(wrong)))
+    _spans_are_those_of_tasks(recorded, tasks, points)
+
+
+@pytest.mark.filterwarnings("ignore:Exception raised outside body")
+@each_kind
+def test_a_task_in_which_we_fail(recorded: Recorded, app: Celery, how: str) -> None:
+    """Its result is its own, and it has one span."""
+    tasks, wrong, points = Tasks(app, how), list[str](), dict[str, str]()
+    with otelsync.repo("acme/api") as repo:
+        for _ in range(3):
+            tasks()
+        expected = tasks.result
+        for point in Faults(INTEGRATIONS, wrappers=WRAPPERS).visit(tasks):
+            points[tasks.id] = point
+            wrong += [f"{what} is left {point}" for what in _left_behind(repo) + _nothing_of_celery_is_left()]
+            if tasks.raised is not None or tasks.result != expected:
+                wrong.append(f"{tasks.raised!r} {tasks.result} {point}")
+    assert not wrong, "\n".join(sorted(set(wrong)))
+    _spans_are_those_of_tasks(recorded, tasks, points)
+
+
+def _spans_are_those_of_tasks(recorded: Recorded, tasks: Tasks, points: dict[str, str]) -> None:
+    spans = [node for node in recorded.spans if node.name.startswith(("run/", "apply_async/"))]
+    named = Counter(str(node.attributes.get("messaging.message.id", "")) for node in spans)
+    assert [f"doubled {point}" for task_id, point in points.items() if named[task_id] > 1] == []
+    lost = [point for task_id, point in points.items() if task_id in tasks.bodies and not named[task_id]]
+    dropped = _dropped(recorded)
+    assert len(lost) <= named[""] + dropped, "\n".join(lost)  # a publish that is interrupted early does not know its id
