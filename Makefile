@@ -10,8 +10,14 @@ RECORDING_TESTS := $(patsubst %,tests/test_%.py,span otlp journal journal_interr
 
 .PHONY: demo demo-orders test test-suites test-versions test-backends stack check servers bench docs wheel clean
 
+# With STACK=1 through Collector, Jaeger, VictoriaLogs and Prometheus, which are built when first needed.
 demo: $(VENV)/.installed
+ifdef STACK
+	collector/servers/build.sh
+	$(BIN)/python -m collector demo
+else
 	$(BIN)/python -m examples.github_sync demo
+endif
 
 # Partial on purpose, which is exit status 2: see docs/order-sync.md.
 demo-orders: $(VENV)/.installed
@@ -19,7 +25,7 @@ demo-orders: $(VENV)/.installed
 
 test: $(VENV)/.installed check servers
 	OTELSYNC_PURE_PYTHON=1 $(BIN)/python -m pytest -q -n 3 $(RECORDING_TESTS)
-	$(BIN)/python -m pytest -n 4 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal --ignore tests/backends
 	PYTHON=$(BIN)/python tests/versions.sh
 
 # The oldest dependencies that pyproject.toml takes, and the other Pythons that the machine has.
@@ -63,7 +69,7 @@ wheel: $(VENV)/.installed
 	$(PIP) wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) $(VENV)-suites .versions .cache .demo .order_sync .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-suites .versions .cache .demo .order_sync .stack .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "otelsync needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'

@@ -126,13 +126,13 @@ def test_retryable_statuses_ask_for_a_retry(server: OtlpServer, status: int) -> 
         assert sink.send(spans(2)) == Outcome(accepted=2)
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 404, 500, 501])
-def test_other_statuses_are_final(server: OtlpServer, status: int) -> None:
-    """Any other failure is a rejection of all records, and a redirect is not followed."""
-    server.answers.append(Answer(status, headers={"location": f"{server.url}/elsewhere"}))
+@pytest.mark.parametrize("status", [400, 422])
+def test_statuses_about_the_records_are_final(server: OtlpServer, status: int) -> None:
+    """The records are rejected, once each of them was refused."""
+    server.always = Answer(status)
     with sink_to(f"{server.url}/v1/traces") as sink:
         assert sink.send(spans(2)) == Outcome(rejected=2, reason=f"HTTP {status}")
-    assert len(server.received) == 1
+    assert len(server.received) == 3
 
 
 @pytest.mark.parametrize(
@@ -386,20 +386,25 @@ def test_spans_arrive_over_grpc(compression: str) -> None:
 
 
 def test_grpc_statuses_are_sorted_as_the_protocol_says() -> None:
-    """Retryable codes ask for a retry, with RetryInfo as the pause; all others reject for good."""
+    """Retryable codes ask for a retry, with RetryInfo as the pause; only what is said of the records is final."""
     code = grpc.StatusCode
     with grpc_service() as (url, service), sink_to(url, protocol="grpc", insecure=True) as sink:
         service.failures += [
             (code.UNAVAILABLE, "later", 2.5),
             (code.DATA_LOSS, "", None),
             (code.RESOURCE_EXHAUSTED, "busy", 3.0),
-            (code.RESOURCE_EXHAUSTED, "quota", None),
+            (code.RESOURCE_EXHAUSTED, "data refused due to high memory usage", None),
+            (code.UNAUTHENTICATED, "who?", None),
+            (code.INTERNAL, "oops", None),
             (code.INVALID_ARGUMENT, "bad", None),
         ]
         assert sink.send(spans(1)) == Outcome(retry=True, retry_after=2.5, reason="UNAVAILABLE: later")
         assert sink.send(spans(1)) == Outcome(retry=True, reason="DATA_LOSS")
         assert sink.send(spans(1)) == Outcome(retry=True, retry_after=3.0, reason="RESOURCE_EXHAUSTED: busy")
-        assert sink.send(spans(1)) == Outcome(rejected=1, reason="RESOURCE_EXHAUSTED: quota")
+        refused = "RESOURCE_EXHAUSTED: data refused due to high memory usage"
+        assert sink.send(spans(1)) == Outcome(retry=True, reason=refused)
+        assert sink.send(spans(1)) == Outcome(retry=True, denied=True, reason="UNAUTHENTICATED: who?")
+        assert sink.send(spans(1)) == Outcome(retry=True, denied=True, reason="INTERNAL: oops")
         assert sink.send(spans(1)) == Outcome(rejected=1, reason="INVALID_ARGUMENT: bad")
         assert sink.send(spans(1)) == Outcome(accepted=1)
 

@@ -165,5 +165,6 @@ def test_what_waits_further_out_is_of_its_own_trace() -> None:
     accounts.take([Batch("j", 0, 1, [Group(b"", OURS, spans=[of(b"a", b"1", b"2", "sync.pr", **failed)])])])
     accounts.take([Batch("j", 1, 2, [Group(b"", OURS, spans=[of(b"b", b"8", b"9", "sync.pr", **failed)])])])
     accounts.begin_all([of(b"a", b"2", b"3", "sync.order")])
+    accounts.begin_all([of(b"a", b"3", b"4", "elsewhere", flags=0x200)])  # its parent was recorded elsewhere
     _, _, traces = orjson.loads(accounts.dump())
-    assert traces == {(b"3" * 8).hex(): (b"a" * 16).hex(), (b"9" * 8).hex(): (b"b" * 16).hex()}
+    assert traces == {(b"4" * 8).hex(): (b"a" * 16).hex(), (b"9" * 8).hex(): (b"b" * 16).hex()}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from otelsync.settings import Settings
 
 if TYPE_CHECKING:
+    from otelsync.journal.batch import Batch
     from otelsync.otlp.options import OtlpEndpoint
     from otelsync.reports.automatic import RunReports
     from otelsync.shipping.folding.budget import Limits
@@ -55,6 +56,8 @@ def make_shipper(
             store=sink,
             limits=limits,
             debug_logs=settings.debug_logs != "failed",
+            dress=_dress(settings),
+            refused_keep=settings.refused_keep,
             metrics=_outlet(settings, metrics, served=store is None) if counted else None,
             look=None if reports is None else reports.look,
         )
@@ -71,6 +74,15 @@ def _limits(settings: Settings) -> Limits | None:
     from otelsync.shipping.folding.budget import Limits
 
     return Limits(max_spans=settings.trace_max_spans) if settings.fold else None
+
+
+def _dress(settings: Settings) -> Callable[[list[Batch]], list[Batch]]:
+    """Return what makes of batches what goes out by OTLP."""
+    if settings.span_names == "kinds":
+        return list
+    from otelsync.shipping.item_names import with_item_names
+
+    return with_item_names
 
 
 def _outlet(settings: Settings, metrics: MetricsService | None, *, served: bool) -> MetricsOutlet:
@@ -96,7 +108,7 @@ def make_metrics(settings: Settings, *, served: bool = True) -> MetricsService:
 
     port = settings.metrics_port if served else None
     return MetricsService(
-        str(settings.journal_dir or settings.journals),
+        settings.place,
         otlp=_metrics_endpoint(settings),
         server=None if port is None else (settings.metrics_host, port),
     )

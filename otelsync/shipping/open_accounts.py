@@ -21,7 +21,7 @@ from otelsync.journal.batch import Batch
 from otelsync.journal.native import native
 from otelsync.otlp.decoding import LeanSpan, lean_spans, span_id, untagged, value_of
 from otelsync.otlp.encoding import field
-from otelsync.store.accounts import SAYS_MORE, Accounts, Ended, Place, Settled
+from otelsync.store.accounts import Accounts, Ended, Place, Settled, says_more
 from otelsync.vocabulary import FAILURE, ITEM, part_of
 
 MOST_PLACES: Final = 20_000
@@ -396,7 +396,7 @@ def _item_of(body: bytes) -> bytes | Literal[False] | None:
         return None
     said = _ours(span.attributes)
     action = said.get(vocabulary.SYNC_ACTION, "")
-    if not said.keys().isdisjoint(SAYS_MORE) or not isinstance(action, str) or action == vocabulary.FAILED:
+    if says_more(said) or not isinstance(action, str) or action == vocabulary.FAILED:
         return None
     return span.parent_span_id + span.name + b"\0" + action.encode()
 

@@ -321,6 +321,7 @@ def attributes_of(observation: Observation, *, host: str = "", token: str = "") 
         for other in counted
         if other is not limit and other.remaining is not None
     ][:_MOST_TOLD]
+    after = observation.retry_after
     is_told = limit.limit is not None or limit.remaining is not None
     told = {
         vocabulary.SYNC_RATE_LIMIT_LIMIT: limit.limit,
@@ -332,7 +333,7 @@ def attributes_of(observation: Observation, *, host: str = "", token: str = "") 
         vocabulary.SYNC_RATE_LIMIT_TOKEN: token if is_told and token else None,
         vocabulary.SYNC_RATE_LIMIT_OTHERS: others or None,
         vocabulary.SYNC_RATE_LIMIT_ASSUMED: limit.assumed or None,
-        vocabulary.SYNC_RATE_LIMIT_RETRY_AFTER_SECONDS: observation.retry_after,
+        vocabulary.SYNC_RATE_LIMIT_RETRY_AFTER_SECONDS: None if after is None else round(after, 6),
     }
     return {name: value for name, value in told.items() if value is not None}
 
@@ -342,7 +343,10 @@ observed = RateLimits()
 
 
 def note(observation: Observation, *, host: str, token: str = "", span: Span | None = None) -> None:
-    """Put an observation on `span` and on the API call around, and take note of it in :data:`observed`."""
+    """Put an observation on `span`, or on the API call around where that has ended, and take note of it.
+
+    One call may make several sends, with several tokens: the span of each has what its own response told.
+    """
     if not observation:
         return
     now = time.time()
@@ -351,9 +355,9 @@ def note(observation: Observation, *, host: str, token: str = "", span: Span | N
     if told:
         stage = current_scope().stage
         call_span = stage.span if stage is not None and stage.KIND == vocabulary.SYNC_API else None
-        for each in (span, call_span):
-            if each is not None and each.is_recording():
-                each.set_attributes(told)
+        target = span if span is not None and span.is_recording() else call_span
+        if target is not None and target.is_recording():
+            target.set_attributes(told)
     observed.observe(host, replace(observation, refused=""), token=token, span=span, now=now)
 
 

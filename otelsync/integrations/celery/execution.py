@@ -143,7 +143,7 @@ class Execution:
     def _seconds(self) -> float:
         """Return how long it has run: by its span's own clock, where that is ours."""
         elapsed = elapsed_of(self._span)
-        return perf_counter() - self._clock if elapsed is None else elapsed / 1e9
+        return round(perf_counter() - self._clock, 6) if elapsed is None else of.seconds_of(elapsed)
 
     def _describe(self, state: str | None, error: BaseException | None, outcome: str, seconds: float) -> None:
         found: dict[str, Any] = {SYNC_OUTCOME: outcome, SYNC_RUN_SECONDS: seconds}

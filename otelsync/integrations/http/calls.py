@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from otelsync import vocabulary
 from otelsync.hooks.harmless import harmless
 from otelsync.integrations.http.methods import OTHER_METHOD, known_method, span_name_of
-from otelsync.integrations.http.routes import Routes
+from otelsync.integrations.http.routes import ANY, Routes, is_github_path
 from otelsync.integrations.http.urls import host_of, without_secrets
 from otelsync.levels import INFO
 from otelsync.logs.installed import emit
@@ -92,9 +92,12 @@ class Call:
         for name in (vocabulary.URL_FULL, "http.url"):
             if name in attributes:
                 span.set_attribute(name, self.url)
-        route = _routes.route(self.host, urlsplit(self.url).path, is_github=SPEAKS_GITHUB.get())
+        path = urlsplit(self.url).path
+        is_github = SPEAKS_GITHUB.get() or is_github_path(self.host, path)
+        route = _routes.route(self.host, path, is_github=is_github)
         span.set_attribute(vocabulary.URL_TEMPLATE, route)
-        if not isinstance(current_scope().stage, ApiCall):
+        # The route of a path that is not known may hold a name of somebody's. Within an API call there is another name.
+        if route != ANY and (is_github or not isinstance(current_scope().stage, ApiCall)):
             span.update_name(f"{span_name_of(self.method)} {route}")
         self._sent_at = present_of(span)
 
