@@ -31,7 +31,7 @@ from otlp_server import Answer, OtlpServer, otlp_server
 
 from otelsync.errors import ConfigurationError
 from otelsync.journal.batch import Batch, Group
-from otelsync.otlp.exporter import OtlpSink, Outcome
+from otelsync.otlp.exporter import Most, OtlpSink, Outcome
 from otelsync.otlp.options import OtlpEndpoint, endpoints_from_environment
 from otelsync.otlp.request import Run, encode_request
 
@@ -588,3 +588,36 @@ def test_a_journal_goes_through_unchanged(server: OtlpServer, tmp_path: Path) ->
     with sink_to(f"{server.url}/v1/logs", signal="logs") as sink:
         assert sink.send([batch]) == Outcome(accepted=2)
     assert server.logs == [1, 2]
+
+
+def test_what_was_too_large_once_is_tried_again(server: OtlpServer) -> None:
+    """Where the proxy that refused it has gone since, requests grow again."""
+    batches = spans(64)
+    with sink_to(f"{server.url}/v1/traces") as sink:
+        before = sink.room
+        server.too_large = 3
+        assert sink.send(batches).accepted == 64
+        smallest = sink.room
+        assert smallest < before
+        server.too_large = None
+        for _ in range(40):
+            assert sink.send(batches).accepted == 64
+        assert sink.room > 8 * smallest
+        asked = len(server.received)
+        sink.send(batches)
+        assert len(server.received) - asked == 1
+
+
+def test_tries_of_more_than_is_taken_become_rare() -> None:
+    """An endpoint that still refuses is asked again after twice as many requests each time."""
+    most, waits, since = Most(), list[int](), 0
+    most.refused(64_000)
+    while len(waits) < 5:
+        if most.size > 40_000:
+            most.refused(64_000)
+            waits.append(since)
+            since = 0
+        else:
+            most.taken(most.size)
+            since += 1
+    assert waits == [16, 32, 64, 128, 256]

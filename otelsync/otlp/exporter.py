@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 USER_AGENT = "otelsync"
 FIRST_BYTES: Final = 128 * 1024
 FEWEST_BYTES: Final = 4096
+FULL_BEFORE_MORE: Final = 16
+"""Full requests that an endpoint takes before twice as much is tried as it has taken after a refusal."""
+MOST_FULL_BEFORE_MORE: Final = 1024
 MOST_SPLITS: Final = 64
 """Times that what was refused is divided in one `send`, to find the records that are at fault."""
 _FEW_SPLITS: Final = 8
@@ -61,15 +64,14 @@ class OtlpSink:
         self._transport = transport_to(endpoint, USER_AGENT)
         self._pace = Pace(endpoint.timeout)
         self._arrived = Arrived()
-        self._most = MOST_BYTES
-        """Bytes that the endpoint takes in one request, as far as it has said so."""
+        self._most = Most()
         self._aborted = False
         self._splits = MOST_SPLITS
 
     @property
     def room(self) -> int:
         """Bytes of records that are best sent together."""
-        return min(self._most, self._pace.size)
+        return min(self._most.size, self._pace.size)
 
     def send(self, batches: Sequence[Batch], *, deadline: float | None = None) -> Outcome:
         """Send the batches' records of this signal; no attempt goes on beyond `deadline` (``time.monotonic()``)."""
@@ -81,8 +83,8 @@ class OtlpSink:
             runs = waiting.popleft()
             reply = self._post(runs, deadline)
             if reply.status == "too_large" and records(runs) > 1:
-                self._most = max(size(runs) // 2, 1)
-                waiting.extendleft(reversed(split(runs, self._most)))
+                self._most.refused(size(runs))
+                waiting.extendleft(reversed(split(runs, self._most.size)))
                 continue
             if reply.status in ("refused", "broken") and records(runs) > 1 and splits > 0:
                 splits -= 1  # one bad record is not to take the others along
@@ -90,6 +92,7 @@ class OtlpSink:
                 continue
             self._count(reply, records(runs), outcome)
             if reply.status == "ok":
+                self._most.taken(size(runs))
                 arrived += runs
             elif reply.status == "broken":
                 broken += records(runs)
@@ -143,6 +146,39 @@ class OtlpSink:
             outcome.denied = reply.status == "denied"
         elif reply.status != "broken":  # which is judged when the others are known
             outcome.rejected += records
+
+
+class Most:
+    """The bytes that an endpoint takes in one request, as far as it has said so.
+
+    What it refuses today it may take tomorrow, as the proxy that refused has gone: after some full requests twice as
+    much is tried. Each time that is refused, twice as many go before the next try.
+    """
+
+    def __init__(self) -> None:
+        self.size = MOST_BYTES
+        self._full = 0
+        self._wanted = FULL_BEFORE_MORE
+        self._tries_more = False
+
+    def refused(self, size: int) -> None:
+        """Take note of a request of so many bytes that was too large: half of it is the most."""
+        self.size = max(size // 2, 1)
+        self._full = 0
+        if self._tries_more:
+            self._tries_more = False
+            self._wanted = min(self._wanted * 2, MOST_FULL_BEFORE_MORE)
+
+    def taken(self, size: int) -> None:
+        """Take note of a request of so many bytes that was taken."""
+        if self.size >= MOST_BYTES or size * 2 <= self.size:
+            return
+        if self._tries_more:  # as much as was refused before
+            self._tries_more, self._wanted = False, FULL_BEFORE_MORE
+        self._full += 1
+        if self._full >= self._wanted:
+            self._full, self._tries_more = 0, True
+            self.size = min(self.size * 2, MOST_BYTES)
 
 
 class Pace:

@@ -233,8 +233,10 @@ class OpenAccounts(Accounts):
 
     def _take_early(self, span_id: str, *, are_late: bool = False) -> None:
         """Take in parts of a span; `are_late`: it has ended, and so may have the stage that they belong to."""
+        before, self._trace = self._trace, self._early_in.get(span_id, self._trace)  # of the parts, whoever is read now
         for part in self._leave(span_id):
             self._take_part(part, is_late=are_late)
+        self._trace = before
 
     def _leave(self, span_id: str) -> list[Ended | tuple[str, str, int]]:
         """Let the parts of a span wait no more, and return them."""

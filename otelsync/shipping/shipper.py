@@ -238,7 +238,7 @@ class Shipper:
         for outlet in self._outlets:
             outlet.close(max(0.0, deadline - time.monotonic()))
         self._collect(0.0)
-        if self.own():
+        if self._owning and self._ownership.held():  # what another one has shipped since is not ours to account for
             self._stage_ends.see_living()
             self._backlog.retire()
             self._backlog.save()
