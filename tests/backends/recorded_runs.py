@@ -149,7 +149,7 @@ def _counted(kind: str) -> str:
         series.add(catalogue.TASKS, SERVICE, ("tasks.sync", "failure"), 25)
         series.add(catalogue.DROPPED, SERVICE, ("span", "", "disk"), 3)
         series.add(catalogue.UNREADABLE, SERVICE, ("log",), 2)
-    return text(series.families(), openmetrics=True)
+    return text(series.families(), series.resource, openmetrics=True)
 
 
 def parsed(page: str) -> dict[Sample, float]:
