@@ -35,13 +35,21 @@ def hand_back(error: BaseException) -> None:
     A library that we call may have wrapped it, as orjson wraps what its ``default`` function raises. What is no
     `Exception`, such as ``KeyboardInterrupt``, is always the host's.
     """
+    theirs = of_host(error)
+    if theirs is not None:
+        raise theirs
+
+
+def of_host(error: BaseException) -> BaseException | None:
+    """Return what :func:`hand_back` raises; None if the exception is ours."""
     seen: BaseException | None = error
     for _ in range(_DEEPEST):
         if seen is None:
-            return
+            return None
         if not isinstance(seen, Exception) or belongs_to_host(seen):
-            raise _without_wrapping(seen, error)
+            return _without_wrapping(seen, error)
         seen = seen.__cause__
+    return None
 
 
 def raise_sent(sent: BaseException, error: Exception) -> NoReturn:

@@ -13,7 +13,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind
 
 from otelsync.hooks.harmless import harmless
-from otelsync.hooks.host_errors import forgive
+from otelsync.hooks.host_errors import forgive, of_host
 from otelsync.hooks.propagators import propagate
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import dispatched, run_spans
@@ -232,12 +232,10 @@ def on_before_publish(sender: object = None, headers: object = None, **arguments
     try:
         _fill_in(sender, headers, arguments)
     except Exception as error:
-        publish = PUBLISH.get()
-        try:
+        publish, theirs = PUBLISH.get(), of_host(error)
+        if publish is None or not isinstance(theirs, Exception):
             forgive(error, "a message of %r goes without our header", sender)
-        except Exception as theirs:
-            if publish is None:
-                raise
+        else:
             publish.interruption = theirs
             harmless(_fill_in)(sender, headers, arguments)
 
