@@ -1,0 +1,114 @@
+"""Storing of pull requests: each with its details or not at all, and what cannot be stored in the dead-letter table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from celery.exceptions import Retry
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+import otelsync
+
+from .database import Action, replace_details, upsert
+from .graphql_records import Node, Rows, rows_of
+from .tables import ChangedFile, Commit, DeadLetter, Label, PullRequest, Review, Table, TrackedRepository
+from .tokens import LimitError
+
+_LONGEST_REASON = 500
+
+
+def known(session: Session, found: Sequence[Node]) -> set[int]:
+    """Return which of the pull requests of a page are stored; they are loaded in one step."""
+    ids = [identity for node in found if isinstance(identity := node.get("databaseId"), int)]
+    return {pull.id for pull in session.scalars(select(PullRequest).where(PullRequest.id.in_(ids)))}
+
+
+def store_pull(session: Session, rows: Rows, *, is_new: bool = False) -> Action:
+    """Store a pull request and its details, in a transaction of their own inside the session's.
+
+    `is_new`: nothing of it is stored, so nothing is compared.
+    """
+    with session.begin_nested():
+        if is_new:
+            session.add(rows.pull)
+            session.flush()
+            session.add_all(_each_once(rows))
+            return "created"
+        action = upsert(session, rows.pull)
+        session.flush()
+        identity = rows.pull.id
+        changes = [
+            replace_details(session, identity, Review, rows.reviews),
+            replace_details(session, identity, ChangedFile, rows.files),
+            replace_details(session, identity, Commit, rows.commits),
+            replace_details(session, identity, Label, rows.labels),
+        ]
+    return "updated" if any(changes) and action == "unchanged" else action
+
+
+def _each_once(rows: Rows) -> list[Table]:
+    """Return the rows of the details; what a page that has drifted shows twice, once."""
+    return [
+        *{each.id: each for each in rows.reviews}.values(),
+        *{each.path: each for each in rows.files}.values(),
+        *{each.sha: each for each in rows.commits}.values(),
+        *{each.name: each for each in rows.labels}.values(),
+    ]
+
+
+def sync_pull(
+    session: Session,
+    tracked: TrackedRepository,
+    node: Node,
+    stored: set[int],
+    complete: Callable[[Node, Rows], None],
+) -> Action | None:
+    """Store a node as an item of the trace; None: it has failed, and stands in the dead-letter table.
+
+    Args:
+        session: Of the database.
+        tracked: Its repository, whose row is stored.
+        node: The pull request.
+        stored: Those that are stored already, as :func:`known` says; it is added to them.
+        complete: Asks for the details that did not come with the node.
+    """
+    number = node.get("number")
+    number = number if isinstance(number, int) else 0
+    try:
+        with otelsync.pull_request(number, state=str(node.get("state")).lower()) as item:
+            rows = rows_of(node, tracked.repository_id or 0)
+            complete(node, rows)
+            identity = rows.pull.id
+            action = store_pull(session, rows, is_new=identity not in stored)
+            stored.add(identity)
+            item.set(action=action)
+    except (LimitError, Retry):
+        raise  # of the details: the page is begun again when the limit allows it
+    except Exception as error:
+        # The item has recorded it; the other pull requests are not to suffer.
+        bury(session, tracked.id, number, error)
+        return None
+    return action
+
+
+def exhume(session: Session, tracked_id: int, numbers: Sequence[int]) -> None:
+    """Take pull requests that are stored by now out of the dead-letter table."""
+    session.execute(delete(DeadLetter).where(DeadLetter.tracked_id == tracked_id, DeadLetter.number.in_(numbers)))
+
+
+def bury(session: Session, tracked_id: int, number: int, error: Exception) -> None:
+    """Write down that a pull request could not be stored, and why."""
+    reason = f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode()[:_LONGEST_REASON]
+    now = datetime.now(UTC)
+    letter = session.get(DeadLetter, (tracked_id, number))
+    if letter is None:
+        session.add(DeadLetter(tracked_id=tracked_id, number=number, reason=reason, failed_at=now))
+    else:
+        letter.reason, letter.failed_at, letter.attempts = reason, now, letter.attempts + 1
+
+
+def letters(session: Session, tracked_id: int) -> Sequence[int]:
+    """Return the numbers of the pull requests of a repository that could not be stored."""
+    return session.scalars(select(DeadLetter.number).where(DeadLetter.tracked_id == tracked_id)).all()
