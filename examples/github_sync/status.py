@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, Select, func, select
 from sqlalchemy.orm import Session
 
 from .tables import DeadLetter, LlmBatch, Onboarding, TrackedRepository
@@ -75,21 +75,14 @@ def read(engine: Engine, team: str, standings: dict[str, Standing], now: datetim
     now = now or datetime.now(UTC)
     with Session(engine) as session:
         row = session.get(Onboarding, team)
-        letters = dict(
-            session.execute(select(DeadLetter.tracked_id, func.count()).group_by(DeadLetter.tracked_id)).tuples().all()
-        )
+        letters = _by_key(session, select(DeadLetter.tracked_id, func.count()).group_by(DeadLetter.tracked_id))
         tracked = session.scalars(
             select(TrackedRepository)
             .where(TrackedRepository.team == team, TrackedRepository.is_active)
             .order_by(TrackedRepository.activity.desc(), TrackedRepository.full_name)
         ).all()
-        batches = dict(
-            session.execute(
-                select(LlmBatch.status, func.count()).where(LlmBatch.team == team).group_by(LlmBatch.status)
-            )
-            .tuples()
-            .all()
-        )
+        own = select(LlmBatch.status, func.count()).where(LlmBatch.team == team)
+        batches = _by_key(session, own.group_by(LlmBatch.status))
         limits = [limit for key, standing in sorted(standings.items()) for limit in _limits(key, standing, now)]
         return TeamStatus(
             team=team,
@@ -107,6 +100,10 @@ def teams(engine: Engine) -> list[str]:
     """Return the names of all teams."""
     with Session(engine) as session:
         return list(session.scalars(select(TrackedRepository.team).distinct().order_by(TrackedRepository.team)))
+
+
+def _by_key(session: Session, pairs: Select[Any]) -> dict[Any, int]:
+    return {row[0]: row[1] for row in session.execute(pairs)}
 
 
 def _line(row: TrackedRepository, letters: int) -> RepositoryStatus:
