@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 import otelsync
 
+from . import events
 from .ai_patterns import tools_in
 from .groq_batches import INPUT_DOLLARS, MODEL, OUTPUT_DOLLARS, GroqBatches, Verdict, question
 from .handles import Handle
@@ -28,20 +29,6 @@ _AT_ONCE: Final = 500
 _OPEN: Final = ("queued", "submitted")
 
 log = otelsync.get_logger(__name__)
-events = otelsync.Catalogue("gs", source=__name__)
-QUEUED = events.event(
-    20, "llm.batch.queued", level="warning", fields=("batch", "size", "reason"), says="A batch waits for a later task."
-)
-COMPLETED = events.event(
-    21,
-    "llm.batch.completed",
-    level="info",
-    fields=("batch", "size", "answered", "input_tokens", "output_tokens", "dollars"),
-    says="The model has answered a batch.",
-)
-FAILED = events.event(
-    22, "llm.batch.failed", level="error", fields=("batch", "size", "reason"), says="The model will not answer a batch."
-)
 
 
 class Analyst:
@@ -123,7 +110,7 @@ class Analyst:
         with Session(self._engine, expire_on_commit=False) as session:
             row = session.get_one(LlmBatch, batch_id)
         if self._groq is None:
-            log.warning(QUEUED, batch=row.number, size=row.size, reason="there is no GROQ_API_KEY")
+            log.warning(events.BATCH_QUEUED, batch=row.number, size=row.size, reason="there is no GROQ_API_KEY")
             return
         attributes = {"gen_ai.system": "groq", "gen_ai.request.model": MODEL, "gen_ai.operation.name": "chat"}
         with otelsync.batch("llm_analysis", number=row.number, size=row.size, **attributes) as stage:
@@ -131,7 +118,7 @@ class Analyst:
                 self._through(self._groq, row, stage, until)
             except APIError as error:
                 self._note(row, error=f"{type(error).__name__}: {error}"[:500])
-                log.warning(QUEUED, batch=row.number, size=row.size, reason=row.error)
+                log.warning(events.BATCH_QUEUED, batch=row.number, size=row.size, reason=row.error)
                 stage.set(**{"llm.batch.status": "queued"})
 
     def _through(self, groq: GroqBatches, row: LlmBatch, stage: Handle, until: float) -> None:
@@ -146,11 +133,14 @@ class Analyst:
             state = groq.state(remote_id)
         stage.set(**{"llm.batch.status": state.status, "llm.batch.id": remote_id})
         if not state.has_ended:
-            log.warning(QUEUED, batch=row.number, size=row.size, reason=f"it is {state.status} after the deadline")
+            log.warning(
+                events.BATCH_QUEUED, batch=row.number, size=row.size, reason=f"it is {state.status} after the deadline"
+            )
         elif state.output_file is None:
-            self._note(row, status="failed", error=f"the batch is {state.status}")
-            log.error(FAILED, batch=row.number, size=row.size, reason=row.error)
-            stage.fail(row.error)  # type: ignore[attr-defined]
+            reason = f"the batch is {state.status}"
+            self._note(row, status="failed", error=reason)
+            log.error(events.BATCH_FAILED, batch=row.number, size=row.size, reason=reason)
+            stage.fail(reason)
         else:
             with otelsync.api_call("batch_results", kind="groq"):
                 self._take(row, dict(groq.results(state.output_file)), stage)
@@ -178,7 +168,7 @@ class Analyst:
             }
         )
         log.info(
-            COMPLETED,
+            events.BATCH_COMPLETED,
             batch=row.number,
             size=row.size,
             answered=len(said),

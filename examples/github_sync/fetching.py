@@ -85,6 +85,8 @@ class Fetcher:
         listed = repository.get("pullRequests") or {}
         pulls = list(nodes(repository, "pullRequests"))
         call.set(**{"sync.api.items": len(pulls)})
+        if missing := len(listed.get("nodes") or ()) - len(pulls):
+            call.count(failed=missing)  # GitHub does not say which they are
         info = listed.get("pageInfo") or {}
         cursor = info.get("endCursor") if info.get("hasNextPage") else None
         return Page(repository, pulls, cursor, int((data.get("window") or {}).get("issueCount") or 0))

@@ -60,7 +60,7 @@ def rows_of(node: Node, repository_id: int) -> Rows:
 def _pull(node: Node, repository_id: int) -> PullRequest:
     state = storable(_required(node, "state")).lower()
     return PullRequest(
-        id=_required(node, "databaseId"),
+        id=int(_required(node, "fullDatabaseId")),
         repository_id=repository_id,
         number=_required(node, "number"),
         title=storable(node.get("title")),
@@ -83,7 +83,7 @@ def review_row(node: Node, pull_request_id: int) -> Review:
     """Return the row of a review."""
     return Review(
         pull_request_id=pull_request_id,
-        id=_required(node, "databaseId"),
+        id=int(_required(node, "fullDatabaseId")),
         author=optional(_inner(node, "author", "login")),
         state=storable(_required(node, "state")),
         body=optional(node.get("body") or None),

@@ -11,5 +11,11 @@ class Handle(Protocol):
     def set(self, **attributes: object) -> None:
         """Set attributes."""
 
+    def count(self, **items: int) -> None:
+        """Count items that have no span of their own."""
+
+    def fail(self, reason: str | BaseException) -> None:
+        """Let it fail."""
+
     def event(self, name: str, /, **fields: object) -> None:
         """Record an event."""

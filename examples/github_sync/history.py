@@ -16,11 +16,10 @@ from sqlalchemy.orm import Session
 
 import otelsync
 
-from .database import upsert
 from .fetching import Fetcher, Page, PageSize
 from .github_api import GithubApi
-from .graphql_records import moment, repository_row
-from .storing import exhume, known, sync_pull
+from .graphql_records import moment
+from .storing import exhume, known, store_repository, sync_pull
 from .tables import Checkpoint, TrackedRepository
 
 RECENT, REST = 1, 2
@@ -112,10 +111,7 @@ class HistorySync:
 
     def _store(self, session: Session, page: Page, fetcher: Fetcher, counts: Counter[str]) -> Checkpoint:
         tracked, checkpoint = self._rows(session)
-        record = repository_row(page.repository)
-        tracked.repository_id = record.id
-        upsert(session, record)
-        session.flush()
+        store_repository(session, tracked, page.repository)
         opened = [(moment(pull.get("createdAt")) or _FAR, pull) for pull in page.pulls]
         wanted = [pull for when, pull in opened if checkpoint.oldest <= when < checkpoint.newest]
         stored, numbers = known(session, wanted), []

@@ -17,12 +17,11 @@ from sqlalchemy.orm import Session
 
 import otelsync
 
-from .database import upsert
 from .fetching import Fetcher, PageSize
 from .github_api import GithubApi, Listed
-from .graphql_records import Node, moment, repository_row
+from .graphql_records import Node, moment
 from .history import Tally
-from .storing import exhume, known, sync_pull
+from .storing import exhume, known, store_repository, sync_pull
 from .tables import PullRequest, TrackedRepository
 
 OVERLAP: Final = timedelta(seconds=1)
@@ -101,10 +100,7 @@ class IncrementalSync:
         counts = Counter[str]()
         with Session(self._engine) as session, session.begin():
             tracked = session.get_one(TrackedRepository, self._tracked_id)
-            record = repository_row(repository)
-            tracked.repository_id = record.id
-            upsert(session, record)
-            session.flush()
+            store_repository(session, tracked, repository)
             stored, numbers = known(session, pulls), []
             for pull in pulls:
                 action = sync_pull(session, tracked, pull, stored, fetcher.complete)

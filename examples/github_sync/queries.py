@@ -9,11 +9,12 @@ from typing import Any, Final
 DETAILS: Final = 50
 """Reviews, commits and files that come with a pull request; the rest is asked for by itself."""
 
-_REVIEW = "databaseId state body submittedAt author { login }"
+# The numbers of pull requests and reviews have outgrown the 32 bits of `databaseId`, which is null for new ones.
+_REVIEW = "fullDatabaseId state body submittedAt author { login }"
 _COMMIT = "commit { oid message authoredDate author { name } }"
 _FILE = "path changeType additions deletions"
 _PULL = f"""
-  databaseId number title body state isDraft createdAt updatedAt closedAt mergedAt headRefOid baseRefName
+  fullDatabaseId number title body state isDraft createdAt updatedAt closedAt mergedAt headRefOid baseRefName
   author {{ login }}
   mergeCommit {{ oid }}
   labels(first: 20) {{ nodes {{ name }} }}

@@ -52,6 +52,9 @@ class Settings:
     longest_wait: float = 5.0
     """``SYNC_LONGEST_WAIT``: seconds that a worker waits for a limit itself; longer ones wait in the broker."""
 
+    secondary_backoff: float = 60.0
+    """``SYNC_SECONDARY_BACKOFF``: seconds to wait for a secondary limit that names no time; they double."""
+
     @classmethod
     def from_environment(cls, variables: Mapping[str, str] = os.environ) -> Settings:
         """Read the environment; raises SettingsError."""
@@ -79,6 +82,7 @@ class Settings:
             recent_days=int(_number(variables, "SYNC_RECENT_DAYS", 30, least=1)),
             llm_batch_size=int(_number(variables, "SYNC_LLM_BATCH_SIZE", 100, least=1)),
             page_size=min(int(_number(variables, "SYNC_PAGE_SIZE", 50, least=1)), 100),
+            secondary_backoff=_number(variables, "SYNC_SECONDARY_BACKOFF", 60.0, least=1.0),
             longest_wait=_number(variables, "SYNC_LONGEST_WAIT", 5.0, least=0.0),
         )
 

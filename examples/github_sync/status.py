@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, Select, func, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from .tables import DeadLetter, LlmBatch, Onboarding, TrackedRepository
@@ -102,7 +102,7 @@ def teams(engine: Engine) -> list[str]:
         return list(session.scalars(select(TrackedRepository.team).distinct().order_by(TrackedRepository.team)))
 
 
-def _by_key(session: Session, pairs: Select[Any]) -> dict[Any, int]:
+def _by_key(session: Session, pairs: Any) -> dict[Any, int]:
     return {row[0]: row[1] for row in session.execute(pairs)}
 
 

@@ -12,16 +12,25 @@ from sqlalchemy.orm import Session
 import otelsync
 
 from .database import Action, replace_details, upsert
-from .graphql_records import Node, Rows, rows_of
+from .graphql_records import Node, Rows, repository_row, rows_of
 from .tables import ChangedFile, Commit, DeadLetter, Label, PullRequest, Review, Table, TrackedRepository
 from .tokens import LimitError
 
 _LONGEST_REASON = 500
 
 
+def store_repository(session: Session, tracked: TrackedRepository, node: Node) -> None:
+    """Store the row of a tracked repository; GitHub answers for an old name with the new one."""
+    row = repository_row(node)
+    upsert(session, row)
+    session.flush()
+    tracked.repository_id = row.id
+
+
 def known(session: Session, found: Sequence[Node]) -> set[int]:
     """Return which of the pull requests of a page are stored; they are loaded in one step."""
-    ids = [identity for node in found if isinstance(identity := node.get("databaseId"), int)]
+    told = [str(node.get("fullDatabaseId")) for node in found]
+    ids = [int(text) for text in told if text.isascii() and text.isdigit()]
     return {pull.id for pull in session.scalars(select(PullRequest).where(PullRequest.id.in_(ids)))}
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 import otelsync
 
-from . import history, locks, onboarding, storing, weekly_metrics
+from . import events, history, locks, onboarding, storing, weekly_metrics
 from .analysis import Analyst
 from .answers import GithubError, ServerTroubleError
 from .celery_app import EXPIRES, app, settings
@@ -40,20 +40,6 @@ MOST_RETRIES = 3
 _BACKOFF = 2.0
 
 log = otelsync.get_logger(__name__)
-events = otelsync.Catalogue("gs", source=__name__)
-PUT_BACK = events.event(
-    1,
-    "sync.repository.put_back",
-    level="info",
-    fields=("repository", "seconds", "reason"),
-    says="The task of a repository waits in the broker.",
-)
-SKIPPED = events.event(
-    2, "sync.repository.busy", level="info", fields=("repository",), says="Another task syncs it just now."
-)
-PHASE = events.event(
-    3, "onboarding.phase", level="info", fields=("team", "phase"), says="An onboarding has got so far."
-)
 
 _engine: Engine | None = None
 
@@ -99,7 +85,7 @@ def _phases(team: str, phase: int) -> Signature[Any]:
 def enter_phase(team: str, phase: str) -> str:
     """Note the phase in which an onboarding is; at the end of one, tell whoever hooks on."""
     onboarding.set_phase(database(), team, phase)
-    log.info(PHASE, team=team, phase=phase)
+    log.info(events.PHASE, team=team, phase=phase)
     if phase in ("phase1_complete", "completed"):
         historical_sync_complete.send(team=team, phase="phase1" if phase == "phase1_complete" else "phase2")
     return phase
@@ -267,7 +253,7 @@ def _sync(
 def _put_back(task: Task[Any, Any], repository: str, limit: LimitError) -> NoReturn:
     """Let a task wait in the broker until the limit allows another request; that is no failed attempt."""
     seconds = limit.seconds + 0.1
-    log.info(PUT_BACK, repository=repository, seconds=round(seconds, 1), reason=f"{limit.kind} rate limit")
+    log.info(events.PUT_BACK, repository=repository, seconds=round(seconds, 1), reason=f"{limit.kind} rate limit")
     raise task.retry(countdown=seconds, exc=limit)
 
 
@@ -280,6 +266,6 @@ def _alone(task: Task[Any, Any], tracked_id: int, name: str) -> Iterator[None]:
     """Hold the lock of a repository; a task that finds it taken is put back."""
     with locks.held(settings, f"repository-{tracked_id}") as is_held:
         if not is_held:
-            log.info(SKIPPED, repository=name)
+            log.info(events.BUSY, repository=name)
             raise task.retry(countdown=5.0)
         yield

@@ -8,6 +8,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from .github_api import GithubApi
+from .patience import Patience
 from .settings import Settings, SettingsError
 from .tokens import FileKeeper, InstallationToken, Keeper, LimitError, RedisKeeper, StaticToken, Token, TokenPool
 
@@ -15,7 +16,13 @@ from .tokens import FileKeeper, InstallationToken, Keeper, LimitError, RedisKeep
 def github_for(settings: Settings, put_back: Callable[[LimitError], NoReturn] | None = None) -> GithubApi:
     """Return GitHub as the settings say. `put_back` is called where a limit asks for a long wait; see GithubApi."""
     _reach_loopback_directly(settings.api_url)
-    return GithubApi(settings.api_url, pool_for(settings), longest_wait=settings.longest_wait, put_back=put_back)
+    return GithubApi(
+        settings.api_url,
+        pool_for(settings),
+        longest_wait=settings.longest_wait,
+        put_back=put_back,
+        patience=Patience(secondary_backoff=settings.secondary_backoff),
+    )
 
 
 def pool_for(settings: Settings) -> TokenPool:
