@@ -23,8 +23,8 @@ from .groq_batches import INPUT_DOLLARS, MODEL, OUTPUT_DOLLARS, GroqBatches, Ver
 from .handles import Handle
 from .tables import Analysis, Commit, LlmBatch, PullRequest, TrackedRepository
 
-POLL: Final = 5.0
-"""Seconds between two looks at a batch; less for a short deadline."""
+FIRST_POLL, LONGEST_POLL = 0.5, 30.0
+"""Seconds between two looks at a batch: the first, and the longest."""
 _AT_ONCE: Final = 500
 _OPEN: Final = ("queued", "submitted")
 
@@ -49,6 +49,8 @@ class Analyst:
     def take_up(self, team: str | None = None) -> dict[str, int]:
         """Take up the batches that are not done, of one team or of all."""
         until = time.monotonic() + self._deadline
+        for batch_id in self._waiting(team):
+            self._hand_over(batch_id)
         for batch_id in self._waiting(team):
             self._batch(batch_id, until)
         with Session(self._engine) as session:
@@ -106,31 +108,51 @@ class Analyst:
             chosen = [LlmBatch.status.in_(_OPEN), *([LlmBatch.team == team] if team else [])]
             return session.scalars(select(LlmBatch.id).where(*chosen).order_by(LlmBatch.id)).all()
 
-    def _batch(self, batch_id: int, until: float) -> None:
-        with Session(self._engine, expire_on_commit=False) as session:
-            row = session.get_one(LlmBatch, batch_id)
+    def _hand_over(self, batch_id: int) -> None:
+        """Hand a batch over; one that nobody takes now waits for a later task."""
+        row = self._row(batch_id)
+        if row.remote_id is not None:
+            return
         if self._groq is None:
             log.warning(events.BATCH_QUEUED, batch=row.number, size=row.size, reason="there is no GROQ_API_KEY")
+            return
+        try:
+            with otelsync.api_call("submit_batch", kind="groq", required=False):
+                remote_id = self._groq.submit(self._questions(row.id))
+        except APIError as error:
+            self._queue(row, error)
+        else:
+            self._note(row, remote_id=remote_id, status="submitted", error=None)
+
+    def _queue(self, row: LlmBatch, error: APIError) -> None:
+        """Note that Groq could not be asked about a batch."""
+        reason = f"{type(error).__name__}: {error}"[:500]
+        self._note(row, error=reason)
+        log.warning(events.BATCH_QUEUED, batch=row.number, size=row.size, reason=reason)
+
+    def _batch(self, batch_id: int, until: float) -> None:
+        """Wait for a batch that was handed over, and store what came of it."""
+        row = self._row(batch_id)
+        if self._groq is None or row.remote_id is None:
             return
         attributes = {"gen_ai.system": "groq", "gen_ai.request.model": MODEL, "gen_ai.operation.name": "chat"}
         with otelsync.batch("llm_analysis", number=row.number, size=row.size, **attributes) as stage:
             try:
-                self._through(self._groq, row, stage, until)
+                self._through(self._groq, row, row.remote_id, stage, until)
             except APIError as error:
-                self._note(row, error=f"{type(error).__name__}: {error}"[:500])
-                log.warning(events.BATCH_QUEUED, batch=row.number, size=row.size, reason=row.error)
-                stage.set(**{"llm.batch.status": "queued"})
+                self._queue(row, error)
+                stage.set(**{"llm.batch.status": "unknown"})
 
-    def _through(self, groq: GroqBatches, row: LlmBatch, stage: Handle, until: float) -> None:
-        if row.remote_id is None:
-            with otelsync.api_call("submit_batch", kind="groq"):
-                self._note(row, remote_id=groq.submit(self._questions(row.id)), status="submitted", error=None)
-        remote_id = row.remote_id or ""
-        state = groq.state(remote_id)
-        while not state.has_ended and time.monotonic() < until:
+    def _row(self, batch_id: int) -> LlmBatch:
+        with Session(self._engine, expire_on_commit=False) as session:
+            return session.get_one(LlmBatch, batch_id)
+
+    def _through(self, groq: GroqBatches, row: LlmBatch, remote_id: str, stage: Handle, until: float) -> None:
+        state, pause = groq.state(remote_id), FIRST_POLL
+        while not state.has_ended and (left := until - time.monotonic()) > 0:
             with otelsync.stage("llm.wait", kind="waiting"):
-                time.sleep(min(POLL, max(0.05, self._deadline / 100)))
-            state = groq.state(remote_id)
+                time.sleep(min(pause, left))
+            state, pause = groq.state(remote_id), min(pause * 2, LONGEST_POLL)
         stage.set(**{"llm.batch.status": state.status, "llm.batch.id": remote_id})
         if not state.has_ended:
             log.warning(

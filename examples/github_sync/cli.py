@@ -143,15 +143,17 @@ def _celery(command: str, arguments: tuple[str, ...]) -> None:
 
 def _follow(team: str, start: Any, *, wait: bool) -> None:
     """Start a run and follow it; ends the process with the exit status of its outcome."""
-    otelsync.configure(service_name="github-sync")
-    otelsync.instrument("requests")
-    otelsync.instrument("celery")
-    try:
-        sync_id, result = start()
-    except (SettingsError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
-    finally:
-        otelsync.shutdown(timeout=10)
+    # A file: on a terminal, records would break up what this command prints.
+    with (settings.home / "github-sync.log").open("a", encoding="utf-8") as log:
+        otelsync.configure(service_name="github-sync", log_stream=log)
+        otelsync.instrument("requests")
+        otelsync.instrument("celery")
+        try:
+            sync_id, result = start()
+        except (SettingsError, ValueError) as error:
+            raise click.ClickException(str(error)) from None
+        finally:
+            otelsync.shutdown(timeout=10)
     click.echo(f"{sync_id}: dispatched")
     if not wait or result is None:
         return
