@@ -367,7 +367,7 @@ class TestCommandLine:
             finished = subprocess.run(
                 command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}, check=False
             )
-            assert server.api.limits.look("token a-token").used > 0
+            assert server.api.limits.look("a-token").used > 0
         assert (finished.returncode, finished.stderr) == (0, "")
         assert f"[1/2] {ACME}: 12 fetched: 12 created" in finished.stdout
         assert ": partial; " in finished.stdout

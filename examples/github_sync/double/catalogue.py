@@ -9,14 +9,16 @@ that GitHub gives them where nothing is set.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from ..recordings import Exchange
+from .outlines import Outlines
 from .shapes import API, DETAIL_ONLY, JsonObject
 
 _FORM = re.compile(r"application/vnd\.github\.(?:[\w-]+\.)*(diff|patch|raw|html|sha|text-match)\b")
@@ -40,6 +42,9 @@ _NEWER_FIELDS: JsonObject = {
 _MAX_COMMITS = 250
 _DETAIL_LIST = re.compile(re.escape(API) + r"/repos/[^/]+/[^/]+/pulls/\d+/(files|commits)")
 
+Condition = Literal["well", "hidden", "empty", "gone", "blocked"]
+"""The state of a repository: as ever; 404; without a commit (409); deleted (410); closed by GitHub (451)."""
+
 ReplayKey = tuple[str, str, tuple[tuple[str, str], ...], str]
 
 
@@ -56,6 +61,12 @@ class Repository(Protocol):
     def reviews(self, number: int) -> list[JsonObject]: ...
     def files(self, number: int) -> list[JsonObject]: ...
     def commits(self, number: int) -> list[JsonObject]: ...
+    def outline(self, number: int) -> JsonObject: ...
+    def issue_numbers(self) -> list[int]: ...
+    def issue(self, number: int) -> JsonObject | None: ...
+    def issue_identity(self, number: int) -> int: ...
+    def number_of(self, identity: int) -> int | None: ...
+    def renamed(self, full_name: str) -> Repository: ...
 
 
 class Catalogue:
@@ -68,7 +79,11 @@ class Catalogue:
         for repository in [*_recorded_repositories(found), *repositories]:
             self._repositories[repository.full_name.lower()] = repository
         self._by_number = {repository.identity: repository for repository in self._repositories.values()}
-        self._changes: dict[tuple[str, int], JsonObject] = defaultdict(dict)
+        self._changes: dict[tuple[int, int], JsonObject] = defaultdict(dict)
+        self._more_reviews: dict[tuple[int, int], list[JsonObject]] = defaultdict(list)
+        self._former: dict[str, int] = {}
+        self._conditions: dict[int, Condition] = {}
+        self.outlines = Outlines()
 
     def repositories(self) -> list[Repository]:
         """Every repository with pull requests."""
@@ -84,15 +99,55 @@ class Catalogue:
         """The recorded answer to exactly this request; the newest one that was a success, if there are several."""
         return self._replays.get(_replay_key(method, path, query, accept))
 
+    def rename(self, full_name: str, new_name: str) -> None:
+        """Give a repository another name; the old one leads to it. Raises KeyError where there is none."""
+        repository = self._repositories.pop(full_name.lower())
+        again = repository.renamed(new_name)
+        self._repositories[new_name.lower()] = self._by_number[again.identity] = again
+        self._former[full_name.lower()] = again.identity
+
+    def moved(self, name: str) -> Repository | None:
+        """The repository that once had that name, or None."""
+        identity = self._former.get(name.lower())
+        return self._by_number[identity] if identity is not None else None
+
+    def set_condition(self, full_name: str, condition: Condition) -> None:
+        """Let a repository be in another state from now on. Raises KeyError where there is none."""
+        self._conditions[self._repositories[full_name.lower()].identity] = condition
+
+    def condition(self, repository: Repository) -> Condition:
+        """The state that the repository is in."""
+        return self._conditions.get(repository.identity, "well")
+
     def change(self, full_name: str, number: int, /, **fields: object) -> None:
         """Let the pull request have other values from now on, as if somebody had edited it."""
-        self._changes[full_name.lower(), number].update(fields)
+        repository = self._repositories[full_name.lower()]
+        self._changes[repository.identity, number].update(fields)
+        self.outlines.change(repository, number, fields)
+
+    def review(self, full_name: str, number: int, review: JsonObject) -> None:
+        """Let the pull request have one more review."""
+        repository = self._repositories[full_name.lower()]
+        self._more_reviews[repository.identity, number].append(review)
 
     def pull_request(self, repository: Repository, number: int) -> JsonObject | None:
         """A pull request with all its fields and what was changed since, or None."""
         pull = repository.pull_request(number)
-        changes = self._changes.get((repository.full_name.lower(), number))
+        changes = self._changes.get((repository.identity, number))
         return {**pull, **changes} if pull is not None and changes else pull
+
+    def reviews(self, repository: Repository, number: int) -> list[JsonObject]:
+        """The reviews of a pull request in time order, with those that came since."""
+        more = self._more_reviews.get((repository.identity, number))
+        return [*repository.reviews(number), *more] if more else repository.reviews(number)
+
+    def pull_request_of(self, identity: int) -> tuple[Repository, int] | None:
+        """Where the pull request of that id is: its repository and number, or None."""
+        for repository in self._by_number.values():
+            number = repository.number_of(identity)
+            if number is not None:
+                return repository, number
+        return None
 
 
 class RecordedRepository:
@@ -123,6 +178,32 @@ class RecordedRepository:
     def numbers(self) -> list[int]:
         """The recorded pull requests, oldest first."""
         return sorted(self._pulls)
+
+    def outline(self, number: int) -> JsonObject:
+        """The same as the pull request."""
+        return self._pulls[number]
+
+    def issue_numbers(self) -> list[int]:
+        """None: of plain issues there are no recordings that matter."""
+        return []
+
+    def issue(self, _number: int) -> JsonObject | None:
+        """None."""
+        return None
+
+    def issue_identity(self, number: int) -> int:
+        """A number that no pull request has; the recordings do not tell GitHub's own."""
+        return int(self._pulls[number]["id"]) + 3_000_000_000
+
+    def number_of(self, identity: int) -> int | None:
+        """The number of the pull request of that id, or None."""
+        return next((number for number, pull in self._pulls.items() if pull["id"] == identity), None)
+
+    def renamed(self, full_name: str) -> RecordedRepository:
+        """The same repository under another name; its addresses stay those that were recorded."""
+        again = copy.copy(self)
+        again._full_name = full_name
+        return again
 
     def pull_request(self, number: int) -> JsonObject | None:
         """The sum of the pull request's recordings, or None."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property, lru_cache
 
 from . import shapes
 from .shapes import JsonObject
@@ -45,7 +46,15 @@ HOSTILE_TITLE = (
     "[bold red]markup[/] \u202egnp.exe\u202c\r\nLOG level=info forged=true"
 )
 
-_EPOCH = datetime(2023, 1, 2, 8, 0, tzinfo=UTC)
+EPOCH = datetime(2023, 1, 2, 8, 0, tzinfo=UTC)
+"""The time just before the first pull request, where none other is asked for."""
+
+_AI_MARKS = (
+    "Generated with [Claude Code](https://claude.ai/code)",
+    "Co-authored-by: Copilot <copilot@github.com>",
+    "Drafted in Cursor, reviewed by hand.",
+    "ChatGPT helped with the regular expressions.",
+)
 
 
 def names(count: int) -> list[str]:
@@ -62,26 +71,45 @@ def person(login: str) -> JsonObject:
 
 @dataclass(frozen=True)
 class GeneratedRepository:
-    """`size` pull requests, numbered from 1, oldest first; satisfies catalogue.Repository."""
+    """`size` pull requests, numbered from 1, oldest first, one each `hours` from `epoch` on; then some plain issues.
+
+    A repository that was renamed gives its `former_name`, so that its content stays. Satisfies catalogue.Repository.
+    """
 
     full_name: str
     index: int
     size: int
     seed: int = 0
+    epoch: datetime = EPOCH
+    hours: int = 9
+    former_name: str = ""
 
     @property
     def identity(self) -> int:
         """The repository's number."""
         return 900_000_000 + self.index
 
+    @property
+    def last(self) -> datetime:
+        """About the time of the newest pull request or issue."""
+        return self._created(self.size + self.size // 10)
+
+    def renamed(self, full_name: str) -> GeneratedRepository:
+        """The same repository under another name."""
+        return replace(self, full_name=full_name, former_name=self.former_name or self.full_name)
+
     def repository(self) -> JsonObject:
         """The repository as the API shows it."""
+        return self._shown
+
+    @cached_property
+    def _shown(self) -> JsonObject:
         owner, _, name = self.full_name.partition("/")
         return shapes.repository(
             shapes.user(owner, 70_000_000, "Organization"),
             name,
             self.identity,
-            created_at=_text(_EPOCH - timedelta(days=30)),
+            created_at=_text(self.epoch - timedelta(days=30)),
             pushed_at=_text(self._created(self.size)),
         )
 
@@ -93,30 +121,68 @@ class GeneratedRepository:
         """The pull request with all its fields, or None."""
         if not 1 <= number <= self.size:
             return None
-        pull = self._skeleton(number)
-        rng, created = self._random(number, "life"), self._created(number)
-        pull.update(
-            title=self._title(number, rng),
-            body=f"{rng.choice(_VERBS)} {rng.choice(_THINGS)}.\r\n\r\nCloses #{rng.randrange(1, number + 1)}",
-            created_at=_text(created),
-            updated_at=_text(created),
-            draft=rng.random() < 0.03,
-            labels=[self._label(rng)] if rng.random() < 0.4 else [],
-            comments=rng.randrange(6),
-        )
-        self._end(pull, number, rng, created)
-        files, commits = self._files(pull, number), self._commits(pull, number)
-        pull.update(
+        skeleton, files, commits = _parts(self, number)
+        return dict(
+            skeleton,
+            **self._life(number),
             commits=len(commits),
             changed_files=len(files),
             additions=sum(file["additions"] for file in files),
             deletions=sum(file["deletions"] for file in files),
         )
-        return pull
+
+    def parts(self, number: int) -> tuple[JsonObject, list[JsonObject], list[JsonObject]]:
+        """A pull request without its life, its files and its commits."""
+        pull = self._skeleton(number)
+        return pull, self._files(pull, number), self._commits(pull, number)
+
+    def outline(self, number: int) -> JsonObject:
+        """A pull request's state and times, without the rest."""
+        return {"number": number, "state": "open", **self._life(number)}
+
+    def issue_numbers(self) -> list[int]:
+        """The issues that are no pull requests, oldest first: one for ten pull requests, newer than all of them."""
+        return list(range(self.size + 1, self.size + 1 + self.size // 10))
+
+    def issue(self, number: int) -> JsonObject | None:
+        """A plain issue, or None."""
+        if not self.size < number <= self.size + self.size // 10:
+            return None
+        rng, created = self._random(number, "life"), _text(self._created(number))
+        author = person(rng.choice(_PEOPLE))
+        issue = shapes.issue(self.repository(), number, self.issue_identity(number), author, at=created)
+        issue["title"] = f"{rng.choice(_VERBS)} {rng.choice(_THINGS)}"
+        return issue
+
+    def issue_identity(self, number: int) -> int:
+        """The number that the issue, or the pull request as an issue, has among all issues."""
+        return 1_000_000_000 + self.index * 1_000_000 + number
+
+    def number_of(self, identity: int) -> int | None:
+        """The number of the pull request of that id, or None."""
+        number = identity - 2_000_000_000 - self.index * 1_000_000
+        return number if 1 <= number <= self.size else None
+
+    def _life(self, number: int) -> JsonObject:
+        """Everything of a pull request that its people wrote, and when."""
+        rng, created = self._random(number, "life"), self._created(number)
+        life: JsonObject = {
+            "title": self._title(number, rng),
+            "body": f"{rng.choice(_VERBS)} {rng.choice(_THINGS)}.\r\n\r\nCloses #{rng.randrange(1, number + 1)}",
+            "created_at": _text(created),
+            "updated_at": _text(created),
+            "draft": rng.random() < 0.03,
+            "labels": [self._label(rng)] if rng.random() < 0.4 else [],
+            "comments": rng.randrange(6),
+        }
+        self._end(life, number, rng, created)
+        if rng.random() < 0.25:
+            life["body"] += f"\r\n\r\n{rng.choice(_AI_MARKS)}"
+        return life
 
     def reviews(self, number: int) -> list[JsonObject]:
         """The reviews of a pull request in time order."""
-        pull, rng = self._skeleton(number), self._random(number, "reviews")
+        pull, rng = _parts(self, number)[0], self._random(number, "reviews")
         start, reviews = self._created(number), []
         for n in range(min(9, int(rng.expovariate(0.7)))):
             start += timedelta(minutes=rng.randrange(5, 600))
@@ -128,19 +194,20 @@ class GeneratedRepository:
 
     def files(self, number: int) -> list[JsonObject]:
         """The files that a pull request changes."""
-        return self._files(self._skeleton(number), number)
+        return _parts(self, number)[1]
 
     def commits(self, number: int) -> list[JsonObject]:
         """The commits of a pull request, oldest first."""
-        return self._commits(self._skeleton(number), number)
+        return _parts(self, number)[2]
 
     def _random(self, number: int, purpose: str) -> random.Random:
-        return random.Random(f"{self.seed}/{self.full_name}/{number}/{purpose}")
+        return random.Random(f"{self.seed}/{self.former_name or self.full_name}/{number}/{purpose}")
 
     def _created(self, number: int) -> datetime:
-        # Nine hours apart, moved by up to four: the order of the numbers stays the order of the dates.
-        jitter = self._random(number, "date").randrange(-4 * 3600, 4 * 3600)
-        return _EPOCH + timedelta(hours=9 * number, seconds=jitter)
+        # Moved by up to four ninths of what lies between two: the order of the numbers stays that of the dates.
+        most = self.hours * 1600
+        jitter = self._random(number, "date").randrange(-most, most)
+        return self.epoch + timedelta(hours=self.hours * number, seconds=jitter)
 
     def _skeleton(self, number: int) -> JsonObject:
         rng = self._random(number, "who")
@@ -165,7 +232,7 @@ class GeneratedRepository:
             "name": name,
             "color": color,
             "default": True,
-            "description": None,
+            "description": f"About {name}",
         }
 
     def _end(self, pull: JsonObject, number: int, rng: random.Random, created: datetime) -> None:
@@ -210,6 +277,12 @@ class GeneratedRepository:
             )
             parent = sha
         return commits
+
+
+@lru_cache(maxsize=256)
+def _parts(repository: GeneratedRepository, number: int) -> tuple[JsonObject, list[JsonObject], list[JsonObject]]:
+    """The parts of a pull request, kept for a while: they are asked for one after the other."""
+    return repository.parts(number)
 
 
 def _text(moment: datetime) -> str:

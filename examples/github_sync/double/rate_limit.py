@@ -1,23 +1,31 @@
-"""GitHub's primary rate limit: a number of requests a window, counted for each token."""
+"""GitHub's primary rate limits: so many requests, or points, a window for each token and each kind of resource."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 ANONYMOUS = ""
 ANONYMOUS_LIMIT = 60
 
+Resource = Literal["core", "graphql", "search"]
+RESOURCES: tuple[Resource, ...] = ("core", "graphql", "search")
+
+_SEARCH_LIMIT = 30
+_SEARCH_WINDOW = 60
+
 
 @dataclass(slots=True)
 class Quota:
-    """What one token has used of its window; `reset` is in epoch seconds."""
+    """What one token has used of its window for one resource; `reset` is in epoch seconds."""
 
     limit: int
     used: int
     reset: int
+    resource: Resource = "core"
 
     @property
     def remaining(self) -> int:
@@ -30,51 +38,61 @@ class Quota:
             ("X-RateLimit-Remaining", str(self.remaining)),
             ("X-RateLimit-Reset", str(self.reset)),
             ("X-RateLimit-Used", str(self.used)),
-            ("X-RateLimit-Resource", "core"),
+            ("X-RateLimit-Resource", self.resource),
         ]
 
 
 class RateLimits:
-    """The quota of every token that has been seen; safe to use from many threads.
+    """The quotas of every token that has been seen; safe to use from many threads.
 
-    `limit` and `window` (seconds) hold for tokens; requests without one share 60 a window, as on api.github.com.
+    `limit` (requests, and points of GraphQL where `graphql_limit` does not say otherwise) and `window` (seconds) hold
+    for tokens; requests without one share 60 a window, as on api.github.com. Searches have 30 a minute.
     """
 
-    def __init__(self, limit: int = 5000, window: int = 3600, clock: Callable[[], float] = time.time) -> None:
-        self._limit = limit
-        self._window = window
-        self._clock = clock
-        self._quotas: dict[str, Quota] = {}
+    def __init__(
+        self,
+        limit: int = 5000,
+        window: int = 3600,
+        clock: Callable[[], float] = time.time,
+        *,
+        graphql_limit: int | None = None,
+    ) -> None:
+        self._limits: dict[Resource, int] = {
+            "core": limit,
+            "graphql": limit if graphql_limit is None else graphql_limit,
+            "search": _SEARCH_LIMIT,
+        }
+        self._windows: dict[Resource, int] = {"core": window, "graphql": window, "search": min(window, _SEARCH_WINDOW)}
+        self._quotas: dict[tuple[str, Resource], Quota] = {}
         self._lock = threading.Lock()
+        self.clock = clock
 
-    def look(self, token: str) -> Quota:
+    def look(self, token: str, resource: Resource = "core") -> Quota:
         """A copy of the token's quota now; costs nothing."""
         with self._lock:
-            return self._copy(self._current(token))
+            return replace(self._current(token, resource))
 
-    def spend(self, token: str) -> tuple[bool, Quota]:
-        """Count one request; False when nothing was left to spend."""
+    def spend(self, token: str, resource: Resource = "core", cost: int = 1) -> tuple[bool, Quota]:
+        """Count a request of that cost; False when less was left to spend."""
         with self._lock:
-            quota = self._current(token)
-            allowed = quota.used < quota.limit
-            quota.used += allowed
-            return allowed, self._copy(quota)
+            quota = self._current(token, resource)
+            allowed = quota.used + cost <= quota.limit
+            quota.used += cost if allowed else 0
+            return allowed, replace(quota)
 
-    def exhaust(self, token: str, seconds: float) -> None:
+    def exhaust(self, token: str, seconds: float, resource: Resource = "core") -> None:
         """Use up the token's window; a new one begins after about `seconds` (GitHub tells whole seconds only)."""
         with self._lock:
-            quota = self._current(token)
+            quota = self._current(token, resource)
             quota.used = quota.limit
-            quota.reset = int(self._clock() + max(1.0, seconds))
+            quota.reset = int(self.clock() + max(1.0, seconds))
 
-    def _current(self, token: str) -> Quota:
-        now = self._clock()
-        quota = self._quotas.get(token)
+    def _current(self, token: str, resource: Resource) -> Quota:
+        now = self.clock()
+        quota = self._quotas.get((token, resource))
         if quota is None or now >= quota.reset:
-            limit = self._limit if token != ANONYMOUS else min(ANONYMOUS_LIMIT, self._limit)
-            quota = self._quotas[token] = Quota(limit, 0, int(now) + self._window)
+            limit = self._limits[resource]
+            limit = limit if token != ANONYMOUS else min(ANONYMOUS_LIMIT, limit)
+            quota = Quota(limit, 0, int(now) + self._windows[resource], resource)
+            self._quotas[token, resource] = quota
         return quota
-
-    @staticmethod
-    def _copy(quota: Quota) -> Quota:
-        return Quota(quota.limit, quota.used, quota.reset)

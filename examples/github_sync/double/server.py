@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import http.server
 import json
 import secrets
+import select
 import socket
 import sys
 import threading
@@ -17,8 +19,10 @@ from urllib.parse import urlsplit
 
 from .api import Answer, Api, Request
 from .shapes import API
+from .witness import Violation
 
 _MAX_REQUEST_BODY = 1024 * 1024
+_MAX_UPLOAD = 101 * 1024 * 1024
 _WORTH_COMPRESSING = 1000
 
 
@@ -33,6 +37,7 @@ class GithubServer(http.server.ThreadingHTTPServer):
         self.api = api
         self.log = log
         self.requests: list[str] = []
+        self.witness = api.witness
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__(("127.0.0.1", port), _Connection)
@@ -41,6 +46,11 @@ class GithubServer(http.server.ThreadingHTTPServer):
     def url(self) -> str:
         """The base URL, to be used instead of https://api.github.com."""
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @property
+    def violations(self) -> list[Violation]:
+        """Promises that clients have broken: no request too early, no two at once on one token."""
+        return self.witness.violations
 
     def opened(self, connection: socket.socket) -> None:
         """Remember a connection, so that it can be closed with the server."""
@@ -62,7 +72,12 @@ class GithubServer(http.server.ThreadingHTTPServer):
             "status": answer.status or "dropped",
             "ms": round(seconds * 1000, 2),
             "remaining": answer.header("X-RateLimit-Remaining"),
+            "limited": answer.limited,
+            **answer.facts,
         }
+        if request.token:
+            line["token"] = hashlib.sha256(request.token.encode()).hexdigest()[:8]
+        line = {name: value for name, value in line.items() if value is not None}
         with self._lock:
             self.requests.append(f"{request.method} {request.path}")
             if self.log is not None:
@@ -110,32 +125,44 @@ class _Connection(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         started = time.perf_counter()
-        if not self._skip_body():
-            return
         target = urlsplit(self.path)
+        body = self._read_body(_MAX_UPLOAD if target.path.startswith("/openai/") else _MAX_REQUEST_BODY)
+        if body is None:
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, target.path or "/", target.query, headers)
-        answer = self.server.api.answer(request)
-        if answer.delay:
-            time.sleep(answer.delay)
+        request = Request(self.command, target.path or "/", target.query, headers, body)
+        # It is watched until its answer goes out: with the last byte, the client may send the next request.
+        with self.server.witness.watching(self.server.api.account(request), request, self._has_left):
+            answer = self.server.api.answer(request)
+            if answer.delay:
+                time.sleep(answer.delay)
+        # Noted before the client can know that it was answered, and look at the notes.
+        self.server.note(request, answer, time.perf_counter() - started)
         if answer.dropped:
             self.close_connection = True
             _hang_up(self.connection)
         else:
             self._send(answer)
-        self.server.note(request, answer, time.perf_counter() - started)
 
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 (the names are http.server's)
 
-    def _skip_body(self) -> bool:
-        """Read past a request's body; False, and the end of the connection, where it has none of a sane length."""
+    def _has_left(self) -> bool:
+        """Whether the client has hung up; asked from other threads, and never waits."""
+        try:
+            poll = select.poll()
+            poll.register(self.connection, select.POLLIN)
+            return bool(poll.poll(0)) and not self.connection.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
+            return True
+
+    def _read_body(self, most: int) -> bytes | None:
+        """Read a request's body; None, and the end of the connection, where it has none of a sane length."""
         length = self.headers.get("Content-Length", "0")
-        if not length.isdigit() or int(length) > _MAX_REQUEST_BODY or "Transfer-Encoding" in self.headers:
+        if not length.isdigit() or int(length) > most or "Transfer-Encoding" in self.headers:
             self.close_connection = True
             self.send_error(413)
-            return False
-        self.rfile.read(int(length))
-        return True
+            return None
+        return self.rfile.read(int(length))
 
     def _send(self, answer: Answer) -> None:
         ours = self.server.url
@@ -153,9 +180,14 @@ class _Connection(http.server.BaseHTTPRequestHandler):
         if answer.status not in (204, 304):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if answer.cut:
+            body = body[: len(body) // 2]
         if self.command != "HEAD" and answer.status not in (204, 304):
             self.wfile.write(body)
         self.wfile.flush()
+        if answer.cut:
+            self.close_connection = True
+            _hang_up(self.connection)
 
 
 def _hang_up(connection: socket.socket) -> None:

@@ -26,6 +26,9 @@ DETAIL_ONLY = (
 )
 """What a pull request has when it is asked for alone, and not in a list."""
 
+REPOSITORY_ONLY: JsonObject = {"has_discussions": False, "network_count": 0, "subscribers_count": 7}
+"""What a repository has when it is asked for alone, and not within other objects."""
+
 _USER_URLS = (
     ("followers_url", "/followers"),
     ("following_url", "/following{/other_user}"),
@@ -275,7 +278,13 @@ def commit(repo: JsonObject, sha: str, parent: str, author: JsonObject, *, messa
             "tree": {"sha": sha[::-1], "url": f"{repo['url']}/git/trees/{sha[::-1]}"},
             "url": f"{repo['url']}/git/commits/{sha}",
             "comment_count": 0,
-            "verification": {"verified": False, "reason": "unsigned", "signature": None, "payload": None},
+            "verification": {
+                "verified": False,
+                "reason": "unsigned",
+                "signature": None,
+                "payload": None,
+                "verified_at": None,
+            },
         },
         "url": api,
         "html_url": web,
@@ -286,3 +295,69 @@ def commit(repo: JsonObject, sha: str, parent: str, author: JsonObject, *, messa
             {"sha": parent, "url": f"{repo['url']}/commits/{parent}", "html_url": f"{repo['html_url']}/commit/{parent}"}
         ],
     }
+
+
+def issue(repo: JsonObject, number: int, identity: int, author: JsonObject, *, at: str) -> JsonObject:
+    """An open issue without a title; `at` is when it was created and last updated."""
+    api = f"{repo['url']}/issues/{number}"
+    return {
+        "url": api,
+        "repository_url": repo["url"],
+        "labels_url": f"{api}/labels{{/name}}",
+        "comments_url": f"{api}/comments",
+        "events_url": f"{api}/events",
+        "html_url": f"{repo['html_url']}/issues/{number}",
+        "id": identity,
+        "node_id": node_id("Issue", identity),
+        "number": number,
+        "title": "",
+        "user": author,
+        "labels": [],
+        "state": "open",
+        "locked": False,
+        "assignee": None,
+        "assignees": [],
+        "milestone": None,
+        "comments": 0,
+        "created_at": at,
+        "updated_at": at,
+        "closed_at": None,
+        "author_association": "MEMBER",
+        "active_lock_reason": None,
+        "body": None,
+        "timeline_url": f"{api}/timeline",
+        "performed_via_github_app": None,
+        "state_reason": None,
+    }
+
+
+def issue_of(pull: JsonObject, identity: int) -> JsonObject:
+    """A pull request as the list of issues shows it: with the id of the issue, and a key that tells what it is."""
+    repo = pull["base"]["repo"]
+    found = issue(repo, pull["number"], identity, pull["user"], at=pull["created_at"])
+    same: tuple[str, ...] = (
+        "title",
+        "labels",
+        "state",
+        "locked",
+        "assignee",
+        "assignees",
+        "milestone",
+        "comments",
+        "updated_at",
+    )
+    same += ("closed_at", "author_association", "active_lock_reason", "body")
+    found.update({name: pull[name] for name in same if name in pull})
+    found.update(
+        html_url=pull["html_url"],
+        node_id=pull.get("node_id") or node_id("PullRequest", pull["id"]),
+        draft=pull["draft"],
+        pull_request={
+            "url": pull["url"],
+            "html_url": pull["html_url"],
+            "diff_url": pull["diff_url"],
+            "patch_url": pull["patch_url"],
+            "merged_at": pull["merged_at"],
+        },
+    )
+    return found
