@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from otlp_server import eventually
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
+from examples.github_sync import status
 from examples.github_sync.database import engine_for
 from examples.github_sync.double import process
 from examples.github_sync.tables import PullRequest, Table, TrackedRepository
@@ -42,8 +42,8 @@ class App:
             **(variables or {}),
         }
 
-    def run(self, *arguments: str, status: int | None = 0) -> str:
-        """Run the command line; returns what it prints."""
+    def run(self, *arguments: str, expected: int = 0) -> str:
+        """Run the command line, which ends with the `expected` status; returns what it prints."""
         ran = subprocess.run(
             [sys.executable, "-m", "examples.github_sync.cli", *arguments],
             env=self.environment,
@@ -52,7 +52,7 @@ class App:
             text=True,
             timeout=PATIENCE,
         )
-        assert status is None or ran.returncode == status, (ran.returncode, ran.stdout[-3000:], ran.stderr[-3000:])
+        assert ran.returncode == expected, (ran.returncode, ran.stdout[-3000:], ran.stderr[-3000:])
         return ran.stdout
 
     def otelsync(self, *arguments: str) -> str:
@@ -103,9 +103,8 @@ class App:
             return {row[0]: row[1] for row in found}
 
     def status(self, team: str) -> dict[str, Any]:
-        """Return what `status --json` says."""
-        said: dict[str, Any] = json.loads(self.run("status", team, "--json", status=None))
-        return said
+        """Return what `status --json` says, but for the limits."""
+        return status.read(self.engine, team, {}).as_dict()
 
 
 @contextmanager
