@@ -8,18 +8,24 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # They run twice: the C extension of the recording path is optional, and the Python code behind it is the reference.
 RECORDING_TESTS := $(patsubst %,tests/test_%.py,span otlp journal journal_interrupted provider logs stages events verbosity)
 
-.PHONY: demo demo-orders test test-suites test-versions test-backends stack check servers bench docs wheel clean
+.PHONY: demo demo-orders test test-suites test-versions test-backends stack check servers parsers bench docs wheel clean
 
+# With STACK=1 through Collector, Jaeger, VictoriaLogs and Prometheus, which are built when first needed.
 demo: $(VENV)/.installed
+ifdef STACK
+	collector/servers/build.sh
+	$(BIN)/python -m collector demo
+else
 	$(BIN)/python -m examples.github_sync demo
+endif
 
 # Partial on purpose, which is exit status 2: see docs/order-sync.md.
 demo-orders: $(VENV)/.installed
 	$(BIN)/python -m examples.order_sync --environment demo sync --execute --generate-report || [ $$? = 2 ]
 
-test: $(VENV)/.installed check servers
+test: $(VENV)/.installed check servers parsers
 	OTELSYNC_PURE_PYTHON=1 $(BIN)/python -m pytest -q -n 3 $(RECORDING_TESTS)
-	$(BIN)/python -m pytest -n 4 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal --ignore tests/backends
 	PYTHON=$(BIN)/python tests/versions.sh
 
 # The oldest dependencies that pyproject.toml takes, and the other Pythons that the machine has.
@@ -27,7 +33,7 @@ test-versions: $(VENV)/bin/python
 	PYTHON=$(BIN)/python tests/versions.sh
 
 # Collector, Jaeger, VictoriaLogs and Prometheus, built from Go modules when first needed: see collector/README.md.
-test-backends: $(VENV)/.installed
+test-backends: $(VENV)/.installed parsers
 	collector/servers/build.sh
 	$(BIN)/python -m pytest -n 0 tests/backends
 
@@ -45,6 +51,12 @@ check: $(VENV)/.installed
 servers: $(VENV)/.servers
 	tests/install-servers.sh
 
+# Grafana's parsers of LogQL and TraceQL. Without npm the tests that need them are left out.
+parsers: tests/queries/node_modules
+
+tests/queries/node_modules: tests/queries/package-lock.json
+	if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund --prefix tests/queries && touch $@; fi
+
 # The test suites of what otelsync stands in, from PyPI; docs/compatibility.md lists what fails, and why.
 test-suites: $(VENV)/.suites
 	$(VENV)-suites/bin/python tests/compatibility
@@ -58,12 +70,13 @@ docs: $(VENV)/.installed
 	$(BIN)/otelsync events --markdown > docs/events.md.new
 	mv docs/events.md.new docs/events.md
 	$(BIN)/python tests/documents.py
+	$(BIN)/python -m collector.grafana.generate
 
 wheel: $(VENV)/.installed
 	$(PIP) wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) $(VENV)-suites .versions .cache .demo .order_sync .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-suites .versions .cache .demo .order_sync .stack .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "otelsync needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'

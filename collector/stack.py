@@ -32,6 +32,8 @@ class Ports:
     http: int = 4318
     health: int = 13133
     own_metrics: int = 8888
+    queue: int = 4319
+    """The Collector's own, for metrics on their way out."""
     jaeger: int = 16686
     """Jaeger's page and API."""
     jaeger_grpc: int = 14317
@@ -168,13 +170,20 @@ def servers_folder() -> Path:
     return Path(given) if given else (Path(cache) if cache else Path.home() / ".cache") / "otelsync" / "servers"
 
 
-def make_stack(state: Path, ports: Ports, *, configs: Sequence[Path] = (ROOT / "otel-collector.yaml",)) -> Stack:
+def make_stack(
+    state: Path,
+    ports: Ports,
+    *,
+    configs: Sequence[Path] = (ROOT / "otel-collector.yaml",),
+    environment: Mapping[str, str] | None = None,
+) -> Stack:
     """Describe the servers; none is started.
 
     Args:
         state: Where they keep their data and logs.
         ports: Where they listen.
         configs: The Collector's, each over those before it.
+        environment: Variables of the Collector that are to be other than here.
     """
     programs = servers_folder()
     at = "http://127.0.0.1:"
@@ -188,10 +197,13 @@ def make_stack(state: Path, ports: Ports, *, configs: Sequence[Path] = (ROOT / "
             "COLLECTOR_HTTP_PORT": str(ports.http),
             "COLLECTOR_HEALTH_PORT": str(ports.health),
             "COLLECTOR_METRICS_PORT": str(ports.own_metrics),
+            "COLLECTOR_QUEUE_PORT": str(ports.queue),
             "COLLECTOR_STATE": str(state / "otelcol"),
             "TRACES_ENDPOINT": f"127.0.0.1:{ports.jaeger_grpc}",
             "LOGS_ENDPOINT": f"{at}{ports.logs}/insert/opentelemetry/v1/logs",
             "METRICS_ENDPOINT": f"{at}{ports.prometheus}/api/v1/write",
+            "SPAN_METRICS_EVERY": "2s",
+            **(environment or {}),
         },
     )
     return Stack(
@@ -246,10 +258,12 @@ def _jaeger(programs: Path, state: Path, ports: Ports) -> Server:
 
 
 def _prometheus_config(state: Path, ports: Ports) -> Path:
-    """Write Prometheus' configuration with the Collector's own port in it: it takes no variables."""
-    written = state / "prometheus.yml"
-    text = (HERE / "servers" / "prometheus" / "prometheus.yml").read_text()
-    written.write_text(text.replace(":8888", f":{ports.own_metrics}"))
+    """Write Prometheus' configuration with our ports and the place of the rules: it takes no variables."""
+    written, source = state / "prometheus.yaml", HERE / "prometheus"
+    text = (source / "prometheus.yaml").read_text().replace(":8888", f":{ports.own_metrics}")
+    written.write_text(
+        text.replace("rules/*.yaml", f"{source}/rules/*.yaml").replace("targets/*.", f"{source}/targets/*.")
+    )
     return written
 
 

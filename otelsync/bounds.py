@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from itertools import chain, islice
 from typing import Final
 
-LONGEST_TEXT: Final = 32_768
+LONGEST_TEXT: Final = 16_384
 """Characters of one value, message or traceback."""
 MARGIN: Final = 2_048
 """Characters behind a cut that are looked at as well: a secret that begins before it is found if it ends in them."""
@@ -20,6 +20,8 @@ LONGEST_KEY: Final = 256
 """Characters of the name of an attribute or a field."""
 MOST_CHARACTERS: Final = 65_536
 """Characters of all attributes of a span, an event or a link, or all fields of a log record."""
+MOST_BESIDE: Final = 131_072
+"""Bytes of all events of a span, and of all its links: endpoints take 4 MiB with all that is around it."""
 MOST_ITEMS: Final = 1_000
 """Attributes or fields; and items of all lists and mappings inside them."""
 LITTLE: Final = 8_192
@@ -33,17 +35,18 @@ _SHORTEST_TEXT: Final = 64
 
 
 class Allowance:
-    """The rest of what one record can hold."""
+    """The rest of what one record can hold. `longest_text`: characters of one value."""
 
-    __slots__ = ("characters", "items")
+    __slots__ = ("characters", "items", "longest_text")
 
-    def __init__(self) -> None:
+    def __init__(self, longest_text: int = LONGEST_TEXT) -> None:
         self.characters = MOST_CHARACTERS
         self.items = MOST_ITEMS
+        self.longest_text = longest_text
 
     def longest(self) -> int:
         """Characters that the next value may have."""
-        return max(_SHORTEST_TEXT, min(LONGEST_TEXT, self.characters))
+        return max(_SHORTEST_TEXT, min(self.longest_text, self.characters))
 
 
 def note_of(number: int | None, what: str) -> str:

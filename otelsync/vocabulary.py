@@ -160,6 +160,8 @@ FOLDED: Final = ".folded"
 """The end of the name of a span that stands for items of a kind: ``sync.pr.folded``. It is none of these itself."""
 SYNC_ITEMS_FOLDED: Final = "sync.items.folded"
 SYNC_SPANS_FOLDED: Final = "sync.spans.folded"
+SYNC_SPAN_ID: Final = "sync.span_id"
+"""The span of a log record that names another one, as its own was folded."""
 SYNC_LINK: Final = "sync.link"
 SYNC_REPLACED: Final = "sync.replaced"
 

@@ -108,10 +108,15 @@ class Browser:
 
     def dom(self, page: Path) -> str:
         """The document as it stands after loading, as HTML."""
-        result = subprocess.run(
-            [*self._command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=300, check=True
-        )
-        return result.stdout
+        return self._dumped(page.as_uri())
+
+    def dom_at(self, address: str) -> str:
+        """The document at an address, when it has asked for what it shows and has drawn it."""
+        return self._dumped("--virtual-time-budget=60000", address)  # milliseconds; requests stop that clock
+
+    def _dumped(self, *arguments: str) -> str:
+        command = [*self._command, "--dump-dom", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ Only the thread that calls is interrupted. What is not called there is not seen:
 
 from __future__ import annotations
 
+import logging
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,9 +23,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from opentelemetry import trace
+
 _EVENTS: Final = {"call": "at the beginning of", "return": "at the end of", "c_call": "before", "c_return": "behind"}
-_NEVER_FAIL: Final = frozenset(("__exit__", "release"))
-"""Locks are released, whatever happens: behind that something may come, instead of it nothing does."""
+_NEVER_FAIL: Final = frozenset(("__exit__", "release", "reset", "set"))
+"""Locks are released, and context variables set, whatever happens: something may come behind that, not instead."""
+_HARMLESS: Final = frozenset(("append", "extend", "get", "getattr", "isinstance", "len", "max", "pop", "setdefault"))
+"""C functions that raise nothing where a wrapper calls them, with values of its own or the library's."""
 _MOST: Final = 100_000
 
 
@@ -31,9 +37,39 @@ class Interrupted(Exception):  # noqa: N818  (named as Celery names its own)
     """Comes where a signal handler would raise, as Celery's SoftTimeLimitExceeded does."""
 
 
+class FaultOfOursError(Exception):
+    """Stands for a fault of ours: it comes out of what our own code has called."""
+
+
 def interrupt() -> None:
     """Raise, as a signal handler does."""
     raise Interrupted
+
+
+def fail() -> None:
+    """Raise, as what our own code calls may do by a fault of ours."""
+    raise FaultOfOursError
+
+
+class Struck:
+    """A signal, and a handler that raises; before that it may record."""
+
+    def __init__(self) -> None:
+        self.records = False
+        self.raised = 0
+
+    def handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Raise, as the handler of Celery's soft time limit does."""
+        if self.records:
+            logging.getLogger("handler").warning("stopping")
+            with trace.get_tracer("handler").start_as_current_span("of the handler"):
+                pass
+        self.raised += 1
+        raise Interrupted
+
+    def strike(self) -> None:
+        """Let the signal come here."""
+        signal.raise_signal(signal.SIGUSR1)
 
 
 class Places:
@@ -46,6 +82,9 @@ class Places:
         ends: Whether functions are interrupted where they return, as if C code had called them. A function that Python
             code calls is not: CPython looks where one begins, and behind a call of C.
     """
+
+    is_signal = True
+    """True if what is raised comes as from a signal handler, which is given the frame that it interrupts."""
 
     def __init__(self, *inside: Path, do: Callable[[], object] = interrupt, visits: int = 1, ends: bool = True) -> None:
         self._inside = tuple(str(path) for path in inside)
@@ -81,6 +120,8 @@ class Places:
                 if points.total() > number:
                     sys.setprofile(None)
                     interrupted = f"{name}, for the {points[name]}. time"
+                    if not self.is_signal:
+                        del frame  # a function that was given the frame is taken for a signal handler
                     self._do()
 
         self._profiled(work, profile)
@@ -112,6 +153,8 @@ class Places:
         where: FrameType | None = frame
         if event in ("call", "return") and not self._is_inside(frame):
             where = frame.f_back
+        if frame.f_code.co_name == "<genexpr>" and event == "call":
+            return ""  # it may be closed before its end, where nothing comes in
         if event not in self._events or where is None or not self._is_inside(where):
             return ""
         if event == "c_call" and argument.__name__ in _NEVER_FAIL:
@@ -121,3 +164,30 @@ class Places:
 
     def _is_inside(self, frame: FrameType) -> bool:
         return frame.f_code.co_filename.startswith(self._inside)
+
+
+class Faults(Places):
+    """The points at which a fault of ours can arise: where our code calls something, and where it begins.
+
+    Args:
+        inside: As for :class:`Places`.
+        wrappers: Functions, by their qualified names, that hold nothing but the flow around a call of the library's:
+            they call that, guards of ours, each other, and C functions that do not fail there.
+    """
+
+    is_signal = False
+
+    def __init__(self, *inside: Path, wrappers: frozenset[str]) -> None:
+        super().__init__(*inside, do=fail, ends=False)
+        self._wrappers = wrappers
+
+    def _name(self, frame: FrameType, event: str, argument: Any) -> str:
+        caller = frame if event.startswith("c_") else frame.f_back
+        if event == "call" and (frame.f_code.co_qualname in self._wrappers or caller is None):
+            return ""
+        if caller is not None and caller.f_code.co_qualname in self._wrappers and self._is_inside(caller):
+            if event == "call" and not self._is_inside(frame):
+                return ""  # the library's own faults reach the host, and a guard is where ours end
+            if event.startswith("c_") and argument.__name__ in _NEVER_FAIL | _HARMLESS:
+                return ""
+        return super()._name(frame, event, argument)

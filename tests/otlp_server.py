@@ -70,6 +70,8 @@ class OtlpServer(ThreadingHTTPServer):
         self.always = Answer()
         self.too_large: int | None = None
         """Requests with more records than this are answered with 413."""
+        self.poisoned: dict[int, int] = {}
+        """By number of a span: the status that a request with it is answered with."""
         self.received: list[Received] = []
         self.accepted: list[Received] = []
         self.metrics: list[ExportMetricsServiceRequest] = []
@@ -151,7 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
         kind = ExportTraceServiceRequest if "trace" in self.path else ExportLogsServiceRequest
         headers = {name.lower(): value for name, value in self.headers.items()}
         message = kind.FromString(body)
-        answer = self.server.next_answer()
+        bad = [self.server.poisoned[number] for number in numbers_of(message) if number in self.server.poisoned]
+        answer = Answer(bad[0]) if bad else self.server.next_answer()
         if self.server.too_large is not None and records_of(message) > self.server.too_large:
             answer = Answer(413)
         request = Received(self.path, headers, size, self.client_address, message, answer)
@@ -185,6 +188,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the name that the base class gave it)
         """Nothing."""
+
+
+def numbers_of(message: ExportTraceServiceRequest | ExportLogsServiceRequest) -> list[int]:
+    """The numbers of the spans in a request."""
+    if isinstance(message, ExportLogsServiceRequest):
+        return []
+    return [int.from_bytes(x.span_id, "big") for r in message.resource_spans for s in r.scope_spans for x in s.spans]
 
 
 def records_of(message: ExportTraceServiceRequest | ExportLogsServiceRequest) -> int:

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.trace import Event
 from recorded import Recorded
 from test_hostile_values import without_pytests_handlers
 from test_redaction import SECRETS, TAIL
@@ -24,6 +26,7 @@ from otelsync.integrations.http.urls import without_secrets
 from otelsync.journal.native import native
 from otelsync.otlp import encoding
 from otelsync.recording.provider import TracerProvider
+from otelsync.recording.span_bytes import encode_events
 from otelsync.redaction import Redactor
 from otelsync.text.tracebacks import traceback_of
 
@@ -78,7 +81,9 @@ def _stages(value: Any) -> None:
 def _spans(value: Any) -> None:
     with trace.get_tracer("app").start_as_current_span(value, attributes={"a": value}) as span:
         span.set_attributes({f"a{number}": value for number in range(20)})
-        span.add_event(value, {"a": value})
+        for _ in range(128):
+            span.add_event(value, {"a": value})
+            span.add_link(span.get_span_context(), {"a": value})
         span.update_name(value)
         span.set_status(trace.StatusCode.ERROR, str(value) if isinstance(value, str) else "x")
 
@@ -210,6 +215,70 @@ def test_limits_of_the_environment_hold_and_tear_no_secret(
     (span,) = recorded.spans
     assert secret[:10] not in repr(span)
     assert max(len(str(span.attributes[key])) for key in ("text", "long")) <= SHORT_LIMIT
+
+
+@pytest.mark.parametrize(
+    "variable", ["OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT"]
+)
+@pytest.mark.parametrize("limit", [SHORT_LIMIT, 200])
+@pytest.mark.parametrize("options", [{}, {"logging": "keep"}], ids=["take over", "keep"])
+def test_limits_of_the_environment_hold_for_log_records(
+    record: Callable[..., Recorded], monkeypatch: pytest.MonkeyPatch, variable: str, limit: int, options: dict[str, Any]
+) -> None:
+    """Of any length that the fields have together; a note stands where the limit has room for it."""
+    monkeypatch.setenv(variable, str(limit))
+    recorded = record(**options)
+    secret = f"ghp_{TAIL[:36]}"
+    text = "x" * (limit - 20) + " " + secret
+    logging.getLogger("app").warning("said", extra={"text": text, "long": "y" * 100_000, "few": "z" * limit})
+    said = next(line for line in recorded.logs if line.event == "said")
+    assert secret[:10] not in repr(said)
+    assert max(len(str(said.attributes[key])) for key in ("text", "long", "few")) <= limit
+    assert str(said.attributes["long"]).endswith("(100,000 characters, cut)") == (limit == 200)
+
+
+@pytest.mark.parametrize("value", ["", "-1", "many", "99999999999"])
+def test_a_limit_that_is_none_changes_nothing(
+    record: Callable[..., Recorded], monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """Ours holds."""
+    monkeypatch.setenv("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", value)
+    recorded = record()
+    otelsync.get_logger().info("said", text="x" * 100_000)
+    assert recorded.lines[-1]["text"] == "x" * LONGEST_TEXT + "... (100,000 characters, cut)"
+
+
+def test_events_that_are_too_much_keep_their_names(recorded: Recorded) -> None:
+    """The first have what they hold; of the others it is known how much that was."""
+    with otelsync.stage("s"):
+        for number in range(100):
+            trace.get_current_span().add_event(f"e{number}", {"a": "x" * 10_000, "b": number})
+    (span,) = recorded.spans
+    assert [name for name, _ in span.events] == [f"e{number}" for number in range(100)]
+    assert len(span.events[0][1]["a"]) == 10_000
+    assert span.events[-1][1] == {}
+    events = [Event("e", {"a": "x" * 10_000, "b": 1}) for _ in range(100)]
+    encoded = Span.FromString(b"".join(encode_events(events, encoding.AttributeEncoder(0x1A), str))).events
+    assert [event.dropped_attributes_count for event in (encoded[0], encoded[-1])] == [0, 2]
+
+
+def test_a_long_traceback_keeps_its_end() -> None:
+    """Above all the last calls and the message, and the first ones; it says that something is left out between them."""
+
+    def fall(depth: int) -> None:
+        try:
+            if depth:
+                fall(depth - 1)
+        finally:
+            raise ValueError(f"{depth} " + "n" * 3_000)
+
+    with pytest.raises(ValueError, match="10 nnn") as caught:
+        fall(10)
+    text = traceback_of(caught.value)
+    assert len(text) <= LONGEST_TEXT
+    assert text.startswith("Traceback (most recent call last):")
+    assert "characters in all, cut)" in text
+    assert text.rstrip().endswith("10 " + "n" * 3_000)
 
 
 def test_a_long_address_is_cut_before_its_password_could_be_torn() -> None:

@@ -47,6 +47,13 @@ def test_the_same_as_upstream(request: dict[str, Any]) -> None:
     theirs = upstream(Context(request))
     if of_context(request).keys() - theirs.keys() == {"celery.timelimit"}:
         del got["celery.timelimit"]  # upstream left it out where one of the two is not set, until 0.62
+    delivery = request.get("delivery_info") or {}
+    assert theirs.pop("celery.delivery_info", None) == (str(delivery) if "delivery_info" in request else None)
+    if "messaging.destination" in theirs:
+        theirs["messaging.destination.name"] = theirs.pop("messaging.destination")
+    theirs |= {
+        f"celery.delivery_info.{name}": value for name in ("exchange", "priority") if (value := delivery.get(name))
+    }
     assert got == theirs
 
 

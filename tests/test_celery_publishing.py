@@ -48,7 +48,6 @@ def test_what_a_publish_says(app: Celery, recorded: Recorded) -> None:
     assert span.attributes == {
         "celery.action": "apply_async",
         "celery.task_name": "add",
-        "messaging.destination": queue,
         "messaging.destination.name": queue,
         "messaging.destination_kind": "queue",
         "messaging.message.id": result.id,

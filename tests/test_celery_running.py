@@ -56,12 +56,10 @@ def test_what_a_run_says(tasks: Any, recorded: Recorded) -> None:
     assert outcome(result) == 3
     expect(recorded, "\napply_async/add\n  run/add        [success]")
     got = dict(recorded.span("run/add").attributes)
-    assert got.pop("sync.queue.wait_seconds") >= 0
-    assert got.pop("sync.run_seconds") >= 0
+    for name in ("sync.queue.wait_seconds", "sync.run_seconds"):
+        assert got[name] >= 0
+        assert got.pop(name) == round(recorded.span("run/add").attributes[name], 6)
     queue = result.app.conf.task_default_queue
-    assert got.pop("celery.delivery_info") == str(
-        {"exchange": "", "routing_key": queue, "priority": 0, "redelivered": False}
-    )
     worker, publisher, reply_to = (got.pop(f"celery.{name}") for name in ("worker", "hostname", "reply_to"))
     assert worker
     assert publisher.startswith("gen")
@@ -71,7 +69,6 @@ def test_what_a_run_says(tasks: Any, recorded: Recorded) -> None:
         "celery.state": "SUCCESS",
         "celery.task_name": "add",
         "messaging.conversation_id": result.id,
-        "messaging.destination": queue,
         "messaging.destination.name": queue,
         "messaging.message.id": result.id,
         "messaging.operation.type": "process",
@@ -140,14 +137,11 @@ def test_a_run_has_begun_before_it_ends(app: Celery, recorded: Recorded) -> None
     run(app, "look", traceparent=PARENT)
     (span,) = seen
     assert not span.ended
-    info = "{'exchange': '', 'routing_key': 'q', 'priority': 0, 'redelivered': False}"
     assert span.attributes == {
         "celery.action": "run",
-        "celery.delivery_info": info,
         "celery.hostname": "w@host",
         "celery.task_name": "look",
         "celery.worker": "w@host",
-        "messaging.destination": "q",
         "messaging.destination.name": "q",
         "messaging.system": "memory",
         "messaging.message.id": "the-id",

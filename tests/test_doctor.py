@@ -209,8 +209,8 @@ def test_an_endpoint_that_takes_nothing_real(tmp_path: Path) -> None:
         server.always = Answer(403)
         said = Said(tmp_path / "home", "--endpoint", server.url)
     assert said.exit == 1
-    assert said.findings["rejected"]["status"] == "problem"
-    assert "HTTP 403" in said.findings["rejected"]["message"]
+    assert said.findings["turned_away"]["status"] == "problem"
+    assert "HTTP 403" in said.findings["turned_away"]["message"]
 
 
 def test_a_probe_that_does_not_arrive(tmp_path: Path) -> None:

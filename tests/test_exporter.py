@@ -31,7 +31,7 @@ from otlp_server import Answer, OtlpServer, otlp_server
 
 from otelsync.errors import ConfigurationError
 from otelsync.journal.batch import Batch, Group
-from otelsync.otlp.exporter import OtlpSink, Outcome
+from otelsync.otlp.exporter import Most, OtlpSink, Outcome
 from otelsync.otlp.options import OtlpEndpoint, endpoints_from_environment
 from otelsync.otlp.request import Run, encode_request
 
@@ -126,13 +126,13 @@ def test_retryable_statuses_ask_for_a_retry(server: OtlpServer, status: int) -> 
         assert sink.send(spans(2)) == Outcome(accepted=2)
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 404, 500, 501])
-def test_other_statuses_are_final(server: OtlpServer, status: int) -> None:
-    """Any other failure is a rejection of all records, and a redirect is not followed."""
-    server.answers.append(Answer(status, headers={"location": f"{server.url}/elsewhere"}))
+@pytest.mark.parametrize("status", [400, 422])
+def test_statuses_about_the_records_are_final(server: OtlpServer, status: int) -> None:
+    """The records are rejected, once each of them was refused."""
+    server.always = Answer(status)
     with sink_to(f"{server.url}/v1/traces") as sink:
         assert sink.send(spans(2)) == Outcome(rejected=2, reason=f"HTTP {status}")
-    assert len(server.received) == 1
+    assert len(server.received) == 3
 
 
 @pytest.mark.parametrize(
@@ -386,20 +386,25 @@ def test_spans_arrive_over_grpc(compression: str) -> None:
 
 
 def test_grpc_statuses_are_sorted_as_the_protocol_says() -> None:
-    """Retryable codes ask for a retry, with RetryInfo as the pause; all others reject for good."""
+    """Retryable codes ask for a retry, with RetryInfo as the pause; only what is said of the records is final."""
     code = grpc.StatusCode
     with grpc_service() as (url, service), sink_to(url, protocol="grpc", insecure=True) as sink:
         service.failures += [
             (code.UNAVAILABLE, "later", 2.5),
             (code.DATA_LOSS, "", None),
             (code.RESOURCE_EXHAUSTED, "busy", 3.0),
-            (code.RESOURCE_EXHAUSTED, "quota", None),
+            (code.RESOURCE_EXHAUSTED, "data refused due to high memory usage", None),
+            (code.UNAUTHENTICATED, "who?", None),
+            (code.INTERNAL, "oops", None),
             (code.INVALID_ARGUMENT, "bad", None),
         ]
         assert sink.send(spans(1)) == Outcome(retry=True, retry_after=2.5, reason="UNAVAILABLE: later")
         assert sink.send(spans(1)) == Outcome(retry=True, reason="DATA_LOSS")
         assert sink.send(spans(1)) == Outcome(retry=True, retry_after=3.0, reason="RESOURCE_EXHAUSTED: busy")
-        assert sink.send(spans(1)) == Outcome(rejected=1, reason="RESOURCE_EXHAUSTED: quota")
+        refused = "RESOURCE_EXHAUSTED: data refused due to high memory usage"
+        assert sink.send(spans(1)) == Outcome(retry=True, reason=refused)
+        assert sink.send(spans(1)) == Outcome(retry=True, denied=True, reason="UNAUTHENTICATED: who?")
+        assert sink.send(spans(1)) == Outcome(retry=True, denied=True, reason="INTERNAL: oops")
         assert sink.send(spans(1)) == Outcome(rejected=1, reason="INVALID_ARGUMENT: bad")
         assert sink.send(spans(1)) == Outcome(accepted=1)
 
@@ -583,3 +588,36 @@ def test_a_journal_goes_through_unchanged(server: OtlpServer, tmp_path: Path) ->
     with sink_to(f"{server.url}/v1/logs", signal="logs") as sink:
         assert sink.send([batch]) == Outcome(accepted=2)
     assert server.logs == [1, 2]
+
+
+def test_what_was_too_large_once_is_tried_again(server: OtlpServer) -> None:
+    """Where the proxy that refused it has gone since, requests grow again."""
+    batches = spans(64)
+    with sink_to(f"{server.url}/v1/traces") as sink:
+        before = sink.room
+        server.too_large = 3
+        assert sink.send(batches).accepted == 64
+        smallest = sink.room
+        assert smallest < before
+        server.too_large = None
+        for _ in range(40):
+            assert sink.send(batches).accepted == 64
+        assert sink.room > 8 * smallest
+        asked = len(server.received)
+        sink.send(batches)
+        assert len(server.received) - asked == 1
+
+
+def test_tries_of_more_than_is_taken_become_rare() -> None:
+    """An endpoint that still refuses is asked again after twice as many requests each time."""
+    most, waits, since = Most(), list[int](), 0
+    most.refused(64_000)
+    while len(waits) < 5:
+        if most.size > 40_000:
+            most.refused(64_000)
+            waits.append(since)
+            since = 0
+        else:
+            most.taken(most.size)
+            since += 1
+    assert waits == [16, 32, 64, 128, 256]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -101,6 +103,38 @@ def test_failed_slow_and_slowest_are_kept_and_the_rest_is_summed_up(endpoint: En
     assert sums["sync.items.folded.p50_ms"] == pytest.approx(19, rel=0.125)
     assert sums["sync.items.folded.p95_ms"] == pytest.approx(36, rel=0.125)
     assert (endpoint.shipped, endpoint.folded, endpoint.fold.held) == (5, 38, 0)
+    status = endpoint.one("sync.api list_pull_requests").status
+    assert status.code == status.STATUS_CODE_UNSET
+    assert re.fullmatch(r"38 items folded into this span: p50 \d+ ms, longest 38 ms", status.message)
+
+
+def test_a_status_of_its_own_stays(endpoint: Endpoint) -> None:
+    """A call that failed says why, and its sums are in its attributes."""
+    sync = Sync()
+    call = sync.begin("sync.api list_pull_requests")
+    for _ in range(9):
+        sync.span("sync.pr", call, took=1)
+    sync.end(call, "sync.api list_pull_requests", failed=True)
+    endpoint.take(*sync.batches())
+    span = endpoint.one("sync.api list_pull_requests")
+    assert (span.status.code, span.status.message) == (span.status.STATUS_CODE_ERROR, "boom")
+    assert attributes_of(span)["sync.items.folded"] == 7
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_trace_of_half_the_budget_is_never_folded(seed: int) -> None:
+    """In whatever order and pieces its spans come."""
+    endpoint = Endpoint(Limits(max_spans=1600))
+    sync = Sync()
+    for _ in range(7):
+        page(sync, [1] * 110)
+    dice = random.Random(seed)
+    whole = list(sync.batches(dice.sample(range(len(sync.records)), 20)))
+    dice.shuffle(whole)
+    for taken in whole:
+        endpoint.take(taken)
+    endpoint.take(over=True)
+    assert (len(endpoint.spans), endpoint.folded) == (777, 0)
 
 
 def test_what_waits_is_neither_shipped_nor_folded(endpoint: Endpoint) -> None:
@@ -264,7 +298,7 @@ def test_an_open_call_may_take_its_time(endpoint: Endpoint) -> None:
 
 
 def test_beyond_its_budget_a_trace_keeps_only_what_must_be_kept() -> None:
-    """When nine tenths are spent, none is kept for being among the slowest."""
+    """When eight tenths are spent, none is kept for being among the slowest."""
     endpoint = Endpoint(Limits(max_spans=10, keep_slowest=2))
     sync = Sync()
     page(sync, [1] * 20, failed=range(9))

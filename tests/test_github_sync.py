@@ -374,7 +374,9 @@ class TestCommandLine:
         log = (tmp_path / "sync.log").read_text()
         assert "a-token" not in log
         assert "sync.repo.failed" in log
-        assert "GET" in {name for name, _ in _spans(tmp_path)}  # the sends below the API calls
+        assert "GET /repos/{owner}/{repo}/pulls" in {
+            name for name, _ in _spans(tmp_path)
+        }  # the sends below the API calls
 
     @pytest.mark.parametrize("name", ["billing-api", "a/b/c", "../x", "a/b\x1b[2J", "a/..", "https://a/b", ""])
     def test_a_name_that_is_none_is_refused(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from interruptions import Interrupted, Places
+from interruptions import Interrupted, Places, Struck
 from opentelemetry import trace
 from recorded import Recorded
 
@@ -31,27 +31,6 @@ from otelsync.stages.stage import Stage
 
 HERE = Path(otelsync.__file__).parent
 PLACES = [HERE / room for room in ("recording", "stages", "logs", "otlp", "text")]
-
-
-class Struck:
-    """A signal, and a handler that raises; before that it may record."""
-
-    def __init__(self) -> None:
-        self.records = False
-        self.raised = 0
-
-    def handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Raise, as the handler of Celery's soft time limit does."""
-        if self.records:
-            logging.getLogger("handler").warning("stopping")
-            with trace.get_tracer("handler").start_as_current_span("of the handler"):
-                pass
-        self.raised += 1
-        raise Interrupted
-
-    def strike(self) -> None:
-        """Let the signal come here."""
-        signal.raise_signal(signal.SIGUSR1)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,8 +20,9 @@ from otelsync.errors import ConfigurationError
 from otelsync.otlp.options import OtlpEndpoint, metrics_from_environment
 from otelsync.otlp.request import MOST_BYTES
 from otelsync.shipping.metrics import catalogue
-from otelsync.shipping.metrics.export import MOST_POINTS, MetricExport, encode
+from otelsync.shipping.metrics.export import FEWEST_POINTS, MOST_POINTS, MetricExport, encode
 from otelsync.shipping.metrics.series import MetricSeries
+from otelsync.shipping.metrics.service import MetricsService
 
 REQUEST = ExportMetricsServiceRequest().SerializeToString() + b"\x0a\x00"
 
@@ -132,22 +134,60 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[misc]
         return None
 
 
-def test_a_grpc_endpoint_without_metrics_is_asked_once(caplog: pytest.LogCaptureFixture) -> None:
-    """UNIMPLEMENTED is how a Collector without a metrics pipeline answers."""
+def test_a_grpc_endpoint_without_metrics_is_asked_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    """UNIMPLEMENTED is how a Collector without a metrics pipeline answers. One that gets such a pipeline is noticed."""
     caplog.set_level(logging.INFO, "otelsync.shipping")
     service = _Service()
     server = grpc.server(ThreadPoolExecutor(2), handlers=[service])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        export = export_to(f"http://127.0.0.1:{port}", interval=0.01, protocol="grpc", insecure=True)
+        export = export_to(f"http://127.0.0.1:{port}", interval=0.001, protocol="grpc", insecure=True)
         export.start()
-        eventually(lambda: caplog.messages)
+        eventually(lambda: len(service.methods) > 3)
         export.close(20)
     finally:
         server.stop(0).wait()
-    assert service.methods == ["/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"]
-    assert "it takes none (UNIMPLEMENTED" in caplog.messages[0]
+    assert set(service.methods) == {"/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"}
+    [said] = caplog.messages
+    assert "it takes none (UNIMPLEMENTED" in said
+
+
+def test_an_endpoint_that_denies_metrics_gets_them_once_it_does_not(
+    server: OtlpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is wrong with address or credentials is said once, however it is worded; the pauses grow."""
+    server.metrics_answer = Answer(401, body=b"request 1: no such key")
+    export = export_to(server.url + "/v1/metrics", interval=0.001)
+    export.start()
+    eventually(lambda: len(server.metrics) > 2)
+    server.metrics_answer = Answer(401, body=b"request 2: no such key")
+    seen = len(server.metrics)
+    eventually(lambda: len(server.metrics) > seen + 1)
+    assert export._pause() > 0.003
+    server.metrics_answer = Answer()
+    seen = len(server.metrics)
+    eventually(lambda: len(server.metrics) > seen + 10)
+    export.close(20)
+    [said] = caplog.messages
+    assert "HTTP 401: request 1: no such key" in said
+
+
+def test_one_bad_point_takes_fewer_along(server: OtlpServer) -> None:
+    """An endpoint that takes metrics, and refuses some, gets them in smaller pieces."""
+    asked: list[int] = []
+
+    def requests(most_points: int) -> list[bytes]:
+        asked.append(most_points)
+        server.metrics_answer = Answer() if len(asked) == 1 else Answer(400)
+        return [REQUEST]
+
+    export = MetricExport(OtlpEndpoint("metrics", server.url + "/v1/metrics"), requests, interval=0.001)
+    export.start()
+    eventually(lambda: len(asked) > 10)
+    export.close(20)
+    assert asked[:4] == [MOST_POINTS, MOST_POINTS, MOST_POINTS // 2, MOST_POINTS // 4]
+    assert asked[-1] == FEWEST_POINTS
 
 
 @pytest.mark.parametrize("answer", [Answer(413), Answer(408)])
@@ -189,7 +229,7 @@ def test_many_large_resources_make_more_requests_and_no_larger_ones() -> None:
     for number in range(60):
         series.describe(str(number), {"padding": "x" * 100_000})
         series.add(catalogue.ITEMS, str(number), ("p", "", "", "", "order", "created"))
-    made = list(encode(series.families(), dict(series.resources), started=0, now=1, place="here"))
+    made = list(encode(series.families(), series.resource, now=1))
     assert len(made) > 1
     assert max(map(len, made)) <= MOST_BYTES
     points = [
@@ -201,3 +241,54 @@ def test_many_large_resources_make_more_requests_and_no_larger_ones() -> None:
         for point in metric.sum.data_points
     ]
     assert len(points) == 60
+
+
+# Starts
+
+
+def points_in(server: OtlpServer, name: str) -> list[list[tuple[int, int, int]]]:
+    """Start, time and value of the points of a metric, by request."""
+    return [
+        [
+            (point.start_time_unix_nano, point.time_unix_nano, point.as_int)
+            for of_resource in request.resource_metrics
+            for metric in of_resource.scope_metrics[0].metrics
+            if metric.name == name
+            for point in metric.sum.data_points
+        ]
+        for request in server.metrics
+    ]
+
+
+def test_a_new_series_is_sent_as_it_began_before_it_is_sent_as_it_is(server: OtlpServer) -> None:
+    """Once, in a request of its own, with the times of both; a series that goes on has the same start."""
+    endpoint = OtlpEndpoint("metrics", server.url + "/v1/metrics")
+    service = MetricsService("/journals", otlp=(endpoint, 0.05))
+    before = time.time_ns()
+    service.series.add(catalogue.RECORDED, "shop", ("span",), 3)
+    service.series.put(catalogue.PENDING, "shop", ("span", "traces"), 7, 1)
+    service.start()
+    eventually(lambda: len(server.metrics) > 2)
+    service.series.add(catalogue.RECORDED, "shop", ("log",), 5)
+    service.close(60)
+    found = points_in(server, catalogue.RECORDED.name)
+    start = found[0][0][0]
+    assert before - 1_000_000 <= start <= time.time_ns()
+    assert found[0] == [(start, start, 0)]
+    assert {(point[0], point[2]) for points in found[1:] for point in points if point[0] == start} == {(start, 3)}
+    assert [point[2] for points in found for point in points if point[0] != start][:2] == [0, 5]
+    gauges = [m.name for r in server.metrics[:1] for each in r.resource_metrics for m in each.scope_metrics[0].metrics]
+    assert catalogue.PENDING.name not in gauges
+
+
+def test_a_start_that_was_not_taken_is_sent_again(server: OtlpServer) -> None:
+    """As long as an endpoint is not there, nothing has been told to it."""
+    server.metrics_answer = Answer(503)
+    service = MetricsService("/journals", otlp=(OtlpEndpoint("metrics", server.url + "/v1/metrics"), 0.05))
+    service.series.add(catalogue.RECORDED, "shop", ("span",), 3)
+    service.start()
+    eventually(lambda: len(server.metrics) > 1)
+    assert {points[0][2] for points in points_in(server, catalogue.RECORDED.name)} == {0}
+    server.metrics_answer = Answer()
+    eventually(lambda: points_in(server, catalogue.RECORDED.name)[-1][0][2] == 3)
+    service.close(60)

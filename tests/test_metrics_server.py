@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from otlp_server import eventually
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
-from otelsync.shipping.metrics import catalogue
+from otelsync.shipping.metrics import catalogue, starts
 from otelsync.shipping.metrics import server as metrics_server
 from otelsync.shipping.metrics.series import MetricSeries
 from otelsync.shipping.metrics.server import MOST_REQUESTS, MetricsServer
@@ -47,7 +49,7 @@ def test_a_scrape_gets_the_text_format(server: MetricsServer) -> None:
     """Without a wish it is version 0.0.4, which everything reads."""
     headers, body = get(server.url)
     assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    (items,) = text_families(body.decode())
+    _, items = text_families(body.decode())
     assert [sample.value for sample in items.samples] == [3]
 
 
@@ -56,7 +58,7 @@ def test_prometheus_gets_openmetrics(server: MetricsServer) -> None:
     accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
     headers, body = get(server.url, Accept=accept, Accept_Encoding="gzip")
     assert headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
-    (items,) = openmetrics_families(gzip.decompress(body).decode())  # type: ignore[no-untyped-call]
+    _, items = openmetrics_families(gzip.decompress(body).decode())  # type: ignore[no-untyped-call]
     assert items.name == "sync_items"
 
 
@@ -163,3 +165,84 @@ def test_a_forked_child_does_not_keep_the_port(server: MetricsServer, series: Me
         os.waitpid(child, 0)
         here.close()
         there.close()
+
+
+# Starts
+
+OPENMETRICS = "application/openmetrics-text"
+CREATED = ("github", "acme/api", "repo", "acme/api", "pr", "created")
+
+
+SAMPLE = re.compile(r'(\w+)\{.*?(?:le="(.*?)")?\} (\S+)(?: ([0-9.]+))?(?: #.*)?')
+
+
+def samples(server: MetricsServer, agent: str = "Prometheus/2.42.0", path: str = "") -> dict[str, list[float]]:
+    """Return the values of each sample, and of the last bucket, as they follow each other.
+
+    Not by prometheus_client's parser, which takes one point of a histogram for a page.
+    """
+    found: dict[str, list[float]] = {}
+    page = get(server.url + path, Accept=OPENMETRICS, User_Agent=agent)[1].decode()
+    times: dict[str, list[float]] = {}
+    for line in page.splitlines():
+        sample = SAMPLE.fullmatch(line)
+        assert sample or line.startswith("#")
+        if sample and sample[2] in (None, "+Inf"):
+            found.setdefault(sample[1], []).append(float(sample[3]))
+            if sample[4]:
+                times.setdefault(sample[1], []).append(float(sample[4]))
+    for at in times.values():
+        assert at == sorted(set(at))
+        assert at[-1] <= time.time()
+    return found
+
+
+def test_counters_and_histograms_say_when_they_were_0(server: MetricsServer, series: MetricSeries) -> None:
+    """In OpenMetrics, to everybody, and the same time in each page; gauges have no such time."""
+    before = time.time()
+    series.observe(catalogue.QUEUE_WAIT, "test", ("task",), [1, 2])
+    series.put(catalogue.PENDING, "test", ("span", "traces"), 7, 1)
+    first = samples(server, "curl/8")
+    assert first["sync_items_total"] == [3]
+    assert first["otelsync_ledger_pending"] == [7]
+    ((created,), (waits,)) = first["sync_items_created"], first["sync_task_queue_wait_seconds_created"]
+    assert created <= before <= waits + 0.002 <= time.time() + 0.002
+    assert "otelsync_ledger_pending_created" not in first
+    series.add(catalogue.ITEMS, "test", CREATED)
+    assert samples(server, "curl/9")["sync_items_created"] == [created]
+
+
+def test_prometheus_sees_a_new_series_at_0_and_as_it_is(server: MetricsServer, series: MetricSeries) -> None:
+    """Once, with the times of both: what rises before the first scrape is an increase like any other."""
+    series.observe(catalogue.QUEUE_WAIT, "test", ("task",), [1, 2])
+    first = samples(server)
+    assert first["sync_items_total"] == [0, 3]
+    assert first["sync_task_queue_wait_seconds_count"] == [0, 2]
+    assert first["sync_task_queue_wait_seconds_bucket"] == [0, 2]
+    series.add(catalogue.ITEMS, "test", (*CREATED[:-1], "failed"))
+    eventually(lambda: samples(server)["sync_items_total"] == [3, 0, 1])
+    assert samples(server)["sync_items_total"] == [3, 1]
+
+
+def test_who_may_not_understand_it_is_shown_each_series_once(server: MetricsServer) -> None:
+    """Others than Prometheus itself, and a HEAD, do not take part; two of them on a machine can be told apart."""
+    for agent in ("Prometheus/", "curl/8", "vm_promscrape", "OpenTelemetry Collector/0.161.0", ""):
+        assert samples(server, agent)["sync_items_total"] == [3]
+    for path in ("", "?for=b"):
+        assert samples(server, path=path)["sync_items_total"] == [0, 3]
+        assert samples(server, path=path)["sync_items_total"] == [3]
+
+
+def test_a_page_that_was_not_taken_counts_as_not_seen(server: MetricsServer) -> None:
+    """A request without an answer changes nothing."""
+    connection = HTTPConnection(urlsplit(server.url).netloc, timeout=30)
+    connection.request("HEAD", "/metrics", headers={"Accept": OPENMETRICS, "User-Agent": "Prometheus/2.42.0"})
+    connection.getresponse().read()
+    connection.close()
+    assert samples(server)["sync_items_total"] == [0, 3]
+
+
+def test_a_start_of_long_ago_is_not_shown(server: MetricsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prometheus takes no sample that is old: who comes late sees the series as it is."""
+    monkeypatch.setattr(starts, "OLDEST", -1)
+    assert samples(server)["sync_items_total"] == [3]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,9 @@ from otelsync.journal.batch import Batch, Group
 from otelsync.journal.native import native
 from otelsync.otlp.encoding import field
 from otelsync.shipping import open_accounts
+
+OURS = field(0x0A, b"\x0a\x08otelsync")
+"""The scope of stages, as the journal holds it."""
 
 NAMES = ["sync.pr", "sync.order", "sync.", "sync.api list", "sync.rate_limit.wait", "GET /", "", "sync.é", "sync.pr "]
 KEYS = ["sync.action", "sync.outcome", "sync.attempt", "sync.recovered", "sync.required", "sync.id", "vcs.change.id"]
@@ -144,3 +148,23 @@ def _body(own: bytes, parent: bytes, name: str, start: int, end: int, said: dict
         attributes=attributes,
     )
     return field(0x12, span.SerializeToString())
+
+
+def test_what_waits_further_out_is_of_its_own_trace() -> None:
+    """Where a part's way is found piece by piece, and other traces are read in between, it stays in its trace."""
+
+    def of(trace: bytes, own: bytes, parent: bytes, name: str, **more: Any) -> bytes:
+        ids: dict[str, Any] = {"trace_id": trace * 16, "span_id": own * 8, "parent_span_id": parent * 8}
+        return field(
+            0x12,
+            Span(**ids, name=name, kind=Span.SPAN_KIND_INTERNAL, start_time_unix_nano=7, **more).SerializeToString(),
+        )
+
+    failed = {"end_time_unix_nano": 9, "status": Status(code=Status.STATUS_CODE_ERROR)}
+    accounts = open_accounts.OpenAccounts()
+    accounts.take([Batch("j", 0, 1, [Group(b"", OURS, spans=[of(b"a", b"1", b"2", "sync.pr", **failed)])])])
+    accounts.take([Batch("j", 1, 2, [Group(b"", OURS, spans=[of(b"b", b"8", b"9", "sync.pr", **failed)])])])
+    accounts.begin_all([of(b"a", b"2", b"3", "sync.order")])
+    accounts.begin_all([of(b"a", b"3", b"4", "elsewhere", flags=0x200)])  # its parent was recorded elsewhere
+    _, _, traces = orjson.loads(accounts.dump())
+    assert traces == {(b"4" * 8).hex(): (b"a" * 16).hex(), (b"9" * 8).hex(): (b"b" * 16).hex()}

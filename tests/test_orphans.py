@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,16 +16,20 @@ import pytest
 from interruptions import Places
 from journal_files import BEGIN, TRACE_ID, JournalFile, resource, scope, span
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+from otlp_server import otlp_server
 from trace_tree import Node, draw, spans_in_store
 
 from otelsync.journal.format import CLOSED, SPAN_START
 from otelsync.journal.names import list_segments
 from otelsync.journal.writer import Journal
+from otelsync.otlp.exporter import OtlpSink
+from otelsync.otlp.options import OtlpEndpoint
 from otelsync.recording.provider import TracerProvider
 from otelsync.recording.tracer import Tracer
 from otelsync.shipping import checkpoint, orphans, stage_ends
 from otelsync.shipping.checkpoint import Checkpoint, load
 from otelsync.shipping.ledger import read_ledger
+from otelsync.shipping.looking import Look
 from otelsync.shipping.shipper import Shipper
 from otelsync.store.writing import StoreSink
 
@@ -88,6 +96,87 @@ def test_open_stages_of_a_dead_process_are_closed(shop: Shop) -> None:
     assert ledger.reconciles
     assert [(account.recorded, account.shipped) for account in ledger.accounts if account.signal == "span"] == [(4, 4)]
     assert list_segments(shop.journal) == {}
+
+
+OPEN = """
+import sys, otelsync
+otelsync.configure(service_name="sync", home=sys.argv[1], ship="off", log_level="ERROR")
+with otelsync.pipeline("nightly"):
+    with otelsync.repo("acme/api"):
+        print("open", flush=True)
+        sys.stdin.read()
+"""
+
+
+@contextmanager
+def open_stages(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process with two stages that are open and say nothing any more."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", OPEN, str(home)], **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "open\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("way", ["the same shipper", "another one", "another one, after a kill"])
+def test_an_interrupted_stage_ends_when_its_process_was_last_seen_alive(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not at its last record, however long ago that was; the store, OTLP and a look at journals say the same."""
+    if "kill" in way:
+        monkeypatch.setattr(stage_ends, "_SAVE_SECONDS", 0.0)
+    journal = tmp_path / "journals" / "sync"
+    store, looked = tmp_path / "store.db", tmp_path / "looked.db"
+
+    def shipper() -> Shipper:
+        sink = OtlpSink(OtlpEndpoint("traces", f"{server.url}/v1/traces", timeout=600))
+        return Shipper(journal, store=StoreSink(store), otlp=[sink])
+
+    def look_and_die(writing: int) -> None:
+        first = shipper()
+        first.drain(600)
+        seen = time.time_ns()
+        first.step()
+        os.write(writing, str(seen).encode())
+
+    with otlp_server() as server, open_stages(tmp_path) as process:
+        if "kill" in way:
+            reading, writing = os.pipe()
+            child = os.fork()
+            if not child:
+                try:
+                    look_and_die(writing)
+                finally:
+                    os._exit(9)
+            os.waitpid(child, 0)
+            os.close(writing)
+            with os.fdopen(reading) as said:
+                seen = int(said.read())
+        else:
+            first = shipper()
+            assert first.drain(600)
+            seen = time.time_ns()
+            first.step()
+            if way == "another one":
+                first.close()
+        process.kill()
+        process.wait()
+        gone = time.time_ns()
+        look = Look(journal, StoreSink(looked), None)
+        assert look.read(time.monotonic() + 600)
+        last = first if way == "the same shipper" else shipper()
+        assert last.drain(600)
+        last.close()
+        nodes = {node.name: node for node in spans_in_store(store)}
+        assert set(nodes) == {"sync.pipeline nightly", "sync.repo acme/api"}
+        sent = {span.name: span.end_time_unix_nano for span in server.spans}
+    for node in nodes.values():
+        assert node.attributes["sync.outcome"] == "interrupted"
+        assert node.end is not None
+        assert seen <= node.end <= gone
+        assert sent[node.name] == node.end
+    if way != "the same shipper":
+        assert {node.name: node.end for node in spans_in_store(looked)} == sent
 
 
 def test_a_shipper_that_is_killed_while_it_closes_stages_writes_each_end_once(tmp_path: Path) -> None:

@@ -82,13 +82,13 @@ class TestCalls:
             == """
 sync.repo acme/billing-api                                 [success]
   sync.api GET /repos/{owner}/{repo}                       [success] kind=rest
-    GET                                                    status_code=200
+    GET /repos/{owner}/{repo}                              status_code=200
   sync.api GET /repos/{owner}/{repo}/pulls                 [success] kind=rest
-    GET                                                    status_code=200
+    GET /repos/{owner}/{repo}/pulls                        status_code=200
   sync.api GET /repos/{owner}/{repo}/pulls/{number}        [success] kind=rest
-    GET                                                    status_code=200
+    GET /repos/{owner}/{repo}/pulls/{number}               status_code=200
   sync.api GET /repos/{owner}/{repo}/pulls/{number}/files  [success] kind=rest
-    GET                                                    status_code=200"""
+    GET /repos/{owner}/{repo}/pulls/{number}/files         status_code=200"""
         )
 
     @pytest.mark.parametrize(("given", "named"), [(2, ()), (1, ("url",)), (0, ("verb", "url"))])
@@ -104,7 +104,7 @@ sync.repo acme/billing-api                                 [success]
         """The caller's name stays the only one."""
         with double() as server, client(server) as hub, otelsync.api_call("get_repository"):
             hub.get_repo(ACME)
-        assert recorded.tree() == "\nsync.api get_repository  [success]\n  GET"
+        assert recorded.tree() == "\nsync.api get_repository      [success]\n  GET /repos/{owner}/{repo}"
 
     def test_an_error_passes_and_fails_the_call(self, recorded: Recorded) -> None:
         """PyGithub's own exception, with its status on the send."""
@@ -114,7 +114,7 @@ sync.repo acme/billing-api                                 [success]
             recorded.tree("http.response.status_code", "error.type")
             == """
 sync.api GET /repos/{owner}/{repo}  [failure] type=UnknownObjectException
-  GET                               ERROR status_code=404 type=404"""
+  GET /repos/{owner}/{repo}         ERROR status_code=404 type=404"""
         )
 
     def test_a_query_is_a_call_of_graphql(self, recorded: Recorded) -> None:
@@ -122,7 +122,7 @@ sync.api GET /repos/{owner}/{repo}  [failure] type=UnknownObjectException
         with double() as server, client(server) as hub:
             _headers, answer = hub.requester.graphql_query("{ viewer { login } }", {})
         assert answer["data"]["viewer"]["login"]
-        call, send = (recorded.span(name) for name in ("sync.api POST /graphql", "POST"))
+        call, send = (recorded.span(name) for name in ("sync.api POST /graphql", "POST /graphql"))
         assert call.attributes["sync.api.kind"] == "graphql"
         assert send.parent_id == call.span_id
 
@@ -145,14 +145,14 @@ class TestSleeps:
             == """
 sync.pipeline p                                      [success]
   sync.api GET /repos/{owner}/{repo}                 [success]
-    GET                                              status_code=200
+    GET /repos/{owner}/{repo}                        status_code=200
   sync.api GET /repos/{owner}/{repo}/pulls/{number}  [success]
-    GET                                              status_code=200 resend_count=1
+    GET /repos/{owner}/{repo}/pulls/{number}         status_code=200 resend_count=1
       GET                                            ERROR status_code=403
       sync.rate_limit.wait                           [success] kind=secondary
       GET                                            status_code=200 resend_count=1
   sync.api again                                     [success]
-    GET                                              status_code=200 resend_count=1
+    GET /repos/{owner}/{repo}/pulls/{number}         status_code=200 resend_count=1
       GET                                            ERROR status_code=403
       sync.rate_limit.wait                           [success] kind=primary
       GET                                            status_code=200 resend_count=1"""

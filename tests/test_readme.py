@@ -110,7 +110,8 @@ def test_every_query_asks_for_metrics_that_there_are(block: Block) -> None:
     """Each query can be parsed, and each name in it is one of the catalogue, as Prometheus has it, or a label."""
     for query in block.text.split("\n\n"):
         promql_parser.parse(query)
-    known = {prometheus_name(label) for metric in CATALOGUE for label in metric.labels} | {"service_name"}
+    known = {prometheus_name(label) for metric in CATALOGUE for label in metric.labels}
+    known |= {"service_name", "service_instance_id"}  # of target_info too
     for metric in CATALOGUE:
         known |= {metric.sample, f"{metric.family}_count", f"{metric.family}_sum"}
         known |= {metric.family} if metric.kind == "histogram" else set()

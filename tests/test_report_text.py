@@ -90,9 +90,18 @@ def test_text_is_bounded() -> None:
 OURS = {
     *("name", "mark", "took_ns", "verdict", "most_changed", "titles[kind]", "error.span_id", "error.trace_id"),
     *('"number" if kinds == ["pr"] else "id"',),
-    *("item.span_id", "item.trace_id", "at.span_id", "at.trace_id", 'counts|join(" | ")', 'cells|join(" | ")'),
+    *(
+        "summary.trace_url",
+        "item.span_id",
+        "item.trace_id",
+        "at.span_id",
+        "at.trace_id",
+        'counts|join(" | ")',
+        'cells|join(" | ")',
+    ),
 }
-"""Expressions that templates of Markdown write as they stand: words of ours, ids in hex, figures, parts made before."""
+"""Expressions that templates of Markdown write as they stand: words of ours, ids in hex, figures, parts made before, an
+address that has been checked."""
 SAFE = re.compile(
     r"\|(text(\(\d+\))?|number|duration|took|timestamp|day_and_time|items_line|length|code|arrow.*)$"
     r"|\|counted\(\"[\w ]+\"\)$"

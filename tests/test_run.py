@@ -316,6 +316,17 @@ def ledger(*accounts: Account) -> Ledger:
             "3 spans recorded: the rest shipped, 2 dropped (rejected)",
         ),
         (ledger(), Ledger({"span": 2}, (), 0), "2 spans recorded: waiting for a shipper"),
+        (
+            ledger(Account("traces", "span", 10, 8, 2, {}, 0)),
+            ledger(Account("traces", "span", 787, 610, 177, {}, 0), Account("store", "span", 787, 787, 0, {}, 0)),
+            "777 spans recorded: 602 shipped, 175 folded",
+        ),
+        (
+            ledger(),
+            ledger(Account("traces", "span", 20, 8, 5, {"rejected": 3}, 4)),
+            "20 spans recorded: 8 shipped, 5 folded, 3 dropped (rejected), 4 pending, which the next `otelsync run` or"
+            " `otelsync ship` ships",
+        ),
     ],
 )
 def test_the_account_of_a_run(before: Ledger, after: Ledger, line: str) -> None:

@@ -22,7 +22,7 @@ from otelsync.shipping.ledger import Account, read_ledger
 from otelsync.shipping.outlet import Backoff
 from otelsync.shipping.shipper import Shipper
 
-LIMITS = Limits(max_spans=100)
+LIMITS = Limits(max_spans=20)
 """Ten spans are left whole."""
 
 

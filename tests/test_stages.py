@@ -98,6 +98,7 @@ def test_attributes_follow_the_vocabulary(recorded: Recorded) -> None:
         "vcs.change.state": "open",
         "vcs.change.title": "Fix",
         "sync.action": "updated",
+        "sync.outcome": "success",
         "reviews": 3,
     }
 

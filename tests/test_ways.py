@@ -228,14 +228,14 @@ otelsync.flush(60)
 requests.get(sys.argv[1] + "/later", timeout=60)
 """
 CALLS = """
-sync.pipeline p          [success]
-  sync.repo acme/api     [success]
-    sync.api list        [success] remaining=5
-      GET                remaining=5
+sync.pipeline p                            [success]
+  sync.repo acme/api                       [success]
+    sync.api list                          [success]
+      GET /repos/{owner}/{repo}/pulls      remaining=5
         * sync.rate_limit.low
-      GET                remaining=5
+      GET /repos/{owner}/{repo}/pulls      remaining=5
         * sync.rate_limit.low
-GET /later               remaining=5
+GET /later                                 remaining=5
 """
 
 

@@ -66,7 +66,13 @@ def command(
 
     places = stores(settings)
     report = make_report(
-        store_of(places, sync_id), sync_id, output, group_by=group_by or None, ledgers=_ledgers(settings), others=places
+        store_of(places, sync_id),
+        sync_id,
+        output,
+        group_by=group_by or None,
+        ledgers=_ledgers(settings),
+        others=places,
+        trace_url=settings.trace_url,
     )
     if as_json:
         click.echo(json.dumps(summary_json(report.summary), indent=2).replace("\x7f", "\\u007f"))
@@ -87,7 +93,7 @@ def _make_in_background(settings: Settings, names: Sequence[str], output: Path) 
     failures: list[OtelsyncError] = []
     for name in names:
         try:
-            write_report(settings.store_file, name, output, ledgers=_ledgers(settings))
+            write_report(settings.store_file, name, output, ledgers=_ledgers(settings), trace_url=settings.trace_url)
         except OtelsyncError as error:
             failures.append(error)
     remove_oldest(output, settings.reports_keep)

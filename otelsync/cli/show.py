@@ -28,7 +28,14 @@ def command(sync_id: str | None, every_span: bool, as_json: bool, home: Path | N
         return
     from otelsync.views.waterfall import render_run
 
-    render_run(store, sync_id, width=options.width(), color=options.on_terminal(), every_span=every_span)
+    render_run(
+        store,
+        sync_id,
+        width=options.width(),
+        color=options.on_terminal(),
+        every_span=every_span,
+        trace_url=settings.trace_url,
+    )
 
 
 def _print_json(store_path: Path, sync_id: str | None, every_span: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from otelsync.settings import Settings
 
 if TYPE_CHECKING:
+    from otelsync.journal.batch import Batch
     from otelsync.otlp.options import OtlpEndpoint
     from otelsync.reports.automatic import RunReports
     from otelsync.shipping.folding.budget import Limits
@@ -42,10 +43,7 @@ def make_shipper(
     limits = _limits(settings) if endpoints else None
     to_store = wants_store(settings) if store is None else store
     max_age = settings.store_max_days * 86_400
-    # counting costs more than recording, so a program's own thread counts only where metrics are asked for by name
-    names = ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-    asked = not within_program or settings.metrics_port is not None or any(os.environ.get(name) for name in names)
-    counted = metrics is not None or (asked and wants_metrics(settings))
+    counted = metrics is not None or _counts(settings, within_program=within_program)
 
     def make() -> Shipper:
         sink = StoreSink(settings.store_file, settings.store_max_bytes, max_age, watch=reports) if to_store else None
@@ -55,11 +53,23 @@ def make_shipper(
             store=sink,
             limits=limits,
             debug_logs=settings.debug_logs != "failed",
+            dress=_dress(settings),
+            refused_keep=settings.refused_keep,
             metrics=_outlet(settings, metrics, served=store is None) if counted else None,
             look=None if reports is None else reports.look,
         )
 
     return make
+
+
+def _counts(settings: Settings, *, within_program: bool) -> bool:
+    """Return whether a shipper counts; a thread of the program only where metrics are asked for by name.
+
+    Counting costs more than recording.
+    """
+    names = ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    asked = not within_program or settings.metrics_port is not None or any(os.environ.get(name) for name in names)
+    return asked and wants_metrics(settings)
 
 
 def _limits(settings: Settings) -> Limits | None:
@@ -71,6 +81,15 @@ def _limits(settings: Settings) -> Limits | None:
     from otelsync.shipping.folding.budget import Limits
 
     return Limits(max_spans=settings.trace_max_spans) if settings.fold else None
+
+
+def _dress(settings: Settings) -> Callable[[list[Batch]], list[Batch]]:
+    """Return what makes of batches what goes out by OTLP."""
+    if settings.span_names == "kinds":
+        return list
+    from otelsync.shipping.item_names import with_item_names
+
+    return with_item_names
 
 
 def _outlet(settings: Settings, metrics: MetricsService | None, *, served: bool) -> MetricsOutlet:
@@ -96,7 +115,7 @@ def make_metrics(settings: Settings, *, served: bool = True) -> MetricsService:
 
     port = settings.metrics_port if served else None
     return MetricsService(
-        str(settings.journal_dir or settings.journals),
+        settings.place,
         otlp=_metrics_endpoint(settings),
         server=None if port is None else (settings.metrics_host, port),
     )

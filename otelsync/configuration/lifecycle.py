@@ -23,7 +23,7 @@ from otelsync.journal import forks
 from otelsync.logs.installed import active
 from otelsync.recording import runtime_context
 from otelsync.settings import Settings
-from otelsync.stages import misuse
+from otelsync.stages import misuse, rate_limits
 
 if TYPE_CHECKING:
     from otelsync.configuration.shipper_in_program import ShipperInProgram
@@ -300,6 +300,7 @@ def shutdown(timeout: float | None = None) -> bool:
 
 def _stop(running: _Running, timeout: float) -> bool:
     deadline, shipped = time.monotonic() + timeout, True
+    harmless(rate_limits.observed.tell_rest)()
     path, recorder = active(), running.recorder
     trace_headers.uninstall()
     if recorder is not None:

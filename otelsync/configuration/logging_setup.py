@@ -29,7 +29,7 @@ def install(settings: Settings, stream: IO[Any] | None, recorder: Recorder | Non
 
         path = JournalPath(service, levels if journal_level is None else Levels(journal_level), redactor)
     else:
-        output = _output(settings.log_format, stream)
+        output = _output(settings, stream)
         path = LogPath(service=service, level=levels, output=output, redactor=redactor, journal_level=journal_level)
     path.journal_to(destination)
     connect(path)
@@ -37,14 +37,16 @@ def install(settings: Settings, stream: IO[Any] | None, recorder: Recorder | Non
         recorder.watch(path)
 
 
-def _output(form: str, stream: IO[Any] | None) -> Output:
+def _output(settings: Settings, stream: IO[Any] | None) -> Output:
+    form = settings.log_format
     shown_on = stream or sys.stdout
     try:
         is_terminal = shown_on is not None and shown_on.isatty()
     except (AttributeError, ValueError):  # no such method; closed
         is_terminal = False
     is_text = form == "console" or (form == "auto" and is_terminal)
-    return Output(stream, text=is_text, colors=is_terminal and "NO_COLOR" not in os.environ)
+    colors = is_terminal and "NO_COLOR" not in os.environ
+    return Output(stream, text=is_text, colors=colors, trace_url=settings.trace_url)
 
 
 def connect(path: LogPath) -> None:

@@ -18,7 +18,6 @@ from otelsync.hooks.opentelemetry_api import provider_that_is_set, set_provider_
 from otelsync.recording import runtime_context
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
-from otelsync.vocabulary import SERVICE_NAME
 
 if TYPE_CHECKING:
     from otelsync.journal.writer import Journal
@@ -172,11 +171,10 @@ def make_recorder(settings: Settings) -> JournalRecorder:
     Raises:
         ConfigurationError: A variable of the SDK has a value that it refuses.
     """
-    from opentelemetry.sdk.resources import Resource
-
     from otelsync.journal.segment import make_private
     from otelsync.journal.writer import Journal
     from otelsync.recording.provider import TracerProvider
+    from otelsync.recording.resource import resource_of
 
     spool = spool_for(settings)
     journal = Journal(
@@ -189,7 +187,8 @@ def make_recorder(settings: Settings) -> JournalRecorder:
         provider = TracerProvider(
             journal,
             redactor=Redactor(settings.redact_keys, settings.redact_patterns),
-            resource=Resource.create({SERVICE_NAME: settings.service_name}),
+            place=settings.place,
+            resource=resource_of(settings.place, settings.service_name),
             shutdown_on_exit=False,
         )
     if spool is not None:

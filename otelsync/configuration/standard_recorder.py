@@ -100,6 +100,9 @@ def make_standard_recorder(settings: Settings) -> StandardRecorder:
     """
     with naming_variable():
         standard = Standard(
-            endpoints_of(settings), Redactor(settings.redact_keys, settings.redact_patterns), settings.service_name
+            endpoints_of(settings),
+            Redactor(settings.redact_keys, settings.redact_patterns),
+            settings.service_name,
+            settings.place,
         )
     return StandardRecorder(standard, settings)

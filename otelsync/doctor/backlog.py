@@ -66,7 +66,7 @@ def _look(directory: Path) -> _Waiting:
         checkpoint = load(directory) or checkpoint
     for signal in SIGNALS:
         waiting.dropped.update(checkpoint.dropped.get(signal, {}))
-        for sink, what in product(checkpoint.sinks, ("rejected", "partial_success")):
+        for sink, what in product(checkpoint.sinks, ("rejected", "partial_success", "expired")):
             waiting.dropped[what] += checkpoint.total(sink, signal, what)
     for segments in list_segments(directory).values():
         for segment in segments:

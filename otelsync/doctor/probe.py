@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from otelsync.doctor.findings import PROBE, Finding, ok, problem
@@ -29,12 +28,14 @@ from otelsync.logs.path import LogPath
 from otelsync.otlp.exporter import OtlpSink
 from otelsync.otlp.options import OtlpEndpoint
 from otelsync.recording.provider import TracerProvider
+from otelsync.recording.resource import resource_of
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 from otelsync.shipping.ledger import Account, read_ledger
+from otelsync.shipping.outlet import NOTHING_ARRIVES
 from otelsync.shipping.shipper import Shipper
 from otelsync.store.writing import StoreSink
-from otelsync.vocabulary import SERVICE_NAME
+from otelsync.version import __version__
 
 _RECORDING_SECONDS: Final = 3.0
 _REPORT_IT: Final = "see the journal directory above; if that is well, please report it"
@@ -78,13 +79,13 @@ def _prepare(settings: Settings, directory: Path) -> Callable[[], str]:
         Journal(directory),
         redactor=redactor,
         sampler=ALWAYS_ON,
-        resource=Resource.create({SERVICE_NAME: settings.service_name}),
+        resource=resource_of(settings.place, settings.service_name),
         shutdown_on_exit=False,
     )
     path = LogPath(service=settings.service_name, level=INFO, output=Output(io.BytesIO()), redactor=redactor)
     if settings.journal_logs:
         path.journal_to(provider)
-    tracer = provider.get_tracer("otelsync.doctor")
+    tracer = provider.get_tracer("otelsync.doctor", __version__)
 
     def work() -> str:
         """Record, and return what otelsync complained of."""
@@ -146,6 +147,10 @@ def _arrival(account: Account, endpoints: Sequence[OtlpEndpoint], said: str) -> 
     if account.shipped == account.recorded:
         return ok("delivered", f"{what} has arrived: {where}")
     because = f" ({said})" if said else ""
+    if NOTHING_ARRIVES in said:
+        message = f"{what} was not accepted: {where} ({said.partition('; ' + NOTHING_ARRIVES)[0]})"
+        fix = "correct address and credentials; until then the program's records wait in its journal"
+        return problem("turned_away", message, fix)
     if account.pending:
         message = f"{what} has not arrived in time: {where}{because}"
         return problem("not_delivered", message, "see the endpoint above, and its own log")

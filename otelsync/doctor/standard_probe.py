@@ -15,6 +15,7 @@ from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 from otelsync.standard.providers import Standard
 from otelsync.standard.sending import Tally
+from otelsync.version import __version__
 
 
 def send(settings: Settings, endpoints: Sequence[OtlpEndpoint], seconds: float) -> list[Finding]:
@@ -24,13 +25,13 @@ def send(settings: Settings, endpoints: Sequence[OtlpEndpoint], seconds: float) 
     """
     redactor = Redactor(settings.redact_keys, settings.redact_patterns)
     try:
-        standard = Standard(endpoints, redactor, settings.service_name)
+        standard = Standard(endpoints, redactor, settings.service_name, settings.place)
     except ValueError as error:
         message = f"the SDK cannot work with what the environment says: {error}"
         return [problem("sdk_refuses", message, "unset the OTEL_ variable that it names, or set it as it says")]
     path = LogPath(service=settings.service_name, level=INFO, output=Output(io.BytesIO()), redactor=redactor)
     path.journal_to(standard.destination)
-    span = standard.tracers.get_tracer("otelsync.doctor").start_span(PROBE, attributes={PROBE: True})
+    span = standard.tracers.get_tracer("otelsync.doctor", __version__).start_span(PROBE, attributes={PROBE: True})
     path.emit(INFO, "otelsync.doctor", PROBE, {PROBE: True}, span)
     span.end()
     deadline = time.monotonic() + seconds

@@ -103,12 +103,12 @@ def _sending(patch: Patch, original: Any) -> Any:
     def send(self: httpx.Client, request: httpx.Request, **kwargs: Any) -> httpx.Response:
         if not patch.is_on:
             return original(self, request, **kwargs)  # type: ignore[no-any-return]
-        sends = Sends()
-        token = _sends.set(sends)
+        sends, before = Sends(), _sends.get()
         try:
+            _sends.set(sends)
             response: httpx.Response = original(self, request, **kwargs)
         finally:
-            _sends.reset(token)
+            _sends.set(before)
         _look_at_body(sends, response, kwargs)
         return response
 
@@ -122,12 +122,12 @@ def _sending_async(patch: Patch, original: Any) -> Any:
     async def send(self: httpx.AsyncClient, request: httpx.Request, **kwargs: Any) -> httpx.Response:
         if not patch.is_on:
             return await original(self, request, **kwargs)  # type: ignore[no-any-return]
-        sends = Sends()
-        token = _sends.set(sends)
+        sends, before = Sends(), _sends.get()
         try:
+            _sends.set(sends)
             response: httpx.Response = await original(self, request, **kwargs)
         finally:
-            _sends.reset(token)
+            _sends.set(before)
         _look_at_body(sends, response, kwargs)
         return response
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Collection
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any, ClassVar, Final
 
@@ -20,7 +20,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.patching import Patch
 from otelsync.integrations.http import calls, retry_waits
-from otelsync.integrations.http.calls import speaking_github
+from otelsync.integrations.http.calls import SPEAKS_GITHUB
 from otelsync.integrations.http.routes import github_route
 from otelsync.recording.runtime_context import current_scope
 from otelsync.stages import waits
@@ -82,12 +82,16 @@ def _within_api_call(patch: Patch, original: Any, *, is_graphql: bool) -> Any:
     def request(self: Requester, *args: Any, **kwargs: Any) -> Any:
         if not patch.is_on:
             return original(self, *args, **kwargs)
-        with ExitStack() as stack:
-            stack.enter_context(speaking_github())
-            stage = None if isinstance(current_scope().stage, ApiCall) else _api_call(self, is_graphql, args, kwargs)
-            if stage is not None:
-                stack.enter_context(stage)
-            return original(self, *args, **kwargs)
+        before = SPEAKS_GITHUB.get()
+        try:
+            SPEAKS_GITHUB.set(True)
+            stage = _api_call(self, is_graphql, args, kwargs)
+            if stage is None:
+                return original(self, *args, **kwargs)
+            with stage:
+                return original(self, *args, **kwargs)
+        finally:
+            SPEAKS_GITHUB.set(before)
 
     return request
 
@@ -107,7 +111,10 @@ def _seen_content(patch: Patch, original: Any) -> Any:
 
 
 @harmless
-def _api_call(requester: Requester, is_graphql: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stage:
+def _api_call(requester: Requester, is_graphql: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stage | None:
+    """The stage of a call; None inside another."""
+    if isinstance(current_scope().stage, ApiCall):
+        return None
     if is_graphql:
         return api_call("POST /graphql", kind="graphql")
     given = dict(zip(("verb", "url"), args, strict=False)) | kwargs

@@ -98,11 +98,12 @@ def _complete(session: Session, request: PreparedRequest, kwargs: dict[str, Any]
 
 
 def _followed(session: Session, first: Response, request: PreparedRequest, kwargs: dict[str, Any]) -> Response:
-    token = _redirects.set(Redirects(session))
-    try:
+    redirects, before = Redirects(session), _redirects.get()
+    try:  # a token that is made right before may be lost to a signal handler that raises
+        _redirects.set(redirects)
         history = [first, *session.resolve_redirects(first, request, **kwargs)]
     finally:
-        _redirects.reset(token)
+        _redirects.set(before)
     last: Response = history.pop()
     last.history = history
     return last
@@ -114,12 +115,13 @@ def _sent(traced: Any, session: Session, request: PreparedRequest, kwargs: dict[
     if redirects is None or redirects.session is not session:
         redirects = None
     call = _call(request, redirects.sends if redirects else 0)
-    token = calls.CURRENT.set(call)
+    before = calls.CURRENT.get()
     try:
+        calls.CURRENT.set(call)
         response: Response = traced(session, request, **kwargs)
         return response
     finally:
-        calls.CURRENT.reset(token)
+        calls.CURRENT.set(before)
         if redirects is not None:
             redirects.sends += call.sends if call is not None else 1
 
@@ -130,12 +132,14 @@ def _call(request: PreparedRequest, resends: int) -> Call:
     return Call(request.method or "", url, credentials=credentials(request.headers, url), resends=resends)
 
 
+@harmless
 def _begun(span: Span, _request: PreparedRequest) -> None:
     call = calls.CURRENT.get()
     if call is not None:
         call.begun(span)
 
 
+@harmless
 def _answered(span: Span, _request: PreparedRequest, response: Response) -> None:
     call = calls.CURRENT.get()
     if call is not None:

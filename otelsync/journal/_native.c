@@ -1123,7 +1123,9 @@ read_attribute(Bytes pair, Bytes *action)
     }
     if (key.end - key.at < 11 || memcmp(key.at, "sync.", 5) != 0)
         return true;
-    if (IS(key, "sync.outcome") || IS(key, "sync.attempt") || IS(key, "sync.recovered") || IS(key, "sync.required"))
+    if (IS(key, "sync.outcome"))
+        return take_field(&text, &tag, &held, &value) && tag == 0x0A && text.at == text.end && IS(held, "success");
+    if (IS(key, "sync.attempt") || IS(key, "sync.recovered") || IS(key, "sync.required"))
         return false;
     if (!IS(key, "sync.action"))
         return true;

@@ -6,6 +6,7 @@ import logging
 from typing import Final
 
 from otelsync.levels import LEVELS
+from otelsync.logs.failure_text import is_failure
 from otelsync.logs.fields import dumped
 from otelsync.logs.record_bytes import id_of, otlp_head
 from otelsync.vocabulary import EVENT_ID
@@ -16,7 +17,19 @@ _NAMES: Final = {number: name for name, number in LEVELS.items()}
 class Head:
     """The common part of the records of one level, logger and event, rendered and encoded."""
 
-    __slots__ = ("event", "id", "is_shown", "json", "json_outside", "level", "logger", "otlp", "record", "ref")
+    __slots__ = (
+        "event",
+        "id",
+        "is_failure",
+        "is_shown",
+        "json",
+        "json_outside",
+        "level",
+        "logger",
+        "otlp",
+        "record",
+        "ref",
+    )
 
     def __init__(self, level: int, logger: str, event: str, service: str, ref: int, *, is_shown: bool) -> None:
         self.level = level
@@ -25,6 +38,8 @@ class Head:
         self.ref = ref
         self.is_shown = is_shown
         """True if such a record is rendered; else it is journalled alone."""
+        self.is_failure = is_failure(logger, event)
+        """True if its body is a line of its own (see :mod:`otelsync.logs.failure_text`)."""
         self.id = id_of(event)
         name = _NAMES.get(level) or logging.getLevelName(level).lower()
         self.record = {"level": name, "service": service, "logger": logger, "event": event}

@@ -15,6 +15,7 @@ from opentelemetry.trace import Span, TraceFlags
 
 from otelsync.bounds import MOST_ITEMS
 from otelsync.journal.format import LOG
+from otelsync.logs.failure_text import failure_text, is_failure
 from otelsync.logs.fate import Fate
 from otelsync.logs.fields import ExcInfo, complete
 from otelsync.logs.output import Output
@@ -108,7 +109,12 @@ class JournalPath(LogPath):
         fate: Fate,
     ) -> None:
         _, _, ids, scope = ids_in(span)
-        self._append(logger, self._head(level, event), fields, ids, scope, error, fate)
+        if is_failure(logger, event):
+            clean = {name: self.redactor.redact_value(name, value) for name, value in fields.items()}
+            head = otlp_head(level, event, self.redactor.redact(failure_text(event, clean, scope.attributes)))
+        else:
+            head = self._head(level, event)
+        self._append(logger, head, fields, ids, scope, error, fate)
 
     def forget_events(self) -> None:
         """Look up anew what is known of each event."""

@@ -6,13 +6,16 @@ import io
 import os
 import select
 import sys
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from otelsync.hooks.host_errors import hand_back
 from otelsync.hooks.untouched import random_untouched
 from otelsync.logs.fields import dumped
 from otelsync.text.presentable import presentable
 from otelsync.text.printable import printable
+from otelsync.text.trace_address import trace_address
+
+_ERRORS: Final = frozenset(("error", "critical"))
 
 
 class Stream(Protocol):
@@ -32,10 +35,14 @@ class Output:
         stream: A text or binary stream; None for standard output as it is at each moment.
         text: Write text for people, not JSON.
         colors: Colour the text.
+        trace_url: What the text of an error has the address of its trace from; None: it has none.
     """
 
-    def __init__(self, stream: Stream | None, *, text: bool = False, colors: bool = False) -> None:
+    def __init__(
+        self, stream: Stream | None, *, text: bool = False, colors: bool = False, trace_url: str | None = None
+    ) -> None:
         self._stream = stream
+        self._trace_url = trace_url
         self.is_text = text
         """True if it writes text for people, not JSON."""
         self._shared: tuple[object, int] = (None, -1)
@@ -59,7 +66,7 @@ class Output:
 
     def on(self, stream: Stream) -> Output:
         """Return an output to another stream, in the same form but for colours."""
-        return Output(stream, text=self.is_text)
+        return Output(stream, text=self.is_text, trace_url=self._trace_url)
 
     def shared_descriptor(self) -> int:
         """The descriptor behind a stream that others write to as well, such as standard output; -1 if it has none.
@@ -113,6 +120,10 @@ class Output:
             lines = record["exception"].split("\n")
             shown["exception"] = "\n".join(f"  {printable(line.expandtabs())}".rstrip() for line in lines)
         level = str(shown["level"])
+        if self._trace_url is not None and level in _ERRORS:
+            address = trace_address(self._trace_url, *map(record.get, ("trace_id", "span_id", "sync_id")))
+            if address:
+                shown.setdefault("trace_url", address)
         return f"{self._renderer(None, level, shown)}\n"
 
 

@@ -24,13 +24,15 @@ from otelsync.journal.format import ENCODE_ERROR, LOG
 from otelsync.journal.native import native
 from otelsync.levels import INFO, level_name
 from otelsync.logs import own_events  # noqa: F401  # it declares what otelsync itself logs
+from otelsync.logs.failure_text import failure_text
 from otelsync.logs.fate import Fate
 from otelsync.logs.fields import ExcInfo, as_rendered, complete, dumped, plain
 from otelsync.logs.head import Head
+from otelsync.logs.logger_version import version_of
 from otelsync.logs.output import Output, Stream
-from otelsync.logs.record_bytes import encoded_ids_in, in_scope_logs
+from otelsync.logs.record_bytes import encoded_ids_in, in_scope_logs, otlp_head
+from otelsync.logs.value_limit import encoder_of_logs
 from otelsync.logs.verbosity import Levels
-from otelsync.otlp import encoding as otlp
 from otelsync.otlp.encoding import is_little
 from otelsync.recording.runtime_context import CURRENT
 from otelsync.recording.scope import EMPTY, LOG_TAG, SyncScope
@@ -77,7 +79,7 @@ class LogPath:
         self._journal_level = journal_level
         self._output = output
         self.redactor = redactor
-        self._encoder = otlp.AttributeEncoder(LOG_TAG, redactor, as_rendered)
+        self._encoder, self._is_little = encoder_of_logs(LOG_TAG, redactor, as_rendered)
         self._provider: Destination | None = None
         self._resource: Resource | None = None
         self._refs: dict[str, int] = {}
@@ -86,7 +88,8 @@ class LogPath:
         """The last millisecond, and what its lines begin with; one tuple, so that threads see both or neither."""
         self._fd = output.descriptor
         self._moves = output.is_standard
-        self._write_log = native.write_log if native and redactor.is_standard else None
+        is_plain = redactor.is_standard and self._is_little is is_little
+        self._write_log = native.write_log if native and is_plain else None
         self._known = self._encoder.known
         self._use_levels()
 
@@ -164,6 +167,7 @@ class LogPath:
                 self._write_log is not None
                 and head is not None
                 and error is None
+                and not head.is_failure
                 and not (head.id and EVENT_ID in fields)
                 and self._write_natively(head, span, fields, now)
             ):
@@ -362,7 +366,7 @@ class LogPath:
         encoder = self._encoder
         redactions = encoder.redactions
         encoded: list[bytes] = []
-        is_clean = not is_little(fields)
+        is_clean = not self._is_little(fields)
         if is_clean:
             fields = encoder.clean(fields)
         is_apart = scope.keys.isdisjoint(fields)
@@ -379,8 +383,11 @@ class LogPath:
                 self._heads.clear()
                 head = self._new_head(head.level, head.logger, head.event) or head
             try:
-                now = fate.now
-                body = b"".join((_pack_times(0x09, now, 0x59, now), head.otlp, ids, carried, *encoded))
+                now, begins = fate.now, head.otlp
+                if head.is_failure:
+                    said = self.redactor.redact(failure_text(head.event, fields, scope.attributes))
+                    begins = otlp_head(head.level, head.event, said)
+                body = b"".join((_pack_times(0x09, now, 0x59, now), begins, ids, carried, *encoded))
                 record = (LOG, head.ref, in_scope_logs(body))
                 fate.was_there = fate.error is not None and provider.journal.has_taken(record, fate.error)
                 if not fate.was_there:
@@ -423,7 +430,8 @@ class LogPath:
 
             if len(self._refs) >= 1024:  # loggers named after data: the rest share a scope
                 logger = "root"
-            self._refs[logger] = provider.define_scope(provider.resource, InstrumentationScope(logger))
+            named = InstrumentationScope(logger, version_of(logger, provider.resource.attributes))
+            self._refs[logger] = provider.define_scope(provider.resource, named)
         return self._refs[logger]
 
 

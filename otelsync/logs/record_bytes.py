@@ -43,10 +43,14 @@ def in_scope_logs(body: bytes) -> bytes:
     return (_HEADS[length] if length < 4096 else b"\x12" + otlp.varint(length)) + body
 
 
-def otlp_head(level: int, event: str) -> bytes:
-    """Severity, body, event name and the event's id, as an attribute, of a LogRecord."""
+def otlp_head(level: int, event: str, said: str | None = None) -> bytes:
+    """Severity, body, event name and the event's id, as an attribute, of a LogRecord.
+
+    `said`: the body, where that is not the event.
+    """
     raw = event.encode("utf-8", "replace")
-    body = _BODIES[len(raw)] + raw if len(raw) < len(_BODIES) else otlp.field(0x2A, otlp.field(0x0A, raw))
+    text = raw if said is None else said.encode("utf-8", "replace")
+    body = _BODIES[len(text)] + text if len(text) < len(_BODIES) else otlp.field(0x2A, otlp.field(0x0A, text))
     severity = _ENCODED_SEVERITIES.get(level)
     if severity is None:
         severity_number = next((n for limit, n in sorted(_SEVERITIES.items(), reverse=True) if level >= limit), 1)

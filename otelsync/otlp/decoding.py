@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
@@ -17,6 +17,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
+
+if TYPE_CHECKING:
+    from otelsync.journal.batch import Group
 
 
 def untagged(body: bytes) -> bytes:
@@ -62,6 +65,7 @@ class LeanLog(Protocol):
     severity_number: int
     attributes: Sequence[bytes]
     flags: int
+    event_name: bytes
 
 
 def lean_spans(bodies: Sequence[bytes]) -> list[LeanSpan | None]:
@@ -86,6 +90,19 @@ def parsed(kind: Any, bodies: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
     if len(records) == len(bodies):
         return zip(bodies, records, strict=True)
     return ((body, _only(kind, body)) for body in bodies)
+
+
+def latest(group: Group) -> int:
+    """Return the latest time in a group, Unix nanoseconds; 0 if there is none.
+
+    Records are appended as they happen, so the last ones of each kind tell.
+    """
+    times = [0]
+    for span in lean_spans([*group.spans[-1:], *group.started[-1:]]):
+        times += (span.start, span.end) if span else ()
+    for _, log in parsed(LeanLogs, group.logs[-1:]):
+        times += (log.time, log.observed) if log else ()
+    return max(times)
 
 
 def _only(kind: Any, body: bytes) -> Any:
@@ -164,6 +181,7 @@ _LOG = {
     "trace_id": (9, _BYTES),
     "span_id": (10, _BYTES),
     "observed": (11, _FIXED64),
+    "event_name": (12, _BYTES),
 }
 
 

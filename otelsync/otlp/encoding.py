@@ -164,7 +164,7 @@ class AttributeEncoder:
 
         A note stands where some were cut. What has no text for a name gets one.
         """
-        redactor, allowance = self.redactor, Allowance()
+        redactor, allowance = self.redactor, self.allowance()
         if redactor is None:
             return attributes
         clean: dict[str, object] = {}
@@ -178,6 +178,10 @@ class AttributeEncoder:
             self.redactions += shown is not value
             is_same = is_same and shown is value and name is key
         return attributes if is_same else clean
+
+    def allowance(self) -> Allowance:
+        """Return what one record can hold."""
+        return Allowance()
 
     def learn(self, attributes: Mapping[str, object]) -> None:
         """Take the keys into `known`: the C extension leaves to us what is not there."""

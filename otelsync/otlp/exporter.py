@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 USER_AGENT = "otelsync"
 FIRST_BYTES: Final = 128 * 1024
 FEWEST_BYTES: Final = 4096
+FULL_BEFORE_MORE: Final = 16
+"""Full requests that an endpoint takes before twice as much is tried as it has taken after a refusal."""
+MOST_FULL_BEFORE_MORE: Final = 1024
+MOST_SPLITS: Final = 64
+"""Times that what was refused is divided in one `send`, to find the records that are at fault."""
+_FEW_SPLITS: Final = 8
+"""The same, as long as an endpoint takes nothing at all."""
 
 
 @dataclass(slots=True)
@@ -31,11 +38,15 @@ class Outcome:
     accepted: int = 0
     rejected: int = 0
     """Refused for good by the endpoint, with a status that must not be retried."""
+    expired: int = 0
+    """Given up, as the endpoint has been taking no records at all for too long."""
     partial: int = 0
     """Rejected by the endpoint in an otherwise successful answer."""
     retry: bool = False
     """Nothing counts as done: all records must be given again. Of some the sink may know that they have arrived, others
     may have arrived unnoticed (at-least-once)."""
+    denied: bool = False
+    """True for a retry that is of no use before somebody changes the address, the credentials or the endpoint."""
     tried: bool = True
     """False where no request was made, as the time for it was up: that says nothing of the endpoint."""
     retry_after: float | None = None
@@ -53,33 +64,52 @@ class OtlpSink:
         self._transport = transport_to(endpoint, USER_AGENT)
         self._pace = Pace(endpoint.timeout)
         self._arrived = Arrived()
-        self._most = MOST_BYTES
-        """Bytes that the endpoint takes in one request, as far as it has said so."""
+        self._most = Most()
         self._aborted = False
+        self._splits = MOST_SPLITS
 
     @property
     def room(self) -> int:
         """Bytes of records that are best sent together."""
-        return min(self._most, self._pace.size)
+        return min(self._most.size, self._pace.size)
 
     def send(self, batches: Sequence[Batch], *, deadline: float | None = None) -> Outcome:
         """Send the batches' records of this signal; no attempt goes on beyond `deadline` (``time.monotonic()``)."""
         left, arrived, partial = self._arrived.take(runs_of(batches, self.name))
         outcome = Outcome(accepted=records(arrived) - partial, partial=partial)
         waiting = deque(split(left, self.room))
+        splits, broken = self._splits, 0
         while waiting and not outcome.retry:
             runs = waiting.popleft()
             reply = self._post(runs, deadline)
             if reply.status == "too_large" and records(runs) > 1:
-                self._most = max(size(runs) // 2, 1)
-                waiting.extendleft(reversed(split(runs, self._most)))
+                self._most.refused(size(runs))
+                waiting.extendleft(reversed(split(runs, self._most.size)))
+                continue
+            if reply.status in ("refused", "broken") and records(runs) > 1 and splits > 0:
+                splits -= 1  # one bad record is not to take the others along
+                waiting.extendleft(reversed(split(runs, max(size(runs) // 2, 1))))
                 continue
             self._count(reply, records(runs), outcome)
             if reply.status == "ok":
+                self._most.taken(size(runs))
                 arrived += runs
+            elif reply.status == "broken":
+                broken += records(runs)
+        self._judge(broken, outcome)
         if outcome.retry:
             self._arrived.note(arrived, outcome.partial)
         return outcome
+
+    def _judge(self, broken: int, outcome: Outcome) -> None:
+        """Draw the consequences of requests that the endpoint failed at: where it takes others, the records did it."""
+        takes_others = outcome.accepted + outcome.partial > 0
+        if takes_others:
+            outcome.rejected += broken
+        elif broken:
+            outcome.retry = outcome.denied = True
+        if takes_others or broken or outcome.rejected:
+            self._splits = MOST_SPLITS if takes_others else _FEW_SPLITS
 
     def abort(self) -> None:
         """Make a `send` in another thread return soon; this and every later one ask for a retry."""
@@ -108,13 +138,47 @@ class OtlpSink:
             partial = min(max(partial, 0), records)
             outcome.partial += partial
             outcome.accepted += records - partial
-            outcome.reason = reason or outcome.reason
+            outcome.reason = without_secrets(reason, self.endpoint) or outcome.reason
             return
         outcome.reason = reply.reason
-        if reply.status in ("retry", "timeout", "untried"):
+        if reply.status in ("retry", "timeout", "untried", "denied"):
             outcome.retry, outcome.retry_after, outcome.tried = True, reply.after, reply.status != "untried"
-        else:
+            outcome.denied = reply.status == "denied"
+        elif reply.status != "broken":  # which is judged when the others are known
             outcome.rejected += records
+
+
+class Most:
+    """The bytes that an endpoint takes in one request, as far as it has said so.
+
+    What it refuses today it may take tomorrow, as the proxy that refused has gone: after some full requests twice as
+    much is tried. Each time that is refused, twice as many go before the next try.
+    """
+
+    def __init__(self) -> None:
+        self.size = MOST_BYTES
+        self._full = 0
+        self._wanted = FULL_BEFORE_MORE
+        self._tries_more = False
+
+    def refused(self, size: int) -> None:
+        """Take note of a request of so many bytes that was too large: half of it is the most."""
+        self.size = max(size // 2, 1)
+        self._full = 0
+        if self._tries_more:
+            self._tries_more = False
+            self._wanted = min(self._wanted * 2, MOST_FULL_BEFORE_MORE)
+
+    def taken(self, size: int) -> None:
+        """Take note of a request of so many bytes that was taken."""
+        if self.size >= MOST_BYTES or size * 2 <= self.size:
+            return
+        if self._tries_more:  # as much as was refused before
+            self._tries_more, self._wanted = False, FULL_BEFORE_MORE
+        self._full += 1
+        if self._full >= self._wanted:
+            self._full, self._tries_more = 0, True
+            self.size = min(self.size * 2, MOST_BYTES)
 
 
 class Pace:
@@ -134,6 +198,15 @@ class Pace:
             self.size = max(min(self.size, size) // 2, FEWEST_BYTES)
         elif reply.status == "ok" and seconds <= self._timeout / 4 and size * 2 > self.size:
             self.size = min(self.size * 2, MOST_BYTES)
+
+
+def without_secrets(reason: str, endpoint: OtlpEndpoint) -> str:
+    """Return the words of a partial success without secrets."""
+    if not reason:
+        return ""
+    from otelsync.otlp.words import shown  # of no use as long as all goes well
+
+    return shown(reason, endpoint.headers)
 
 
 def transport_to(endpoint: OtlpEndpoint, user_agent: str) -> HttpTransport | GrpcTransport:

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from otelsync.otlp.certificates import CertificateFiles, read_files
 from otelsync.otlp.options import OtlpEndpoint
-from otelsync.otlp.reply import LONGEST_REASON, Reply, throttle
-from otelsync.text.printable import printable
+from otelsync.otlp.reply import Reply, throttle
+from otelsync.otlp.words import shown
 
 _METHODS = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -48,6 +48,8 @@ _OF_THE_WAY: Final = re.compile(
 _HTTP_STATUS: Final = re.compile(r"Received http2 header with status: (\d{3})")
 _REFUSALS: Final = frozenset({"401", "403", "404", "405"})
 """HTTP statuses of a gateway that mean over grpc what they mean over http."""
+_OF_THE_RECORDS: Final = "INVALID_ARGUMENT"
+_BROKEN: Final = frozenset({"INTERNAL", "UNKNOWN"})
 
 
 class GrpcTransport:
@@ -88,7 +90,7 @@ class GrpcTransport:
         except grpc.RpcError as error:
             if error.code().name == "UNAVAILABLE":
                 self._stamp = None  # the certificate files may be others by now
-            return _reply(error, gzip=self._endpoint.compression == "gzip")
+            return _reply(error, self._endpoint)
         except grpc.FutureCancelledError:
             return Reply("retry", reason="CANCELLED")
         finally:
@@ -150,27 +152,27 @@ class GrpcTransport:
         return grpc.secure_channel(address, grpc.ssl_channel_credentials(*self._files), **kwargs)
 
 
-def _reply(error: Any, *, gzip: bool) -> Reply:
+def _reply(error: Any, endpoint: OtlpEndpoint) -> Reply:
     code = error.code().name
     details = str(error.details() or "")
-    reason = f"{code}: {printable(details, LONGEST_REASON)}" if details else code
+    reason = f"{code}: {shown(details, endpoint.headers)}" if details else code
+    gzip = endpoint.compression == "gzip"
     if code == "RESOURCE_EXHAUSTED" and (f"vs. {_LONGEST_ANSWER})" in details or (not gzip and _BOMB in details)):
         return Reply("ok")  # the answer to a request that was taken, too large to be read
     if code == "DEADLINE_EXCEEDED":
         return Reply("timeout", after=_retry_info(error), reason=reason)
     if (match := _HTTP_STATUS.match(details)) is not None and match[1] == "413":
         return Reply("too_large", reason=reason)
-    if _OF_THE_WAY.match(details) and not (match and match[1] in _REFUSALS):
-        return Reply("retry", reason=reason)
+    if _OF_THE_WAY.match(details):
+        return Reply("denied" if match and match[1] in _REFUSALS else "retry", reason=reason)
     if code in ("RESOURCE_EXHAUSTED", "OUT_OF_RANGE") and _TOO_LARGE.search(details):
         return Reply("too_large", reason=reason)
-    if code in _RETRYABLE:
+    # By the specification RESOURCE_EXHAUSTED without a pause is final. The Collector's memory_limiter says it so.
+    if code in _RETRYABLE or code == "RESOURCE_EXHAUSTED":
         return Reply("retry", after=_retry_info(error), reason=reason)
-    if code == "RESOURCE_EXHAUSTED":
-        after = _retry_info(error)
-        if after is not None:
-            return Reply("retry", after=after, reason=reason)
-    return Reply("refused", reason=reason)
+    if code in _BROKEN:
+        return Reply("broken", reason=reason)
+    return Reply("refused" if code == _OF_THE_RECORDS else "denied", reason=reason)
 
 
 def _retry_info(error: Any) -> float | None:

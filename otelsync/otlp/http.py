@@ -10,6 +10,7 @@ import gzip
 import http.client
 import ssl
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -25,6 +26,8 @@ from otelsync.otlp.reply import Reply, throttle
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})
 _NOT_ITS_OWN: Final = frozenset({407, 511})
 """Statuses of a proxy or a portal on the way: the endpoint has not been asked."""
+_OF_THE_RECORDS: Final = frozenset({400, 422})
+"""Statuses that say that the request itself is bad. All others speak of the way, of credentials, or of a quota."""
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "content-encoding", "connection"})
 """Headers that say how this connection frames its messages; nobody else's to set."""
 _STALE: Final = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
@@ -40,6 +43,7 @@ class HttpTransport:
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._is_secure else 80)
         self._gzip = endpoint.compression == "gzip"
+        self._headers = endpoint.headers
         own = {name: value for name, value in endpoint.headers.items() if name not in _FRAMING}
         headers = {"host": _host(parts), "accept-encoding": "identity", "user-agent": user_agent, **own}
         headers["content-type"] = "application/x-protobuf"
@@ -75,7 +79,7 @@ class HttpTransport:
             return Reply("retry", reason=_cause(error))
         if not answer.is_whole:
             self.close()
-        return _reply(answer)
+        return _reply(answer, self._headers)
 
     def abort(self) -> None:
         """Make a `post` in another thread return soon; no further one is sent."""
@@ -137,20 +141,37 @@ def _host(parts: SplitResult) -> str:
     return parts.netloc
 
 
-def _reply(answer: HttpAnswer) -> Reply:
-    status, reason = answer.status, f"HTTP {answer.status}"
+def _reply(answer: HttpAnswer, headers: Mapping[str, str]) -> Reply:
+    status = answer.status
+    if 200 <= status < 300 and not answer.is_page():
+        return Reply("ok", content=answer.content)
+    reason = _reason(answer, headers)
     if status < 200:  # it goes on in another protocol, which nobody has asked for
         return Reply("retry", reason=reason)
-    if 200 <= status < 300:
-        if answer.is_page():
-            return Reply("retry", reason=f"a web page answers and no OTLP receiver ({reason})")
-        return Reply("ok", content=answer.content)
+    if status < 300:
+        return Reply("retry", reason=f"no OTLP receiver answers ({reason})")
     if status in _RETRYABLE or status in _NOT_ITS_OWN:
         after = _parse_retry_after(answer.header("retry-after"), answer.header("date"))
         return Reply("retry", after=after, reason=reason)
     if status == 408:
         return Reply("timeout", reason=reason)
-    return Reply("too_large" if status == 413 else "refused", reason=reason)
+    if status == 413:
+        return Reply("too_large", reason=reason)
+    if status == 500:
+        return Reply("broken", reason=reason)
+    return Reply("refused" if status in _OF_THE_RECORDS else "denied", reason=reason)
+
+
+def _reason(answer: HttpAnswer, headers: Mapping[str, str]) -> str:
+    """The status, and the endpoint's own words."""
+    from otelsync.otlp.words import shown, words_of  # of no use as long as all goes well
+
+    words = words_of(answer.content, answer.header("content-type"))
+    if 300 <= answer.status < 400:
+        where = answer.header("location").rpartition("@")[2].partition("?")[0]
+        words = f"it redirects to {where or 'nowhere'}, which is not followed"
+    said = shown(words, headers)
+    return f"HTTP {answer.status}: {said}" if said else f"HTTP {answer.status}"
 
 
 def _parse_retry_after(value: str, date: str) -> float | None:

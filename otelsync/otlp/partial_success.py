@@ -29,9 +29,9 @@ def parse_partial_success(content: bytes) -> tuple[int, str]:
     if content[:1] == b"{":
         return _from_json(content)
     rejected, reason = 0, ""
-    for number, value in _fields(content):
+    for number, value in protobuf_fields(content):
         if number == _PARTIAL_SUCCESS and isinstance(value, bytes):
-            for inner, said in _fields(value):
+            for inner, said in protobuf_fields(value):
                 if inner == _REJECTED and isinstance(said, int):
                     rejected = said - (1 << 64) if said >> 63 else said
                 elif inner == _MESSAGE and isinstance(said, bytes):
@@ -49,7 +49,7 @@ def _from_json(content: bytes) -> tuple[int, str]:
         return 0, ""
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+def protobuf_fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Fields by number: varints and bytes, the last of which may be cut short. Ends at what is no such message."""
     position = 0
     for _ in range(_MOST_FIELDS):

@@ -15,9 +15,11 @@ LONGEST_THROTTLE = 300.0
 class Reply:
     """One answer."""
 
-    status: Literal["ok", "retry", "timeout", "untried", "too_large", "refused"]
+    status: Literal["ok", "retry", "timeout", "untried", "too_large", "refused", "broken", "denied"]
     """ok: taken, see `content` for what was rejected; retry: not now; timeout: not now, and a smaller request may be
-    done in time; untried: there was no time for a request; too_large: smaller requests may be taken; refused: never."""
+    done in time; untried: there was no time for a request; too_large: smaller requests may be taken; refused: these
+    records never; broken: it failed at them, by its own fault or by theirs; denied: no records at all, as long as
+    address, credentials or quota are what they are."""
     content: bytes = b""
     """The encoded response message."""
     after: float | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from weakref import WeakSet, WeakValueDictionary
 
 from opentelemetry.metrics import MeterProvider
@@ -18,10 +17,11 @@ from opentelemetry.util import types
 from otelsync.journal import forks
 from otelsync.journal.writer import Journal
 from otelsync.recording.ids import IdGenerator
+from otelsync.recording.resource import renamed, resource_of
 from otelsync.recording.span_state import Encoders
 from otelsync.recording.tracer import Owner, Tracer
 from otelsync.redaction import Redactor
-from otelsync.vocabulary import SERVICE_INSTANCE_ID, SERVICE_NAME
+from otelsync.vocabulary import SERVICE_NAME
 
 
 class TracerProvider(Owner):
@@ -30,6 +30,7 @@ class TracerProvider(Owner):
     Args:
         journal: Where finished spans go.
         redactor: Takes secrets out of names, attributes and messages on the way; None leaves everything as it is.
+        place: What tells this place of recording from others on the host; by default the journal's directory.
 
     All other arguments are the SDK's. Span processors that are added see every span, at the price of building what they
     read.
@@ -40,6 +41,7 @@ class TracerProvider(Owner):
         journal: Journal,
         *,
         redactor: Redactor | None = None,
+        place: str = "",
         sampler: sampling.Sampler | None = None,
         resource: Resource | None = None,
         shutdown_on_exit: bool = True,
@@ -49,6 +51,7 @@ class TracerProvider(Owner):
         meter_provider: MeterProvider | None = None,
     ) -> None:
         self.journal = journal
+        self._place = place or str(journal.directory)
         self.has_processors = active_span_processor is not None
         self.encoders = Encoders(journal, redactor)
         self._resource_numbers: list[tuple[Resource, int]] = []
@@ -57,7 +60,7 @@ class TracerProvider(Owner):
         self._tracers_by_scope: WeakValueDictionary[InstrumentationScope, Tracer] = WeakValueDictionary()
         super().__init__(
             sampler=sampler,
-            resource=resource,
+            resource=resource_of(self._place) if resource is None else resource,
             shutdown_on_exit=shutdown_on_exit,
             active_span_processor=active_span_processor,
             id_generator=id_generator or IdGenerator(),
@@ -76,7 +79,7 @@ class TracerProvider(Owner):
     def rename_service(self, name: str) -> None:
         """Let everything that is recorded from now on have another ``service.name``."""
         if self.resource.attributes.get(SERVICE_NAME) != name:
-            self.update_resource(Resource({SERVICE_NAME: name}))
+            self.update_resource(Resource(renamed(self.resource.attributes, name, self._place)))
 
     def get_tracer(
         self,
@@ -130,18 +133,13 @@ class TracerProvider(Owner):
         self.adopt_tracers(self)
 
     def begin_in_child(self) -> None:
-        """After a fork: the child is an instance of its own.
+        """After a fork: the child is another process of the same instance.
 
         What the SDK's resource detectors would find is known.
         """
         self.renew_locks()
-        changed: dict[str, types.AttributeValue] = {}
-        if SERVICE_INSTANCE_ID in self.resource.attributes:
-            changed[SERVICE_INSTANCE_ID] = str(uuid.uuid4())
         if "process.pid" in self.resource.attributes:
-            changed["process.pid"] = os.getpid()
-        if changed:
-            self.update_resource(Resource(changed))
+            self.update_resource(Resource({"process.pid": os.getpid()}))
 
 
 _providers: WeakSet[TracerProvider] = WeakSet()

@@ -17,12 +17,13 @@ from otelsync.hooks.host_errors import hand_back
 from otelsync.otlp.encoding import any_value, field, key_value
 from otelsync.redaction import Redactor
 from otelsync.text.presentable import text_of
-from otelsync.vocabulary import EVENT_ID, SYNC_ID
+from otelsync.vocabulary import EVENT_ID, SUCCESS, SYNC_ID, SYNC_OUTCOME
 
 SCOPE_KEY: Final = context_api.create_key("otelsync-scope")
 
 SPAN_TAG: Final = 0x4A
 LOG_TAG: Final = 0x32
+_SUCCESS: Final = field(SPAN_TAG, key_value(SYNC_OUTCOME, SUCCESS))
 
 
 def rendered_name(key: str) -> str:
@@ -37,8 +38,13 @@ def rendered_name(key: str) -> str:
     return word if word and "." not in word else key
 
 
+_NAMES_IN_STORES: Final = ("_msg", "_time", "_stream", "_stream_id")
+"""Names that VictoriaLogs has for itself: a field of such a name is lost there, or takes the place of its own."""
 OWN_NAMES: Final = frozenset(
-    ("timestamp", "level", "service", "logger", "event", "trace_id", "span_id", SYNC_ID, rendered_name(SYNC_ID))
+    (
+        *("timestamp", "level", "service", "logger", "event", "trace_id", "span_id", SYNC_ID, rendered_name(SYNC_ID)),
+        *_NAMES_IN_STORES,
+    )
 )
 """Names of a log record's own fields. A caller's field of such a name gets an underscore behind it: what a payload says
 moves no record to another run.
@@ -55,7 +61,17 @@ class SyncScope:
         stage: The innermost stage that counts roll up to, if any; this room knows nothing of it.
     """
 
-    __slots__ = ("attributes", "json_bytes", "keys", "log_bytes", "rendered", "reserved", "span_bytes", "stage")
+    __slots__ = (
+        "attributes",
+        "json_bytes",
+        "keys",
+        "log_bytes",
+        "rendered",
+        "reserved",
+        "span_bytes",
+        "stage",
+        "succeeded",
+    )
 
     def __init__(self, attributes: Mapping[str, Any], stage: Any = None) -> None:
         self.attributes: dict[str, Any] = {
@@ -71,6 +87,8 @@ class SyncScope:
         """Names that a record's own fields cannot have if it is to be rendered as it stands."""
         self.json_bytes = b'",' + (_dumped(self.rendered)[1:-1] + b"," if self.rendered else b"")
         """JSON between a record's span id and its own fields."""
+        self.succeeded: SyncScope | None = None
+        """This scope and the outcome ``success``, once somebody has asked for it by :meth:`succeed`."""
 
     def with_fields(self, fields: Mapping[str, Any]) -> SyncScope:
         """This scope and further fields. ``id`` gets an underscore: a record calls the id of its event so."""
@@ -79,6 +97,20 @@ class SyncScope:
         if EVENT_ID in fields:
             fields = {f"{key}_" if key == EVENT_ID else key: value for key, value in fields.items()}
         return SyncScope({**self.attributes, **fields}, self.stage)
+
+    def succeed(self) -> SyncScope:
+        """Return this scope and the outcome ``success``: what nearly all items end with, encoded once for all."""
+        scope = self.succeeded
+        if scope is None:
+            if SYNC_OUTCOME in self.keys:
+                scope = SyncScope({**self.attributes, SYNC_OUTCOME: SUCCESS}, self.stage)
+            else:
+                scope = self.with_stage(self.stage)
+                scope.attributes = {**self.attributes, SYNC_OUTCOME: SUCCESS}
+                scope.keys = self.keys | {SYNC_OUTCOME}
+                scope.span_bytes = self.span_bytes + _SUCCESS
+            self.succeeded = scope
+        return scope
 
     def with_stage(self, stage: Any) -> SyncScope:
         """This scope, with another stage to roll counts up to."""

@@ -25,7 +25,7 @@ from otelsync.otlp.encoding import field, is_little, varint
 from otelsync.recording.clock import present
 from otelsync.recording.scope import EMPTY
 from otelsync.recording.sdk_tracers import announce_ending
-from otelsync.recording.span_bytes import END_TIME, count_field, encode_event, encode_link, status_field
+from otelsync.recording.span_bytes import END_TIME, count_field, encode_events, encode_links, status_field
 from otelsync.recording.span_state import UNSET, Bounded, SpanState, instant
 from otelsync.text.presentable import message_of, presentable, text_of
 from otelsync.text.tracebacks import traceback_of
@@ -407,8 +407,8 @@ class RecordedSpan(SpanState):
     def _encode_rest(self, parts: list[bytes]) -> None:
         """Encode what most spans do not have: events, links, a status, and what the limits have cost."""
         encoder = self._tracer.inner_encoders
-        parts += [encode_event(event, encoder[0], self._tracer.redact) for event in self._events or ()]
-        parts += [encode_link(link, encoder[1]) for link in self._links or ()]
+        parts += encode_events(self._events or (), encoder[0], self._tracer.redact)
+        parts += encode_links(self._links or (), encoder[1])
         parts += (
             self._tail,
             count_field(0x50, self._dropped_attributes),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from struct import Struct
 from typing import Final
 
@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import Event
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
 from opentelemetry.trace.span import TraceState
 
+from otelsync.bounds import LONGEST_NAME, MOST_BESIDE
 from otelsync.otlp.encoding import AttributeEncoder, field, text, varint
 from otelsync.recording.clock import offset_now
 
@@ -70,14 +71,37 @@ def count_field(tag: int, number: int) -> bytes:
     return bytes((tag,)) + varint(number) if number else b""
 
 
-def encode_event(event: Event, encoder: AttributeEncoder, redact: Callable[[str], str]) -> bytes:
-    body = _pack_time(0x09, event.timestamp) + text(0x12, redact(event.name))
-    return field(0x5A, body + encoder.encode(event.attributes or {}) + count_field(0x20, event.dropped_attributes))
+def encode_events(events: Iterable[Event], encoder: AttributeEncoder, redact: Callable[[str], str]) -> list[bytes]:
+    """Encode the events of a span. Where they would make it too large, the later ones lose what they hold."""
+    parts: list[bytes] = []
+    left = MOST_BESIDE
+    for event in events:
+        name = redact(event.name)
+        body = _pack_time(0x09, event.timestamp) + text(0x12, name if len(name) < left else name[:LONGEST_NAME])
+        held = _held(event, encoder, 0x20, left - len(body))
+        left -= len(body) + len(held)
+        parts.append(field(0x5A, body + held))
+    return parts
 
 
-def encode_link(link: Link, encoder: AttributeEncoder) -> bytes:
-    context = link.context
-    flags = _HAS_IS_REMOTE | (_IS_REMOTE if context.is_remote else 0)
-    body = b"\x0a\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big")
-    body += encoder.encode(link.attributes or {}) + count_field(0x28, link.dropped_attributes)
-    return field(0x6A, body + b"\x35" + flags.to_bytes(4, "little"))
+def encode_links(links: Iterable[Link], encoder: AttributeEncoder) -> list[bytes]:
+    """Encode the links of a span, in the same way."""
+    parts: list[bytes] = []
+    left = MOST_BESIDE
+    for link in links:
+        context = link.context
+        flags = _HAS_IS_REMOTE | (_IS_REMOTE if context.is_remote else 0)
+        body = b"\x0a\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big")
+        held = _held(link, encoder, 0x28, left)
+        left -= len(held)
+        parts.append(field(0x6A, body + held + b"\x35" + flags.to_bytes(4, "little")))
+    return parts
+
+
+def _held(record: Event | Link, encoder: AttributeEncoder, dropped: int, left: int) -> bytes:
+    """Attributes of an event or a link, and how many were dropped: all of them where there are no bytes left."""
+    attributes = record.attributes or {}
+    encoded = encoder.encode(attributes)
+    if len(encoded) <= left:
+        return encoded + count_field(dropped, record.dropped_attributes)
+    return count_field(dropped, record.dropped_attributes + len(attributes))

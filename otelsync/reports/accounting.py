@@ -143,7 +143,8 @@ def _ended(step: Step) -> Ended:
 
 
 def _is_notable(attributes: Mapping[str, object]) -> bool:
-    return SYNC_OUTCOME in attributes or SYNC_ATTEMPT in attributes or SYNC_RECOVERED in attributes
+    went_well = attributes.get(SYNC_OUTCOME, SUCCESS) == SUCCESS
+    return not went_well or SYNC_ATTEMPT in attributes or SYNC_RECOVERED in attributes
 
 
 def _inside(place: Place | None) -> dict[str, int]:

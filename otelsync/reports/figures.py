@@ -328,6 +328,8 @@ class Summary:
     discrepancies: tuple[Discrepancy, ...]
     traces: tuple[str, ...]
     previous: Comparison | None = None
+    trace_url: str = ""
+    """The address of its trace in a tracing backend; empty where nobody has said where that is."""
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +21,7 @@ from otelsync.store.spans import StoredSpan
 from otelsync.text.plurals import label, plural
 from otelsync.text.printable import printable
 from otelsync.text.quantities import counted, day_and_time, duration, timestamp
+from otelsync.text.trace_address import trace_address
 from otelsync.vocabulary import OUTCOMES, part_of
 
 if TYPE_CHECKING:
@@ -37,8 +38,14 @@ _LEAST: Final = 2
 _TICKS: Final = 4
 
 
-def page(summary: Summary, nodes: Sequence[Node]) -> Iterator[str]:
-    """Return ``waterfall.html`` in pieces. `nodes`: the lines of the waterfall; see `otelsync.reports.selection`."""
+def page(summary: Summary, nodes: Sequence[Node], trace_url: str | None = None) -> Iterator[str]:
+    """Return ``waterfall.html`` in pieces.
+
+    Args:
+        summary: The figures.
+        nodes: The lines of the waterfall; see `otelsync.reports.selection`.
+        trace_url: What addresses of traces are made of; None: there are none.
+    """
     environment = templates()
     style, script = (environment.loader.get_source(environment, name)[0] for name in ("page.css", "page.js"))  # type: ignore[union-attr]
     shown = {node.span.span_id for node in _walk(nodes) if node.span is not None}
@@ -51,6 +58,7 @@ def page(summary: Summary, nodes: Sequence[Node]) -> Iterator[str]:
         most_groups=_MOST_GROUPS,
         occurrences=[(error.type, at) for error in summary.errors for at in error.occurrences][:_MOST_OCCURRENCES],
         shown=shown,
+        address=partial(trace_address, trace_url),
     )
 
 

@@ -40,6 +40,8 @@ def environment_of_report(settings: Settings, environment: Mapping[str, str]) ->
         "OTELSYNC_SHIP": "off",
         "OTEL_SDK_DISABLED": "true",  # also for another tool that sets up every Python
     }
+    if settings.trace_url is not None:
+        ours["OTELSYNC_TRACE_URL"] = settings.trace_url
     if settings.journal_dir is not None:
         ours["OTELSYNC_JOURNAL_DIR"] = str(settings.journal_dir)
     return {**others, **ours}

@@ -17,6 +17,7 @@ import orjson
 
 from otelsync.vocabulary import (
     STAGE,
+    SUCCESS,
     SYNC_ACTION,
     SYNC_ATTEMPT,
     SYNC_OUTCOME,
@@ -36,7 +37,8 @@ _ROWS: Final = (
 )
 _ORDINARY: Final = (
     "name GLOB 'sync.?*' AND instr(name, ' ') = 0 AND instr(substr(name, 6), '.') = 0 AND status <> 2"
-    f" AND end_ns IS NOT NULL AND instr(attributes, '\"{SYNC_OUTCOME}\"') = 0"
+    f" AND end_ns IS NOT NULL AND (instr(attributes, '\"{SYNC_OUTCOME}\"') = 0"
+    f' OR instr(attributes, \'"{SYNC_OUTCOME}":"{SUCCESS}"\') > 0)'
     f" AND instr(attributes, '\"{SYNC_ATTEMPT}\"') = 0 AND instr(attributes, '\"{SYNC_RECOVERED}\"') = 0"
 )
 """Items that went well, at the first attempt."""

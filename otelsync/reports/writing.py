@@ -21,6 +21,7 @@ from otelsync.reports.summary import summarize
 from otelsync.shipping.ledger import Ledger
 from otelsync.store.runs import find_run, open_store, traces_of
 from otelsync.text.quantities import timestamp
+from otelsync.text.trace_address import trace_address
 from otelsync.version import __version__
 
 __all__ = ["Report", "ReportError", "Summary", "make_report", "remove_oldest", "summary_json", "write_report"]
@@ -44,6 +45,7 @@ def write_report(
     *,
     group_by: str | None = None,
     ledgers: Mapping[str, Ledger] | None = None,
+    trace_url: str | None = None,
 ) -> Path:
     """Write the report of a run, over an earlier one of the same run.
 
@@ -53,6 +55,7 @@ def write_report(
         directory: Where the run's folder goes.
         group_by: What has a file each: a kind of groups such as ``repo``, or an attribute. None: the outermost kind.
         ledgers: Of journal directories, by name: what of their records is not in the store.
+        trace_url: What addresses of traces are made of, as ``OTELSYNC_TRACE_URL`` has it; None: there are none.
 
     Returns:
         The run's folder, with ``_SYNC_SUMMARY.md``, ``summary.json``, ``waterfall.html`` and a file for each group.
@@ -62,7 +65,7 @@ def write_report(
         StoreError: The store cannot be read.
         ReportError: The folder cannot be written.
     """
-    return make_report(store_path, sync_id, directory, group_by=group_by, ledgers=ledgers).folder
+    return make_report(store_path, sync_id, directory, group_by=group_by, ledgers=ledgers, trace_url=trace_url).folder
 
 
 def make_report(
@@ -73,6 +76,7 @@ def make_report(
     group_by: str | None,
     ledgers: Mapping[str, Ledger] | None,
     others: Sequence[Path] = (),
+    trace_url: str | None = None,
 ) -> Report:
     """Write a report as `write_report` does, and return its figures with it.
 
@@ -82,6 +86,8 @@ def make_report(
         run = find_run(store, sync_id)
         divided = grouping(store, traces_of(store, run), group_by)
         summary = summarize(store, run, divided, ledgers=ledgers)
+        address = trace_address(trace_url, run.trace_id, run.root_span_id, run.sync_id)
+        summary = replace(summary, trace_url=address)
         if others:
             summary = replace(summary, journals=tuple(replace(journal, pending=0) for journal in summary.journals))
         for before, its_store in run_before(run, [Path(store_path), *others]):
@@ -91,7 +97,7 @@ def make_report(
         nodes = select(store, run, summary.traces)
     folder = Path(directory) / folder_name(run.sync_id, run.trace_id)
     texts: dict[str, Iterable[str]] = {group.file: [group_markdown(summary, group)] for group in summary.groups}
-    texts[PAGE] = page(summary, nodes)
+    texts[PAGE] = page(summary, nodes, trace_url)
     texts[TEXT] = [summary_markdown(summary)]
     texts[SUMMARY] = [json.dumps(summary_json(summary), indent=2).replace("\x7f", "\\u007f"), "\n"]
     write_folder(folder, texts)

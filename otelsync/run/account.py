@@ -26,19 +26,37 @@ def in_one_line(
         return ""
     said = " and ".join(counted(count, _NAMES[signal]) for signal, count in recorded.items()) + " recorded"
     dropped = _dropped(before, accounts)
+    shipped, folded = _shipped_and_folded(before, accounts)
     fates = [f"{sum(dropped.values()):,} dropped ({', '.join(dropped)})"] if dropped else []
     if not accounts:
         fates.append("waiting for a shipper")
     elif pending:
         fates.append(f"{pending:,} pending, which {shipped_by} ships")
-    else:
+    if folded:
+        fates.insert(0, f"{shipped:,} shipped, {folded:,} folded")
+    elif accounts and not pending:
         fates.insert(0, "the rest shipped" if dropped else "all shipped")
     return f"{said}: {', '.join(fates)}"
 
 
 def _worst(ledger: Ledger, signal: str) -> Account | None:
     accounts = [account for account in ledger.accounts if account.signal == signal]
-    return max(accounts, key=lambda account: (account.pending, sum(account.dropped.values())), default=None)
+    return max(accounts, key=_troubles, default=None)
+
+
+def _troubles(account: Account) -> tuple[int, int, int]:
+    return account.pending, sum(account.dropped.values()), account.folded
+
+
+def _shipped_and_folded(before: Ledger, accounts: list[Account]) -> tuple[int, int]:
+    """Numbers of records since the run began."""
+    earlier = {(account.sink, account.signal): account for account in before.accounts}
+    shipped = folded = 0
+    for account in accounts:
+        then = earlier.get((account.sink, account.signal))
+        shipped += account.shipped - (then.shipped if then else 0)
+        folded += account.folded - (then.folded if then else 0)
+    return max(shipped, 0), max(folded, 0)
 
 
 def _dropped(before: Ledger, accounts: list[Account]) -> dict[str, int]:

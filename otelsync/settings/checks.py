@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from string import Formatter
 from typing import Any, Final, TypeAlias
 
 from otelsync.levels import level_of, parse
@@ -152,4 +153,31 @@ def endpoint(value: object) -> str:
     text = str(value).strip()  # read as a URL where the protocol is known: grpc takes a bare host and port
     if not text or any(character.isspace() for character in text):
         raise ValueError("use the URL of an OTLP receiver, such as http://localhost:4318")
+    return text
+
+
+_PLACES: Final = ("trace_id", "span_id", "sync_id")
+
+
+def trace_url(value: object) -> str:
+    """URL with `{trace_id}`"""
+    text = str(value).strip()
+    example = "http://localhost:16686/trace/{trace_id}?uiFind={span_id}"
+    found = re.match(r"https?://([^/?#\s]+)", text, re.IGNORECASE)
+    if found is None:
+        raise ValueError(f"use an address that begins with http:// or https://, such as {example}")
+    if "@" in found[1]:
+        raise ValueError("leave user name and password out: the address is shown to whoever reads logs and reports")
+    if not text.isprintable() or any(character.isspace() or character in "<>\"'`\\^|" for character in text):
+        raise ValueError(f"use an address without spaces, quotes and control characters, such as {example}")
+    try:
+        places = [name for _, name, form, conversion in Formatter().parse(text) if name is not None]
+        plain = not any(form or conversion for _, _, form, conversion in Formatter().parse(text))
+    except ValueError:
+        places, plain = [""], False
+    if not plain or not set(places) <= set(_PLACES):
+        said = ", ".join(f"{{{name}}}" for name in _PLACES)
+        raise ValueError(f"use no braces but those of {said}; %7B and %7D stand for others")
+    if "trace_id" not in places:
+        raise ValueError(f"put {{trace_id}} where the trace's id goes, such as {example}")
     return text

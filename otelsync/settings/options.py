@@ -128,6 +128,13 @@ class Settings:
     journal_dir_max_bytes: int = _option(
         "1GiB", "OTELSYNC_JOURNAL_DIR_MAX_BYTES", checks.size, "The same for all processes of a journal directory."
     )
+    refused_keep: float = _option(
+        "24",
+        "OTELSYNC_REFUSED_KEEP",
+        checks.decimal(0, 87_600, "hours"),
+        "How long records wait in the journal for an endpoint that takes nothing as it is set up (401, 403, 404, ...);"
+        " what is older is dropped and counted.",
+    )
     store: str = _option(
         "auto",
         "OTELSYNC_STORE",
@@ -181,6 +188,22 @@ class Settings:
     )
     trace_max_spans: int = _option(
         5_000, "OTELSYNC_TRACE_MAX_SPANS", checks.whole(100, 1_000_000), "How many spans of a trace are sent by OTLP."
+    )
+    span_names: str = _option(
+        "kinds",
+        "OTELSYNC_SPAN_NAMES",
+        checks.one_of("kinds", "items"),
+        "What spans of items are called on the way to OTLP: `kinds`, such as `sync.pr`; `items`, such as"
+        " `sync.pr #4711`, where no Collector does it: see [names of spans](concepts.md#names-of-spans).",
+    )
+    trace_url: str | None = _option(
+        None,
+        "OTELSYNC_TRACE_URL",
+        checks.trace_url,
+        "The address of a trace in your tracing backend, with `{trace_id}` in it, and `{span_id}` or `{sync_id}` where"
+        " they help. It stands in error records on the console, in `otelsync show` and in reports.",
+        form="such as `http://localhost:16686/trace/{trace_id}?uiFind={span_id}`",
+        shown="none",
     )
     redact_keys: tuple[str, ...] = _option(
         (), "OTELSYNC_REDACT_KEYS", checks.words, "Further names of fields that are secrets."
@@ -252,6 +275,11 @@ class Settings:
     def journal(self) -> Path:
         """The journal's directory."""
         return self.journal_dir or self.journals / path_part(self.service_name)
+
+    @property
+    def place(self) -> str:
+        """The directory that tells this place of recording from others on the host."""
+        return str((self.journal_dir or self.journals).absolute())
 
     @property
     def patience(self) -> float:

@@ -188,7 +188,6 @@ class Backlog:
         """Write the checkpoint if it has changed; False if that fails, which is said once."""
         if not self._changed:
             return True
-        self.checkpoint.files = {name: segment.progress for name, segment in self.segments.items()}
         try:
             checkpoints.save(self.directory, self.checkpoint)
         except FileNotFoundError:

@@ -69,6 +69,8 @@ class OpenSeries:
     """Hexadecimal."""
     last_seen: int = 0
     """Unix nanoseconds: the latest time in the records of the series."""
+    alive_at: int = 0
+    """Unix nanoseconds: when a shipper last saw that its process runs."""
     stages: dict[str, list[str]] = field(default_factory=dict)
     """Span id to [body, resource, scope], each base64."""
 
@@ -97,6 +99,8 @@ class MetricMemory:
     """The ledger's sums that the counters have been told of (see `otelsync.shipping.metrics.service`)."""
     last_success: dict[str, Counts] = field(default_factory=dict)
     """By pipeline and repo (empty: the pipeline's own; kind, line feed, name: another group's): Unix seconds."""
+    resources: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Facts about each service, as its records had them first."""
 
 
 @dataclass(slots=True)
@@ -117,7 +121,8 @@ class Checkpoint:
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     """By the id of the span that each is about."""
     totals: dict[str, dict[str, Counts]] = field(default_factory=dict)
-    """Sink to signal to: shipped, folded, rejected, partial_success, vanished; and recorded, in files that are gone."""
+    """Sink to signal to: shipped, folded, rejected, partial_success, expired, vanished; and recorded, in files that are
+    gone."""
     recorded: Counts = field(default_factory=dict)
     """Signal to the number of records in files that are gone."""
     dropped: dict[str, Counts] = field(default_factory=dict)
@@ -133,6 +138,10 @@ class Checkpoint:
     """The DEBUG records that the logs' sink has passed, and that wait for the end of their stages."""
     held_logs: int = 0
     """Number of records that are held back."""
+    log_links: str = ""
+    """The records that the logs' sink has passed, and that wait until it is known what becomes of their spans."""
+    held_links: int = 0
+    """Number of these."""
     fan_outs: str = ""
     """Repos that have traces of their own, as decided at the cursors of the shipper itself."""
     metrics: MetricMemory = field(default_factory=MetricMemory)

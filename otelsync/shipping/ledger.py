@@ -30,7 +30,7 @@ from otelsync.shipping.checkpoint import (
 )
 
 _TRIES = 10
-_REJECTIONS = ("rejected", "partial_success", "vanished")
+_REJECTIONS = ("rejected", "partial_success", "expired", "vanished")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ class Account:
     """Summed up in the attributes of another span; of log records, DEBUG of a stage that went well."""
     dropped: dict[str, int]
     """By reason: journal_full, disk, too_large, encode_error (by the writer), rejected, partial_success (by the
-    endpoint), vanished (somebody removed or shortened a file). Reasons without a drop are left out."""
+    endpoint), expired (it has taken nothing at all for too long), vanished (somebody removed or shortened a file).
+    Reasons without a drop are left out."""
     pending: int
     """Written and not yet taken by this sink, or kept back until the span above has ended."""
 
@@ -290,7 +291,8 @@ def _rejected(checkpoint: Checkpoint, sink: str, signal: str) -> Counter[str]:
 
 def _held(checkpoint: Checkpoint, sink: str, signal: str) -> int:
     """Records that a sink has passed, and the shipper keeps back until it knows more."""
-    return {("traces", "span"): checkpoint.held, ("logs", "log"): checkpoint.held_logs}.get((sink, signal), 0)
+    held_logs = checkpoint.held_logs + checkpoint.held_links
+    return {("traces", "span"): checkpoint.held, ("logs", "log"): held_logs}.get((sink, signal), 0)
 
 
 def _by_reason(counts: Mapping[str, int]) -> Counts:

@@ -21,7 +21,7 @@ from otelsync.journal.batch import Batch
 from otelsync.journal.native import native
 from otelsync.otlp.decoding import LeanSpan, lean_spans, span_id, untagged, value_of
 from otelsync.otlp.encoding import field
-from otelsync.store.accounts import SAYS_MORE, Accounts, Ended, Place, Settled
+from otelsync.store.accounts import Accounts, Ended, Place, Settled, says_more
 from otelsync.vocabulary import FAILURE, ITEM, part_of
 
 MOST_PLACES: Final = 20_000
@@ -233,8 +233,10 @@ class OpenAccounts(Accounts):
 
     def _take_early(self, span_id: str, *, are_late: bool = False) -> None:
         """Take in parts of a span; `are_late`: it has ended, and so may have the stage that they belong to."""
+        before, self._trace = self._trace, self._early_in.get(span_id, self._trace)  # of the parts, whoever is read now
         for part in self._leave(span_id):
             self._take_part(part, is_late=are_late)
+        self._trace = before
 
     def _leave(self, span_id: str) -> list[Ended | tuple[str, str, int]]:
         """Let the parts of a span wait no more, and return them."""
@@ -394,7 +396,7 @@ def _item_of(body: bytes) -> bytes | Literal[False] | None:
         return None
     said = _ours(span.attributes)
     action = said.get(vocabulary.SYNC_ACTION, "")
-    if not said.keys().isdisjoint(SAYS_MORE) or not isinstance(action, str) or action == vocabulary.FAILED:
+    if says_more(said) or not isinstance(action, str) or action == vocabulary.FAILED:
         return None
     return span.parent_span_id + span.name + b"\0" + action.encode()
 

@@ -17,13 +17,13 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from otelsync.journal.batch import Batch, Group
+from otelsync.journal.batch import Batch
 from otelsync.journal.format import HEADER_SIZE, SPAN_END
 from otelsync.journal.header import JournalError
 from otelsync.journal.names import list_segments
 from otelsync.journal.reader import JournalReader
 from otelsync.journal.spool import path_of
-from otelsync.otlp.decoding import LeanLogs, lean_spans, parsed, span_id, untagged
+from otelsync.otlp.decoding import latest, lean_spans, span_id, untagged
 from otelsync.otlp.encoding import field
 from otelsync.otlp.request import Run
 from otelsync.shipping.checkpoint import OpenSeries, Verdict, decode, encode
@@ -49,7 +49,7 @@ def note(batch: Batch, series: OpenSeries) -> None:
             key = span_id(body)
             if key is not None and len(series.stages) < MOST_OPEN:
                 series.stages[key] = [encode(body), encode(group.resource), encode(group.scope)]
-        series.last_seen = max(series.last_seen, _latest(group))
+        series.last_seen = max(series.last_seen, latest(group))
     if series.stages:
         for group in batch.groups:
             for body in group.closed:
@@ -88,13 +88,14 @@ def closed(series: OpenSeries, verdicts: Mapping[str, Verdict], accounts: OpenAc
     """The open spans of a dead process as finished ones with the same ids.
 
     Where there is a verdict, it says how they ended; else status ERROR and ``sync.outcome = interrupted`` do. They end
-    when the last sign of life was recorded, or at the verdict's time, and not before they began. What has been counted
-    in them is added.
+    when the last sign of life was recorded or seen, or at the verdict's time, and not before they began. What has been
+    counted in them is added.
     """
+    last_seen = max(series.last_seen, series.alive_at)
     runs: list[Run] = []
     for key in accounts.by_end(series.stages):
         body, resource, scope = series.stages[key]
-        end = _close(decode(body), series.last_seen, verdicts.get(key))
+        end = _close(decode(body), last_seen, verdicts.get(key))
         runs.append(Run(decode(resource), decode(scope), [accounts.complete(end, is_pending=False)]))
     return runs
 
@@ -167,13 +168,3 @@ def _interrupted(body: bytes, last_seen: int) -> bytes:
         end_time_unix_nano=max(last_seen, span.start if span else 0),
     )
     return untagged(body) + rest.SerializeToString()
-
-
-def _latest(group: Group) -> int:
-    """The latest time in a group. Records are appended as they happen, so the last ones of each kind tell."""
-    times = [0]
-    for span in lean_spans([*group.spans[-1:], *group.started[-1:]]):
-        times += (span.start, span.end) if span else ()
-    for _, log in parsed(LeanLogs, group.logs[-1:]):
-        times += (log.time, log.observed) if log else ()
-    return max(times)

@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
@@ -16,6 +16,10 @@ from otelsync.journal.batch import Batch
 from otelsync.otlp.exporter import OtlpSink, Outcome
 
 _log = logging.getLogger("otelsync.shipping")
+NOTHING_ARRIVES: Final = "nothing arrives there as it is set up"
+"""Said of an endpoint that turns everything away."""
+REFUSED_KEEP: Final = 24.0
+"""Hours."""
 LEAST_ROOM: Final = 512
 """Bytes. With less it is not worth while to look for more."""
 _dice = random.SystemRandom()
@@ -39,14 +43,18 @@ class BatchStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Seconds for which a failing sink is left alone: doubled from `first` to `longest`, give or take half."""
+    """Seconds for which a failing sink is left alone: doubled from `first` to `longest`, give or take half.
+
+    One that takes nothing as things are set up is left alone for longer: from one minute to ten.
+    """
 
     first: float = 1.0
     longest: float = 30.0
 
-    def pause(self, failures: int) -> float:
+    def pause(self, failures: int, *, denied: bool = False) -> float:
         """The pause after so many failures in a row."""
-        return min(self.longest, self.first * 2.0 ** min(failures - 1, 30)) * _dice.uniform(0.5, 1.5)
+        first, longest = (self.first * 60, self.longest * 20) if denied else (self.first, self.longest)
+        return min(longest, first * 2.0 ** min(failures - 1, 30)) * _dice.uniform(0.5, 1.5)
 
 
 @dataclass(slots=True)
@@ -98,7 +106,11 @@ class Outlet:
         self.ready_at = 0.0
         self._place = place
         self._backoff = backoff
+        self.is_denied = False
+        """True if its last attempt has shown that it takes nothing as things are set up."""
         self._failures = 0
+        self._denials = 0
+        self._denials_said: set[str] = set()
         self._failing_since = 0.0
         self._throttled_until = 0.0
         self._rejected_for = ""
@@ -124,11 +136,22 @@ class Outlet:
 
     def hurry(self) -> None:
         """Try again at once, unless the endpoint asked to be left alone."""
+        self.is_denied = False
         self.ready_at = min(self.ready_at, self._throttled_until)
+
+    def judge(self, parcel: Parcel, outcome: Outcome) -> Outcome:  # noqa: ARG002  (others look at it)
+        """Return what becomes of a parcel after an attempt."""
+        return outcome
 
     def note(self, outcome: Outcome) -> None:
         """Draw the consequences: back off or recover, and say so once."""
         self.busy = False
+        if outcome.expired:
+            self.is_denied, self.ready_at = False, 0.0  # there may be more of that age
+            if "" not in self._denials_said:
+                self._denials_said.add("")
+                self._warn("%d dropped, as they have waited for too long (%s)", outcome.expired, outcome.reason)
+            return
         if outcome.retry:
             if outcome.tried:
                 self._fail(outcome)
@@ -137,11 +160,13 @@ class Outlet:
             return
         if self._failures:
             self._warn("works again after %.0f s", time.monotonic() - self._failing_since)
-        self._failures = 0
+        self._failures = self._denials = 0
+        self._denials_said.clear()
+        self.is_denied = False
         self._throttled_until = self.ready_at = 0.0
         rejected = outcome.rejected + outcome.partial
-        if rejected and outcome.reason != self._rejected_for:
-            self._rejected_for = outcome.reason
+        if rejected and _head(outcome.reason) != self._rejected_for:
+            self._rejected_for = _head(outcome.reason)
             said = "%d rejected for good (%s); further ones for this reason are only counted"
             self._warn(said, rejected, outcome.reason)
         elif not rejected and outcome.reason and outcome.reason != self._warned_of:
@@ -159,20 +184,48 @@ class Outlet:
 
     def _fail(self, outcome: Outcome) -> None:
         now = time.monotonic()
+        self.is_denied = outcome.denied
         if not self._failures:
             self._failing_since = now
+        if outcome.denied:
+            self._denials += 1
+            if (cause := _head(outcome.reason)) not in self._denials_said:
+                self._denials_said.add(cause)
+                self._warn("%s; %s", outcome.reason, self._until_mended())
+        elif not self._failures:
             self._warn("%s; the records stay in the journal and are sent later", outcome.reason)
         self._failures += 1
         self._throttled_until = now + (outcome.retry_after or 0.0)
-        self.ready_at = max(now + self._backoff.pause(self._failures), self._throttled_until)
+        pause = self._backoff.pause(self._denials if outcome.denied else self._failures, denied=outcome.denied)
+        self.ready_at = max(now + pause, self._throttled_until)
+
+    def _until_mended(self) -> str:
+        return "the records stay in the journal, and it is tried again every few minutes"
 
 
 class OtlpOutlet(Outlet):
-    """An OTLP endpoint. Requests are sent in a thread of its own, so that a hanging one holds up nobody else."""
+    """An OTLP endpoint. Requests are sent in a thread of its own, so that a hanging one holds up nobody else.
 
-    def __init__(self, sink: OtlpSink, backoff: Backoff) -> None:
+    Args:
+        sink: What sends to it.
+        backoff: How long it is left alone when it fails.
+        dress: Makes of batches what is sent in place of them: as many records, and always the same of the same.
+        refused_keep: Hours for which records wait for an endpoint that takes nothing.
+    """
+
+    def __init__(
+        self,
+        sink: OtlpSink,
+        backoff: Backoff,
+        dress: Callable[[list[Batch]], list[Batch]] = list,
+        *,
+        refused_keep: float = REFUSED_KEEP,
+    ) -> None:
         super().__init__(sink.name, ["span" if sink.name == "traces" else "log"], sink.endpoint.place, backoff)
         self._sink = sink
+        self._dress = dress
+        self._keep = refused_keep * 3600
+        self._denied_since = 0.0
         self._inbox: SimpleQueue[tuple[Parcel, SimpleQueue[Delivery | None]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -200,8 +253,26 @@ class OtlpOutlet(Outlet):
     def note(self, outcome: Outcome) -> None:
         """Draw the consequences of an attempt. What needed no attempt says nothing about the endpoint."""
         self.busy = False
-        if outcome.retry or outcome.accepted or outcome.rejected or outcome.partial:
+        if outcome.retry or outcome.accepted or outcome.rejected or outcome.partial or outcome.expired:
             super().note(outcome)
+
+    def judge(self, parcel: Parcel, outcome: Outcome) -> Outcome:
+        """Give up what an endpoint that takes nothing has turned away for too long."""
+        if not outcome.denied:
+            return outcome
+        now = time.monotonic()
+        if not self._denials:
+            self._denied_since = now
+        if now - self._denied_since < self._keep or _age(parcel.content) < self._keep:
+            return outcome
+        given = sum(batch.spans if "span" in self.signals else batch.logs for batch in parcel.content)
+        return replace(outcome, retry=False, expired=given - outcome.accepted - outcome.rejected - outcome.partial)
+
+    def _until_mended(self) -> str:
+        return (
+            f"{NOTHING_ARRIVES}, see `otelsync doctor`; the records stay in the journal, it is tried again"
+            f" every few minutes, and what is older than {self._keep / 3600:g} h is then dropped"
+        )
 
     def abort(self) -> None:
         """Make a request that is on its way end soon."""
@@ -224,7 +295,7 @@ class OtlpOutlet(Outlet):
 
     def _send(self, parcel: Parcel) -> Outcome:
         try:
-            return self._sink.send(parcel.content, deadline=parcel.deadline)
+            return self._sink.send(self._dress(parcel.content), deadline=parcel.deadline)
         except Exception as error:
             _log.debug("%s: unexpected", self.name, exc_info=True)
             return Outcome(retry=True, reason=f"unexpected {type(error).__name__}")
@@ -268,3 +339,16 @@ class StoreOutlet(Outlet):
 
 def _stored(parcel: Parcel) -> Outcome:
     return Outcome(accepted=sum(batch.spans + batch.logs for batch in parcel.batches))
+
+
+def _head(reason: str) -> str:
+    """Return the status alone: an endpoint may word each answer differently."""
+    return reason.partition(":")[0]
+
+
+def _age(batches: Sequence[Batch]) -> float:
+    """Seconds since the latest of these records."""
+    from otelsync.otlp.decoding import latest  # takes a while to load, and most shippers never need it
+
+    newest = max((latest(group) for batch in batches for group in batch.groups), default=0)
+    return time.time() - newest / 1e9

@@ -20,12 +20,22 @@ from otelsync.otlp.exporter import OtlpSink, Outcome
 from otelsync.shipping.as_recorded import AsRecorded
 from otelsync.shipping.backlog import Backlog, Segment
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, arrived, positions
-from otelsync.shipping.outlet import Backoff, BatchStore, Delivery, OtlpOutlet, Outlet, Parcel, StoreOutlet
+from otelsync.shipping.outlet import (
+    REFUSED_KEEP,
+    Backoff,
+    BatchStore,
+    Delivery,
+    OtlpOutlet,
+    Outlet,
+    Parcel,
+    StoreOutlet,
+)
 from otelsync.shipping.ownership import Ownership
 from otelsync.shipping.saying import Saying
 from otelsync.shipping.stage_ends import StageEnds
 
 if TYPE_CHECKING:
+    from otelsync.journal.batch import Batch
     from otelsync.shipping.folding.budget import Limits
     from otelsync.shipping.folding.debug_logs import DebugLogs
     from otelsync.shipping.folding.shaping import Shaping
@@ -62,10 +72,12 @@ class Shipper:
         store: The local store. It is closed with the shipper.
         limits: What a trace may be on its way to OTLP; None: it goes as it was recorded.
         debug_logs: Whether all DEBUG records go to OTLP, or only those of stages that failed or were slow.
+        dress: Makes of batches what goes to OTLP in place of them: as many records, and always the same of the same.
         metrics: What counts the records. It is closed with the shipper.
         look: Called at each step, to begin work beside shipping that is due, such as the reports of runs.
         backoff: How long a failing sink is left alone.
         patience: Seconds that an unreadable record of a living process may take to become readable.
+        refused_keep: Hours for which records wait for an endpoint that takes nothing as it is set up.
     """
 
     def __init__(
@@ -76,10 +88,12 @@ class Shipper:
         store: BatchStore | None = None,
         limits: Limits | None = None,
         debug_logs: bool = True,
+        dress: Callable[[list[Batch]], list[Batch]] = list,
         metrics: MetricsOutlet | None = None,
         look: Callable[[], None] | None = None,
         backoff: Backoff | None = None,
         patience: float = 1.0,
+        refused_keep: float = REFUSED_KEEP,
         max_batch_bytes: int = MAX_BATCH_BYTES,
         max_batch_records: int = MAX_BATCH_RECORDS,
     ) -> None:
@@ -88,7 +102,11 @@ class Shipper:
         self._store = None if store is None else StoreOutlet(store, backoff)
         self._metrics = metrics
         self._look = look
-        outlets = (*(OtlpOutlet(sink, backoff) for sink in otlp), self._store, metrics)
+        outlets = (
+            *(OtlpOutlet(sink, backoff, dress, refused_keep=refused_keep) for sink in otlp),
+            self._store,
+            metrics,
+        )
         self._outlets: list[Outlet] = [outlet for outlet in outlets if outlet is not None]
         if len({outlet.name for outlet in self._outlets}) < len(self._outlets):
             raise ValueError("two sinks for the same signal")
@@ -98,12 +116,8 @@ class Shipper:
         self._backlog = Backlog(self.directory, sinks, patience=patience, deleted=forget)
         self._shaping: Shaping | AsRecorded = AsRecorded()
         self._debug_logs: DebugLogs | AsRecorded = AsRecorded()
-        if otlp:  # what is only needed for it takes a while to load
-            from otelsync.shipping.folding.debug_logs import DebugLogs
-            from otelsync.shipping.folding.shaping import Shaping
-
-            self._shaping = Shaping(self._backlog, limits)
-            self._debug_logs = DebugLogs(self._backlog, is_on=not debug_logs)
+        if otlp:
+            self._shape(limits, debug_logs=debug_logs)
         self._ownership = Ownership(self.directory)
         self._owning = False
         self._epoch = 0
@@ -111,6 +125,16 @@ class Shipper:
         self._bounds = (max_batch_bytes, max_batch_records)
         self._deadline: float | None = None
         self._stage_ends = StageEnds(self.directory, self._backlog)
+
+    def _shape(self, limits: Limits | None, *, debug_logs: bool) -> None:
+        """Shape what goes to OTLP; what is only needed for that takes a while to load."""
+        from otelsync.shipping.folding.debug_logs import DebugLogs
+        from otelsync.shipping.folding.shaping import Shaping
+
+        self._shaping = shaping = Shaping(self._backlog, limits)
+        self._debug_logs = DebugLogs(self._backlog, is_on=not debug_logs)
+        if self._metrics is not None:
+            self._metrics.follow(shaping.is_folding)
 
     def own(self) -> bool:
         """Return whether this shipper owns the directory. It tries to, when nobody does."""
@@ -214,7 +238,8 @@ class Shipper:
         for outlet in self._outlets:
             outlet.close(max(0.0, deadline - time.monotonic()))
         self._collect(0.0)
-        if self.own():
+        if self._owning and self._ownership.held():  # what another one has shipped since is not ours to account for
+            self._stage_ends.see_living()
             self._backlog.retire()
             self._backlog.save()
         self._backlog.close()
@@ -234,12 +259,24 @@ class Shipper:
                 moved = self.step()
                 if done():
                     return True
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= deadline or self._is_denied():
                     return False
                 if not moved:
                     self._collect(_PAUSE)
         finally:
             self._deadline = None
+
+    def _is_denied(self) -> bool:
+        """Return whether all that is left is for endpoints that take nothing as they are set up: to wait is no use."""
+        if not self._owning or self._stage_ends.are_due() or any(outlet.busy for outlet in self._outlets):
+            return False
+        segments = self._backlog.segments.values()
+        behind = [
+            outlet
+            for outlet in (self._stages, *self._outlets)
+            if not all(segment.caught_up(outlet.name) for segment in segments)
+        ]
+        return bool(behind) and all(outlet.is_denied for outlet in behind)
 
     def _drained(self, targets: dict[str, int]) -> bool:
         if not self._owning:
@@ -278,7 +315,8 @@ class Shipper:
             return delivered
 
     def _finish(self, delivery: Delivery) -> None:
-        outlet, parcel, outcome = delivery.outlet, delivery.parcel, delivery.outcome
+        outlet, parcel = delivery.outlet, delivery.parcel
+        outcome = outlet.judge(parcel, delivery.outcome)
         outlet.note(outcome)
         if parcel.epoch != self._epoch:
             return
@@ -293,6 +331,7 @@ class Shipper:
             totals.add(outlet.name, signal, "shipped", both if len(outlet.signals) > 1 else outcome.accepted)
             totals.add(outlet.name, signal, "rejected", outcome.rejected)
             totals.add(outlet.name, signal, "partial_success", outcome.partial)
+            totals.add(outlet.name, signal, "expired", outcome.expired)
         for batch in parcel.batches:
             self._backlog.take(outlet.name, batch)
 

@@ -30,6 +30,10 @@ _GRACE: Final = 2.0
 """Seconds that an end waits for stages of living processes below it: a task gives its result before its run ends."""
 
 
+_SAVE_SECONDS: Final = 5.0
+"""Seconds between two looks at living processes that the next shipper is told of, where nothing else has changed."""
+
+
 class StageEnds:
     """Knows the stages of one directory that are open, and writes the ends that nobody else writes.
 
@@ -58,6 +62,7 @@ class StageEnds:
         """By series whose process has gone, and by span that is pending: what was committed when that was noticed."""
         self._noticed: dict[str, float] = {}
         """By the same: when that was, of the monotonic clock."""
+        self._told_at = time.monotonic()
 
     def resume(self) -> None:
         """Go on from the checkpoint."""
@@ -117,6 +122,7 @@ class StageEnds:
 
         That is what their own process recorded, and what others did: a verdict is recorded before the kill.
         """
+        self.see_living(now=time.monotonic() - self._told_at >= _SAVE_SECONDS)
         dead, pending = self._dead_series(), self._backlog.checkpoint.pending
         waiting = [*dead, *pending]
         if any(name not in self._seen for name in waiting):
@@ -133,6 +139,18 @@ class StageEnds:
             self._backlog.scan()
         self._forget_series()
         return bool(closed or completed)
+
+    def see_living(self, *, now: bool = True) -> None:
+        """Take note of when the processes with open stages were last seen. `now`: let the next shipper know it, too."""
+        is_any = False
+        for name, series in self._backlog.checkpoint.open.items():
+            if series.stages:
+                at = time.time_ns()  # before the look, so it is never after the end
+                if _alive(name, series):
+                    series.alive_at, is_any = max(at, series.alive_at), True
+        if is_any and now:
+            self._told_at = time.monotonic()
+            self._backlog.changed()
 
     def _dead_series(self) -> list[str]:
         """The series whose process has gone and left stages open."""

@@ -17,7 +17,7 @@ from otelsync.levels import DEBUG
 from otelsync.logs.installed import enabled
 from otelsync.recording.clock import present_of
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed, leave, step_out, strays
-from otelsync.recording.scope import EMPTY
+from otelsync.recording.scope import EMPTY, SyncScope
 from otelsync.stages import lineage, misuse
 from otelsync.stages.collecting import nearest_open
 from otelsync.stages.ending import exit_despite
@@ -125,6 +125,12 @@ class Item(Stage):
         token = self._token
         if token is not None:
             leave(token)
+            span: Any = self.span
+            scope = getattr(span, "scope", None)
+            if type(scope) is SyncScope:  # its bytes hold the outcome: that costs less than an attribute
+                span.scope = scope.succeeded or scope.succeed()
+            else:
+                span.set_attribute(vocabulary.SYNC_OUTCOME, vocabulary.SUCCESS)
             with lineage.rolling_up:  # so that nothing around ends between the two
                 target = nearest_open(around)
                 if target is None:
@@ -133,6 +139,8 @@ class Item(Stage):
                     items = target.items
                     items[self._action], self._token = items.get(self._action, 0) + 1, None  # in one step
                 self.span.end()
+            if type(scope) is SyncScope:
+                span.scope = scope  # of what may still begin in it
 
     def finish_despite(self, problem: BaseException, error: BaseException | None) -> None:
         if self._token is None and not has_entered(problem, self._finish):  # it has left the short way, and is counted
@@ -196,8 +204,7 @@ class Item(Stage):
         return attributes
 
     def _set_last_attributes(self, outcome: str) -> None:
-        if outcome not in (vocabulary.SUCCESS, vocabulary.FAILURE):
-            self.span.set_attribute(vocabulary.SYNC_OUTCOME, outcome)
+        self.span.set_attribute(vocabulary.SYNC_OUTCOME, outcome)
 
     def _end_fields(self) -> dict[str, Any]:
         said = {"action": self._action} if self._action else {}

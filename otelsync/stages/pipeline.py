@@ -14,7 +14,7 @@ from otelsync.errors import DispatchError
 from otelsync.levels import INFO
 from otelsync.logs.installed import emit
 from otelsync.recording.scope import SyncScope
-from otelsync.stages import dispatchers, misuse
+from otelsync.stages import dispatchers, misuse, rate_limits
 from otelsync.stages.collecting import WAITED
 from otelsync.stages.stage import Milestone
 
@@ -119,6 +119,8 @@ class Pipeline(Milestone):
 
     def _finish(self, error: BaseException | None) -> None:
         misuse.running.discard(self)
+        if trace_id := self.span.get_span_context().trace_id:
+            rate_limits.observed.tell_rest(trace_id)
         if self._handed_over is None:
             super()._finish(error)
             return

@@ -97,6 +97,18 @@ def fingerprint(credentials: str) -> str:
     return hashlib.blake2b(secret.encode("utf-8", "replace"), digest_size=4, key=key).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """An event of one limit: when it was last said, and how many times it was so since, unsaid; and the latest of
+    these."""
+
+    at: float
+    times: int
+    level: int
+    standing: Standing
+    span: Span
+
+
 class RateLimits:
     """The latest standing of each limit, by host, resource and token; safe to use from many threads.
 
@@ -110,8 +122,8 @@ class RateLimits:
         self._most = most
         self._standings: OrderedDict[tuple[str, str, str], Standing] = OrderedDict()
         self._told: dict[tuple[str, str, str], RateLimit] = {}
-        self._said: OrderedDict[tuple[str, str, str, str], tuple[float, int]] = OrderedDict()
-        """By event and limit: when it was last said, and how many times it was so since, unsaid."""
+        self._said: OrderedDict[tuple[str, str, str, str], _Said] = OrderedDict()
+        """By event and limit."""
         self._lock = threading.RLock()  # a signal handler may ask an API as well
 
     def completed(self, host: str, observation: Observation, *, token: str = "", now: float) -> Observation:
@@ -185,15 +197,33 @@ class RateLimits:
             _tell(level, event, standing, span, now, 1)
             return
         key = (event, standing.limit.resource, standing.host, standing.token)
+        span = get_current_span() if span is None else span
         with self._lock:
-            last, times = self._said.get(key, (-math.inf, 0))
-            times += 1
-            is_quiet = abs(now - last) < _QUIET
-            self._said[key] = (last, times) if is_quiet else (now, 0)
+            said = self._said.get(key)
+            is_quiet = said is not None and abs(now - said.at) < _QUIET
+            times = 1 + (said.times if said is not None else 0)
+            at, unsaid = (said.at, times) if is_quiet and said is not None else (now, 0)
+            self._said[key] = _Said(at, unsaid, level, standing, span)
             while len(self._said) > len(_LEVELS) * self._most:
                 self._said.popitem(last=False)
         if not is_quiet:
             _tell(level, event, standing, span, now, times)
+
+    def tell_rest(self, trace_id: int | None = None) -> None:
+        """Say what was so again, and not said for it had been said a moment before: the run has come to its end.
+
+        Args:
+            trace_id: The run's; None for all runs, as the process ends.
+        """
+        with self._lock:
+            rest = [
+                (key, said)
+                for key, said in self._said.items()
+                if said.times and trace_id in (None, said.span.get_span_context().trace_id)
+            ]
+            self._said.update((key, replace(said, times=0)) for key, said in rest)
+        for (event, *_), said in rest:
+            _tell(said.level, event, said.standing, said.span, said.standing.seen, said.times)
 
     def standings(self) -> list[Standing]:
         """All that is known, the latest last."""
@@ -291,6 +321,7 @@ def attributes_of(observation: Observation, *, host: str = "", token: str = "") 
         for other in counted
         if other is not limit and other.remaining is not None
     ][:_MOST_TOLD]
+    after = observation.retry_after
     is_told = limit.limit is not None or limit.remaining is not None
     told = {
         vocabulary.SYNC_RATE_LIMIT_LIMIT: limit.limit,
@@ -302,7 +333,7 @@ def attributes_of(observation: Observation, *, host: str = "", token: str = "") 
         vocabulary.SYNC_RATE_LIMIT_TOKEN: token if is_told and token else None,
         vocabulary.SYNC_RATE_LIMIT_OTHERS: others or None,
         vocabulary.SYNC_RATE_LIMIT_ASSUMED: limit.assumed or None,
-        vocabulary.SYNC_RATE_LIMIT_RETRY_AFTER_SECONDS: observation.retry_after,
+        vocabulary.SYNC_RATE_LIMIT_RETRY_AFTER_SECONDS: None if after is None else round(after, 6),
     }
     return {name: value for name, value in told.items() if value is not None}
 
@@ -312,7 +343,10 @@ observed = RateLimits()
 
 
 def note(observation: Observation, *, host: str, token: str = "", span: Span | None = None) -> None:
-    """Put an observation on `span` and on the API call around, and take note of it in :data:`observed`."""
+    """Put an observation on `span`, or on the API call around where that has ended, and take note of it.
+
+    One call may make several sends, with several tokens: the span of each has what its own response told.
+    """
     if not observation:
         return
     now = time.time()
@@ -321,9 +355,9 @@ def note(observation: Observation, *, host: str, token: str = "", span: Span | N
     if told:
         stage = current_scope().stage
         call_span = stage.span if stage is not None and stage.KIND == vocabulary.SYNC_API else None
-        for each in (span, call_span):
-            if each is not None and each.is_recording():
-                each.set_attributes(told)
+        target = span if span is not None and span.is_recording() else call_span
+        if target is not None and target.is_recording():
+            target.set_attributes(told)
     observed.observe(host, replace(observation, refused=""), token=token, span=span, now=now)
 
 

@@ -17,11 +17,12 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from otelsync.otlp.options import OtlpEndpoint, Signal
 from otelsync.recording.ids import IdGenerator
+from otelsync.recording.resource import renamed, resource_of
 from otelsync.redaction import Redactor
 from otelsync.standard.log_records import LogRecords, LogSender, logger_provider
 from otelsync.standard.sending import Quiet, Sender, Tally, close_processor, queue_of
 from otelsync.standard.spans import ScopeProcessor, SpanSender, clean, prepared
-from otelsync.vocabulary import SERVICE_NAME
+from otelsync.vocabulary import HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_NAME
 
 
 class Standard:
@@ -31,19 +32,22 @@ class Standard:
         endpoints: Where each signal goes; one without an endpoint goes nowhere, and has ids all the same.
         redactor: Takes secrets out of what is sent.
         service_name: The name of the service.
+        place: What tells this place of recording from others on the host.
 
     Raises:
         ValueError: A variable of the SDK has a value that it refuses.
     """
 
-    def __init__(self, endpoints: Sequence[OtlpEndpoint], redactor: Redactor, service_name: str) -> None:
+    def __init__(self, endpoints: Sequence[OtlpEndpoint], redactor: Redactor, service_name: str, place: str) -> None:
         self._redactor = redactor
-        self._names = {SERVICE_NAME: service_name}
+        self._place = place
         self._shown: tuple[Resource | None, Resource | None] = (None, None)
         self.spans, self.log_records = Tally(), Tally()
         self._processors: list[Any] = []
         self._senders: dict[Signal, Sender[Any]] = {}
-        resource = Resource.create(self._names)
+        resource = resource_of(place, service_name)
+        self._names = {key: resource.attributes[key] for key in (SERVICE_NAME, HOST_NAME, SERVICE_INSTANCE_ID)}
+        """Attributes that are sent in place of the SDK's, which draws another id in a forked child."""
         self.tracers = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=IdGenerator())
         self._loggers = logger_provider(resource)
         self._records = LogRecords(self._loggers, resource, self.log_records)
@@ -92,7 +96,7 @@ class Standard:
 
     def rename_service(self, name: str) -> None:
         """Let everything that is sent from now on have another ``service.name``."""
-        self._names = {SERVICE_NAME: name}
+        self._names = {**self._names, **renamed(self._names, name, self._place)}
         self._shown = (None, None)
 
     # What is sent

@@ -30,14 +30,16 @@ _TASK_RUN: Final = "run/"
 _DEEPEST: Final = 1_000
 """Spans above one that are looked through. A longer way is a circle, or made to do harm."""
 
-SAYS_MORE: Final = frozenset(
-    (vocabulary.SYNC_OUTCOME, vocabulary.SYNC_ATTEMPT, vocabulary.SYNC_RECOVERED, vocabulary.SYNC_REQUIRED)
-)
-"""Attributes that say more of an item than its action does."""
+_SAYS_MORE: Final = frozenset((vocabulary.SYNC_ATTEMPT, vocabulary.SYNC_RECOVERED, vocabulary.SYNC_REQUIRED))
 MOST_FAILURES: Final = 10_000
 """Failures below one open stage that may each be made good."""
 
 Counts = dict[str, int]
+
+
+def says_more(attributes: Mapping[str, Any]) -> bool:
+    """Return whether attributes of an item say more than its action does, and that it went well."""
+    return not _SAYS_MORE.isdisjoint(attributes) or attributes.get(vocabulary.SYNC_OUTCOME, SUCCESS) != SUCCESS
 
 
 class Ended(NamedTuple):
@@ -207,7 +209,7 @@ class Accounts:
 
         Most spans are, and to :meth:`end` them all takes three times as long. False: it is to be ended.
         """
-        if span_id in self.places or vocabulary.part_of(name)[0] != ITEM or not SAYS_MORE.isdisjoint(attributes):
+        if span_id in self.places or vocabulary.part_of(name)[0] != ITEM or says_more(attributes):
             return False
         self.item(parent_id, _text(attributes.get(vocabulary.SYNC_ACTION)))
         return True

@@ -197,7 +197,7 @@ class Decoder:
                     record.severity_number,
                     record.severity_text.decode("utf-8", "replace"),
                     logger,
-                    _text(record.body),
+                    record.event_name.decode("utf-8", "replace") or _text(record.body),
                     attributes,
                     resource,
                     self._sync_id(record.attributes),

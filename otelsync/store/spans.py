@@ -66,8 +66,10 @@ class StoredSpan:
 
     @property
     def outcome(self) -> str:
-        """``sync.outcome``, else what the status says. Printable."""
+        """``sync.outcome``, else what the status says, as of most items. Printable."""
         outcome = printable(self.attributes.get(vocabulary.SYNC_OUTCOME, ""), 12)
+        if outcome in (vocabulary.SUCCESS, vocabulary.FAILURE) and vocabulary.part_of(self.name)[0] == vocabulary.ITEM:
+            outcome = ""
         return "running" if self.running else outcome or ("failed" if self.failed else "")
 
     @property

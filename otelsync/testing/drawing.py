@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypedDict, Unpac
 from otelsync.testing.reading import Span, spans_in
 from otelsync.text.printable import printable
 from otelsync.text.quantities import duration
-from otelsync.vocabulary import SYNC_STAGE_KIND, WAITING
+from otelsync.vocabulary import FAILURE, ITEM, SUCCESS, SYNC_STAGE_KIND, WAITING, part_of
 
 POLL: Final = 0.02
 """Seconds between two looks at what other processes have recorded."""
@@ -64,9 +64,9 @@ def span_tree(
 ) -> str:
     """The spans as an indented tree, of any number of traces.
 
-    Behind each name stand the outcome in brackets, or else the status; ``open``, if it has not ended; ``waiting``, if
-    it is a stage of that kind; the id of its parent, if that was not recorded (``<-``); the spans that it is linked to
-    (``->``); and its attributes.
+    Behind each name stand the outcome in brackets, or else the status, as of items that went well or failed; ``open``,
+    if it has not ended; ``waiting``, if it is a stage of that kind; the id of its parent, if that was not recorded
+    (``<-``); the spans that it is linked to (``->``); and its attributes.
 
     Args:
         source: Where the spans come from.
@@ -197,7 +197,8 @@ class _Drawing:
         return len(family) >= self._roll and not any(span.span_id in self._children for span in family)
 
     def _about(self, span: Span) -> str:
-        parts = [f"[{span.outcome}]" if span.outcome else span.status]
+        says_more = span.outcome not in ("", SUCCESS, FAILURE) or part_of(span.name)[0] != ITEM
+        parts = [f"[{span.outcome}]" if span.outcome and says_more else span.status]
         if not span.ended:
             parts.append("open")
         if span.attributes.get(SYNC_STAGE_KIND) == WAITING:

@@ -266,7 +266,7 @@ def log_of(record: LogRecord, scope: str, resource: Mapping[str, Any]) -> Log:
     return Log(
         level=record.severity_text,
         logger=scope,
-        event=record.body.string_value,
+        event=record.event_name or record.body.string_value,
         trace_id=record.trace_id.hex(),
         span_id=record.span_id.hex(),
         time=record.time_unix_nano,

@@ -8,13 +8,14 @@ from itertools import islice
 from types import TracebackType
 from typing import Final
 
-from otelsync.bounds import first_words, is_light, note_of
+from otelsync.bounds import LONGEST_TEXT, first_words, is_light, note_of
 from otelsync.text.presentable import message_of
 
 _MOST_FRAMES: Final = 100
 """Frames of an exception and all its causes that are shown by Python's own means: each takes up to 0.1 ms."""
 _LONGEST_MESSAGE: Final = 4_096
 """Characters of a message in a traceback; it is recorded by itself as well."""
+_ROOM_FOR_NOTE: Final = 64
 _MOST_ERRORS: Final = 16
 _SHOWN_FRAMES: Final = 20
 """Frames of each end of one traceback, where there are too many."""
@@ -26,7 +27,7 @@ _FARTHEST: Final = 100_000
 def traceback_of(error: BaseException) -> str:
     """Return an exception and its causes with their tracebacks, as Python shows them; of very long ones a part."""
     if _is_short(error):
-        return "".join(traceback.format_exception(error))
+        return _fitting(traceback.format_exception(error))
     chain = list(islice(_chain(error), _MOST_ERRORS + 1))
     parts: list[str] = []
     for each in reversed(chain[:_SHOWN_ERRORS]):
@@ -35,7 +36,24 @@ def traceback_of(error: BaseException) -> str:
         elif len(chain) > _SHOWN_ERRORS:
             parts.append(note_of(None, "exceptions before") + "\n\n")
         parts += _one(each)
-    return "".join(parts)
+    return _fitting(parts)
+
+
+def _fitting(parts: list[str]) -> str:
+    """Join the parts of a text; of one that would be cut behind, the first and, above all, the last are left."""
+    left = LONGEST_TEXT - sum(map(len, parts))
+    if left >= 0:
+        return "".join(parts)
+    first, number = 0, 0
+    while number < len(parts) and first + len(parts[number]) <= LONGEST_TEXT // 4:
+        first += len(parts[number])
+        number += 1
+    last, from_there = 0, len(parts)
+    while from_there > number and first + last + len(parts[from_there - 1]) <= LONGEST_TEXT - _ROOM_FOR_NOTE:
+        from_there -= 1
+        last += len(parts[from_there])
+    note = note_of(LONGEST_TEXT - left, "characters in all") + "\n"
+    return "".join([*parts[:number], note, *parts[from_there:]])
 
 
 def _is_short(error: BaseException) -> bool:

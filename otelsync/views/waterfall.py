@@ -14,6 +14,7 @@ from otelsync.text.item_counts import apart, items_line
 from otelsync.text.paint import Line, Piece, painter
 from otelsync.text.printable import pad, printable
 from otelsync.text.quantities import counted, day_and_time, duration
+from otelsync.text.trace_address import trace_address
 from otelsync.views.outline import Entry, outline, unrolled
 
 MOST_KINDS: Final = 10
@@ -40,6 +41,7 @@ def render_run(
     file: IO[str] | None = None,
     every_span: bool = False,
     hints: bool = True,
+    trace_url: str | None = None,
 ) -> None:
     """Print the waterfall of a run.
 
@@ -51,6 +53,7 @@ def render_run(
         file: Where to; None: standard output.
         every_span: Whether to show each span, however many there are.
         hints: Whether to end with the commands that show more.
+        trace_url: What the trace's address is made of, which is the last line and never cut; None: there is none.
 
     Raises:
         RunNotFoundError: No run, or more than one, is called so.
@@ -61,6 +64,10 @@ def render_run(
         tree = RunTree(store, find_run(store, sync_id))
         for line in _waterfall(tree, _Chart(tree.run, width, blocks=color), every_span=every_span, hints=hints):
             draw(line)
+        run = tree.run
+    address = trace_address(trace_url, run.trace_id, run.root_span_id, run.sync_id)
+    if address:
+        print(f"\ntrace  {address}", file=file)
 
 
 def _waterfall(tree: RunTree, chart: _Chart, *, every_span: bool, hints: bool) -> Iterator[Line]:

@@ -14,9 +14,11 @@ from opentelemetry.instrumentation.celery.version import __version__
 from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanContext, SpanKind, TracerProvider
 from opentelemetry.trace import Tracer as TracerApi
 
+from otelsync.hooks.harmless import harmless
 from otelsync.hooks.opentelemetry_api import provider_that_is_set
+from otelsync.journal.format import ENCODE_ERROR, SPAN
 from otelsync.recording.exceptions import take_error
-from otelsync.recording.runtime_context import CURRENT, installed
+from otelsync.recording.runtime_context import CURRENT, installed, leave
 from otelsync.recording.scope import SCOPE_KEY, SyncScope
 from otelsync.recording.span import RecordedSpan
 from otelsync.recording.tracer import Tracer
@@ -43,6 +45,13 @@ class Tracers:
         if known is None or known[0] is not provider:
             known = self._known = (provider, provider.get_tracer(SCOPE_NAME, __version__, SCHEMA))
         return known[1]
+
+    @harmless
+    def count_lost(self) -> None:
+        """Count a span as dropped that could not be begun by a fault of ours."""
+        tracer = self.current()
+        if isinstance(tracer, Tracer):
+            tracer.journal.drop(ENCODE_ERROR, SPAN)
 
 
 def our_tracer(tracer: TracerApi, parent: SpanContext | None) -> Tracer | None:
@@ -85,6 +94,14 @@ def activate(span: Span, scope: SyncScope | None, context: Context | None = None
         return CURRENT.set(ours)
     context = trace.set_span_in_context(span, context)
     return context_api.attach(context_api.set_value(SCOPE_KEY, scope, context))
+
+
+def restore(token: Token[Any] | None, before: Any) -> None:
+    """Make current again what was `before`; `token` undoes what :func:`activate` did, unless that was interrupted."""
+    if token is not None:
+        leave(token)
+    elif CURRENT.get() is not before:
+        CURRENT.set(before)
 
 
 def note_error(span: Span, error: BaseException) -> None:

@@ -1,8 +1,9 @@
 """Attributes of publish and run spans, under the names that users of the upstream instrumentation know.
 
 The names and values are those of ``opentelemetry.instrumentation.celery.utils.set_attributes_from_context``; a test
-holds that. That function sets each on the span, one by one; these build one dict, and tell apart what is the same for
-thousands of messages.
+holds that. Two are not: ``celery.delivery_info``, a dict as Python prints it, whose parts have names of their own here,
+and ``messaging.destination``, which is the queue once more. That function sets each on the span, one by one; these
+build one dict, and tell apart what is the same for thousands of messages.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ WORKER: Final = "celery.worker"
 """The worker's node name. Upstream's ``celery.hostname`` is the publisher's, since Celery 4."""
 MESSAGE_ID: Final = vocabulary.MESSAGING_MESSAGE_ID
 CONVERSATION_ID: Final = "messaging.conversation_id"
-DESTINATION: Final = "messaging.destination"
 DESTINATION_KIND: Final = "messaging.destination_kind"
 DESTINATION_NAME: Final = "messaging.destination.name"
 OPERATION: Final = "messaging.operation.type"
@@ -40,7 +40,7 @@ SYSTEMS: Final = {"amqp": "rabbitmq", "py-amqp": "rabbitmq", "sqs": "aws_sqs", "
 _RENAMED: Final = {
     "id": MESSAGE_ID,
     "correlation_id": CONVERSATION_ID,
-    "routing_key": DESTINATION,
+    "routing_key": DESTINATION_NAME,
     "origin": "celery.hostname",
     "declare": DESTINATION_KIND,
 }
@@ -52,6 +52,7 @@ _OWN: Final = frozenset(("id", "correlation_id", "eta", "expires", "countdown", 
 _NAMES_OF_MESSAGE: Final = tuple(pair for pair in _NAMES if pair[0] in _OWN)
 _NAMES_ALIKE: Final = tuple(pair for pair in _NAMES if pair[0] not in _OWN)
 _KEYS_ALIKE: Final = tuple(key for key, _ in _NAMES_ALIKE)
+_PARTS_OF_DELIVERY: Final = ("exchange", "priority")
 _EMPTY: Final[dict[str, Any]] = {}
 _NO_LIMITS: Final = ((None, None), [None, None])
 _UNLIMITED: Final = (*_NO_LIMITS, None)
@@ -95,9 +96,10 @@ def _named(context: Mapping[str, Any], names: tuple[tuple[str, str], ...]) -> di
 def _of_delivery(info: Mapping[str, Any]) -> dict[str, Any]:
     """The part of :func:`of_context` that says from where a message came."""
     routing_key = info.get("routing_key")
-    found = {"celery.delivery_info": str(info)}
-    if routing_key is not None:
-        found[DESTINATION] = routing_key
+    found = {} if routing_key is None else {DESTINATION_NAME: routing_key}
+    for name in _PARTS_OF_DELIVERY:
+        if value := info.get(name):
+            found[f"celery.delivery_info.{name}"] = value
     return found
 
 
@@ -120,6 +122,11 @@ def planned(eta: object, timezone: Any) -> int:
         return 0
 
 
+def seconds_of(nanoseconds: int) -> float:
+    """Return seconds to the microsecond."""
+    return nanoseconds // 1_000 / 1e6
+
+
 def waits(published: int, eta: int, start: int) -> dict[str, float]:
     """Return the time in the queue and the planned delay of a task; each moment in nanoseconds since the epoch.
 
@@ -128,9 +135,9 @@ def waits(published: int, eta: int, start: int) -> dict[str, float]:
     found: dict[str, float] = {}
     due = max(published, eta)
     if due:
-        found[vocabulary.SYNC_QUEUE_WAIT_SECONDS] = max(0, start - due) / 1e9
+        found[vocabulary.SYNC_QUEUE_WAIT_SECONDS] = seconds_of(max(0, start - due))
     if eta and published:
-        found[vocabulary.SYNC_QUEUE_PLANNED_DELAY_SECONDS] = max(0, eta - published) / 1e9
+        found[vocabulary.SYNC_QUEUE_PLANNED_DELAY_SECONDS] = seconds_of(max(0, eta - published))
     return found
 
 
@@ -170,7 +177,6 @@ def constants(task: Any, request: Mapping[str, Any]) -> dict[str, Any]:
         OPERATION: "process",
         SYSTEM: system_of(task.app),
         WORKER: request.get("hostname"),
-        DESTINATION_NAME: info.get("routing_key"),
         **(_of_delivery(info) if info else _EMPTY),
         **_named(request, _NAMES_ALIKE),
         "process.pid": os.getpid(),

@@ -41,11 +41,11 @@ def _one_canvas() -> Iterator[Canvas | None]:
         yield None
         return
     canvas = Canvas()
-    token = CANVAS.set(canvas)
     try:
+        CANVAS.set(canvas)
         yield canvas
     finally:
-        CANVAS.reset(token)
+        CANVAS.set(None)
 
 
 def in_one_trace(publish: Callable[..., Any]) -> Callable[..., Any]:

@@ -150,10 +150,11 @@ def call_as_continuation(options: Mapping[str, Any], function: Callable[..., Any
 
 
 def _call_continuing(run: Run, function: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
-    before, run.continues = run.continues, True
-    token = RUN.set(run)
+    before, outer = run.continues, RUN.get()
     try:
+        run.continues = True
+        RUN.set(run)
         return function(*args, **options)
     finally:
-        RUN.reset(token)
         run.continues = before
+        RUN.set(outer)

@@ -10,12 +10,12 @@ from typing import Any, Final, cast
 from celery.exceptions import Ignore, Reject, Retry
 from opentelemetry.trace import Span
 
-from otelsync.hooks.host_errors import forgive
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import dispatched
 from otelsync.integrations.celery.activation import note_error
 from otelsync.integrations.celery.celery_names import was_told_to_end
 from otelsync.integrations.celery.continuation import RUN, Run
+from otelsync.integrations.celery.done_whole import done_whole
 from otelsync.recording.clock import elapsed_of
 from otelsync.recording.runtime_context import leave
 from otelsync.recording.scope import SyncScope
@@ -42,7 +42,18 @@ class Execution:
         collector: What counts for a dispatched pipeline, if it is a part of one.
     """
 
-    __slots__ = ("_clock", "_collector", "_outer", "_record_seconds", "_span", "_task", "_token", "_whole", "run")
+    __slots__ = (
+        "_clock",
+        "_collector",
+        "_is_recorded",
+        "_outer",
+        "_record_seconds",
+        "_span",
+        "_task",
+        "_token",
+        "_whole",
+        "run",
+    )
 
     def __init__(
         self,
@@ -61,56 +72,66 @@ class Execution:
         self._span = span
         self._whole = whole
         self._collector = collector
-        self._outer = RUN.set(run)
+        self._is_recorded = False
         self._clock = perf_counter()
+        self._outer = RUN.get()
+        RUN.set(run)
 
+    @done_whole
     def end_returning(self, result: Any) -> None:
         """End it as Celery's result says: ``(retval, info, runtime, retstr)``, where info is None after a success."""
-        try:
-            info = result[1]
-            if info is None and self._whole is not None and self._collector is None and not self.run.replaced:
-                self._end_shortly()
-            elif info is None:
-                self._end(SUCCESS, None)
-            else:
-                self._end(info.state, info.retval)
-        except Exception as error:
-            forgive(error, "a run span did not end")
+        info = result[1]
+        if info is None and self._whole is not None and self._collector is None and not self.run.replaced:
+            self._end_shortly()
+        elif info is None:
+            self._end(SUCCESS, None)
+        else:
+            self._end(info.state, info.retval)
 
+    @done_whole
     def end_raising(self, error: BaseException) -> None:
         """End it by an exception that Celery lets through: eager tasks propagate theirs; or the process is to die."""
-        try:
-            self._end(next((state for kind, state in _STATES if isinstance(error, kind)), None), error)
-        except Exception as error:
-            forgive(error, "a run span did not end")
+        self._end(next((state for kind, state in _STATES if isinstance(error, kind)), None), error)
+
+    # What follows may be begun anew: each step is done once, or does no harm when it is done twice
+
+    def _leave(self) -> float:
+        """Make current again what was before; returns how long it has run."""
+        seconds = self._seconds()
+        RUN.set(self._outer)
+        leave(self._token)
+        return seconds
 
     def _end_shortly(self) -> None:
         """Do what :meth:`_end` does after a success, where nothing else has to be said."""
-        seconds = self._seconds()
-        RUN.reset(self._outer)
-        leave(self._token)
+        seconds = self._leave()
         span = cast(RecordedSpan, self._span)
-        span.set_attributes({SYNC_OUTCOME: "success", SYNC_RUN_SECONDS: seconds, of.STATE: SUCCESS})
-        span.scope = self._whole
-        span.end()
-        self._record_seconds(seconds, {"task": self._task.name, "worker": self.run.request.get("hostname")})
+        if span.end_time is None:
+            span.set_attributes({SYNC_OUTCOME: "success", SYNC_RUN_SECONDS: seconds, of.STATE: SUCCESS})
+            span.scope = self._whole
+            span.end()
+        self._record(seconds)
+
+    def _record(self, seconds: float) -> None:
+        if not self._is_recorded:
+            self._is_recorded = True
+            self._record_seconds(seconds, {"task": self._task.name, "worker": self.run.request.get("hostname")})
 
     def _end(self, state: str | None, error: BaseException | None) -> None:
-        seconds = self._seconds()
-        RUN.reset(self._outer)
-        leave(self._token)
+        seconds = self._leave()
         if was_told_to_end() and state != SUCCESS:
             return  # this pool process was told to end; whoever sent the signal has said why: see endings.py
         span, request = self._span, self.run.request
         outcome = self._outcome(state, error)
-        try:
-            if span.is_recording():
-                self._describe(state, error, outcome, seconds)
-        finally:
-            if self._whole is not None:
-                cast(RecordedSpan, span).scope = self._whole
-            span.end()
-        self._record_seconds(seconds, {"task": self._task.name, "worker": request.get("hostname")})
+        if getattr(span, "end_time", None) is None:
+            try:
+                if span.is_recording():
+                    self._describe(state, error, outcome, seconds)
+            finally:
+                if self._whole is not None:
+                    cast(RecordedSpan, span).scope = self._whole
+                span.end()
+        self._record(seconds)
         if self._collector is not None and state is not None:
             key, task_id = cast(str, self.run.envelope.run), cast(str, self.run.task_id)
             if self._is_final(state, error):
@@ -122,7 +143,7 @@ class Execution:
     def _seconds(self) -> float:
         """Return how long it has run: by its span's own clock, where that is ours."""
         elapsed = elapsed_of(self._span)
-        return perf_counter() - self._clock if elapsed is None else elapsed / 1e9
+        return round(perf_counter() - self._clock, 6) if elapsed is None else of.seconds_of(elapsed)
 
     def _describe(self, state: str | None, error: BaseException | None, outcome: str, seconds: float) -> None:
         found: dict[str, Any] = {SYNC_OUTCOME: outcome, SYNC_RUN_SECONDS: seconds}

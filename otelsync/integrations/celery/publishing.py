@@ -12,15 +12,25 @@ from celery.utils import uuid
 from opentelemetry import trace
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind
 
+from otelsync.hooks.harmless import harmless
 from otelsync.hooks.host_errors import forgive
 from otelsync.hooks.propagators import propagate
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import dispatched, run_spans
-from otelsync.integrations.celery.activation import Tracers, activate, note_error, our_tracer, start, with_parent
+from otelsync.integrations.celery.activation import (
+    Tracers,
+    activate,
+    note_error,
+    our_tracer,
+    restore,
+    start,
+    with_parent,
+)
 from otelsync.integrations.celery.canvas import CANVAS, chord_of_body, decided_span_id
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
+from otelsync.integrations.celery.done_whole import done_whole
 from otelsync.integrations.celery.headers import CHORD_HEADER, HEADER, Envelope, with_id
-from otelsync.recording.runtime_context import current_scope, leave
+from otelsync.recording.runtime_context import CURRENT, current_scope
 from otelsync.recording.scope import SyncScope
 from otelsync.stages import lineage
 from otelsync.vocabulary import SYNC_ATTEMPT
@@ -65,41 +75,47 @@ class Publisher:
 
         @wraps(send_task)
         def sent(app: Any, /, *args: Any, **options: Any) -> Any:
-            publish = self._begin(app, args[0] if args else options.get("name"), args, options)
-            if publish is None:
-                return send_task(app, *args, **options)
-            lineage.share()
+            publish = Publish(app)
             try:
-                return send_task(app, *args, **options)
+                self._begin(publish, args[0] if args else options.get("name"), args, options)
+                result = send_task(app, *args, **options)
             except BaseException as error:
                 publish.fail(error)
                 raise
             finally:
                 publish.end()
+            if publish.interruption is not None:
+                raise publish.interruption
+            return result
 
         return sent
 
-    def _begin(self, app: Any, name: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Publish | None:
+    def _begin(self, publish: Publish, name: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         try:
-            run = RUN.get()
-            cause = run if run is not None and run.is_continued_by(options) else None
-            if cause is not None and name in HIDDEN and name == cause.request.get("task") and HEADER in cause.request:
-                return None  # a hidden task publishes itself anew: its message has our header already
-            key = run.envelope.run if run is not None else None
-            member = _count_in(app, key, args, options) if key is not None else None
-            if name in HIDDEN:
-                return self._hidden(app, name, cause, member)
-            return self._visible(app, str(name), options, cause, member)
+            self._begin_it(publish, name, args, options)
         except Exception as error:
             forgive(error, "a publish of %r will not be traced", name)
-            return None
+            if publish.span is None and name not in HIDDEN:
+                self._tracers.count_lost()
 
-    def _visible(
-        self, app: Any, name: str, options: Mapping[str, Any], cause: Run | None, member: Member | None
-    ) -> Publish:
+    def _begin_it(self, publish: Publish, name: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        run = RUN.get()
+        cause = run if run is not None and run.is_continued_by(options) else None
+        if cause is not None and name in HIDDEN and name == cause.request.get("task") and HEADER in cause.request:
+            return  # a hidden task publishes itself anew: its message has our header already
+        key = run.envelope.run if run is not None else None
+        if key is not None:
+            publish.member = _count_in(publish.app, key, args, options)
+        if name in HIDDEN:
+            publish.begin(name, self._hidden(cause, publish.member))
+        else:
+            publish.begin(str(name), self._visible(publish, str(name), options, cause))
+        lineage.share()
+
+    def _visible(self, publish: Publish, name: str, options: Mapping[str, Any], cause: Run | None) -> Envelope:
         place = _place(cause)
         decided = _decided(options, place, cause)
-        span = self._start(name, place, decided, cause)
+        span = publish.span = self._start(name, place, decided, cause)
         context = span.get_span_context()
         origin = place.parent or (context if context.is_valid else None)
         canvas = CANVAS.get()
@@ -108,8 +124,8 @@ class Publisher:
         chord = chord_of_body(options.get("headers"), options)
         if chord is None and cause is not None and cause.task_id == options.get("task_id"):
             chord = cause.envelope.chord  # the next attempt of a chord's body is still its body
-        key = member.key if member is not None else None
-        return Publish(app, name, Envelope(origin, time_ns(), place.scope, key, chord), member, span)
+        key = publish.member.key if publish.member is not None else None
+        return Envelope(origin, time_ns(), place.scope, key, chord)
 
     def _start(self, name: str, place: Place, own: SpanContext | None, cause: Run | None) -> Span:
         tracer = self._tracers.current()
@@ -134,48 +150,54 @@ class Publisher:
             scope=place.scope,
         )
 
-    def _hidden(self, app: Any, name: str, cause: Run | None, member: Member | None) -> Publish:
+    def _hidden(self, cause: Run | None, member: Member | None) -> Envelope:
         """A publish that nobody asked for has no span, but what will be published by its task belongs somewhere."""
         canvas = CANVAS.get() if cause is None else None
         parent, scope = (canvas.origin, current_scope()) if canvas is not None else _place(cause)[:2]
-        return Publish(app, name, Envelope(parent, time_ns(), scope, member.key if member else None), member)
+        return Envelope(parent, time_ns(), scope, member.key if member else None)
 
 
 class Publish:
     """A publish that is going on; its span, if it has one, is current until the end."""
 
-    __slots__ = ("_app", "_before", "_member", "_token", "envelope", "name", "span")
+    __slots__ = ("_before", "_outer", "_token", "app", "envelope", "interruption", "member", "name", "span")
 
-    def __init__(
-        self, app: Any, name: str, envelope: Envelope, member: Member | None = None, span: Span | None = None
-    ) -> None:
-        self._app = app
-        self.name = name
-        self.envelope = envelope
-        self.span = span
-        self._member = member
-        self._token: Token[Any] | None = activate(span, envelope.sync_scope) if span is not None else None
-        self._before = PUBLISH.set(self)
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.name: str | None = None
+        """Name of its task; None if nothing is recorded of it."""
+        self.envelope = Envelope()
+        self.span: Span | None = None
+        self.member: Member | None = None
+        self.interruption: Exception | None = None
+        """An exception of the host's that came where Celery would have swallowed it: it is raised after the publish."""
+        self._token: Token[Any] | None = None
+        self._outer = PUBLISH.get()
+        self._before = CURRENT.get()
 
+    def begin(self, name: str, envelope: Envelope) -> None:
+        """Become the publish that is going on, whose message will carry `envelope`."""
+        self.name, self.envelope = name, envelope
+        PUBLISH.set(self)
+        if self.span is not None:
+            self._token = activate(self.span, envelope.sync_scope)
+
+    @done_whole
     def fail(self, error: BaseException) -> None:
         """Say that an exception ended it."""
-        try:
-            if self._member is not None and self._member.is_new:
-                dispatched.unpublished(self._app, self._member.key, self._member.task_id)
-            if self.span is not None and isinstance(error, Exception):
-                note_error(self.span, error)
-        except Exception as another:
-            forgive(another, "the failure of a publish was not recorded")
+        if self.member is not None and self.member.is_new:
+            dispatched.unpublished(self.app, self.member.key, self.member.task_id)
+        if self.span is not None and isinstance(error, Exception):
+            note_error(self.span, error)
 
+    @done_whole
     def end(self) -> None:
         """End its span, and restore what was current before."""
-        try:
-            PUBLISH.reset(self._before)
-            if self.span is not None and self._token is not None:
-                leave(self._token)
+        PUBLISH.set(self._outer)
+        if self.span is not None:
+            restore(self._token, self._before)
+            if getattr(self.span, "end_time", None) is None:
                 self.span.end()
-        except Exception as error:
-            forgive(error, "the span of a publish did not end")
 
     def fill(self, headers: dict[str, Any], arguments: Mapping[str, Any]) -> None:
         """Put into a message's headers what it carries, and into the span what is known only now."""
@@ -193,7 +215,7 @@ class Publish:
         exchange, routing_key = arguments.get("exchange"), arguments.get("routing_key")
         found = of.of_context({**arguments, "exchange": getattr(exchange, "name", exchange)})
         found[of.MESSAGE_ID] = headers.get("id")
-        found[of.SYSTEM] = of.system_of(self._app)
+        found[of.SYSTEM] = of.system_of(self.app)
         found[of.DESTINATION_NAME] = routing_key
         retries = headers.get("retries")
         if retries:
@@ -208,11 +230,22 @@ PUBLISH: Final[ContextVar[Publish | None]] = ContextVar("otelsync_celery_publish
 def on_before_publish(sender: object = None, headers: object = None, **arguments: Any) -> None:
     """Receive Celery's signal ``before_task_publish``, which shows a message as it will be sent. Never raises."""
     try:
-        publish = PUBLISH.get()
-        if publish is not None and publish.name == sender and isinstance(headers, dict) and headers:
-            publish.fill(headers, arguments)
+        _fill_in(sender, headers, arguments)
     except Exception as error:
-        forgive(error, "a message of %r goes without our header", sender)
+        publish = PUBLISH.get()
+        try:
+            forgive(error, "a message of %r goes without our header", sender)
+        except Exception as theirs:
+            if publish is None:
+                raise
+            publish.interruption = theirs
+            harmless(_fill_in)(sender, headers, arguments)
+
+
+def _fill_in(sender: object, headers: object, arguments: Mapping[str, Any]) -> None:
+    publish = PUBLISH.get()
+    if publish is not None and publish.name == sender and isinstance(headers, dict) and headers:
+        publish.fill(headers, arguments)
 
 
 def _place(cause: Run | None) -> Place:

@@ -136,7 +136,6 @@ def _described(app: Any, message: Any, said: Mapping[str, Any], envelope: Envelo
         of.TASK_NAME: said.get("task"),
         of.OPERATION: "process",
         of.SYSTEM: of.system_of(app),
-        of.DESTINATION_NAME: info.get("routing_key"),
         of.STATE: "FAILURE",
         SYNC_OUTCOME: "failure",
         SYNC_ATTEMPT: retries + 1 if isinstance(retries, int) else 1,

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextvars import Token
 from functools import partial, wraps
 from time import time_ns
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceState
 
+from otelsync.hooks.harmless import harmless
 from otelsync.hooks.host_errors import forgive
 from otelsync.hooks.propagators import propagate
 from otelsync.integrations.celery import attributes as of
 from otelsync.integrations.celery import dispatched, run_spans
-from otelsync.integrations.celery.activation import Tracers, activate, our_tracer, start, with_parent
+from otelsync.integrations.celery.activation import Tracers, activate, note_error, our_tracer, start, with_parent
 from otelsync.integrations.celery.attributes import RunsOf
 from otelsync.integrations.celery.canvas import links_to_headers
 from otelsync.integrations.celery.continuation import HIDDEN, RUN, Run
+from otelsync.integrations.celery.done_whole import done_whole
 from otelsync.integrations.celery.execution import Execution
 from otelsync.integrations.celery.headers import FLAGS, SPAN_ID, TRACE_ID, Envelope, from_traceparent, read, with_id
 from otelsync.recording.runtime_context import CURRENT, current_scope, installed
 from otelsync.recording.scope import EMPTY, SyncScope
+from otelsync.recording.span import RecordedSpan
 from otelsync.recording.span_bytes import Trace
 from otelsync.recording.tracer import Tracer
 from otelsync.stages.stage import Collector
-from otelsync.vocabulary import SYNC_REDELIVERED
+from otelsync.vocabulary import INTERRUPTED, SYNC_OUTCOME, SYNC_REDELIVERED
 
 _EMPTY: Final[dict[str, Any]] = {}
 _NO_STATE: Final = TraceState()
@@ -61,13 +65,19 @@ class Runner:
     def wrap_builder(self, build_tracer: Callable[..., Any]) -> Callable[..., Any]:
         """``celery.app.trace.build_tracer``, so that what it builds traces in a span."""
 
+        wrap = harmless(self.wrap)
+
         @wraps(build_tracer)
         def build(name: str, task: Any, *args: Any, **options: Any) -> Any:
-            return self.wrap(build_tracer(name, task, *args, **options), task, eager=bool(options.get("eager")))
+            tracer = build_tracer(name, task, *args, **options)
+            traced = wrap(tracer, task, bool(options.get("eager")))
+            if traced is None:
+                self._tracers.count_lost()
+            return traced or tracer
 
         return build
 
-    def wrap(self, tracer: Callable[..., Any], task: Any, *, eager: bool = False) -> Callable[..., Any]:
+    def wrap(self, tracer: Callable[..., Any], task: Any, eager: bool = False) -> Callable[..., Any]:
         """The function that Celery calls to run `task`, in a span; :func:`unwrapped` gives back the original."""
         if unwrapped(tracer) is not tracer:
             return tracer
@@ -79,42 +89,47 @@ class Runner:
         begin, runs = self._begin, RunsOf(task)
 
         def trace_task(uuid: Any, args: Any, kwargs: Any, request: Any = None) -> Any:
-            execution = begin(runs, task, uuid, request or _EMPTY, eager)
-            if execution is None:
-                return tracer(uuid, args, kwargs, request)
+            before, outer, execution = CURRENT.get(), RUN.get(), None
             try:
+                execution = begin(runs, task, uuid, request or _EMPTY, eager)
+                if execution is None:
+                    unbegun((before, outer))
                 result = tracer(uuid, args, kwargs, request)
             except BaseException as error:
-                execution.end_raising(error)
+                if execution is None:
+                    unbegun((before, outer), error)
+                else:
+                    execution.end_raising(error)
                 raise
-            execution.end_returning(result)
+            if execution is not None:
+                execution.end_returning(result)
             return result
 
         return trace_task
 
     def _hidden(self, tracer: Callable[..., Any], task: Any) -> Callable[..., Any]:
         def trace_task(uuid: Any, args: Any, kwargs: Any, request: Any = None) -> Any:
-            run = Run(uuid, request or _EMPTY, continues=True)
-            token = RUN.set(run)
-            info = None
+            run, outer, result = Run(uuid, request or _EMPTY, continues=True), RUN.get(), (None, None)
             try:
+                RUN.set(run)
                 result = tracer(uuid, args, kwargs, request)
-                info = result[1]
             finally:
-                RUN.reset(token)
-                if run.envelope.run is not None and getattr(info, "state", None) != "RETRY":
-                    dispatched.unpublished(task.app, run.envelope.run, uuid)
+                RUN.set(outer)
+                _hidden_ended(run, task.app, result)
             return result
 
         return trace_task
 
     def _begin(self, runs: RunsOf, task: Any, uuid: Any, request: Mapping[str, Any], eager: bool) -> Execution | None:
+        before = CURRENT.get()
         try:
             if eager:
                 return self._start_eager(task, uuid, request)
             return self._start_shortly(runs, task, uuid, request) or self._start(task, uuid, request)
         except Exception as error:
             forgive(error, "a run of %r will not be traced", uuid)
+            if CURRENT.get() is before:
+                self._tracers.count_lost()
             return None
 
     def _start_shortly(self, runs: RunsOf, task: Any, uuid: Any, request: Mapping[str, Any]) -> Execution | None:
@@ -151,11 +166,12 @@ class Runner:
             _NO_CONTEXT,
             now,
         )
+        token = CURRENT.set(span)
         span.announce()
         span.scope = scope
         run_spans.forget(request)
         run = Run(uuid, request, envelope=envelope, own=span.get_span_context, parent=make_parent)
-        return Execution(self._record_seconds, task, run, CURRENT.set(span), span, whole, None)
+        return Execution(self._record_seconds, task, run, token, span, whole, None)
 
     def _start(self, task: Any, uuid: Any, request: Mapping[str, Any]) -> Execution:
         envelope = read(request)
@@ -196,9 +212,9 @@ class Runner:
             context = with_parent(parent, scope, context or Context())
             found.update(of.constants(task, request))
             span = start(tracer, name, SpanKind.CONSUMER, context, found, links)
-        _announce(span)
+        token = _begin_span(span, scope, context)
         run = Run(uuid, request, envelope=envelope, own=_valid(span.get_span_context()), parent=parent)
-        return Execution(self._record_seconds, task, run, activate(span, scope, context), span, whole, collector)
+        return Execution(self._record_seconds, task, run, token, span, whole, collector)
 
     def _start_eager(self, task: Any, uuid: Any, request: Mapping[str, Any]) -> Execution:
         """Begin a run that is a call: below whatever is current, with no message."""
@@ -208,14 +224,14 @@ class Runner:
         scope = current_scope()
         attributes = {**first_attributes(task, uuid, request), **waits_of(task, request, envelope, time_ns())}
         span = self._tracers.current().start_span(f"run/{task.name}", None, SpanKind.CONSUMER, attributes)
-        _announce(span)
+        token = _begin_span(span, scope)
         run = Run(uuid, request, envelope=envelope, own=_valid(span.get_span_context()), parent=parent)
         collector = None
         if envelope.run is not None and outer is not None and outer.task_id is None:
             # A part of what a pipeline dispatches. Its stages count where they are called, and not here.
             dispatched.published(task.app, envelope.run, uuid)
             collector = Collector()
-        return Execution(self._record_seconds, task, run, activate(span, scope), span, None, collector)
+        return Execution(self._record_seconds, task, run, token, span, None, collector)
 
 
 def first_attributes(task: Any, uuid: Any, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,11 +247,49 @@ def waits_of(task: Any, request: Mapping[str, Any], envelope: Envelope, now: int
     return of.waits(envelope.published, of.planned(eta, task.app.timezone) if eta else 0, now)
 
 
-def _announce(span: Span) -> None:
-    """Let its start be known, over our own provider."""
+def _begin_span(span: Span, scope: SyncScope | None, context: Context | None = None) -> Token[Any]:
+    """Make a run span current, with `scope` for what is inside, and let its start be known, over our own provider.
+
+    Whatever comes in between finds a span that is known as one that is current.
+    """
+    if hasattr(span, "announce") and installed():
+        ours = cast(RecordedSpan, span)
+        token = CURRENT.set(ours)
+        ours.announce()
+        ours.scope = scope
+        return token
     announce = getattr(span, "announce", None)
     if announce is not None:
         announce()
+    return activate(span, scope, context)
+
+
+@done_whole
+def unbegun(was: tuple[Any, Run | None], error: BaseException | None = None) -> None:
+    """Undo the beginning of a run that was interrupted: what is current is what it was, and a span has ended.
+
+    Args:
+        was: The context and the run that were current before.
+        error: What ended it; None if the task runs on, without a span.
+    """
+    before, outer = was
+    RUN.set(outer)
+    span = CURRENT.get()
+    if span is before:
+        return
+    CURRENT.set(before)
+    if isinstance(span, RecordedSpan) and span.end_time is None:
+        if error is not None:
+            span.set_attribute(SYNC_OUTCOME, INTERRUPTED)
+            note_error(span, error)
+        span.end()
+
+
+@done_whole
+def _hidden_ended(run: Run, app: Any, result: Any) -> None:
+    """Tell a dispatched pipeline that a task of Celery's own has ended, unless it will be run again."""
+    if run.envelope.run is not None and getattr(result[1], "state", None) != "RETRY":
+        dispatched.unpublished(app, run.envelope.run, str(run.task_id))
 
 
 def _parent_of(request: Mapping[str, Any]) -> tuple[Context | None, SpanContext | None]:

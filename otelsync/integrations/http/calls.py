@@ -6,8 +6,7 @@ The instrumentations of HTTP clients make a :class:`Call` for each call of their
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from time import time
@@ -20,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from otelsync import vocabulary
 from otelsync.hooks.harmless import harmless
 from otelsync.integrations.http.methods import OTHER_METHOD, known_method, span_name_of
-from otelsync.integrations.http.routes import Routes
+from otelsync.integrations.http.routes import ANY, Routes, is_github_path
 from otelsync.integrations.http.urls import host_of, without_secrets
 from otelsync.levels import INFO
 from otelsync.logs.installed import emit
@@ -35,6 +34,8 @@ from otelsync.stages.stage import current_tracer
 
 CURRENT: Final[ContextVar[Call | None]] = ContextVar("otelsync_http_call", default=None)
 """The call that is being made now."""
+SPEAKS_GITHUB: Final[ContextVar[bool]] = ContextVar("otelsync_speaks_github", default=False)
+"""True where calls are of GitHub's API, whatever the host is called."""
 
 _LONGEST_METHOD: Final = 32
 _SMALL: Final = 65_536
@@ -45,7 +46,6 @@ _ALL_GRAPHQL: Final = "api.monday.com"
 """A host whose addresses do not say that they are of GraphQL."""
 
 _routes = Routes()
-_speaks_github: ContextVar[bool] = ContextVar("otelsync_speaks_github", default=False)
 
 
 class Call:
@@ -92,9 +92,12 @@ class Call:
         for name in (vocabulary.URL_FULL, "http.url"):
             if name in attributes:
                 span.set_attribute(name, self.url)
-        route = _routes.route(self.host, urlsplit(self.url).path, is_github=_speaks_github.get())
+        path = urlsplit(self.url).path
+        is_github = SPEAKS_GITHUB.get() or is_github_path(self.host, path)
+        route = _routes.route(self.host, path, is_github=is_github)
         span.set_attribute(vocabulary.URL_TEMPLATE, route)
-        if not isinstance(current_scope().stage, ApiCall):
+        # The route of a path that is not known may hold a name of somebody's. Within an API call there is another name.
+        if route != ANY and (is_github or not isinstance(current_scope().stage, ApiCall)):
             span.update_name(f"{span_name_of(self.method)} {route}")
         self._sent_at = present_of(span)
 
@@ -208,13 +211,3 @@ class Call:
         if problem:
             span.set_status(StatusCode.ERROR)
         return span
-
-
-@contextmanager
-def speaking_github() -> Iterator[None]:
-    """Calls inside are of GitHub's API, whatever the host is called."""
-    token = _speaks_github.set(True)
-    try:
-        yield
-    finally:
-        _speaks_github.reset(token)

@@ -132,8 +132,7 @@ class Routes:
 
     def route(self, host: str, path: str, *, is_github: bool = False) -> str:
         """The route of a path at a host. `is_github` says that a host of any other name is a GitHub server."""
-        is_github = is_github or is_github_host(host) or path.startswith(("/repos/", "/repositories/", "/api/v3/"))
-        route = github_route(path) if is_github else plain_route(path)
+        route = github_route(path) if is_github or is_github_path(host, path) else plain_route(path)
         known = self._known.get(host)
         if known is None:
             if len(self._known) >= self._most_hosts:
@@ -144,6 +143,11 @@ class Routes:
                 return ANY
             known.add(route)
         return route
+
+
+def is_github_path(host: str, path: str) -> bool:
+    """Return whether a path is one of GitHub's API, or of one that is made like it."""
+    return is_github_host(host) or path.startswith(("/repos/", "/repositories/", "/api/v3/"))
 
 
 def is_github_host(host: str) -> bool:

@@ -19,14 +19,14 @@ from opentelemetry.propagators.textmap import (
 )
 from opentelemetry.trace import Span, SpanKind, format_trace_id
 
-from otelsync.hooks.host_errors import forgive
+from otelsync.hooks.harmless import harmless
 from otelsync.hooks.propagators import propagate
 from otelsync.integrations.http.urls import host_of, is_loopback, plain_host
 from otelsync.vocabulary import HTTP_REQUEST_METHOD, SERVER_ADDRESS, URL_FULL
 
 _log = logging.getLogger("otelsync")
 
-_HTTP: Final = (HTTP_REQUEST_METHOD, "http.method", URL_FULL, "http.url")
+_HTTP: Final = frozenset((HTTP_REQUEST_METHOD, "http.method", URL_FULL, "http.url"))
 """Attributes of which a client span of HTTP has one, by the stable or the older semantic conventions."""
 _URLS: Final = (URL_FULL, "http.url")
 _HOSTS: Final = (SERVER_ADDRESS, "net.peer.name", "http.host")
@@ -84,22 +84,20 @@ class GuardedPropagator(TextMapPropagator):
             self._take_back(carrier, span)
             return
         self.guarded.inject(carrier, context, setter)
-        if getattr(span, "kind", None) is SpanKind.CLIENT:
-            _told.set((_hex(span), *_told.get()[: _MOST_TOLD - 1]))
+        _remember(span)
 
     @property
     def fields(self) -> set[str]:
         """The headers that the guarded one sets."""
         return self.guarded.fields
 
+    @harmless
     def _may_learn(self, span: Span) -> bool:
-        try:
-            named = hosts_named_by(span)
-            return named is None or (bool(named) and all(host in self.hosts for host in named))
-        except Exception as error:
-            forgive(error, "the host of %r cannot be told, so it gets no trace headers", span)
-            return False
+        """Return whether the host may; None, which is no, where it cannot be told."""
+        named = hosts_named_by(span)
+        return named is None or (bool(named) and all(host in self.hosts for host in named))
 
+    @harmless
     def _take_back(self, carrier: object, span: Span) -> None:
         """Take out what an earlier send of the same request was given: a redirect copies its headers."""
         if not isinstance(carrier, MutableMapping):
@@ -110,6 +108,13 @@ class GuardedPropagator(TextMapPropagator):
         if any(trace_id in str(headers[name]) for name in there for trace_id in traces):
             for name in there:
                 del headers[name]
+
+
+@harmless
+def _remember(span: Span) -> None:
+    """Remember what trace was told of."""
+    if getattr(span, "kind", None) is SpanKind.CLIENT:
+        _told.set((_hex(span), *_told.get()[: _MOST_TOLD - 1]))
 
 
 def _hex(span: Span) -> str:
@@ -124,7 +129,7 @@ def hosts_named_by(span: Span) -> set[str] | None:
     if getattr(span, "kind", None) is not SpanKind.CLIENT:
         return None
     attributes: Mapping[str, object] = getattr(span, "attributes", None) or {}
-    if not any(name in attributes for name in _HTTP):
+    if _HTTP.isdisjoint(attributes):
         return None
     hosts = {host_of(str(attributes[name])) for name in _URLS if name in attributes}
     return hosts | {plain_host(str(attributes[name])) for name in _HOSTS if name in attributes}

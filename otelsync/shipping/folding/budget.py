@@ -8,10 +8,14 @@ from typing import Final
 
 from otelsync.store.histogram import percentile
 
-WHOLE: Final = 0.1
-"""Up to this part of its budget a trace is left whole."""
+WHOLE: Final = 0.5
+"""Up to this part of its budget a trace is left whole. The rest has room for the calls of 50 repos with 1,000 items."""
+TIGHT: Final = 0.6
+"""From this part on one ordinary item is kept of each call,"""
+SHORT: Final = 0.8
+"""and from this one on none."""
 SPENT: Final = 0.9
-"""From this part on nothing is added that could be left out, or go to a trace of its own."""
+"""From this part on nothing is added that could go to a trace of its own."""
 SLOW_RATIO: Final = 5
 """An item that takes so many times the median is slow."""
 SLOW_FLOOR: Final = 100_000_000
@@ -26,7 +30,7 @@ class Limits:
     max_bytes: int = 5_000_000
     """Of encoded spans. Tempo's ``max_bytes_per_trace`` is 5,000,000 by default."""
     keep_slowest: int = 3
-    """Number of ordinary items that are kept of each call."""
+    """Number of ordinary items that are kept of each call, as long as there is room."""
     slow_seconds: float | None = None
     """An item that takes as long is slow; None: one that takes five times the median of its trace, and 0.1 s."""
 
@@ -61,9 +65,9 @@ class Budget:
         """Another one that goes on from here."""
         return Budget(self._limits, self.spans, self.bytes, self.durations, self.looked)
 
-    def spend(self, size: int) -> None:
-        """A span of so many bytes goes out."""
-        self.spans += 1
+    def spend(self, size: int, spans: int = 1) -> None:
+        """Spans of so many bytes go out."""
+        self.spans += spans
         self.bytes += size
         self._judge()
 
@@ -77,8 +81,9 @@ class Budget:
         used = self.used
         self.is_whole = used < WHOLE
         """True if it is left whole."""
-        self.is_spent = used >= SPENT
-        """True if there is nothing to spare."""
+        most = self._limits.keep_slowest
+        self.slowest = most if used < TIGHT else min(most, 1) if used < SHORT else 0
+        """Number of ordinary items that are kept of each call."""
 
     def _threshold(self) -> int:
         """Five times the median. It is looked up anew whenever there are a tenth more durations."""

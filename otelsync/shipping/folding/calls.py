@@ -45,6 +45,7 @@ PATIENCE: Final = 60.0
 
 FAILED: Final = key_value(SYNC_ACTION, "failed")
 OUTCOME: Final = b"\x0a\x0csync.outcome\x12"
+SUCCEEDED: Final = OUTCOME + b"\x09\x0a\x07success"
 """The beginning of that attribute. An item has it only if something is wrong."""
 STATUS_ERROR: Final = b"\x18\x02"
 _IS_REMOTE: Final = 0x200
@@ -178,34 +179,36 @@ class Fold:
             trace_id = self.fan_outs.home(trace_id, span.attributes)
         item: tuple[Held, ...] = ()
         if own in self.siblings or own in self.waiting:
-            item = self._with_what_is_below(own, Held(body, place, trace_id))
+            item = self._with_what_is_below(span, Held(body, place, trace_id))
         budget = self.budget(trace_id)
         start = span.start
         took = end - start if end > start else 0
         (bucket,) = buckets((took,))
         budget.durations[bucket] = budget.durations.get(bucket, 0) + 1
         has_leaked = self._has_leaked(own) if self.leaked else False
-        if has_leaked or budget.is_whole or not parent or _has_failed(body, span) or budget.is_slow(took):
+        if has_leaked or budget.is_whole or not parent or has_failed(span, body) or budget.is_slow(took):
             if self.open.get(parent) is not False:  # it may be below another item
                 self._leak(parent)
             self._emit(item or (Held(body, place, trace_id),))
             return
         siblings = self._siblings_below(parent, trace_id, place, span.name)
         siblings.pass_time(start, end)
-        most = 0 if budget.is_spent else self.limits.keep_slowest
+        most = budget.slowest
         if siblings.is_among_slowest(took, most):
             siblings.keep(took, item or (Held(body, place, trace_id),), most)
         else:
             siblings.sum_up(took, bucket, spans_in(item) if item else 1)
 
-    def _with_what_is_below(self, key: bytes, held: Held) -> tuple[Held, ...]:
+    def _with_what_is_below(self, span: LeanSpan, held: Held) -> tuple[Held, ...]:
         """The spans that have waited for one that has ended, and that one with the sums of items below it."""
+        key = span.span_id
         spans = self._pop_waiting(key)
         siblings = self.siblings.pop(key, None)
         if siblings is not None:
             spans += siblings.kept()
             if siblings.items:  # in protobuf repeated fields need not stand together
-                body = encoded_field(0x12, untagged(held.body) + siblings.attributes())
+                status = b"" if span.status else siblings.status()
+                body = encoded_field(0x12, untagged(held.body) + siblings.attributes() + status)
                 held = held._replace(body=body, sum=siblings.spans)
         return (*spans, held)
 
@@ -220,7 +223,7 @@ class Fold:
 
     def _take_other(self, place: Place, body: bytes, span: LeanSpan) -> None:
         home = self.fan_outs.home(span.trace_id, span.attributes)
-        spans = self._with_what_is_below(span.span_id, Held(body, place, home))
+        spans = self._with_what_is_below(span, Held(body, place, home))
         if self._goes_out(span, home):
             self._emit(spans)
         else:
@@ -351,13 +354,14 @@ def is_landmark(span: LeanSpan) -> bool:
     )
 
 
-def _has_failed(body: bytes, span: LeanSpan) -> bool:
+def has_failed(span: LeanSpan, body: bytes) -> bool:
+    """Return whether an item has failed, or ended otherwise than it should. `body`: as the journal holds it."""
     if span.status and STATUS_ERROR in span.status:
         return True
     # Lengths in front: they are rarer than letters, and so found faster.
-    if b"\x06failed" not in body and b"\x0csync.outcome" not in body:
+    if b"\x06failed" not in body and body.count(b"\x0csync.outcome") == (SUCCEEDED in body):
         return False
-    return any(pair == FAILED or pair.startswith(OUTCOME) for pair in span.attributes)
+    return any(pair == FAILED or (pair.startswith(OUTCOME) and pair != SUCCEEDED) for pair in span.attributes)
 
 
 def _summary(parent: bytes, siblings: Siblings) -> bytes:
@@ -372,7 +376,7 @@ def _summary(parent: bytes, siblings: Siblings) -> bytes:
         start_time_unix_nano=siblings.first_start,
         end_time_unix_nano=siblings.last_end,
     )
-    return encoded_field(0x12, head.SerializeToString() + siblings.attributes())
+    return encoded_field(0x12, head.SerializeToString() + siblings.attributes() + siblings.status())
 
 
 def _text(name: bytes) -> str:

@@ -16,17 +16,16 @@ import orjson
 
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import LeanSpan, lean_logs, lean_spans
-from otelsync.otlp.encoding import key_value
 from otelsync.otlp.exporter import Outcome
 from otelsync.shipping.backlog import Backlog
 from otelsync.shipping.checkpoint import decode, encode
 from otelsync.shipping.folding.budget import SLOW_FLOOR, SLOW_RATIO
-from otelsync.shipping.folding.calls import FAILED, OUTCOME, STATUS_ERROR, is_landmark
-from otelsync.shipping.folding.shaping import LOGS
+from otelsync.shipping.folding.calls import FAILED, OUTCOME, STATUS_ERROR, SUCCEEDED, is_landmark
+from otelsync.shipping.folding.log_links import LOGS
 from otelsync.shipping.folding.siblings import Place
 from otelsync.shipping.outlet import Parcel
 from otelsync.store.histogram import buckets, percentile
-from otelsync.vocabulary import NAMED_API_BYTES, NAMED_BATCH_BYTES, SYNC_OUTCOME, is_item
+from otelsync.vocabulary import NAMED_API_BYTES, NAMED_BATCH_BYTES, is_item
 
 MOST_BYTES: Final = 1024 * 1024
 """Of all records that wait. Beyond that the oldest go out, as nobody can tell yet what becomes of their stages."""
@@ -38,7 +37,6 @@ MOST_NAMES: Final = 256
 
 _INFO: Final = 9
 _SAMPLED: Final = 1
-_SUCCESS: Final = key_value(SYNC_OUTCOME, "success")
 
 _log = logging.getLogger("otelsync.shipping")
 
@@ -188,7 +186,7 @@ def _went_wrong(span: LeanSpan) -> bool:
     """Return whether a stage failed, in part or wholly, or ended otherwise than it should."""
     if span.status and STATUS_ERROR in span.status:
         return True
-    return any(pair == FAILED or (pair.startswith(OUTCOME) and pair != _SUCCESS) for pair in span.attributes)
+    return any(pair == FAILED or (pair.startswith(OUTCOME) and pair != SUCCEEDED) for pair in span.attributes)
 
 
 class DebugLogs:
@@ -228,8 +226,9 @@ class DebugLogs:
         if self._is_on:
             is_over = self._over(has_more=bool(parcel.batches))
             if parcel.batches or any(is_over(each.series) for each in self._choice.waiting.values()):
-                self._on_its_way = self._choice.take(parcel.batches, parcel.content, is_over)
-                parcel.shaped = [self._on_its_way.batch()]
+                read = len(parcel.batches)
+                self._on_its_way = self._choice.take(parcel.batches, parcel.content[:read], is_over)
+                parcel.shaped = [self._on_its_way.batch(), *parcel.content[read:]]
         else:
             self._on_its_way = self._choice.take((), (), lambda _: True)
             parcel.shaped = [self._on_its_way.batch(), *parcel.content]

@@ -19,12 +19,12 @@ from otelsync.shipping.backlog import Backlog
 from otelsync.shipping.folding.budget import Limits
 from otelsync.shipping.folding.calls import Fold, Folded, IsOver
 from otelsync.shipping.folding.fan_out import FanOuts, logs_at_home
+from otelsync.shipping.folding.log_links import LOGS, LogLinks
 from otelsync.shipping.folding.state import FoldStateError, dump_fan_outs, dump_fold, load_fan_outs, load_fold
 from otelsync.shipping.outlet import Parcel
 from otelsync.vocabulary import is_group
 
 TRACES: Final = "traces"
-LOGS: Final = "logs"
 
 _log = logging.getLogger("otelsync.shipping")
 
@@ -41,6 +41,7 @@ class Shaping:
         self._limits = limits or Limits()
         self._on_its_way: Folded | None = None
         self._begin_afresh()
+        self._links = LogLinks(backlog, limits, lambda: self._fan_outs)
 
     def _begin_afresh(self) -> None:
         self._fan_outs = FanOuts()
@@ -60,6 +61,7 @@ class Shaping:
             except FoldStateError as error:
                 self._backlog.say(f"what groups have traces of their own cannot be read ({error}), and is decided anew")
         self._roll_back()
+        self._links.resume()
 
     def note(self, batches: Sequence[Batch], traces: Parcel | None) -> None:
         """Decide about the groups that begin in what the shipper itself has read.
@@ -101,8 +103,10 @@ class Shaping:
                 self._roll_back()
 
     def _shape(self, sink: str, parcel: Parcel) -> None:
-        if sink == LOGS and self._fan_outs.full:
-            parcel.shaped = logs_at_home(parcel.batches, self._fan_outs)
+        if sink == LOGS:
+            self._links.shape(parcel)
+            if self._fan_outs.full:
+                parcel.shaped = logs_at_home(parcel.content, self._fan_outs)
         elif sink != TRACES:
             return
         elif self._is_on:
@@ -116,12 +120,20 @@ class Shaping:
             )
             parcel.shaped = [self._on_its_way.batch(), *parcel.batches]
 
+    def is_folding(self, trace_id: bytes) -> bool:
+        """Return whether ordinary items of a trace are folded by now."""
+        budget = self._fold.budgets.get(trace_id)
+        return self._is_on and budget is not None and not budget.is_whole
+
     def is_behind(self) -> bool:
-        """Return whether spans are kept back for which there is no reason any more."""
-        return bool(self._fold.overdue(time.monotonic(), self._over() if self._is_on else lambda *_: True))
+        """Return whether spans or records are kept back for which there is no reason any more."""
+        is_over = self._over() if self._is_on else lambda *_: True
+        return self._links.is_behind() or bool(self._fold.overdue(time.monotonic(), is_over))
 
     def settle(self, sink: str, outcome: Outcome) -> Outcome:
         """Take note of what became of a parcel; returns the outcome as far as it is about what was recorded."""
+        if sink == LOGS:
+            self._links.settle(outcome)
         if sink != TRACES or self._on_its_way is None:
             return outcome
         out, self._on_its_way = self._on_its_way, None
@@ -134,6 +146,8 @@ class Shaping:
         self._backlog.changed()
         if out.folded and not outcome.accepted:  # the sums have been refused
             refused = _without(outcome, out.added)
+            if outcome.expired:
+                return replace(refused, expired=refused.expired + out.folded)
             return replace(refused, rejected=refused.rejected + out.folded)
         checkpoint.add(TRACES, "span", "folded", out.folded)
         return _without(outcome, out.added)
@@ -181,4 +195,7 @@ def _without(outcome: Outcome, added: int) -> Outcome:
     added -= outcome.accepted - accepted
     rejected = max(outcome.rejected - added, 0)
     added -= outcome.rejected - rejected
-    return replace(outcome, accepted=accepted, rejected=rejected, partial=max(outcome.partial - added, 0))
+    partial = max(outcome.partial - added, 0)
+    added -= outcome.partial - partial
+    expired = max(outcome.expired - added, 0)
+    return replace(outcome, accepted=accepted, rejected=rejected, partial=partial, expired=expired)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from otelsync.otlp.encoding import AttributeEncoder
+from otelsync.otlp.encoding import AttributeEncoder, field, text
 from otelsync.store.histogram import buckets, percentile
+from otelsync.text.quantities import counted
 from otelsync.vocabulary import SYNC_ITEMS_FOLDED, SYNC_PR, SYNC_SPANS_FOLDED
 
 Place = tuple[bytes, bytes]
@@ -49,13 +51,13 @@ class Siblings:
     """Items that are summed up."""
     spans: int = 0
     """The same, with the spans below them."""
-    durations: dict[int, int] = field(default_factory=dict)
+    durations: dict[int, int] = dataclasses.field(default_factory=dict)
     """Bucket of the histogram to the number of those summed up."""
     longest: int = 0
     """Nanoseconds."""
     first_start: int = 0
     last_end: int = 0
-    slowest: list[tuple[int, int, Item]] = field(default_factory=list)
+    slowest: list[tuple[int, int, Item]] = dataclasses.field(default_factory=list)
     """A heap: duration in nanoseconds, a number of its own, and the spans."""
     keeps: int = 0
     """Number of those kept so far, for a while."""
@@ -103,6 +105,13 @@ class Siblings:
         if self.spans > self.items:
             sums[SYNC_SPANS_FOLDED] = self.spans
         return _ATTRIBUTES.encode(sums)
+
+    def status(self) -> bytes:
+        """The same in words, as the status message of a Span that has none: waterfalls show it, and no error by it."""
+        median = percentile(self.durations, 0.5, longest=self.longest) / 1e6
+        items = counted(self.items, "item")
+        words = f"{items} folded into this span: p50 {median:,.0f} ms, longest {self.longest / 1e6:,.0f} ms"
+        return field(0x7A, text(0x12, words))
 
 
 def spans_in(spans: Iterable[Held]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -24,7 +24,7 @@ from otelsync.shipping.checkpoint import Checkpoint, MetricMemory
 from otelsync.shipping.metrics import catalogue
 from otelsync.shipping.metrics.durations import Exemplar
 from otelsync.shipping.metrics.quick_items import Alike, Likeness, alike, name_of
-from otelsync.shipping.metrics.series import MetricSeries
+from otelsync.shipping.metrics.series import IDENTITY, MetricSeries
 from otelsync.shipping.metrics.span_facts import Facts, read_facts
 from otelsync.vocabulary import API, BATCH, GROUP, ITEM, PARTS, PIPELINE, STAGE, SUCCESS, WAITING, part_of
 
@@ -33,6 +33,8 @@ MOST_OPEN_CALLS: Final = 10_000
 _MOST_ALIKE: Final = 4_096
 _LONGEST: Final = 512
 """Bytes of attributes that are worth remembering."""
+MOST_SERVICES: Final = 100
+"""Services of one directory of which something is known after a restart."""
 MOST_SUCCESSES: Final = 1_000
 """Groups and pipelines whose last success outlives a restart."""
 MOST_SENDS: Final = 1_024
@@ -43,17 +45,6 @@ _STATUS_ERROR: Final = b"\x18\x02"
 _METHODS: Final = re.compile(rb"(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|QUERY|TRACE|CONNECT|HTTP)(?: |$)")
 _PROGRESS: Final = (b"sync.repo.progress", b"sync.group.progress", b"sync.pipeline.progress")
 _FIXED_STAGES: Final = frozenset(("pipeline", "repo", "api", "pr", "batch"))
-_IDENTITY: Final = frozenset(
-    (
-        vocabulary.SERVICE_NAME,
-        vocabulary.SERVICE_NAMESPACE,
-        "service.version",
-        "deployment.environment",
-        "deployment.environment.name",
-        vocabulary.HOST_NAME,
-    )
-)
-"""Attributes of a resource that are about a service, and not about one of its processes."""
 
 
 class _Place(NamedTuple):
@@ -73,6 +64,8 @@ class Metrics:
 
     def __init__(self, series: MetricSeries, name: str) -> None:
         self.series = series
+        self.is_folding: Callable[[bytes], bool] = lambda _: False
+        """Tells of a trace id whether ordinary items of the trace are folded on their way."""
         self.memory = MetricMemory(service=name)
         self._alike: dict[tuple[bytes, ...], Facts] = {}
         self._services: dict[bytes, str] = {}
@@ -86,6 +79,9 @@ class Metrics:
         checkpoint.metrics.service = checkpoint.metrics.service or self.memory.service
         self.memory = memory = checkpoint.metrics
         self._calls.clear()
+        self._services.clear()
+        for service, resource in memory.resources.items():
+            self.series.describe(service, resource)
         for name, series in checkpoint.open.items():
             self._begin(name, series.bodies())
         for pipeline, groups in memory.last_success.items():
@@ -120,9 +116,16 @@ class Metrics:
             if len(self._services) >= 1_000:
                 self._services.clear()
             self._services[resource] = service
-            self.series.describe(service, {key: attributes[key] for key in sorted(_IDENTITY & attributes.keys())})
+            self._describe(service, {key: str(attributes[key]) for key in sorted(IDENTITY & attributes.keys())})
         self.memory.service = service
         return service
+
+    def _describe(self, service: str, resource: Mapping[str, str]) -> None:
+        self.series.describe(service, resource)
+        known = self.memory.resources
+        known[service] = self.series.resource(service)
+        while len(known) > MOST_SERVICES:
+            del known[next(iter(known))]
 
     # API calls that are open
 
@@ -169,6 +172,8 @@ class Metrics:
         """Count items of a kind that have these facts in common."""
         action, where = facts.text(vocabulary.SYNC_ACTION), _whereabouts(facts)
         outcome = facts.text(vocabulary.SYNC_OUTCOME) or ("failure" if action == "failed" else "success")
+        if outcome == "success" and self.is_folding(slowest.trace_id):
+            slowest = slowest.folded()
         self.series.observe(catalogue.STAGE_DURATION, service, (kind, *where, outcome), durations, slowest)
         self.series.add(catalogue.ITEMS, service, (*where, kind, action or catalogue.NONE), len(durations))
         self._take_counted(facts, where, service, len(durations))
@@ -184,7 +189,8 @@ class Metrics:
                 took = span.end - span.start
                 if _STATUS_ERROR in span.status:
                     facts = facts.of_a_failure()
-                self._take_items(kind, facts, [took], _exemplar(span, took), place.service)
+                shown = _exemplar(span, took)._replace(parent_id=span.parent_span_id)
+                self._take_items(kind, facts, [took], shown, place.service)
             else:
                 self._take_stage(span, facts, sort, kind, place.service)
         elif span.kind == _CONSUMER and name.startswith(b"run/"):

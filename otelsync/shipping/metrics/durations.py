@@ -8,6 +8,7 @@ buckets are summed up exactly.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
@@ -28,6 +29,11 @@ CLASSIC: Final = (-10, -8, -6, -4, -2, *range(16))
 """The bounds of Prometheus' classic buckets, as powers of two: from 1 ms in few steps to 9 hours."""
 
 
+def a_moment_ago() -> int:
+    """Return a time in Unix nanoseconds that is also in milliseconds before whatever happens now."""
+    return time.time_ns() - 1_000_000
+
+
 class Exemplar(NamedTuple):
     """One of the spans that were counted."""
 
@@ -36,6 +42,14 @@ class Exemplar(NamedTuple):
     """Unix nanoseconds."""
     trace_id: bytes
     span_id: bytes
+    parent_id: bytes = b""
+    """Of an item: the span that stands for it where it is folded."""
+    own_id: bytes = b""
+    """Its own id, where `span_id` is that one's."""
+
+    def folded(self) -> Exemplar:
+        """The same, by the span that stands for it."""
+        return self._replace(span_id=self.parent_id, own_id=self.span_id) if self.parent_id else self
 
 
 @dataclass(slots=True)
@@ -49,6 +63,10 @@ class Durations:
     zeros: int = 0
     buckets: dict[int, int] = field(default_factory=dict)
     exemplar: Exemplar | None = None
+    since: int = field(default_factory=a_moment_ago)
+    """Unix nanoseconds: when it had counted nothing."""
+    number: int = 0
+    """Its place in the order in which series began."""
 
     def add(self, durations: Sequence[int]) -> None:
         """Count durations, at least one; a negative one counts as none at all."""

@@ -46,7 +46,7 @@ class Alike:
         body = self.bodies[self.durations.index(longest)]
         at = 2 if body[1] < 0x80 else 3
         fields = _LAYOUTS[body[at + _NAME_LENGTH]].unpack_from(body, at)
-        return Exemplar(longest, fields[11], fields[1], fields[5])
+        return Exemplar(longest, fields[11], fields[1], fields[5], fields[3])
 
 
 def alike(bodies: Sequence[bytes]) -> tuple[dict[Likeness, Alike], list[bytes]]:

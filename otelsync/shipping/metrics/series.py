@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections import defaultdict
@@ -9,8 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
 
+from otelsync.journal.instance import instance_id
+from otelsync.recording.resource import resource_of
 from otelsync.shipping.metrics.catalogue import CATALOGUE, SERVICE, Metric
-from otelsync.shipping.metrics.durations import Durations, Exemplar
+from otelsync.shipping.metrics.durations import Durations, Exemplar, a_moment_ago
+from otelsync.vocabulary import HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_NAMESPACE
 
 MOST_VALUES: Final = 1_000
 """Values of one label that are told apart, by default."""
@@ -22,9 +26,22 @@ OTHER: Final = "other"
 LONGEST: Final = 128
 """Characters of a value; a longer one is cut."""
 
+_WHICH: Final = frozenset((HOST_NAME, SERVICE_INSTANCE_ID))
+IDENTITY: Final = frozenset(
+    (
+        *_WHICH,
+        SERVICE_NAME,
+        SERVICE_NAMESPACE,
+        "service.version",
+        "deployment.environment",
+        "deployment.environment.name",
+    )
+)
+"""Attributes of a resource that metrics of all processes of a service have."""
+
 Labels = tuple[str, ...]
 _Key = tuple[str, Labels]
-_Value = TypeVar("_Value")
+_Value = TypeVar("_Value", "_Amount", Durations)
 Number = int | float
 
 
@@ -58,6 +75,10 @@ class _Amount:
     value: Number = 0
     at: int = 0
     """A gauge: Unix nanoseconds of what it was last set by."""
+    since: int = field(default_factory=a_moment_ago)
+    """Unix nanoseconds: when it was 0."""
+    number: int = 0
+    """Its place in the order in which series began."""
 
 
 class Point(NamedTuple):
@@ -67,6 +88,12 @@ class Point(NamedTuple):
     labels: Mapping[str, str]
     """By name; those without a value are left out."""
     value: Number | Durations
+    since: int = 0
+    """Unix nanoseconds: when a counter or histogram was 0."""
+    number: int = 0
+    """Its place in the order in which series began, from 1."""
+    at: int = 0
+    """Unix nanoseconds: when it stood so; 0: now."""
 
 
 @dataclass(slots=True)
@@ -78,17 +105,19 @@ class Family:
 
 
 class MetricSeries:
-    """Counters, gauges and histograms. Counters begin with 0 at `started`.
+    """Counters, gauges and histograms. Counters begin with 0.
 
     At most so many values are told apart of each label, and series of each metric; the rest becomes ``other``.
+    `place`: what tells this source of a service's metrics from others on the host.
     """
 
-    def __init__(self, most_values: int = MOST_VALUES, most_series: int = MOST_SERIES) -> None:
-        self.started = time.time_ns()
+    def __init__(self, most_values: int = MOST_VALUES, most_series: int = MOST_SERIES, *, place: str = "") -> None:
         self.lock = threading.RLock()
         """Held by whoever adds several things that belong together."""
-        self.resources: dict[str, Mapping[str, object]] = {}
-        """Attributes of each service beside its name."""
+        self._place = place
+        self._begun = 0
+        self._resources: dict[str, Mapping[str, str]] = {}
+        self._expected: dict[str, Mapping[str, str]] = {}
         self._most_values = most_values
         self._most_series = most_series
         self._bounds: defaultdict[str, BoundedLabel] = defaultdict(lambda: BoundedLabel(most_values))
@@ -119,11 +148,33 @@ class MetricSeries:
             if slowest is not None:
                 histogram.show(slowest)
 
-    def describe(self, service: str, resource: Mapping[str, object]) -> None:
-        """Note what is known of a service."""
+    def describe(self, service: str, resource: Mapping[str, str]) -> None:
+        """Note what is known of a service. Its host and id stay what they were first: its counters go on."""
         with self.lock:
-            if service in self.resources or len(self.resources) < self._most_values:
-                self.resources[service] = resource
+            known = self._resources.get(service)
+            if known is not None:
+                self._resources[service] = {**resource, **{key: known[key] for key in _WHICH & known.keys()}}
+            elif len(self._resources) < self._most_values:
+                self._resources[service] = resource
+
+    def resource(self, service: str) -> dict[str, str]:
+        """Return the attributes of what a service's metrics are of: the same id as in its spans and log records."""
+        with self.lock:
+            known = self._resources.get(service) or self._expect(service)
+        host = known.get(HOST_NAME) or socket.gethostname()
+        instance = known.get(SERVICE_INSTANCE_ID) or instance_id(host, self._place, service)
+        return {**known, SERVICE_NAME: service, SERVICE_INSTANCE_ID: instance, HOST_NAME: host}
+
+    def _expect(self, service: str) -> Mapping[str, str]:
+        """Return what records of a service would say that were made in this process: none has been seen."""
+        if service not in self._expected:
+            self._expected[service] = {}
+            try:
+                found = resource_of(self._place, service).attributes
+                self._expected[service] = {key: str(found[key]) for key in IDENTITY & found.keys()}
+            except ValueError:  # a variable of the SDK has a value that it refuses
+                pass
+        return self._expected[service]
 
     def families(self) -> list[Family]:
         """All metrics that have been counted, as they stand, in the order of the catalogue."""
@@ -131,8 +182,8 @@ class MetricSeries:
         with self.lock:
             for metric in CATALOGUE:
                 amounts, histograms = self._amounts[metric.name], self._durations[metric.name]
-                points = [_point(metric, key, amount.value) for key, amount in amounts.items()]
-                points += [_point(metric, key, durations.copy()) for key, durations in histograms.items()]
+                points = [_point(metric, key, each.value, each) for key, each in amounts.items()]
+                points += [_point(metric, key, each.copy(), each) for key, each in histograms.items()]
                 if points:
                     found.append(Family(metric, points))
         return found
@@ -147,10 +198,14 @@ class MetricSeries:
             )
             if key not in held and len(held) >= self._most_series:
                 key = OTHER, tuple(OTHER if value else "" for value in labels)
-            found = held.setdefault(key, new())
+            if key not in held:
+                held[key] = new()
+                self._begun = held[key].number = self._begun + 1
+            found = held[key]
         return found
 
 
-def _point(metric: Metric, key: _Key, value: Number | Durations) -> Point:
+def _point(metric: Metric, key: _Key, value: Number | Durations, held: _Amount | Durations) -> Point:
     service, labels = key
-    return Point(service, {name: text for name, text in zip(metric.labels, labels, strict=True) if text}, value)
+    told = {name: text for name, text in zip(metric.labels, labels, strict=True) if text}
+    return Point(service, told, value, held.since, held.number)

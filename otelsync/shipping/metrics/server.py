@@ -8,18 +8,21 @@ from __future__ import annotations
 import errno
 import gzip
 import logging
+import re
 import socket
 import threading
 import time
 import weakref
+from collections import OrderedDict
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from otelsync.journal import forks
 from otelsync.shipping.metrics import prometheus_text
 from otelsync.shipping.metrics.series import MetricSeries
+from otelsync.shipping.metrics.starts import Starts, last_of
 from otelsync.version import __version__
 
 MOST_REQUESTS: Final = 8
@@ -31,6 +34,9 @@ _FRESH: Final = 0.5
 _AGAIN: Final = 5.0
 """Seconds between two tries to get a port that somebody else has."""
 _POLL: Final = 0.1
+_TAKES_STARTS: Final = re.compile(r"Prometheus/\d")
+"""Name of a reader that takes several samples of a series. A Collector would take nothing of such a page."""
+_MOST_READERS: Final = 16
 
 _log = logging.getLogger("otelsync.shipping.metrics.server")
 
@@ -108,6 +114,18 @@ class MetricsServer:
         return None
 
 
+Reader = tuple[str, str, str]
+"""Address, name and path of whoever asks; several on one machine can be told apart by a query in the path."""
+
+
+class Page(NamedTuple):
+    """All metrics, as one answer."""
+
+    text: bytes
+    last: int
+    """The number of the last series."""
+
+
 class _Server(ThreadingHTTPServer):
     block_on_close = False
     timeout = _POLL
@@ -115,7 +133,8 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], series: MetricSeries) -> None:
         self._series = series
         self._making = threading.Lock()
-        self._made: dict[bool, tuple[float, bytes]] = {}
+        self._made: dict[tuple[bool, int | None], tuple[float, Page]] = {}
+        self._seen: OrderedDict[Reader, int] = OrderedDict()
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._room = threading.Semaphore(MOST_REQUESTS)
         self._begun: dict[socket.socket, float] = {}
@@ -138,14 +157,32 @@ class _Server(ThreadingHTTPServer):
             self._begun.pop(request, None)
             self._room.release()
 
-    def page(self, *, openmetrics: bool) -> bytes:
-        """The metrics as text, as they are or were a moment ago: it is made at most twice a second."""
+    def page(self, *, openmetrics: bool, reader: Reader | None = None) -> Page:
+        """The metrics as text, as they are or were a moment ago: it is made at most twice a second.
+
+        `reader`: who is shown the starts of those series of OpenMetrics that it has not seen.
+        """
         with self._making:
-            made_at, page = self._made.get(openmetrics, (0.0, b""))
-            if not page or time.monotonic() - made_at > _FRESH:
-                page = prometheus_text.text(self._series.families(), openmetrics=openmetrics).encode()
-                self._made[openmetrics] = (time.monotonic(), page)
+            seen = self._seen.get(reader, 0) if reader is not None and openmetrics else None
+            made_at, page = self._made.get((openmetrics, seen), (0.0, None))
+            if page is None or time.monotonic() - made_at > _FRESH:
+                page = self._make_page(openmetrics, seen)
+                made = [(key, made) for key, made in self._made.items() if time.monotonic() - made[0] <= _FRESH]
+                self._made = {**dict(made), (openmetrics, seen): (time.monotonic(), page)}
             return page
+
+    def _make_page(self, openmetrics: bool, seen: int | None) -> Page:
+        families = self._series.families()
+        starts = None if seen is None else Starts(seen, time.time_ns())
+        made = prometheus_text.text(families, self._series.resource, openmetrics=openmetrics, starts=starts)
+        return Page(made.encode(), last_of(families))
+
+    def note_seen(self, reader: Reader, page: Page) -> None:
+        """Take note that a page has been sent."""
+        with self._making:
+            self._seen[reader] = max(page.last, self._seen.pop(reader, 0))
+            if len(self._seen) > _MOST_READERS:
+                self._seen.popitem(last=False)
 
     def hang_up_on_the_late(self) -> None:
         """A client that sends a byte now and then must not keep a place for ever."""
@@ -169,7 +206,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404, "Not here", "The metrics are at /metrics.")
             return
         openmetrics = "application/openmetrics-text" in self.headers.get("accept", "")
-        body = self.server.page(openmetrics=openmetrics)
+        name = self.headers.get("user-agent", "")
+        takes_starts = openmetrics and _TAKES_STARTS.match(name) and self.command == "GET"
+        reader = (str(self.client_address[0]), name, self.path) if takes_starts else None
+        page = self.server.page(openmetrics=openmetrics, reader=reader)
+        body = page.text
         self.send_response(200)
         self.send_header("content-type", prometheus_text.OPENMETRICS if openmetrics else prometheus_text.TEXT)
         if "gzip" in self.headers.get("accept-encoding", ""):
@@ -179,6 +220,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+        if reader is not None:
+            self.server.note_seen(reader, page)
 
     def do_HEAD(self) -> None:
         self.do_GET()

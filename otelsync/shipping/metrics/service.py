@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Final
 
@@ -23,6 +23,7 @@ from otelsync.shipping.metrics.counting import Metrics
 from otelsync.shipping.metrics.export import MetricExport, encode
 from otelsync.shipping.metrics.series import Labels, MetricSeries
 from otelsync.shipping.metrics.server import MetricsServer
+from otelsync.shipping.metrics.starts import Starts, last_of
 from otelsync.shipping.outlet import Backoff, Delivery, Outlet, Parcel
 
 NAME: Final = "metrics"
@@ -49,8 +50,8 @@ class MetricsService:
         otlp: tuple[OtlpEndpoint, float] | None = None,
         server: tuple[str, int] | None = None,
     ) -> None:
-        self.series = MetricSeries()
-        self._place = place
+        self.series = MetricSeries(place=place)
+        self._sent = 0
         self._export = MetricExport(otlp[0], self._requests, interval=otlp[1]) if otlp else None
         self._server = MetricsServer(self.series, host=server[0], port=server[1]) if server else None
 
@@ -80,14 +81,12 @@ class MetricsService:
             self._server.close(max(0.0, deadline - time.monotonic()))
 
     def _requests(self, most_points: int) -> Iterator[bytes]:
-        return encode(
-            self.series.families(),
-            dict(self.series.resources),
-            started=self.series.started,
-            now=time.time_ns(),
-            place=self._place,
-            most_points=most_points,
-        )
+        """Requests with all points, behind those that say of new series when they were 0."""
+        families, now = self.series.families(), time.time_ns()
+        starts = Starts(self._sent, now)
+        yield from encode(starts.families(families), self.series.resource, now=now, most_points=most_points)
+        self._sent = last_of(families)  # whoever sends comes so far only where these requests have been answered
+        yield from encode(families, self.series.resource, now=now, most_points=most_points)
 
 
 class MetricsOutlet(Outlet):
@@ -106,6 +105,10 @@ class MetricsOutlet(Outlet):
         self._metrics = Metrics(service.series, name)
         self._checkpoint: Checkpoint | None = None
         self._looked_at = -_LOOK
+
+    def follow(self, is_folding: Callable[[bytes], bool]) -> None:
+        """Let exemplars name spans that go out. `is_folding`: tells whether items of a trace are folded."""
+        self._metrics.is_folding = is_folding
 
     def look(self, backlog: Backlog) -> None:
         """Bring the ledger's counters up to date, and begin, where the directory has just been taken over.

@@ -1,0 +1,1 @@
+"""Grafana: data sources, and dashboards that are made by code."""

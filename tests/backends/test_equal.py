@@ -1,0 +1,102 @@
+"""Real servers have what the local store has: spans, structure, types, records, metrics, every way they are sent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from stores import PATIENCE, differences, eventually, in_prometheus, ledger, needs_servers, settings
+
+from collector.stack import Stack, running
+from otelsync.testing.reading import Span, spans_in
+
+PROGRAM: Final = """
+import sys, otelsync
+from opentelemetry import trace
+otelsync.configure(service_name=sys.argv[1], log_level="DEBUG", log_format="json")
+log = otelsync.get_logger("app")
+tracer = trace.get_tracer("library", "1.2.3")
+with otelsync.pipeline("every night", team=7, share=0.25, dry=False, tags=["a", "b"]) as run:
+    run.phase("syncing")
+    odd = {"n": 2**53 + 1, "x": 1e-9}
+    with tracer.start_as_current_span("plain", kind=trace.SpanKind.PRODUCER, attributes=odd) as plain:
+        plain.add_event("mark", {"at": "Zürich ☂", "n": 3})
+    with tracer.start_as_current_span("linked", links=[trace.Link(plain.get_span_context())]):
+        log.debug("linked.now", big=2**53 + 1, nothing="", flag=True)
+    for name in ("acme/api", "acme/web"):
+        with otelsync.repo(name), otelsync.api_call("list", page=1):
+            for number in range(20):
+                with otelsync.pull_request(number, state="open", title='<b>"π"</b>') as pr:
+                    log.info("pr.read", number=number)
+                    pr.fail("no author") if number == 7 else pr.set(action="created" if number % 2 else "updated")
+    with otelsync.group("customer", "GREYSON"), otelsync.batch("create_items", number=1, size=2):
+        with otelsync.item("order", "4711/b") as order:
+            order.set(action="skipped")
+        with otelsync.rate_limit_wait(0.001):
+            pass
+    try:
+        with otelsync.stage("weekly"):
+            raise ValueError("no week")
+    except ValueError:
+        log.exception("week.failed")
+"""
+
+pytestmark = needs_servers
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running(tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_what_is_recorded_is_what_is_shown(stack: Stack, tmp_path: Path, protocol: str, compression: str) -> None:
+    """Jaeger, VictoriaLogs and Prometheus have neither more nor less nor something else."""
+    service = f"equal-{protocol[:4]}-{compression}"
+    environment = settings(
+        tmp_path, stack.grpc_endpoint if protocol == "grpc" else stack.endpoint, protocol, compression
+    )
+    command = [sys.executable, "-m", "otelsync.cli", "run", sys.executable, "-c", PROGRAM, service]
+    subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE, check=True)
+    eventually(lambda: differences(stack, tmp_path), [], *stack.servers)
+    accounts = ledger(tmp_path)
+    assert {account["sink"] for account in accounts} == {"logs", "store", "traces"}
+    assert not [each for each in accounts if each["pending"] or each["dropped"] or each["folded"]]
+    spans = spans_in(tmp_path)
+    eventually(lambda: _items_in_prometheus(stack, service), _items(spans), *stack.servers)
+    eventually(lambda: _calls_in_prometheus(stack, service), _calls(spans), *stack.servers)
+
+
+def _items(spans: list[Span]) -> dict[tuple[str, str], int]:
+    """How many items there are, by kind and action."""
+    kinds = {"sync.pr": "pr", "sync.order": "order"}
+    return Counter((kinds[span.name], span.attributes["sync.action"]) for span in spans if span.name in kinds)
+
+
+def _items_in_prometheus(stack: Stack, service: str) -> dict[tuple[str, str], int]:
+    query = f'sum by (sync_item_kind, sync_action) (sync_items_total{{service_name="{service}"}})'
+    found = {
+        (series["metric"]["sync_item_kind"], series["metric"]["sync_action"]): int(series["value"][1])
+        for series in in_prometheus(stack, query)
+    }
+    return {key: count for key, count in found.items() if count}
+
+
+def _calls(spans: list[Span]) -> dict[str, int]:
+    """How many spans there are by name, those of all groups of a kind as one."""
+    return Counter(
+        f"sync.{span.attributes.get('sync.group.kind')}" if "sync.group.name" in span.attributes else span.name
+        for span in spans
+    )
+
+
+def _calls_in_prometheus(stack: Stack, service: str) -> dict[str, int]:
+    found = in_prometheus(stack, f'sum by (span_name) (spans_calls_total{{service_name="{service}"}})')
+    return {series["metric"]["span_name"]: int(series["value"][1]) for series in found}
