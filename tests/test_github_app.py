@@ -119,9 +119,7 @@ def test_a_worker_that_is_killed(tmp_path: Path) -> None:
 
 def children_of(pid: int) -> set[int]:
     """Return the processes of the pool below a supervised worker."""
-    direct = _children(pid)
-    pool = {child for each in direct for child in _children(each) if b"celery" in _command(child)}
-    return pool or {child for child in direct if b"celery" in _command(child) and _children(child)}
+    return {child for each in _children(pid) for child in _children(each) if b"celery" in _command(child)}
 
 
 def _children(pid: int) -> set[int]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.orm import Session
 
 from .tables import ChangedFile, Commit, Label, PullRequest, Repository, Review, Table
@@ -24,6 +24,7 @@ __all__ = [
     "Review",
     "connect",
     "engine_for",
+    "read_only",
     "replace_details",
     "upsert",
 ]
@@ -37,6 +38,7 @@ def connect(path: Path) -> Iterator[Engine]:
     """Open the SQLite database at `path`, made with its tables if it is not there, for the length of the block."""
     engine = create_engine(URL.create("sqlite", database=str(path)))
     event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
     try:
         Table.metadata.create_all(engine)
         yield engine
@@ -52,6 +54,7 @@ def engine_for(url: str) -> Engine:
         if parsed.database:
             Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         event.listen(engine, "connect", _prepare)
+        event.listen(engine, "begin", _begin)
     return engine
 
 
@@ -96,7 +99,18 @@ def _same(stored: object, value: object) -> bool:
     return stored == value
 
 
+def read_only(engine: Engine) -> Engine:
+    """Return the engine for transactions that only read, which hold up nobody."""
+    return engine.execution_options(sqlite_begin="DEFERRED")
+
+
+def _begin(connection: Connection) -> None:
+    """Begin as a writer: a reader that becomes one is refused at once if somebody has written meanwhile."""
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('sqlite_begin', 'IMMEDIATE')}")
+
+
 def _prepare(connection: object, _record: object) -> None:
+    connection.isolation_level = None  # type: ignore[attr-defined]  # the driver begins no transactions of its own
     cursor = connection.cursor()  # type: ignore[attr-defined]
     for pragma in ("busy_timeout=60000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")

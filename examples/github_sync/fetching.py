@@ -6,14 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from celery.exceptions import Retry
+
 import otelsync
 
 from . import queries
 from .answers import NotFoundError, ServerTroubleError
 from .github_api import GithubApi
-from .graphql_records import Node, Rows, commit_row, file_row, next_cursor, nodes, review_row
+from .graphql_records import Node, next_cursor, nodes
 from .handles import Handle
+from .tokens import LimitError
 
+DETAILS: Final = ("reviews", "commits", "files")
 GROWS_AFTER: Final = 5
 """Pages that came well, after which a page that was made smaller doubles again."""
 
@@ -113,23 +117,33 @@ class Fetcher:
                 self._size.went_well()
                 waiting, attempt = waiting[len(asked) :], 0
 
-    def complete(self, node: Node, rows: Rows) -> None:
-        """Fetch the reviews, commits and files that did not come with a pull request."""
-        kinds: tuple[tuple[str, list[Any], Callable[[Node, int], Any]], ...] = (
-            ("reviews", rows.reviews, review_row),
-            ("commits", rows.commits, commit_row),
-            ("files", rows.files, file_row),
-        )
-        for kind, found, row in kinds:
-            after, number = next_cursor(node, kind), 1
-            while after is not None:
-                number += 1
-                with otelsync.api_call("Details", kind="graphql", page=number, connection=kind) as call:
-                    variables = {**self._names, "number": rows.pull.number, "after": after}
-                    data = self._api.query(call, queries.details(kind), variables)
-                    pull = self._found(data).get("pullRequest") or {}
-                    found += [row(each, rows.pull.id) for each in nodes(pull, kind)]
-                    after = next_cursor(pull, kind)
+    def complete(self, pulls: Sequence[Node]) -> dict[int, Exception]:
+        """Fetch the reviews, commits and files that did not come with pull requests, into their nodes.
+
+        It is done before anything is stored, so that no transaction waits for GitHub. Returns what went wrong, by the
+        place of the pull request. Raises LimitError, or what asks for the task's next attempt.
+        """
+        problems: dict[int, Exception] = {}
+        for place, pull in enumerate(pulls):
+            try:
+                for kind in DETAILS:
+                    self._complete(pull, kind)
+            except (LimitError, Retry):
+                raise
+            except Exception as error:
+                problems[place] = error
+        return problems
+
+    def _complete(self, pull: Node, kind: str) -> None:
+        after, number = next_cursor(pull, kind), 1
+        while after is not None:
+            number += 1
+            with otelsync.api_call("Details", kind="graphql", page=number, connection=kind, required=False) as call:
+                variables = {**self._names, "number": pull.get("number"), "after": after}
+                data = self._api.query(call, queries.details(kind), variables)
+                further = self._found(data).get("pullRequest") or {}
+                pull[kind]["nodes"] += list(nodes(further, kind))
+                after = next_cursor(further, kind)
 
     @property
     def _names(self) -> dict[str, Any]:

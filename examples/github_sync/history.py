@@ -18,13 +18,14 @@ import otelsync
 
 from .fetching import Fetcher, Page, PageSize
 from .github_api import GithubApi
-from .graphql_records import moment
-from .storing import exhume, known, store_repository, sync_pull
+from .graphql_records import Node, moment
+from .storing import store_pulls, store_repository
 from .tables import Checkpoint, TrackedRepository
 
 RECENT, REST = 1, 2
 """The phases: the last days, and everything before them."""
 _FAR: Final = datetime(9999, 1, 1, tzinfo=UTC)
+_NEWEST: Final = datetime(9998, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -99,30 +100,21 @@ class HistorySync:
         after = [checkpoint]
 
         def take(page: Page) -> None:
-            counts = Counter[str]()
+            wanted = [pull for pull in page.pulls if checkpoint.oldest <= _opened(pull) < checkpoint.newest]
+            problems = fetcher.complete(wanted)
             with Session(self._engine, expire_on_commit=False) as session, session.begin():
-                after.append(self._store(session, page, fetcher, counts))
+                tracked, behind = self._rows(session)
+                store_repository(session, tracked, page.repository)
+                counts = store_pulls(session, tracked, wanted, problems)
+                reached = any(_opened(pull) < behind.oldest for pull in page.pulls)
+                self._move(tracked, behind, page, len(wanted), reached=reached)
+            after.append(behind)
             tally.counts.update(counts)
 
         oldest, newest = checkpoint.oldest.date(), checkpoint.newest
         created = f"{oldest}..{newest.date()}" if newest < _FAR else f">={oldest}"
         fetcher.page(checkpoint.pages + 1, checkpoint.cursor, f"repo:{tally.repository} is:pr created:{created}", take)
         return after[-1]
-
-    def _store(self, session: Session, page: Page, fetcher: Fetcher, counts: Counter[str]) -> Checkpoint:
-        tracked, checkpoint = self._rows(session)
-        store_repository(session, tracked, page.repository)
-        opened = [(moment(pull.get("createdAt")) or _FAR, pull) for pull in page.pulls]
-        wanted = [pull for when, pull in opened if checkpoint.oldest <= when < checkpoint.newest]
-        stored, numbers = known(session, wanted), []
-        for pull in wanted:
-            action = sync_pull(session, tracked, pull, stored, fetcher.complete)
-            counts[action or "failed"] += 1
-            if action is not None:
-                numbers.append(int(pull["number"]))
-        exhume(session, tracked.id, numbers)
-        self._move(tracked, checkpoint, page, len(wanted), reached=any(when < checkpoint.oldest for when, _ in opened))
-        return checkpoint
 
     def _move(
         self, tracked: TrackedRepository, checkpoint: Checkpoint, page: Page, done: int, *, reached: bool
@@ -165,3 +157,11 @@ class HistorySync:
 
     def _rows(self, session: Session) -> tuple[TrackedRepository, Checkpoint]:
         return session.get_one(TrackedRepository, self._key[0]), session.get_one(Checkpoint, self._key)
+
+
+def _opened(pull: Node) -> datetime:
+    """Return when a pull request was opened; one that does not say counts as new."""
+    try:
+        return moment(pull.get("createdAt")) or _NEWEST
+    except (ValueError, TypeError, AttributeError):
+        return _NEWEST

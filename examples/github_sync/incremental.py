@@ -21,7 +21,7 @@ from .fetching import Fetcher, PageSize
 from .github_api import GithubApi, Listed
 from .graphql_records import Node, moment
 from .history import Tally
-from .storing import exhume, known, store_repository, sync_pull
+from .storing import store_pulls, store_repository
 from .tables import PullRequest, TrackedRepository
 
 OVERLAP: Final = timedelta(seconds=1)
@@ -97,18 +97,11 @@ class IncrementalSync:
         return [number for number, when in changed.items() if (stored.get(number) or _EPOCH) < when]
 
     def _store(self, repository: Node, pulls: list[Node], fetcher: Fetcher) -> Counter[str]:
-        counts = Counter[str]()
+        problems = fetcher.complete(pulls)
         with Session(self._engine) as session, session.begin():
             tracked = session.get_one(TrackedRepository, self._tracked_id)
             store_repository(session, tracked, repository)
-            stored, numbers = known(session, pulls), []
-            for pull in pulls:
-                action = sync_pull(session, tracked, pull, stored, fetcher.complete)
-                counts[action or "failed"] += 1
-                if action is not None:
-                    numbers.append(int(pull["number"]))
-            exhume(session, tracked.id, numbers)
-        return counts
+            return store_pulls(session, tracked, pulls, problems)
 
     def _begin(self) -> tuple[datetime, str | None]:
         """Return since when to ask, and the ETag of that list."""

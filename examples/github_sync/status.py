@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
+from .database import read_only
 from .tables import DeadLetter, LlmBatch, Onboarding, TrackedRepository
 from .tokens import Standing
 
@@ -73,7 +74,7 @@ class TeamStatus:
 def read(engine: Engine, team: str, standings: dict[str, Standing], now: datetime | None = None) -> TeamStatus:
     """Return how far a team's sync is; `standings`: what is known of the tokens, by key."""
     now = now or datetime.now(UTC)
-    with Session(engine) as session:
+    with Session(read_only(engine)) as session:
         row = session.get(Onboarding, team)
         letters = _by_key(session, select(DeadLetter.tracked_id, func.count()).group_by(DeadLetter.tracked_id))
         tracked = session.scalars(
@@ -98,7 +99,7 @@ def read(engine: Engine, team: str, standings: dict[str, Standing], now: datetim
 
 def teams(engine: Engine) -> list[str]:
     """Return the names of all teams."""
-    with Session(engine) as session:
+    with Session(read_only(engine)) as session:
         return list(session.scalars(select(TrackedRepository.team).distinct().order_by(TrackedRepository.team)))
 
 

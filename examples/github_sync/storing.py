@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from celery.exceptions import Retry
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
@@ -14,7 +14,6 @@ import otelsync
 from .database import Action, replace_details, upsert
 from .graphql_records import Node, Rows, repository_row, rows_of
 from .tables import ChangedFile, Commit, DeadLetter, Label, PullRequest, Review, Table, TrackedRepository
-from .tokens import LimitError
 
 _LONGEST_REASON = 500
 
@@ -67,34 +66,44 @@ def _each_once(rows: Rows) -> list[Table]:
     ]
 
 
-def sync_pull(
-    session: Session,
-    tracked: TrackedRepository,
-    node: Node,
-    stored: set[int],
-    complete: Callable[[Node, Rows], None],
-) -> Action | None:
-    """Store a node as an item of the trace; None: it has failed, and stands in the dead-letter table.
+def store_pulls(
+    session: Session, tracked: TrackedRepository, pulls: Sequence[Node], problems: Mapping[int, Exception]
+) -> Counter[str]:
+    """Store pull requests, each as an item of the trace; returns how many by their action.
+
+    Those that fail are in the dead-letter table; one that is stored is no longer.
 
     Args:
         session: Of the database.
-        tracked: Its repository, whose row is stored.
-        node: The pull request.
-        stored: Those that are stored already, as :func:`known` says; it is added to them.
-        complete: Asks for the details that did not come with the node.
+        tracked: Their repository, whose row is stored.
+        pulls: Their nodes.
+        problems: What went wrong with some before, by their place.
     """
+    stored, counts, numbers = known(session, pulls), Counter[str](), list[int]()
+    for place, pull in enumerate(pulls):
+        action = _store_one(session, tracked, pull, stored, problems.get(place))
+        counts[action or "failed"] += 1
+        if action is not None:
+            numbers.append(int(pull["number"]))
+    exhume(session, tracked.id, numbers)
+    return counts
+
+
+def _store_one(
+    session: Session, tracked: TrackedRepository, node: Node, stored: set[int], problem: Exception | None
+) -> Action | None:
+    """Store a node; None: it has failed."""
     number = node.get("number")
     number = number if isinstance(number, int) else 0
     try:
         with otelsync.pull_request(number, state=str(node.get("state")).lower()) as item:
+            if problem is not None:
+                raise problem
             rows = rows_of(node, tracked.repository_id or 0)
-            complete(node, rows)
             identity = rows.pull.id
             action = store_pull(session, rows, is_new=identity not in stored)
             stored.add(identity)
             item.set(action=action)
-    except (LimitError, Retry):
-        raise  # of the details: the page is begun again when the limit allows it
     except Exception as error:
         # The item has recorded it; the other pull requests are not to suffer.
         bury(session, tracked.id, number, error)
