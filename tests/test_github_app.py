@@ -71,13 +71,28 @@ def test_an_onboarding(tmp_path: Path) -> None:
 
 
 FAULTS = {
-    "primary": ["primary=3@/graphql/acme/billing-api", "primary-code=2@/graphql/acme/search-api"],
-    "primary by headers": ["primary-429=3@/graphql/acme/billing-api", "primary-remaining=2@/graphql/acme/search-api"],
-    "secondary": ["secondary=2@/graphql%4#2", "secondary-429=2@/graphql%5#2"],
-    "secondary that names no time": ["secondary@/graphql%4#2", "secondary-429@/graphql%5", "secondary-200@/graphql%6"],
-    "errors of the server": ["502@/graphql%3#4", "504@/graphql%4#2", "500@/graphql%5", "too-large=25@/graphql#*"],
-    "broken answers": ["malformed@/graphql%3#2", "cut@/graphql%4#2", "drop@/graphql%5#2"],
-    "parts": ["resource-limits@/graphql/acme/billing-api"],
+    "limits": [
+        "primary=3@/graphql/acme/billing-api",
+        "primary-code=2@/graphql/acme/search-api",
+        "secondary=2@/graphql%4#2",
+        "secondary-429=2@/graphql%5#2",
+    ],
+    "limits that say less": [
+        "primary-remaining=2@/graphql/acme/search-api",
+        "secondary@/graphql%4#2",
+        "secondary-429@/graphql%5",
+        "secondary-200@/graphql%6",
+    ],
+    "errors of the server": [
+        "502@/graphql%3#4",
+        "504@/graphql%4#2",
+        "500@/graphql%5",
+        "too-large=25@/graphql#*",
+        "resource-limits@/graphql/acme/billing-api",
+        "malformed@/graphql%6#2",
+        "cut@/graphql%7#2",
+        "drop@/graphql%8#2",
+    ],
 }
 
 
