@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # They run twice: the C extension of the recording path is optional, and the Python code behind it is the reference.
 RECORDING_TESTS := $(patsubst %,tests/test_%.py,span otlp journal journal_interrupted provider logs stages events verbosity)
 
-.PHONY: demo demo-orders test test-suites test-versions test-backends stack check servers parsers bench docs wheel clean
+.PHONY: demo demo-onboarding demo-orders test test-suites test-versions test-backends stack check servers parsers bench docs wheel clean
 
 # With STACK=1 through Collector, Jaeger, VictoriaLogs and Prometheus, which are built when first needed.
 demo: $(VENV)/.installed
@@ -18,6 +18,10 @@ ifdef STACK
 else
 	$(BIN)/python -m examples.github_sync demo
 endif
+
+# A worker, an onboarding with trouble on the way, and its trace: see docs/github-sync.md.
+demo-onboarding: $(VENV)/.installed
+	$(BIN)/python -m examples.github_sync.app_demo
 
 # Partial on purpose, which is exit status 2: see docs/order-sync.md.
 demo-orders: $(VENV)/.installed

@@ -1,4 +1,4 @@
-"""The tables that a sync fills, and the comparison that tells a new record from a changed and an unchanged one."""
+"""The database, and the comparison that tells a new record from a changed and an unchanged one."""
 
 from __future__ import annotations
 
@@ -8,120 +8,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from sqlalchemy import (
-    URL,
-    BigInteger,
-    DateTime,
-    Dialect,
-    Engine,
-    ForeignKey,
-    TypeDecorator,
-    UniqueConstraint,
-    create_engine,
-    event,
-    select,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy.orm import Session
+
+from .tables import ChangedFile, Commit, Label, PullRequest, Repository, Review, Table
 
 Action = Literal["created", "updated", "unchanged"]
+__all__ = [
+    "Action",
+    "ChangedFile",
+    "Commit",
+    "Label",
+    "PullRequest",
+    "Repository",
+    "Review",
+    "connect",
+    "engine_for",
+    "read_only",
+    "replace_details",
+    "upsert",
+]
 
 
-class Moment(TypeDecorator[datetime]):
-    """An instant: stored in UTC without an offset, read back with UTC attached."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 (SQLAlchemy's signature)
-        """Store in UTC; a naive value counts as UTC, as GitHub's do."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=None) if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 (SQLAlchemy's signature)
-        """Attach UTC."""
-        return None if value is None else value.replace(tzinfo=UTC)
-
-
-class Table(DeclarativeBase):
-    """What all tables have in common: nothing but the registry."""
-
-    type_annotation_map = {int: BigInteger, datetime: Moment}  # noqa: RUF012 (SQLAlchemy's declaration)
-
-
-class Repository(Table):
-    """A repository, by GitHub's number: the name may change, the number does not."""
-
-    __tablename__ = "repositories"
-
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    full_name: Mapped[str] = mapped_column(index=True)
-    description: Mapped[str | None]
-    default_branch: Mapped[str | None]
-    created_at: Mapped[datetime | None]
-
-
-class PullRequest(Table):
-    """A pull request as its repository's list shows it."""
-
-    __tablename__ = "pull_requests"
-    __table_args__ = (UniqueConstraint("repository_id", "number"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id"))
-    number: Mapped[int]
-    title: Mapped[str]
-    state: Mapped[str]
-    draft: Mapped[bool]
-    author: Mapped[str | None]
-    body: Mapped[str | None]
-    head_sha: Mapped[str | None]
-    base_ref: Mapped[str | None]
-    merge_commit_sha: Mapped[str | None]
-    created_at: Mapped[datetime | None]
-    updated_at: Mapped[datetime | None]
-    closed_at: Mapped[datetime | None]
-    merged_at: Mapped[datetime | None]
-
-
-class Review(Table):
-    """A submitted review of a pull request."""
-
-    __tablename__ = "reviews"
-
-    pull_request_id: Mapped[int] = mapped_column(ForeignKey("pull_requests.id"), primary_key=True)
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    author: Mapped[str | None]
-    state: Mapped[str]
-    body: Mapped[str | None]
-    submitted_at: Mapped[datetime | None]
-
-
-class ChangedFile(Table):
-    """A file that a pull request changes."""
-
-    __tablename__ = "files"
-
-    pull_request_id: Mapped[int] = mapped_column(ForeignKey("pull_requests.id"), primary_key=True)
-    path: Mapped[str] = mapped_column(primary_key=True)
-    status: Mapped[str]
-    additions: Mapped[int]
-    deletions: Mapped[int]
-
-
-class Commit(Table):
-    """A commit of a pull request; the same commit may belong to several."""
-
-    __tablename__ = "commits"
-
-    pull_request_id: Mapped[int] = mapped_column(ForeignKey("pull_requests.id"), primary_key=True)
-    sha: Mapped[str] = mapped_column(primary_key=True)
-    author: Mapped[str | None]
-    message: Mapped[str]
-    authored_at: Mapped[datetime | None]
-
-
-Detail = TypeVar("Detail", Review, ChangedFile, Commit)
+Detail = TypeVar("Detail", Review, ChangedFile, Commit, Label)
 
 
 @contextmanager
@@ -129,11 +38,24 @@ def connect(path: Path) -> Iterator[Engine]:
     """Open the SQLite database at `path`, made with its tables if it is not there, for the length of the block."""
     engine = create_engine(URL.create("sqlite", database=str(path)))
     event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
     try:
         Table.metadata.create_all(engine)
         yield engine
     finally:
         engine.dispose()
+
+
+def engine_for(url: str) -> Engine:
+    """Return an engine for a URL of SQLAlchemy's; a directory that SQLite needs is made."""
+    parsed = make_url(url)
+    engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database:
+            Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "begin", _begin)
+    return engine
 
 
 def upsert(session: Session, record: Table) -> Action:
@@ -177,8 +99,19 @@ def _same(stored: object, value: object) -> bool:
     return stored == value
 
 
+def read_only(engine: Engine) -> Engine:
+    """Return the engine for transactions that only read, which hold up nobody."""
+    return engine.execution_options(sqlite_begin="DEFERRED")
+
+
+def _begin(connection: Connection) -> None:
+    """Begin as a writer: a reader that becomes one is refused at once if somebody has written meanwhile."""
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('sqlite_begin', 'IMMEDIATE')}")
+
+
 def _prepare(connection: object, _record: object) -> None:
+    connection.isolation_level = None  # type: ignore[attr-defined]  # the driver begins no transactions of its own
     cursor = connection.cursor()  # type: ignore[attr-defined]
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    for pragma in ("busy_timeout=60000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

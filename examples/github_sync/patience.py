@@ -54,6 +54,14 @@ class Patience:
             return None
         return wait if attempt < (self.rate_limit_attempts if wait.is_rate_limit else self.attempts) else None
 
+    def pause(self, attempt: int) -> float | None:
+        """Return the seconds to wait after the `attempt`-th error of the server or the connection; None: give up."""
+        return self._growing(self.backoff, attempt) if attempt < self.attempts else None
+
+    def unnamed(self, refusals: int) -> float:
+        """Return the seconds to wait for a secondary limit that names no time, after so many refusals in a row."""
+        return min(float(self.secondary_backoff * 2.0 ** min(refusals, 16)), self.longest)
+
     def _wanted(self, error: Exception, attempt: int, clock: Callable[[], float]) -> Wait | None:
         if isinstance(error, GithubException):
             if error.status in (403, 429):

@@ -1,0 +1,136 @@
+"""The demo of the whole: a GitHub-shaped server, workers, an onboarding with trouble on the way, and its trace."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from .double import process
+
+ROOT: Final = Path(__file__).parents[2]
+HOME: Final = ROOT / ".demo" / "app"
+TEAM: Final = "acme"
+REPOSITORIES: Final = 5
+PULLS: Final = 120
+HIDDEN: Final = "acme/identity-api"
+"""A repository that the token may not see."""
+_DOUBLE: Final = ("--no-recordings", "--repos", str(REPOSITORIES), "--pulls", str(PULLS), "--hours", "14,30,9,60,20")
+_FAULTS: Final = (
+    "primary=4@/graphql/acme/search-api",
+    "502@/graphql/acme/billing-api",
+    "slow=0.6@/graphql/acme/checkout-api",
+    "secondary=2@/graphql/acme/catalog-api",
+)
+_APP: Final = [sys.executable, "-m", "examples.github_sync.cli"]
+_OTELSYNC: Final = [sys.executable, "-m", "otelsync.cli"]
+_PATIENCE: Final = 60.0
+
+
+def run(home: Path = HOME) -> int:
+    """Run the demo with everything that it writes in `home`; the exit status is 0 where the onboarding was partial."""
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True, mode=0o700)
+    arguments = [*_DOUBLE, "--condition", f"{HIDDEN}=hidden", "--log", str(home / "double.log")]
+    for fault in _FAULTS:
+        arguments += ["--fault", fault]
+    _say("Starting a server that answers as GitHub and Groq do, on loopback.")
+    try:
+        with process.started(arguments) as double:
+            environment = _environment(home, double.url)
+            _say("Starting two workers: github-sync worker -c 2")
+            with _worker(home, environment):
+                _say(f"Onboarding {REPOSITORIES} repositories: github-sync sync {TEAM} ...")
+                status = _run([*_APP, "sync", TEAM, *sorted(double.repositories)], environment)
+                _say("The first phase is over. The rest of the year follows in the background.")
+                _wait_for_rest(environment)
+    except process.DoubleFailedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    _show(home, environment)
+    return 0 if status == 2 else 1
+
+
+def _environment(home: Path, url: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "GROQ_", "SYNC_"))}
+    return {
+        **kept,
+        "GITHUB_SYNC_HOME": str(home),
+        "GITHUB_API_URL": url,
+        "GITHUB_TOKENS": "demo-token",
+        "GROQ_BASE_URL": url,
+        "GROQ_API_KEY": "demo-key",
+        "OTELSYNC_HOME": str(home / "otelsync"),
+        "OTELSYNC_STORE": "on",
+        "OTELSYNC_REPORTS_DIR": str(home / "reports"),
+        "SYNC_LONGEST_WAIT": "2.5",
+    }
+
+
+@contextmanager
+def _worker(home: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    with (
+        (home / "worker.log").open("w") as log,
+        subprocess.Popen([*_APP, "worker", "-c", "2"], stdout=log, stderr=log, env=environment, cwd=ROOT) as worker,
+    ):
+        try:
+            yield
+        finally:
+            worker.terminate()
+            try:
+                worker.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+
+
+def _wait_for_rest(environment: Mapping[str, str]) -> None:
+    """Wait until the second phase is over, for a minute at most."""
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        said = subprocess.run(
+            [*_APP, "status", TEAM, "--json"], env=environment, cwd=ROOT, capture_output=True, text=True
+        ).stdout
+        if '"phase": "completed"' in said:
+            return
+        time.sleep(0.5)
+
+
+def _show(home: Path, environment: Mapping[str, str]) -> None:
+    """Show the waterfall, then where everything is and how to go on from here."""
+    print(flush=True)
+    _run([*_OTELSYNC, "show"], environment)
+    print("\nreport", flush=True)
+    for report in sorted((home / "reports").glob("*/_SYNC_SUMMARY.md")):
+        print(f"  {_short(report)}\n  {_short(report.with_name('waterfall.html'))}")
+    print("\nlook further, in this directory")
+    print(f"  export GITHUB_SYNC_HOME={_short(home)} OTELSYNC_HOME={_short(home / 'otelsync')}")
+    for command in ("logs --level ERROR", "show --all", "list", "ledger"):
+        print(f"  .venv/bin/otelsync {command}")
+    for command in (f"status {TEAM}", "web  # the page of the progress, at http://127.0.0.1:8000"):
+        print(f"  .venv/bin/python -m examples.github_sync.cli {command}")
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    return subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
+
+
+def _say(what: str) -> None:
+    print(what, flush=True)
+
+
+def _short(path: Path) -> Path:
+    """Return the path as one would type it here."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+if __name__ == "__main__":
+    sys.exit(run())

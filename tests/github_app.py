@@ -1,0 +1,115 @@
+"""The application for tests: the double, real workers under `otelsync run`, and the command line, in one home."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from otlp_server import eventually
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from examples.github_sync import status
+from examples.github_sync.database import engine_for
+from examples.github_sync.double import process
+from examples.github_sync.tables import PullRequest, Table, TrackedRepository
+
+ROOT: Final = Path(__file__).parents[1]
+PATIENCE: Final = 900.0
+
+
+class App:
+    """An installation of the application."""
+
+    def __init__(self, home: Path, api_url: str, variables: Mapping[str, str] | None = None) -> None:
+        self.home = home
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL", "GITHUB", "SYNC_"))}
+        self.environment = {
+            **kept,
+            "GITHUB_SYNC_HOME": str(home),
+            "GITHUB_API_URL": api_url,
+            "GITHUB_TOKENS": "token-one",
+            "OTELSYNC_HOME": str(home / "otelsync"),
+            "OTELSYNC_STORE": "on",
+            "OTELSYNC_REPORTS_DIR": str(home / "reports"),
+            "PYTHONPATH": str(ROOT),
+            **(variables or {}),
+        }
+
+    def run(self, *arguments: str, expected: int = 0) -> str:
+        """Run the command line, which ends with the `expected` status; returns what it prints."""
+        ran = subprocess.run(
+            [sys.executable, "-m", "examples.github_sync.cli", *arguments],
+            env=self.environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert ran.returncode == expected, (ran.returncode, ran.stdout[-3000:], ran.stderr[-3000:])
+        return ran.stdout
+
+    def otelsync(self, *arguments: str) -> str:
+        """Run a command of otelsync's; returns what it prints."""
+        command = [sys.executable, "-m", "otelsync.cli", *arguments]
+        ran = subprocess.run(
+            command, env=self.environment, cwd=self.home, capture_output=True, text=True, timeout=PATIENCE
+        )
+        assert ran.returncode == 0, (ran.stdout[-3000:], ran.stderr[-3000:])
+        return ran.stdout
+
+    @contextmanager
+    def worker(self, processes: int = 2) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a worker for the length of the block; its log is ``worker.log``."""
+        command = [sys.executable, "-m", "examples.github_sync.cli", "worker", "-c", str(processes), "-l", "INFO"]
+        with (self.home / "worker.log").open("ab") as log:
+            running = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment, cwd=self.home)
+        try:
+            eventually(lambda: running.poll() is not None or b"ready." in (self.home / "worker.log").read_bytes())
+            assert running.poll() is None, (self.home / "worker.log").read_text()[-3000:]
+            yield running
+        finally:
+            running.send_signal(signal.SIGTERM)
+            try:
+                running.wait(120)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                running.wait()
+
+    @property
+    def engine(self) -> Engine:
+        """The database."""
+        return engine_for(f"sqlite:///{self.home / 'github.db'}")
+
+    def rows(self, table: type[Table]) -> int:
+        """Return the number of rows of a table."""
+        with Session(self.engine) as session:
+            return session.scalar(select(func.count()).select_from(table)) or 0
+
+    def pulls(self) -> dict[str, int]:
+        """Return the numbers of stored pull requests, by repository."""
+        with Session(self.engine) as session:
+            found = session.execute(
+                select(TrackedRepository.full_name, func.count(PullRequest.id))
+                .join(PullRequest, PullRequest.repository_id == TrackedRepository.repository_id)
+                .group_by(TrackedRepository.full_name)
+            )
+            return {row[0]: row[1] for row in found}
+
+    def status(self, team: str) -> dict[str, Any]:
+        """Return what `status --json` says, but for the limits."""
+        return status.read(self.engine, team, {}).as_dict()
+
+
+@contextmanager
+def app(home: Path, *double: str, **variables: str) -> Iterator[App]:
+    """Start the double with these arguments; yields an application that asks it."""
+    home.mkdir(parents=True, exist_ok=True)
+    with process.started(["--log", str(home / "double.log"), *double]) as server:
+        yield App(home, server.url, variables)
