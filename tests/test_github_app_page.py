@@ -68,11 +68,11 @@ def test_the_page_shows_what_the_database_says(settings: Settings, browser: Brow
             assert page.evaluate("document.title") == "red: sync"
             seen = page.evaluate("document.documentElement.outerHTML")
     assert answer.url == f"{url}/teams/red"
-    for page in (answer.text, seen):
-        assert "acme/api" in page
-        assert "Syncing" in page
-        assert "Error" in page
-        assert "<script>document" not in page
+    for shown in (answer.text, seen):
+        assert "acme/api" in shown
+        assert "Syncing" in shown
+        assert "Error" in shown
+        assert "<script>document" not in shown
     assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
 
 

@@ -31,7 +31,6 @@ from examples.github_sync.database import (
     PullRequest,
     Repository,
     Review,
-    Table,
     connect,
     replace_details,
     upsert,
@@ -45,6 +44,7 @@ from examples.github_sync.double.server import GithubServer, serving
 from examples.github_sync.patience import Patience, Wait
 from examples.github_sync.progress import PlainDisplay, display
 from examples.github_sync.sync import GithubSync, Summary, Tally
+from examples.github_sync.tables import Table
 
 ROOT = Path(__file__).parents[1]
 ACME = "acme/billing-api"
