@@ -20,10 +20,9 @@ import sys, time
 from pathlib import Path
 import otelsync
 otelsync.configure()
-with otelsync.pipeline("p"):
-    for number in range({spans}):
-        with otelsync.stage("one", number=number):
-            time.sleep(0.02)
+for number in range({spans}):
+    with otelsync.stage("one", number=number):
+        time.sleep(0.02)
 while not (Path(sys.argv[1]) / "arrived").exists():
     with otelsync.stage("another"):
         time.sleep(0.02)
@@ -46,6 +45,7 @@ class Blocking(logging.Handler):
 logging.getLogger().addHandler(Blocking())
 """
 LOGGING = {"rendered": {}, "kept": {"OTELSYNC_LOGGING": "keep"}}
+"""A pipeline would log its begin where records are rendered; that is the program's own write, and waits as it did."""
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def test_ship_ships(tmp_path: Path) -> None:
 
 def test_ship_ends_with_an_error_that_nobody_reads(tmp_path: Path) -> None:
     """What could not be shipped is said at the end, and the exit code says it too."""
-    source = script(tmp_path, "import otelsync\nwith otelsync.stage('one'):\n    pass\n")
+    source = script(tmp_path, "import otelsync\notelsync.configure()\nwith otelsync.stage('one'):\n    pass\n")
     with otlp_server() as server, unread_pipe() as pipe:
         server.always = Answer(status=503)
         assert start([sys.executable, str(source)], tmp_path, server, pipe, OTELSYNC_SHIP="off").wait(PATIENCE) == 0
