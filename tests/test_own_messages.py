@@ -6,13 +6,16 @@ import io
 import logging
 import os
 import random
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from otlp_server import eventually
 
+import otelsync
 from otelsync.hooks.own_messages import finish, own_logger
 from otelsync.hooks.room_to_write import has_room
 
@@ -81,7 +84,12 @@ def test_messages_wait_for_room_in_order(pipe: Pipe) -> None:
 def test_those_that_find_no_place_are_counted(pipe: Pipe) -> None:
     """Memory is bounded, and the last message tells how many there were."""
     records: list[str] = []
-    pipe.handler.addFilter(lambda record: records.append(record.getMessage()) or True)
+
+    def note(record: logging.LogRecord) -> bool:
+        records.append(record.getMessage())
+        return True
+
+    pipe.handler.addFilter(note)
     pipe.fill()
     for number in range(250):
         pipe.log.warning("number %d", number)
@@ -136,3 +144,12 @@ def test_streams_in_memory_have_room(stream: Any) -> None:
 def test_a_stream_that_does_not_tell_is_unknown() -> None:
     """It may be anything."""
     assert has_room(object(), 1) is None
+
+
+def test_all_our_loggers_are_made_so() -> None:
+    """A module that took one from the standard library could wait for a reader; the guard's own has the same name."""
+    package = Path(otelsync.__file__).parent
+    own = re.compile(r"^_?log\b.* = logging\.getLogger\((?!\"opentelemetry)", re.MULTILINE)
+    found = {str(path.relative_to(package)) for path in package.rglob("*.py") if own.search(path.read_text())}
+    assert found == {"hooks/host_errors.py"}
+    assert own_logger("otelsync").filters
