@@ -97,7 +97,9 @@ _UNTOUCHED = (logging.NOTSET, False, True, (), ())
 
 
 def _state(logger: logging.Logger) -> tuple[object, ...]:
-    return (logger.level, logger.disabled, logger.propagate, tuple(logger.handlers), tuple(logger.filters))
+    is_ours = logger.name.partition(".")[0] == "otelsync"  # those have a filter of ours, as no others may
+    filters = tuple(each for each in logger.filters if not (is_ours and type(each).__module__.startswith("otelsync.")))
+    return (logger.level, logger.disabled, logger.propagate, tuple(logger.handlers), filters)
 
 
 def _process() -> dict[str, object]:

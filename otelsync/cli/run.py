@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -15,10 +14,12 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from otelsync.cli import options
+from otelsync.cli.announcing import announce
 from otelsync.configuration.destinations import endpoints_of, has_destination
 from otelsync.configuration.journal_place import spool_for
 from otelsync.configuration.mistakes import in_environment
 from otelsync.configuration.way import explained, why_not_by_journal
+from otelsync.hooks.own_messages import finish
 from otelsync.hooks.python_path import without_bootstrap
 from otelsync.run.child import CannotStartError, Child, end_like, run_instead
 from otelsync.run.environment import environment_of_program
@@ -73,7 +74,7 @@ def command(
         metrics_host=metrics_host,
     )
     for mistake in in_environment(settings):
-        _say(mistake)
+        announce(mistake)
     settings = replace(_by_its_way(settings), ship="off" if supervise else "process")
     if settings.journalling != "off" and not settings.disabled:
         settings = replace(settings, journal_spool=spool_for(settings))
@@ -83,9 +84,11 @@ def command(
     try:
         if supervise and hasattr(signal, "sigwaitinfo"):  # macOS has none; it has no journals to ship from either
             _supervise(command, settings, environment)
+        finish()
         run_instead(command, environment)
     except CannotStartError as error:
-        click.echo(f"otelsync: {error}", err=True)
+        announce(str(error))
+        finish()
         sys.exit(error.exit_code)
 
 
@@ -94,7 +97,7 @@ def _by_its_way(settings: Settings) -> Settings:
     why = "" if settings.disabled else why_not_by_journal(settings)
     if not why:
         return settings
-    _say(explained(why, endpoints_of(settings)))
+    announce(explained(why, endpoints_of(settings)))
     return replace(settings, journalling="off")
 
 
@@ -108,8 +111,9 @@ def _supervise(command: tuple[str, ...], settings: Settings, environment: dict[s
     attendance = _attend(settings) if wants_shipper else None
     status = child.wait()
     if attendance is not None:
-        _say(attendance.end(settings.patience))
+        announce(attendance.end(settings.patience))
         _leave_to_another(settings, attendance)
+    finish()
     end_like(status)
 
 
@@ -122,7 +126,7 @@ def _attend(settings: Settings) -> Attendance | None:
         logging.getLogger("otelsync.shipping.metrics.server").setLevel(logging.INFO)  # which port it has
         return Attendance(settings)
     except Exception as error:
-        _say(f"cannot ship what is recorded: {error}; the records stay in {settings.journal}")
+        announce(f"cannot ship what is recorded: {error}; the records stay in {settings.journal}")
         return None
 
 
@@ -134,15 +138,9 @@ def _leave_to_another(settings: Settings, attendance: Attendance) -> None:
     try:
         shipper = ship_detached([f"--until-gone={pid}" for pid in pids])
     except OSError as error:
-        _say(f"{len(pids)} of this run go on, and nobody ships for them: {error}")
+        announce(f"{len(pids)} of this run go on, and nobody ships for them: {error}")
         return
-    _say(
+    announce(
         f"{len(pids)} process{'es' * (len(pids) > 1)} of this run go{'es' * (len(pids) == 1)} on "
         f"({', '.join(map(str, pids))}); process {shipper} ships for them"
     )
-
-
-def _say(line: str) -> None:
-    if line:
-        with suppress(OSError):  # nobody reads it any more
-            click.echo(f"otelsync: {line}", err=True)

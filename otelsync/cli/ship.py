@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from otelsync.cli import options
+from otelsync.cli.announcing import announce
 from otelsync.configuration.destinations import make_metrics, make_reports, make_shipper, wants_metrics
 from otelsync.errors import ConfigurationError, OtelsyncError
+from otelsync.hooks.own_messages import finish
 from otelsync.journal.process_identity import Writer, boot_id, start_ticks
 from otelsync.settings import Settings
 from otelsync.shipping.writers import anyone_writing
@@ -65,18 +68,21 @@ def command(
     if not once:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: told.put(number))
-        click.echo(f"otelsync: shipping {settings.journal_dir or settings.journals}", err=True)
+        announce(f"shipping {settings.journal_dir or settings.journals}")
         awaited = [Writer(pid, start_ticks(pid), boot_id()) for pid in until_gone]
         _ship_until(told, take_up, stations, awaited)
     take_up()
     deadline = time.monotonic() + timeout
     try:
-        _drain(stations.values(), deadline, timeout)
+        is_drained = _drain(stations.values(), deadline, timeout)
     finally:
         if reports is not None:
             reports.close(deadline)
         if metrics is not None:
             metrics.close(max(_LAST_METRICS, deadline - time.monotonic()))
+        finish()
+    if not is_drained:
+        sys.exit(1)
 
 
 def _metrics(settings: Settings, *, is_successor: bool) -> MetricsService | None:
@@ -91,7 +97,7 @@ def _metrics(settings: Settings, *, is_successor: bool) -> MetricsService | None
             fix = "set another port (0: any that is free), or end who has it"
             raise ConfigurationError("--metrics-port", settings.metrics_port, f"{error.strerror}; {fix}") from error
         if metrics.url:
-            click.echo(f"otelsync: metrics on {metrics.url}", err=True)
+            announce(f"metrics on {metrics.url}")
     metrics.start()
     return metrics
 
@@ -120,7 +126,7 @@ class _Station:
         try:
             shipper = self._shipper = self._make()
         except OtelsyncError as error:
-            click.echo(f"otelsync: {error}", err=True)
+            announce(str(error))
             return
         try:
             shipper.run(self._stopping)
@@ -149,14 +155,16 @@ def _take_up(settings: Settings, stations: dict[Path, _Station], begin: Callable
             stations[directory] = begin(replace(settings, journal_dir=directory))
 
 
-def _drain(stations: Collection[_Station], deadline: float, timeout: float) -> None:
+def _drain(stations: Collection[_Station], deadline: float, timeout: float) -> bool:
+    """Ship the last records; return whether all of them were shipped in time."""
     for station in stations:
         station.stop(deadline)
     for station in stations:
         station.thread.join(max(0.0, deadline + 1.0 - time.monotonic()))
     left = [station.directory.name for station in stations if not station.drained]
     if left:
-        raise OtelsyncError(
+        announce(
             f"not everything was shipped within {timeout:g} s: {', '.join(left)}; the rest stays in the journal,"
             " and `otelsync ledger` says how much it is"
         )
+    return not left

@@ -16,6 +16,7 @@ from otelsync import in_force
 from otelsync.configuration import destinations, logging_setup, mistakes, way
 from otelsync.configuration.end_of_program import ends_with_program
 from otelsync.configuration.recorder import JournalRecorder, Recorder, make_recorder
+from otelsync.hooks import own_messages
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.opentelemetry_api import set_provider_aside
 from otelsync.integrations.http import trace_headers
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from otelsync.configuration.shipper_in_program import ShipperInProgram
     from otelsync.configuration.shipper_process import ShipperProcess
 
-_log = logging.getLogger("otelsync")
+_log = own_messages.own_logger("otelsync")
 
 
 @dataclass
@@ -311,6 +312,7 @@ def _stop(running: _Running, timeout: float) -> bool:
         shipped = recorder.close(deadline)
     if running.shipper is not None:
         shipped = running.shipper.stop(max(0.0, deadline - time.monotonic())) and shipped
+    own_messages.finish(deadline - time.monotonic())
     logging_setup.uninstall()
     if path is not None and recorder is not None and running.settings.journal_logs and not running.why_standard:
         path.journal_to(recorder.log_records)  # what cached loggers still say is shipped next time
@@ -346,6 +348,7 @@ def _shutdown_at_exit() -> None:
             running.recorder.close(deadline)
             if running.shipper is not None:
                 running.shipper.stop(max(0.0, deadline - time.monotonic()))
+            own_messages.finish(deadline - time.monotonic())
     else:
         shutdown(timeout)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from opentelemetry.trace import TracerProvider as TracerProviderApi
 from otelsync.configuration.journal_place import spool_for
 from otelsync.errors import ConfigurationError
 from otelsync.hooks.opentelemetry_api import provider_that_is_set, set_provider_aside
+from otelsync.hooks.own_messages import own_logger
 from otelsync.recording import runtime_context
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from otelsync.logs.path import LogPath
     from otelsync.recording.provider import TracerProvider
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 
 _retired: TracerProvider | None = None
 """The last provider that was in force. Modules and libraries hold its tracers, which the next one adopts."""

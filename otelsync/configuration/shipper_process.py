@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from otelsync.configuration import ship_beside
+from otelsync.hooks.own_messages import own_logger
 from otelsync.hooks.python_path import other_places
 from otelsync.journal.names import list_segments
 from otelsync.journal.process_identity import Writer, boot_id, own_writer, start_ticks
@@ -40,7 +41,7 @@ _PYTHON: Final = re.compile(r"python|pypy")
 _RELATIVE: Final = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?(CERTIFICATE|CLIENT_KEY|CLIENT_CERTIFICATE)")
 """Variables that name files, maybe from the current directory on."""
 
-_log = logging.getLogger("otelsync.shipping")
+_log = own_logger("otelsync.shipping")
 
 
 class InProcess(Protocol):
@@ -258,7 +259,7 @@ class ShipperProcess:
             self._said.clear()
         if text not in self._said:
             self._said.add(text)
-            logging.getLogger(logger).log(level, "%s", text)
+            own_logger(logger).log(level, "%s", text)
 
 
 def _environment() -> tuple[dict[str, Any], dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from otelsync.configuration.destinations import endpoints_of
 from otelsync.configuration.recorder import naming_variable, set_provider
 from otelsync.hooks.opentelemetry_api import provider_that_is_set, set_provider_aside
+from otelsync.hooks.own_messages import own_logger
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
 from otelsync.standard.children import Children
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from otelsync.logs.destination import Destination
     from otelsync.logs.path import LogPath
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 
 
 @dataclass

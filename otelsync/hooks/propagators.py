@@ -6,7 +6,6 @@ start. What can be loaded is used, and one warning names the rest.
 
 from __future__ import annotations
 
-import logging
 import os
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.environment_variables import OTEL_PROPAGATORS
 
 from otelsync.hooks.host_errors import hand_back
+from otelsync.hooks.own_messages import own_logger
 
 _DEFAULT = "tracecontext,baggage"
 
@@ -33,7 +33,7 @@ def _loaded() -> ModuleType:
         return import_module("opentelemetry.propagate")
     finally:
         missing = ", ".join(name for name in names if name not in usable)
-        logging.getLogger("otelsync").warning(
+        own_logger("otelsync").warning(
             "OTEL_PROPAGATORS=%r names %s, which cannot be loaded; trace headers are those of %s. Install its package,"
             " such as opentelemetry-propagator-b3, or correct the name",
             *(asked, missing, os.environ[OTEL_PROPAGATORS]),

@@ -6,7 +6,6 @@ its name says which library it is for.
 
 from __future__ import annotations
 
-import logging
 import os
 import pkgutil
 import sys
@@ -21,6 +20,7 @@ from typing import Final, Protocol
 import otelsync.integrations
 from otelsync.errors import ConfigurationError
 from otelsync.hooks.host_errors import hand_back
+from otelsync.hooks.own_messages import own_logger
 from otelsync.hooks.untouched import random_untouched
 from otelsync.hooks.when_imported import when_imported
 
@@ -35,7 +35,7 @@ Celery's loads itself bit by bit; Django's instrumentation reads the settings, w
 _SHARED: Final = frozenset(("http", "instrumentation"))
 """Modules that stand beside the integrations and are none."""
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 
 
 class Instrumentor(Protocol):

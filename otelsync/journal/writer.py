@@ -6,13 +6,13 @@ killer (not a power failure). Appending never blocks on I/O, never raises and ne
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from otelsync.hooks.host_errors import has_entered
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal import forks
 from otelsync.journal.format import DROP_REASONS, LOG, RESOURCE, SCOPE, SPAN, SPAN_END
 from otelsync.journal.mapped import Record
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST_SCOPES: Final = 0x10000
 
-_log = logging.getLogger("otelsync.journal")
+_log = own_logger("otelsync.journal")
 
 _pack_u16 = Struct("<H").pack
 

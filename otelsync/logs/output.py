@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import select
 import sys
 from typing import Any, Final, Protocol
 
 from otelsync.hooks.host_errors import hand_back
+from otelsync.hooks.room_to_write import has_room
 from otelsync.hooks.untouched import random_untouched
 from otelsync.logs.fields import dumped
-from otelsync.text.presentable import presentable
+from otelsync.text.presentable import presentable, text_of
 from otelsync.text.printable import printable
 from otelsync.text.trace_address import trace_address
 
@@ -63,6 +65,11 @@ class Output:
     def is_standard(self) -> bool:
         """True if it is standard output."""
         return self._stream is None
+
+    @property
+    def stream(self) -> Stream | None:
+        """The stream of records, as it is at this moment."""
+        return sys.stdout if self._stream is None else self._stream
 
     def on(self, stream: Stream) -> Output:
         """Return an output to another stream, in the same form but for colours."""
@@ -152,3 +159,12 @@ def _takes_more(fd: int) -> bool:
         poll.register(fd, select.POLLOUT)
         return bool(poll.poll(1000))
     return bool(select.select([], [fd], [], 1.0)[1])
+
+
+def complain(said: str, problem: BaseException) -> None:
+    """A record that cannot be logged is no reason to harm the host; whoever develops wants to know."""
+    if logging.raiseExceptions and sys.stderr is not None and has_room(sys.stderr, 1000) is not False:
+        try:
+            sys.stderr.write(f"otelsync: {said}: {text_of(problem)}\n")
+        except Exception as error:  # a stream that is closed, or of the program's own making
+            hand_back(error)

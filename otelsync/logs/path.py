@@ -6,7 +6,6 @@ log record.
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -29,7 +28,7 @@ from otelsync.logs.fate import Fate
 from otelsync.logs.fields import ExcInfo, as_rendered, complete, dumped, plain
 from otelsync.logs.head import Head
 from otelsync.logs.logger_version import version_of
-from otelsync.logs.output import Output, Stream
+from otelsync.logs.output import Output, Stream, complain
 from otelsync.logs.record_bytes import encoded_ids_in, in_scope_logs, otlp_head
 from otelsync.logs.value_limit import encoder_of_logs
 from otelsync.logs.verbosity import Levels
@@ -77,7 +76,7 @@ class LogPath:
         self._given = level if isinstance(level, Levels) else Levels(level)
         self._asked: Mapping[str, int] = {}
         self._journal_level = journal_level
-        self._output = output
+        self.output = output
         self.redactor = redactor
         self._encoder, self._is_little = encoder_of_logs(LOG_TAG, redactor, as_rendered)
         self._provider: Destination | None = None
@@ -140,8 +139,8 @@ class LogPath:
     def write_to(self, stream: Stream) -> None:
         """Write to `stream` from now on, instead of to standard output; one that the program has named stays."""
         if self._moves:
-            self._output = self._output.on(stream)
-            self._fd = self._output.descriptor
+            self.output = self.output.on(stream)
+            self._fd = self.output.descriptor
 
     def emit(
         self,
@@ -225,7 +224,7 @@ class LogPath:
             except BaseException as another:
                 if not (second.is_settled or has_entered(another, provider.journal.append)):
                     provider.journal.drop(ENCODE_ERROR, LOG)
-                    _complain("a log record was lost", another)
+                    complain("a log record was lost", another)
                 hand_back(another)
         hand_back(problem)
 
@@ -268,7 +267,7 @@ class LogPath:
             return False
         fd = None
         if head.is_shown:
-            fd = self._fd if self._fd >= 0 else self._output.shared_descriptor()
+            fd = self._fd if self._fd >= 0 else self.output.shared_descriptor()
             if fd < 0 or not is_little(fields):
                 return False
         scope, provider = current.scope or EMPTY, self._provider
@@ -300,7 +299,7 @@ class LogPath:
         if rest is False:
             self._encoder.learn(fields)
         elif rest is not True:
-            self._output.write_line(rest)
+            self.output.write_line(rest)
         return rest is not False
 
     def _write(
@@ -322,15 +321,15 @@ class LogPath:
         fields = self._journal(head, fields, scope, ids, fate)
         if not head.is_shown or fate.was_there:
             return
-        if self._output.is_text:
+        if self.output.is_text:
             record = {"timestamp": _timestamp(now), **head.record}
             if trace_id:
                 record |= {"trace_id": trace_id.decode(), "span_id": span_id.decode()}
-            self._output.write({**record, **scope.rendered, **fields})
+            self.output.write({**record, **scope.rendered, **fields})
             return
         if not is_plain and not scope.rendered.keys().isdisjoint(fields):
             scope, fields = EMPTY, {**scope.rendered, **fields}
-        self._output.write_line(self._line(head, trace_id, span_id, scope, fields, now))
+        self.output.write_line(self._line(head, trace_id, span_id, scope, fields, now))
 
     def _bounded(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """The first of very many fields, without secrets; what says that there is an exception stays."""
@@ -397,7 +396,7 @@ class LogPath:
                 hand_back(problem)
                 if not has_entered(problem, provider.journal.append):
                     provider.journal.drop(ENCODE_ERROR, LOG)
-                    _complain("a log record was lost", problem)
+                    complain("a log record was lost", problem)
                 fate.is_settled = True
         return fields
 
@@ -439,12 +438,3 @@ def _timestamp(now: int) -> str:
     """RFC 3339 in UTC, to the microsecond."""
     second, nanoseconds = divmod(now, 1_000_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{nanoseconds // 1000:06d}Z"
-
-
-def _complain(said: str, problem: BaseException) -> None:
-    """A record that cannot be logged is no reason to harm the host; whoever develops wants to know."""
-    if logging.raiseExceptions and sys.stderr is not None:
-        try:
-            sys.stderr.write(f"otelsync: {said}: {text_of(problem)}\n")
-        except Exception as error:  # a stream that is closed, or of the program's own making
-            hand_back(error)

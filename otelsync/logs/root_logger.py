@@ -17,12 +17,14 @@ from weakref import WeakSet
 
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.host_errors import hand_back, has_entered
+from otelsync.hooks.own_messages import own_logger
 from otelsync.hooks.patching import Patch, as_part_of
 from otelsync.logs.installed import active
+from otelsync.logs.output import Stream
 from otelsync.logs.path import LogPath
 from otelsync.logs.stdlib_records import event_of, fields_of, span_about
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 
 _journalled: Final[WeakSet[logging.LogRecord]] = WeakSet()
 """Records that were journalled on their way to other handlers, and may be handed to another logger by one of them."""
@@ -30,6 +32,12 @@ _journalled: Final[WeakSet[logging.LogRecord]] = WeakSet()
 
 class RecordHandler(logging.Handler):
     """The standard library's way into the log path."""
+
+    @property
+    def stream(self) -> Stream | None:
+        """The stream of rendered records, under the name that handlers of the standard library give it."""
+        path = active()
+        return path.output.stream if path is not None and path.renders else None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; its message becomes the event, its extra attributes fields."""

@@ -14,6 +14,7 @@ import orjson
 from otelsync.hooks.descriptors import read_above
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.host_errors import hand_back
+from otelsync.hooks.own_messages import own_logger
 from otelsync.levels import EVERYTHING, level_name, parse
 
 FILE: Final = "verbosity.json"
@@ -24,7 +25,7 @@ _LOOK_EVERY: Final = 1.0
 _LARGEST: Final = 64 * 1024
 _MOST: Final = 256
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 
 
 class Levels:

@@ -6,18 +6,18 @@ opentelemetry-proto 1.x. Everything that repeats (keys, short strings, small int
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Any, Final
 
 from otelsync.bounds import LITTLE, LONGEST_KEY, MOST_ITEMS, Allowance, is_cut, note_of
 from otelsync.hooks.host_errors import hand_back
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.native import native
 from otelsync.redaction import Redactor
 from otelsync.text.presentable import text_of
 
-_log = logging.getLogger(__name__)
+_log = own_logger(__name__)
 
 _MANY_KEYS: Final = 256
 _MANY_VALUES: Final = 256

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
 from typing import Any, Final
@@ -31,6 +30,7 @@ from opentelemetry.util import types
 
 from otelsync.hooks.host_errors import forgive
 from otelsync.hooks.opentelemetry_api import RANDOM_TRACE_ID
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.format import SPAN_VERDICT
 from otelsync.journal.writer import Journal
 from otelsync.otlp import encoding as otlp
@@ -49,7 +49,7 @@ from otelsync.vocabulary import ERROR_TYPE, SYNC_OUTCOME
 
 _NO_STATE: Final = TraceState()
 _ANY: Final = 1 << 62
-_log: Final = logging.getLogger("otelsync")
+_log: Final = own_logger("otelsync")
 
 
 class Owner(SdkProvider):

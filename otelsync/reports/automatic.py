@@ -5,7 +5,6 @@ A report is begun once the end of its run is in the store and, for a moment, no 
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal import forks
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ MOST: Final = 100
 _POLL: Final = 0.02
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 
-_log = logging.getLogger("otelsync.shipping")
+_log = own_logger("otelsync.shipping")
 
 
 @dataclass(slots=True)

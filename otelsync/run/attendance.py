@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Final
 
 from otelsync.configuration.destinations import make_reports, make_shipper
+from otelsync.hooks.own_messages import own_logger
 from otelsync.run.account import in_one_line
 from otelsync.shipping.ledger import Ledger, read_ledger
 from otelsync.shipping.ownership import owner
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _IMPATIENT: Final = {number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")}
 _POLL: Final = 0.02
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 
 
 class Attendance:

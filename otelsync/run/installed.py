@@ -6,11 +6,11 @@ things: an instrumentation is loaded when the program first imports its library,
 
 from __future__ import annotations
 
-import logging
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from otelsync.hooks.host_errors import hand_back
+from otelsync.hooks.own_messages import own_logger
 from otelsync.integrations import instrumentation
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ LEFT_OUT: Final = frozenset(("logging", "structlog"))
 
 _NEEDS: Final = ("instruments", "instruments-any")
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 
 
 def instrument_everything() -> None:

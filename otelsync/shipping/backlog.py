@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.batch import Batch
 from otelsync.journal.format import CLOSED, HEADER_SIZE
 from otelsync.journal.header import JournalError, JournalHeader, UnknownVersionError, process_alive
@@ -23,7 +23,7 @@ from otelsync.shipping.saying import Saying
 MOST_READERS = 128
 """Files that are kept open at a time."""
 
-_log = logging.getLogger("otelsync.shipping")
+_log = own_logger("otelsync.shipping")
 
 
 @dataclass(slots=True)

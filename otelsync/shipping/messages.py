@@ -28,6 +28,8 @@ class Message(NamedTuple):
 class MessageFile(logging.Handler):
     """Writes log records into the file of a journal directory, which is begun anew when it has grown too large."""
 
+    waits_for_nobody = True
+
     def __init__(self, directory: Path) -> None:
         super().__init__()
         self._path = directory / NAME

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
@@ -12,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Final, Protocol
 
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.batch import Batch
 from otelsync.otlp.exporter import OtlpSink, Outcome
 
-_log = logging.getLogger("otelsync.shipping")
+_log = own_logger("otelsync.shipping")
 NOTHING_ARRIVES: Final = "nothing arrives there as it is set up"
 """Said of an endpoint that turns everything away."""
 REFUSED_KEEP: Final = 24.0

@@ -6,7 +6,6 @@ a file is deleted once all of them have passed it. Only a few batches are in mem
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.header import process_alive
 from otelsync.journal.spool import spooled
 from otelsync.otlp.exporter import OtlpSink, Outcome
@@ -51,7 +51,7 @@ _LOCKSTEP = 0.25
 """Seconds that quick sinks wait for slow ones, so that a batch is read and parsed once for all of them."""
 _PAUSE = 0.02
 
-_log = logging.getLogger("otelsync.shipping")
+_log = own_logger("otelsync.shipping")
 
 
 class Stopping(Protocol):

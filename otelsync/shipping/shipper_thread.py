@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal import forks
 from otelsync.journal.process_identity import own_writer
 from otelsync.shipping.checkpoint import arrived, positions
@@ -19,7 +19,7 @@ from otelsync.shipping.shipper import INTERVAL, Shipper
 _POLL = 0.02
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 30.0
 
-_log = logging.getLogger("otelsync.shipping")
+_log = own_logger("otelsync.shipping")
 
 
 class ShipperThread:

@@ -7,7 +7,6 @@ from the recorded spans (`otelsync.store.accounts`), by the same rules.
 
 from __future__ import annotations
 
-import logging
 import operator
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -18,6 +17,7 @@ from opentelemetry.trace import Span
 
 from otelsync.bounds import LONGEST_TEXT
 from otelsync.hooks.host_errors import hand_back
+from otelsync.hooks.own_messages import own_logger
 from otelsync.stages import lineage, misuse
 from otelsync.text.presentable import presentable
 from otelsync.vocabulary import ACTIONS, FAILED, FAILURE, ITEM, PARTIAL, SUCCESS, SYNC_COUNTED_, part_of
@@ -35,7 +35,7 @@ TOLD_EVERY: Final = 0.1
 PartKey = tuple[str, str]
 """The id of the span around a part, and the digest of what it is."""
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 
 
 class Collecting:

@@ -5,7 +5,6 @@ A warning never ends the host. A decorator that cannot work raises, as that is a
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterable
 from types import FrameType
@@ -16,6 +15,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, Span
 
 from otelsync import in_force
 from otelsync.hooks.host_errors import hand_back
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal import forks
 from otelsync.vocabulary import ACTIONS
 
@@ -37,7 +37,7 @@ NOT_BEGUN: Final = NonRecordingSpan(INVALID_SPAN_CONTEXT)
 running: Final[WeakSet[Begun]] = WeakSet()
 """Pipelines that run in this process."""
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 _warned: set[str] = set()
 _MOST_WARNED: Final = 100
 _LONGEST: Final = 60

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +10,7 @@ from opentelemetry.trace import Span
 
 from otelsync import vocabulary
 from otelsync.errors import DispatchError
+from otelsync.hooks.own_messages import own_logger
 from otelsync.levels import INFO
 from otelsync.logs.installed import emit
 from otelsync.recording.scope import SyncScope
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from celery.canvas import Signature
     from celery.result import AsyncResult, GroupResult
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 
 
 class Pipeline(Milestone):

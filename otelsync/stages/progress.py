@@ -6,7 +6,6 @@ kind, from which `otelsync ps`, `otelsync watch` and the metrics read how far it
 
 from __future__ import annotations
 
-import logging
 import math
 import operator
 import time
@@ -19,6 +18,7 @@ from opentelemetry.trace import Span
 
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.host_errors import hand_back
+from otelsync.hooks.own_messages import own_logger
 from otelsync.levels import INFO
 from otelsync.logs.installed import emit
 from otelsync.stages import rate_limits
@@ -38,7 +38,7 @@ STRIDE: Final = 8
 _FEWEST: Final = 3
 """Items of which one has to know how long they took, to say anything of the rest."""
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 
 
 class Pace(NamedTuple):

@@ -7,7 +7,6 @@ ours they take a shorter way. Outside any configuration they do next to nothing.
 from __future__ import annotations
 
 import inspect
-import logging
 import time
 from collections.abc import AsyncIterable, Callable, Iterable
 from types import TracebackType
@@ -21,6 +20,7 @@ from otelsync import vocabulary
 from otelsync.bounds import LONGEST_NAME
 from otelsync.hooks.decorating import decorated
 from otelsync.hooks.host_errors import forgive, hand_back
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.native import guarded_by
 from otelsync.levels import INFO, LEVELS
 from otelsync.logs import events
@@ -43,7 +43,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 Self = TypeVar("Self", bound="Stage")
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 COMMON_ALIASES: Final = {"attempt": vocabulary.SYNC_ATTEMPT, "required": vocabulary.SYNC_REQUIRED}
 """Short names of attributes that every stage has."""
 _GIVEN: Final = frozenset(("_name", "_arguments", "_kind", "_operation", "is_part", "COLLECTS"))

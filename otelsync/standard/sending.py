@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import opentelemetry.context as context_api
 
 from otelsync.hooks.opentelemetry_api import SUPPRESS_KEY
+from otelsync.hooks.own_messages import own_logger
 from otelsync.otlp.options import OtlpEndpoint
 
 Record = TypeVar("Record")
@@ -19,7 +20,7 @@ Record = TypeVar("Record")
 QUEUE: Final = 16_384
 """Records that may wait, unless a variable of the SDK says otherwise: its own bound, 2,048, is a moment of a sync."""
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 _TALKATIVE: Final = "urllib3.connectionpool"
 _MODULES: Final = {"traces": "trace_exporter", "logs": "_log_exporter"}
 _CLASSES: Final = {"traces": "OTLPSpanExporter", "logs": "OTLPLogExporter"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from otelsync.errors import StoreError
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.batch import Batch
 from otelsync.journal.segment import make_private
 from otelsync.otlp.decoding import resource_attributes, scope_name
@@ -23,7 +23,7 @@ from otelsync.store.rows import Decoder, Detailed, Plain, Records, to_json
 from otelsync.store.run_summary import RunSummary, summarize
 from otelsync.vocabulary import NAMED_PIPELINE, SERVICE_NAME
 
-_log = logging.getLogger("otelsync.store")
+_log = own_logger("otelsync.store")
 
 _LOOK_EVERY: Final = 16
 """Batches between two looks at size and age."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextvars import Token
 from typing import Any, Final, cast
@@ -16,6 +15,7 @@ from opentelemetry.trace import Tracer as TracerApi
 
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.opentelemetry_api import provider_that_is_set
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.format import ENCODE_ERROR, SPAN
 from otelsync.recording.exceptions import take_error
 from otelsync.recording.runtime_context import CURRENT, installed, leave
@@ -24,7 +24,7 @@ from otelsync.recording.span import RecordedSpan
 from otelsync.recording.tracer import Tracer
 from otelsync.text.presentable import text_of
 
-log: Final = logging.getLogger("otelsync")
+log: Final = own_logger("otelsync")
 
 SCOPE_NAME: Final = "opentelemetry.instrumentation.celery"
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.11.0"

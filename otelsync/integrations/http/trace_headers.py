@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any, Final, cast
@@ -20,11 +19,12 @@ from opentelemetry.propagators.textmap import (
 from opentelemetry.trace import Span, SpanKind, format_trace_id
 
 from otelsync.hooks.harmless import harmless
+from otelsync.hooks.own_messages import own_logger
 from otelsync.hooks.propagators import propagate
 from otelsync.integrations.http.urls import host_of, is_loopback, plain_host
 from otelsync.vocabulary import HTTP_REQUEST_METHOD, SERVER_ADDRESS, URL_FULL
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 
 _HTTP: Final = frozenset((HTTP_REQUEST_METHOD, "http.method", URL_FULL, "http.url"))
 """Attributes of which a client span of HTTP has one, by the stable or the older semantic conventions."""

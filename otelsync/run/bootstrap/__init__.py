@@ -6,14 +6,14 @@ By ``otelsync run``, through :mod:`otelsync.run.bootstrap.sitecustomize`; or by 
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
 
 from otelsync.hooks.host_errors import hand_back
+from otelsync.hooks.own_messages import own_logger
 
-_log = logging.getLogger("otelsync")
+_log = own_logger("otelsync")
 
 _started = False
 

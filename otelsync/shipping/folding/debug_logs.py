@@ -6,7 +6,6 @@ around it. What waits is bounded and goes into the checkpoint, so that another s
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 import orjson
 
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import LeanSpan, lean_logs, lean_spans
 from otelsync.otlp.exporter import Outcome
@@ -38,7 +38,7 @@ MOST_NAMES: Final = 256
 _INFO: Final = 9
 _SAMPLED: Final = 1
 
-_log = logging.getLogger("otelsync.shipping")
+_log = own_logger("otelsync.shipping")
 
 IsOver = Callable[[str], bool]
 """Tells whether no span of a journal series can end any more."""

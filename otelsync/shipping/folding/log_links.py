@@ -7,7 +7,6 @@ slowest of its call, and goes out after all, is not known here: its records name
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +15,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import LeanLog, LeanSpan, lean_logs, lean_spans, span_id, untagged
 from otelsync.otlp.encoding import field as encoded_field
@@ -46,7 +46,7 @@ _USUAL: Final = 400
 _ABOUT: Final = encoded_field(0x32, key_value(SYNC_SPAN_ID, "0" * 16))[:-16]
 """The attribute that holds a record's own span, but for its id."""
 
-_log = logging.getLogger("otelsync.shipping")
+_log = own_logger("otelsync.shipping")
 
 
 class Record(NamedTuple):

@@ -6,12 +6,12 @@ state of that is the checkpoint's as soon as what came of it has arrived, and no
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import lean_spans
 from otelsync.otlp.exporter import Outcome
@@ -26,7 +26,7 @@ from otelsync.vocabulary import is_group
 
 TRACES: Final = "traces"
 
-_log = logging.getLogger("otelsync.shipping")
+_log = own_logger("otelsync.shipping")
 
 
 class Shaping:

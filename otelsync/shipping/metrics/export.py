@@ -19,6 +19,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
+from otelsync.hooks.own_messages import own_logger
 from otelsync.otlp.exporter import USER_AGENT, transport_to, without_secrets
 from otelsync.otlp.options import OtlpEndpoint
 from otelsync.otlp.partial_success import parse_partial_success
@@ -39,7 +40,7 @@ LONGEST_PAUSE: Final = 600.0
 """Seconds until an endpoint that takes nothing as it is set up is asked again; the pauses double up to this."""
 _CUMULATIVE: Final = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
 
-_log = logging.getLogger("otelsync.shipping")
+_log = own_logger("otelsync.shipping")
 
 
 class MetricExport:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import logging
 import re
 import socket
 import threading
@@ -19,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, Final, NamedTuple
 
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal import forks
 from otelsync.shipping.metrics import prometheus_text
 from otelsync.shipping.metrics.series import MetricSeries
@@ -38,7 +38,7 @@ _TAKES_STARTS: Final = re.compile(r"Prometheus/\d")
 """Name of a reader that takes several samples of a series. A Collector would take nothing of such a page."""
 _MOST_READERS: Final = 16
 
-_log = logging.getLogger("otelsync.shipping.metrics.server")
+_log = own_logger("otelsync.shipping.metrics.server")
 
 
 class MetricsServer:

@@ -5,12 +5,12 @@ The outlet has a cursor of its own, so each record counts once.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Final
 
+from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.format import DROP_REASONS
 from otelsync.otlp.exporter import Outcome
 from otelsync.otlp.options import OtlpEndpoint
@@ -31,7 +31,7 @@ NAME: Final = "metrics"
 _LOOK: Final = 1.0
 """Seconds between two looks at the ledger."""
 
-_log = logging.getLogger("otelsync.shipping")
+_log = own_logger("otelsync.shipping")
 
 
 class MetricsService:
