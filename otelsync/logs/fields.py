@@ -12,25 +12,22 @@ from typing import Any, TypeAlias
 import orjson
 
 from otelsync.hooks.host_errors import hand_back, raise_sent
-from otelsync.recording.scope import OWN_NAMES
+from otelsync.logs.claims import without_claims
+from otelsync.recording.scope import SyncScope
 from otelsync.text.presentable import message_of, presentable
 from otelsync.text.tracebacks import traceback_of
-from otelsync.vocabulary import EVENT_ID
 
 ExcInfo: TypeAlias = (
     bool | BaseException | tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 )
 
 
-def complete(fields: Mapping[str, Any], error: ExcInfo | None, event_id: str) -> Mapping[str, Any]:
+def complete(fields: Mapping[str, Any], error: ExcInfo | None, event_id: str, scope: SyncScope) -> Mapping[str, Any]:
     """The fields, with what the exception says, and an underscore behind a name that the record has for itself."""
     error = fields.get("exc_info", error)
     if "exc_info" in fields or is_asked(error) or "stack_info" in fields:
         fields = _with_error(fields, error)
-    if OWN_NAMES.isdisjoint(fields) and not (event_id and EVENT_ID in fields):
-        return fields
-    own = OWN_NAMES | {EVENT_ID} if event_id else OWN_NAMES
-    return {f"{key}_" if key in own else key: value for key, value in fields.items()}
+    return without_claims(fields, scope, event_id)
 
 
 def is_asked(value: object) -> bool:

@@ -231,7 +231,7 @@ class JournalPath(LogPath):
         if len(fields) > MOST_ITEMS:
             fields = self._bounded(fields)
         if fields or error is not None:
-            fields = complete(fields, error, EVENT_ID if _HAS_ID in head else "")
+            fields = complete(fields, error, EVENT_ID if _HAS_ID in head else "", scope)
         if scope.keys.isdisjoint(fields):
             parts.append(scope.log_bytes)
         else:
