@@ -14,6 +14,7 @@ Only the thread that calls is interrupted. What is not called there is not seen:
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -139,7 +140,8 @@ class Places:
         return names
 
     def _profiled(self, work: Callable[[], object], profile: Callable[[FrameType, str, Any], None]) -> None:
-        before = sys.getprofile()
+        before, collects = sys.getprofile(), gc.isenabled()
+        gc.disable()  # a callback of hypothesis's runs with each collection, and there CPython swallows exceptions
         sys.setprofile(profile)
         try:
             work()
@@ -147,6 +149,8 @@ class Places:
             pass
         finally:
             sys.setprofile(before)
+            if collects:
+                gc.enable()
 
     def _name(self, frame: FrameType, event: str, argument: Any) -> str:
         """Name a point, by file, line and function; "" for one that is not to be interrupted."""

@@ -243,7 +243,9 @@ def test_an_exemplar_of_a_folded_item_names_a_span_that_is_there(
     record()
     otelsync.shutdown(0)
     service = MetricsService("here")
-    assert ship(recorded.journal, max_batch_records=20, metrics=MetricsOutlet(service, "test")).drain(PATIENCE)
+    assert ship(
+        recorded.journal, Limits(max_spans=2), max_batch_records=20, metrics=MetricsOutlet(service, "test")
+    ).drain(PATIENCE)
     there = {span.span_id for span in server.spans}
     shown = [
         point.value.exemplar

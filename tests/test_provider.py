@@ -177,7 +177,8 @@ def test_exporters_of_others_work_beside_the_journal(recorded: Recorded) -> None
         pass
     assert recorded.tree() == "\nsync.pipeline p  [success]\n  sync.pr"
     names = {span.name: dict(span.attributes or {}) for span in exporter.get_finished_spans()}
-    assert names["sync.pr"] == {"sync.id": run.sync_id, "sync.pipeline": "p", "vcs.change.id": "1"}
+    own = {"sync.outcome": "success", "vcs.change.id": "1"}
+    assert names["sync.pr"] == {"sync.id": run.sync_id, "sync.pipeline": "p", **own}
 
 
 def test_remote_parents_and_trace_state(bench: Bench) -> None:

@@ -68,15 +68,23 @@ class Outage:
         return len({span.span_id for received in answered for span in spans_of(received.message)})
 
     def rejected(self) -> int:
-        """How many spans the endpoint itself has rejected."""
-        return 0 if self._grpc else sum(map(_rejected, self.server.received))
+        """How many spans the endpoint itself has rejected: those it has refused are sent again in halves."""
+        if self._grpc:
+            return 0
+        refused = self._ids(400) - self._ids(200)
+        return len(refused) + sum(map(_rejected, self.server.received))
+
+    def _ids(self, status: int) -> set[bytes]:
+        """The spans of the requests with this answer."""
+        answered = [each for each in self.server.received if each.answer.status == status]
+        return {span.span_id for each in answered for span in spans_of(each.message)}
 
 
 def _rejected(received: Received) -> int:
-    if not isinstance(received.message, ExportTraceServiceRequest):
+    """How many spans an answer has rejected that has taken others."""
+    if not isinstance(received.message, ExportTraceServiceRequest) or received.answer.status == 400:
         return 0
-    records = records_of(received.message)
-    return records if received.answer.status == 400 else min(received.answer.rejects, records)
+    return min(received.answer.rejects, records_of(received.message))
 
 
 @pytest.fixture(
