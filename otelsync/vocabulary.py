@@ -258,10 +258,12 @@ def _known_sort(head: bytes, has_name: bool) -> str:
 def group_kind(key: str) -> str:
     """Return the kind of group that an attribute names, which everything inside carries; empty if it names none.
 
-    >>> group_kind("sync.customer"), group_kind("sync.outcome"), group_kind("sync.item.id")
-    ('customer', '', '')
+    >>> group_kind("sync.customer"), group_kind("sync.outcome"), group_kind("sync.item.id"), group_kind("sync.repo_")
+    ('customer', '', '', '')
     """
     kind = key.removeprefix("sync.")
+    if kind.endswith("_") and kind[:-1] not in _RESERVED:  # a caller's field that was called like a group's: no kind
+        return ""
     return kind if kind != key and _part_of(key, False) == (ITEM, kind) else ""
 
 

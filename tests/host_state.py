@@ -72,7 +72,9 @@ def _hooks() -> dict[str, object]:
 
 def _logging() -> dict[str, object]:
     root = logging.getLogger()
-    known = logging.Logger.manager.loggerDict
+    known = dict(logging.Logger.manager.loggerDict)
+    known.pop("opentelemetry.attributes", None)
+    sdk_warnings = logging.getLogger("opentelemetry.attributes")
     loggers = {name: logger for name, logger in known.items() if isinstance(logger, logging.Logger)}
     return {
         "logging.raiseExceptions": logging.raiseExceptions,
@@ -88,11 +90,13 @@ def _logging() -> dict[str, object]:
         "methods of Handler": _functions(logging.Handler),
         # A library that was imported has loggers of its own: they change nothing.
         "loggers": {name: state for name, each in loggers.items() if (state := _state(each)) != _UNTOUCHED},
+        SDK_WARNINGS: _state(sdk_warnings),
         "captured warnings": warnings.showwarning,
         "warnings filters": {repr(each): True for each in warnings.filters if "urllib3" not in repr(each)},
     }
 
 
+SDK_WARNINGS = "logger of the SDK's warnings"
 _UNTOUCHED = (logging.NOTSET, False, True, (), ())
 
 

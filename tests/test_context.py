@@ -271,7 +271,7 @@ def test_a_scope_keeps_what_it_was_made_of() -> None:
     scope = SyncScope(fields)
     fields["a"] = 2
     assert scope.attributes == {"a": 1}
-    assert scope.with_fields({"sync.id": "x"}).rendered == {"a": 1, "sync_id": "x"}
+    assert scope.with_fields({"b": "x"}).rendered == {"a": 1, "b": "x"}
 
 
 def test_a_name_that_is_no_text_harms_nothing() -> None:

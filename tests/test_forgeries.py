@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import structlog
 from recorded import Recorded
 
 import otelsync
+from otelsync import vocabulary
 from otelsync.configuration import ship_beside
 from otelsync.errors import StoreError
 from otelsync.journal.belonging import make_file
@@ -67,6 +69,75 @@ def test_a_payload_files_no_record_under_another_run(recorded: Recorded) -> None
     assert found == {"nested": None, "field": None, "within": own, "plain": own}
     assert recorded.line("within")["sync_id"] == own
     assert recorded.line("within")["sync_id_"] == OTHER
+
+
+IDENTITY: Final = ("sync.id", "sync.pipeline", "sync.customer", "sync.repo", "sync.board")
+"""Attributes that say of which run and groups a record is; the last one of a group that is not there."""
+FORGED: Final = dict.fromkeys(
+    (
+        *IDENTITY,
+        *("sync_id", "sync_pipeline", "sync_customer", "sync_repo", "pipeline", "customer", "repo", "board"),
+        *("id", "trace_id", "span_id", "service", "logger", "level", "timestamp", "sync"),
+    ),
+    OTHER,
+)
+
+
+def _say_with_forgeries() -> None:
+    """Give them in each way in which a record gets fields, twice, as what comes again goes another way."""
+    for _ in range(2):
+        otelsync.get_logger("app").warning("by otelsync", **FORGED)
+        otelsync.get_logger("app", **{name: OTHER for name in FORGED if name != "logger"}).warning("from the start")
+        otelsync.get_logger("app").bind(**FORGED).warning("bound")
+        for name in FORGED:
+            otelsync.get_logger("app").warning("one alone", **{name: OTHER})
+        structlog.get_logger("app").warning("by structlog", **FORGED)
+        with structlog.contextvars.bound_contextvars(**FORGED):
+            otelsync.get_logger("app").warning("in the context")
+        logging.getLogger("app").warning("by logging", extra=FORGED)
+        with otelsync.sync_context(**FORGED):
+            otelsync.get_logger("app").warning("in a sync context")
+            logging.getLogger("app").warning("by logging in a sync context")
+            with otelsync.stage("inside"):
+                otelsync.get_logger("app").warning("in a stage in a sync context")
+        otelsync.get_logger("app").error("failed", exc_info=ValueError("x"), **FORGED)
+
+
+@pytest.mark.parametrize("form", ["json", "console", "keep"])
+def test_no_field_moves_a_record_to_another_run_or_group(record: Any, form: str) -> None:
+    """Whatever it is called and however it is given, inside a group, inside a run, and outside any."""
+    recorded: Recorded = record(**({"logging": "keep"} if form == "keep" else {"log_format": form}))
+    _say_with_forgeries()
+    with otelsync.pipeline("p") as run:
+        own = {"sync.id": run.sync_id, "sync.pipeline": "p"}
+        _say_with_forgeries()
+        with otelsync.group("customer", "GREYSON"), otelsync.repo("acme/api") as repo:
+            repo_id = repo.span_id
+            _say_with_forgeries()
+    inside = own | {"sync.customer": "GREYSON", "sync.repo": "acme/api"}
+    otelsync.shutdown()
+    of_app = [line.attributes for line in recorded.logs if line.logger == "app"]
+    found = {tuple((name, line[name]) for name in IDENTITY if name in line) for line in of_app}
+    assert found == {(), tuple(own.items()), tuple(inside.items())}
+    of_stages = [span.attributes for span in recorded.spans if span.name == "sync.stage inside"]
+    spans = {(span.get("sync.id"), span.get("sync.pipeline"), vocabulary.groups_of(span)) for span in of_stages}
+    groups = (("customer", "GREYSON"), ("repo", "acme/api"))
+    assert spans == {(None, None, ()), (run.sync_id, "p", ()), (run.sync_id, "p", groups)}
+    if form == "json":
+        of_run = [line for line in recorded.lines if line["logger"] == "app" and "sync_id" in line]
+        assert {(line["trace_id"], line["sync_id"], line["pipeline"]) for line in of_run} == {
+            (run.trace_id, run.sync_id, "p"),
+        }
+        of_group = [line for line in of_run if line["span_id"] == repo_id]
+        assert {(line["customer"], line["repo"], line["repo_"]) for line in of_group if "repo_" in line} == {
+            ("GREYSON", "acme/api", OTHER),
+        }
+    shipper = Shipper(recorded.journal, store=StoreSink(recorded.home / "store.db"))
+    assert shipper.drain(120)
+    shipper.close()
+    with closing(sqlite3.connect(recorded.home / "store.db")) as store:
+        assert {each for (each,) in store.execute("SELECT DISTINCT sync_id FROM logs")} == {None, run.sync_id}
+        assert {each for (each,) in store.execute("SELECT DISTINCT sync_id FROM runs")} == {None, run.sync_id}
 
 
 @pytest.mark.parametrize("mask", [0, 0o077])

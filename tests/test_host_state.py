@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host_state import MODES
+from host_state import MODES, SDK_WARNINGS
 
 PROGRAM = Path(__file__).with_name("host_state.py")
 WHILE = {
@@ -19,12 +19,15 @@ WHILE = {
     "threads",
     "methods of Logger: callHandlers",
     "root logger",
+    SDK_WARNINGS,
 }
-"""Is changed while otelsync is in use: its files, its shipper, where it looks at log records, and what shows them."""
+"""Is changed while otelsync is in use: its files, its shipper, where it looks at log records, what shows them, and a
+filter of the SDK's warnings that come again and again."""
 UNDER_RUN = {
     "descriptors",
     "importers",
     "environment",
+    SDK_WARNINGS,
 }
 """Differs under `otelsync run` before the program's first line."""
 

@@ -101,7 +101,7 @@ def test_no_value_harms_the_host(
     without_pytests_handlers()
     recorded = record(log_format=log_format, log_level="DEBUG")
     use(odd)
-    assert all(not account.dropped for account in read_ledger(recorded.journal).accounts)
+    assert not any(read_ledger(recorded.journal).dropped.values())
     assert "a log record was lost" not in capsys.readouterr().err
     assert recorded.output.getvalue()
     otelsync.shutdown()
@@ -184,4 +184,4 @@ def test_a_time_that_is_none(recorded: Recorded, given: Any) -> None:
     tracer.start_span("b", start_time=given).end(given)
     assert sorted(span.name for span in recorded.spans) == ["a", "b"]
     assert all(0 <= span.start < 2**64 for span in recorded.spans)
-    assert all(not account.dropped for account in read_ledger(recorded.journal).accounts)
+    assert not any(read_ledger(recorded.journal).dropped.values())

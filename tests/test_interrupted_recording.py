@@ -124,7 +124,7 @@ def test_an_interrupted_block(
     assert {names[each] for each in map(str, begun) if each in names and not ended[each]} == set()
     if block not in (_span, _span_with_more):
         assert counted == sum(ended[each] for each in ended if each.isdecimal())
-    assert all(not account.dropped for account in read_ledger(recorded.journal).accounts)
+    assert not any(read_ledger(recorded.journal).dropped.values())
 
 
 def _number_of(name: str, attributes: Any) -> str:
@@ -179,7 +179,7 @@ def test_an_interrupted_record(
     begins = " at the beginning of "  # of what leads to the log path: nothing was begun
     assert {point for each, point in names.items() if not found[each] and begins not in point} == set()
     assert found[-1] == 1
-    assert all(not account.dropped for account in read_ledger(recorded.journal).accounts)
+    assert not any(read_ledger(recorded.journal).dropped.values())
 
 
 def test_a_recovery_that_is_interrupted(record: Callable[..., Recorded], struck: Struck) -> None:
@@ -236,7 +236,7 @@ def test_limits_that_come_at_any_time(record: Callable[..., Recorded]) -> None:
         signal.signal(signal.SIGALRM, before)
         gc.enable()
     assert seen == sent
-    dropped = sum(sum(account.dropped.values()) for account in read_ledger(recorded.journal).accounts)
+    dropped = sum(read_ledger(recorded.journal).dropped["span"].values())
     ended = sum(span.name == "sync.pr" for span in recorded.spans)  # none twice, says who reads them
     assert begun <= ended + dropped <= begun + sent
 

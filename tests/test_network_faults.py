@@ -37,11 +37,13 @@ from otlp_server import Answer, OtlpServer, otlp_server
 from plain_servers import http
 
 from otelsync.journal.batch import Batch, Group
+from otelsync.otlp.arrived import MOST_BYTES as MOST_REMEMBERED
+from otelsync.otlp.arrived import Arrived
 from otelsync.otlp.exporter import FEWEST_BYTES, FIRST_BYTES, OtlpSink, Outcome, Pace
 from otelsync.otlp.options import OtlpEndpoint
 from otelsync.otlp.partial_success import parse_partial_success
 from otelsync.otlp.reply import Reply
-from otelsync.otlp.request import MOST_BYTES
+from otelsync.otlp.request import MOST_BYTES, Run
 from otelsync.shipping.ledger import Account, read_ledger
 from otelsync.shipping.outlet import Backoff
 from otelsync.shipping.shipper import Shipper
@@ -486,6 +488,46 @@ def test_what_has_arrived_is_not_sent_again_with_what_has_not() -> None:
         assert isinstance(peer, HttpPeer)
         assert peer.requests[:6] == [[1], [2], [3], [3], [3], [4]]
         assert sorted(number for each in peer.requests[6:] for number in each) == [3, 4, 4, 5, 5]
+
+
+@pytest.mark.parametrize("others", [1, 5])
+def test_what_has_arrived_is_not_sent_again_after_other_files(server: OtlpServer, tmp_path: Path, others: int) -> None:
+    """Files of other processes may be first in turn before the rest of what has arrived in part is given again."""
+    server.too_large, server.poisoned = 1, {4: 503}
+    JournalFile(tmp_path, alive=False).spans(4).write()
+    for number in range(others):
+        JournalFile(tmp_path, alive=False, nonce=f"{number:08x}").spans(4, first=100 + 10 * number).write()
+    sink = OtlpSink(endpoint_at(server.server_address[1]))
+    with closing(Shipper(tmp_path, otlp=[sink], patience=0, backoff=Backoff(0, 0), max_batch_records=4)) as shipper:
+        for _ in range(10_000):
+            if {1, *(100 + 10 * number for number in range(others))} <= set(server.numbers):
+                break
+            shipper.step()
+        server.poisoned = {}
+        assert shipper.drain(PATIENCE)
+    assert len(server.numbers) == len(set(server.numbers)) == 4 + 4 * others
+    assert [account.pending for account in read_ledger(tmp_path).accounts if account.signal == "span"] == [0]
+
+
+def test_what_has_arrived_is_remembered_within_bounds(server: OtlpServer) -> None:
+    """Records that are not given again take no more memory than a bound, and what is given up is forgotten."""
+    server.too_large, server.poisoned = 1, {2: 503}
+    with closing(OtlpSink(endpoint_at(server.server_address[1]))) as sink:
+        kept = [Group(resource(), scope(), spans=[span(1), span(2)])]
+        assert sink.send([Batch("a", 0, 1, kept)]).retry
+        sink.forget([Batch("a", 0, 1, kept)])
+        server.poisoned = {}
+        assert sink.send([Batch("a", 0, 1, kept)]) == Outcome(accepted=2)
+    assert server.numbers == [1, 1, 2]
+    memory, large = Arrived(), MOST_REMEMBERED // 4
+    runs = [Run(b"", b"", [span(number, padding=large)]) for number in range(6)]
+    memory.note(runs, partial=6)
+    left, found, rejected = memory.take(runs)
+    assert (left, found, rejected) == (runs[:3], runs[3:], 3)
+    memory.note(runs[:1], 1)
+    other = [Run(resource(), b"", runs[0].bodies)]
+    assert memory.take(other) == (other, [], 0)
+    assert memory.take(runs[:1]) == ([], runs[:1], 1)
 
 
 def test_the_pace_follows_the_way() -> None:

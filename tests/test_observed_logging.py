@@ -244,12 +244,12 @@ def test_secrets_do_not_reach_the_journal(keep: Callable[..., Kept]) -> None:
 
 
 def test_fields_do_not_overwrite_what_a_record_says_of_itself(kept: Kept) -> None:
-    """Extra fields that are called like a record's own get an underscore; one like the sync's wins over it."""
+    """Extra fields that are called like a record's own get an underscore, and one like the sync's does."""
     with otelsync.pipeline("p"):
         kept.logger.info("said", extra={"level": "x", "trace_id": "mine", "sync.pipeline": "q"})
     (line,) = kept.said
     assert (line.attributes["level_"], line.attributes["trace_id_"]) == ("x", "mine")
-    assert line.attributes["sync.pipeline"] == "q"
+    assert (line.attributes["sync.pipeline"], line.attributes["sync.pipeline_"]) == ("p", "q")
 
 
 class Talker:

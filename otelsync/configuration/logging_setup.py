@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from otelsync.configuration.recorder import Recorder
 from otelsync.levels import DEBUG
-from otelsync.logs import installed
+from otelsync.logs import installed, sdk_warnings
 from otelsync.logs.output import Output
 from otelsync.logs.path import LogPath
 from otelsync.logs.verbosity import Levels
@@ -56,10 +56,12 @@ def connect(path: LogPath) -> None:
     else:
         from otelsync.logs.observation import observe as lead
     installed.install(path, lead)
+    sdk_warnings.begin()
     scope.redact_with(path.redactor)
 
 
 def uninstall() -> None:
     """Leave logging as :func:`install` found it."""
     installed.uninstall()
+    sdk_warnings.end()
     scope.redact_with(None)

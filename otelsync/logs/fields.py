@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 from collections.abc import Mapping
@@ -11,31 +12,42 @@ from typing import Any, TypeAlias
 import orjson
 
 from otelsync.hooks.host_errors import hand_back, raise_sent
-from otelsync.recording.scope import OWN_NAMES
+from otelsync.logs.claims import without_claims
+from otelsync.recording.scope import SyncScope
 from otelsync.text.presentable import message_of, presentable
 from otelsync.text.tracebacks import traceback_of
-from otelsync.vocabulary import EVENT_ID
 
 ExcInfo: TypeAlias = (
     bool | BaseException | tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 )
 
 
-def complete(fields: Mapping[str, Any], error: ExcInfo | None, event_id: str) -> Mapping[str, Any]:
+def complete(fields: Mapping[str, Any], error: ExcInfo | None, event_id: str, scope: SyncScope) -> Mapping[str, Any]:
     """The fields, with what the exception says, and an underscore behind a name that the record has for itself."""
     error = fields.get("exc_info", error)
-    if error or "exc_info" in fields or "stack_info" in fields:
+    if "exc_info" in fields or is_asked(error) or "stack_info" in fields:
         fields = _with_error(fields, error)
-    if OWN_NAMES.isdisjoint(fields) and not (event_id and EVENT_ID in fields):
-        return fields
-    own = OWN_NAMES | {EVENT_ID} if event_id else OWN_NAMES
-    return {f"{key}_" if key in own else key: value for key, value in fields.items()}
+    return without_claims(fields, scope, event_id)
+
+
+def is_asked(value: object) -> bool:
+    """Return whether a value is true; one that raises when it is asked is."""
+    try:
+        return bool(value)
+    except Exception as problem:
+        hand_back(problem)
+        return True
+
+
+def error_of(record: logging.LogRecord) -> ExcInfo | None:
+    """Return the exception that a record of the standard library is to show, if any."""
+    return record.exc_info if is_asked(record.exc_info) else None
 
 
 def _with_error(fields: Mapping[str, Any], error: ExcInfo | None) -> Mapping[str, Any]:
     complete = dict(fields)
     complete.pop("exc_info", None)
-    if complete.pop("stack_info", None):
+    if is_asked(complete.pop("stack_info", None)):
         complete["stack"] = "".join(traceback.format_stack(sys._getframe(5)))
     if error is True:
         error = sys.exc_info()

@@ -17,11 +17,11 @@ from otelsync.bounds import MOST_ITEMS
 from otelsync.journal.format import LOG
 from otelsync.logs.failure_text import failure_text, is_failure
 from otelsync.logs.fate import Fate
-from otelsync.logs.fields import ExcInfo, complete
+from otelsync.logs.fields import ExcInfo, complete, error_of
 from otelsync.logs.output import Output
 from otelsync.logs.path import LogPath
 from otelsync.logs.record_bytes import ids_in, in_scope_logs, otlp_head
-from otelsync.logs.stdlib_records import event_of, fields_of, span_named_in
+from otelsync.logs.stdlib_records import event_of, fields_of, logger_of, span_named_in
 from otelsync.logs.verbosity import Levels
 from otelsync.otlp import encoding as otlp
 from otelsync.recording.scope import SyncScope
@@ -149,7 +149,9 @@ class JournalPath(LogPath):
             otelSyncID=scope.attributes.get(SYNC_ID, "0"),
         )
         if _looking.get():
-            self._append(record.name, self._head(record.levelno, _plain_event_of(record)), {}, ids, scope, None, fate)
+            self._append(
+                logger_of(record), self._head(record.levelno, _plain_event_of(record)), {}, ids, scope, None, fate
+            )
             return
         try:
             _looking.set(True)
@@ -163,7 +165,7 @@ class JournalPath(LogPath):
         """Journal a record that could not be taken as it should be."""
         _, _, ids, scope = ids_in(None)
         head = self._head(record.levelno, event_of(record))
-        self._append(record.name, head, fields_of(record), ids, scope, record.exc_info or None, fate)
+        self._append(logger_of(record), head, fields_of(record), ids, scope, error_of(record), fate)
 
     def _has_seen(self, record: logging.LogRecord) -> bool:
         service = record.__dict__.get("otelServiceName")
@@ -196,7 +198,7 @@ class JournalPath(LogPath):
             head = self._head(level, event_of(record))
         if not _ECHOES.isdisjoint(fields):
             fields = _without_echoes(record, fields, trace_id)
-        self._append(record.name, head, fields, ids, scope, record.exc_info or None, fate)
+        self._append(logger_of(record), head, fields, ids, scope, error_of(record), fate)
 
     def _head(self, level: int, event: str) -> bytes:
         """Return the bytes that a record of this level and event begins with."""
@@ -228,8 +230,8 @@ class JournalPath(LogPath):
         parts = [_pack_times(0x09, now, 0x59, now), head, ids]
         if len(fields) > MOST_ITEMS:
             fields = self._bounded(fields)
-        if fields or error:
-            fields = complete(fields, error, EVENT_ID if _HAS_ID in head else "")
+        if fields or error is not None:
+            fields = complete(fields, error, EVENT_ID if _HAS_ID in head else "", scope)
         if scope.keys.isdisjoint(fields):
             parts.append(scope.log_bytes)
         else:

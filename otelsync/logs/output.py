@@ -7,6 +7,7 @@ import logging
 import os
 import select
 import sys
+import time
 from typing import Any, Final, Protocol
 
 from otelsync.hooks.host_errors import hand_back
@@ -159,6 +160,12 @@ def _takes_more(fd: int) -> bool:
         poll.register(fd, select.POLLOUT)
         return bool(poll.poll(1000))
     return bool(select.select([], [fd], [], 1.0)[1])
+
+
+def timestamp(now: int) -> str:
+    """RFC 3339 in UTC, to the microsecond."""
+    second, nanoseconds = divmod(now, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{nanoseconds // 1000:06d}Z"
 
 
 def complain(said: str, problem: BaseException) -> None:

@@ -23,12 +23,13 @@ from otelsync.journal.format import ENCODE_ERROR, LOG
 from otelsync.journal.native import native
 from otelsync.levels import INFO, level_name
 from otelsync.logs import own_events  # noqa: F401  # it declares what otelsync itself logs
+from otelsync.logs.claims import name_a_group
 from otelsync.logs.failure_text import failure_text
 from otelsync.logs.fate import Fate
 from otelsync.logs.fields import ExcInfo, as_rendered, complete, dumped, plain
 from otelsync.logs.head import Head
 from otelsync.logs.logger_version import version_of
-from otelsync.logs.output import Output, Stream, complain
+from otelsync.logs.output import Output, Stream, complain, timestamp
 from otelsync.logs.record_bytes import encoded_ids_in, in_scope_logs, otlp_head
 from otelsync.logs.value_limit import encoder_of_logs
 from otelsync.logs.verbosity import Levels
@@ -296,7 +297,7 @@ class LogPath:
             fields,
             rendered,
         )
-        if rest is False:
+        if rest is False and not name_a_group(fields):  # else the C extension would take them the next time
             self._encoder.learn(fields)
         elif rest is not True:
             self.output.write_line(rest)
@@ -315,14 +316,15 @@ class LogPath:
         trace_id, span_id, ids, scope = encoded_ids_in(span)
         if len(fields) > MOST_ITEMS:
             fields = self._bounded(fields)
-        is_plain = error is None and scope.reserved.isdisjoint(fields) and not (head.id and EVENT_ID in fields)
+        is_apart = scope.reserved.isdisjoint(fields) and not name_a_group(fields)
+        is_plain = error is None and is_apart and not (head.id and EVENT_ID in fields)
         if not is_plain:
-            fields = complete(fields, error, head.id)
+            fields = complete(fields, error, head.id, scope)
         fields = self._journal(head, fields, scope, ids, fate)
         if not head.is_shown or fate.was_there:
             return
         if self.output.is_text:
-            record = {"timestamp": _timestamp(now), **head.record}
+            record = {"timestamp": timestamp(now), **head.record}
             if trace_id:
                 record |= {"trace_id": trace_id.decode(), "span_id": span_id.decode()}
             self.output.write({**record, **scope.rendered, **fields})
@@ -432,9 +434,3 @@ class LogPath:
             named = InstrumentationScope(logger, version_of(logger, provider.resource.attributes))
             self._refs[logger] = provider.define_scope(provider.resource, named)
         return self._refs[logger]
-
-
-def _timestamp(now: int) -> str:
-    """RFC 3339 in UTC, to the microsecond."""
-    second, nanoseconds = divmod(now, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{nanoseconds // 1000:06d}Z"

@@ -19,10 +19,11 @@ from otelsync.hooks.harmless import harmless
 from otelsync.hooks.host_errors import hand_back, has_entered
 from otelsync.hooks.own_messages import own_logger
 from otelsync.hooks.patching import Patch, as_part_of
+from otelsync.logs.fields import error_of
 from otelsync.logs.installed import active
 from otelsync.logs.output import Stream
 from otelsync.logs.path import LogPath
-from otelsync.logs.stdlib_records import event_of, fields_of, span_about
+from otelsync.logs.stdlib_records import event_of, fields_of, logger_of, span_about
 
 _log = own_logger("otelsync")
 
@@ -48,7 +49,7 @@ class RecordHandler(logging.Handler):
 
 def _give(record: logging.LogRecord, take: Callable[..., None]) -> None:
     """Give a record to a method of the log path; as far as it can be read, and whatever is raised on the way."""
-    level, name, error = record.levelno, record.name, record.exc_info or None
+    level, name, error = record.levelno, logger_of(record), error_of(record)
     try:
         take(level, name, event_of(record), fields_of(record), span_about(record), error)
     except BaseException as problem:

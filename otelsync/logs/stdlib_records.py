@@ -40,6 +40,12 @@ def span_named_in(record: logging.LogRecord) -> Span | None:
     return next((span for find in finders if (span := find(record)) is not None), None)
 
 
+def logger_of(record: logging.LogRecord) -> str:
+    """Return the name of the logger; one that was made by hand may have none, or one that is no text."""
+    name = record.name
+    return name if type(name) is str else "root" if name is None else text_of(name)
+
+
 def event_of(record: logging.LogRecord) -> str:
     """The message with its arguments; where they do not fit, both as they are. Never raises."""
     try:

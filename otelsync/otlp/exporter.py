@@ -77,6 +77,21 @@ class OtlpSink:
         """Send the batches' records of this signal; no attempt goes on beyond `deadline` (``time.monotonic()``)."""
         left, arrived, partial = self._arrived.take(runs_of(batches, self.name))
         outcome = Outcome(accepted=records(arrived) - partial, partial=partial)
+        try:
+            self._send(left, arrived, outcome, deadline)
+        except BaseException:  # whoever called gives them again
+            self._arrived.note(arrived, outcome.partial)
+            raise
+        if outcome.retry:
+            self._arrived.note(arrived, outcome.partial)
+        return outcome
+
+    def forget(self, batches: Sequence[Batch]) -> None:
+        """Forget the batches' records, which are not given again."""
+        self._arrived.take(runs_of(batches, self.name))
+
+    def _send(self, left: list[Run], arrived: list[Run], outcome: Outcome, deadline: float | None) -> None:
+        """Send what is left, and add to what has arrived and to the outcome."""
         waiting = deque(split(left, self.room))
         splits, broken = self._splits, 0
         while waiting and not outcome.retry:
@@ -97,9 +112,6 @@ class OtlpSink:
             elif reply.status == "broken":
                 broken += records(runs)
         self._judge(broken, outcome)
-        if outcome.retry:
-            self._arrived.note(arrived, outcome.partial)
-        return outcome
 
     def _judge(self, broken: int, outcome: Outcome) -> None:
         """Draw the consequences of requests that the endpoint failed at: where it takes others, the records did it."""

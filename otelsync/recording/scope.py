@@ -17,7 +17,7 @@ from otelsync.hooks.host_errors import hand_back
 from otelsync.otlp.encoding import any_value, field, key_value
 from otelsync.redaction import Redactor
 from otelsync.text.presentable import text_of
-from otelsync.vocabulary import EVENT_ID, SUCCESS, SYNC_ID, SYNC_OUTCOME
+from otelsync.vocabulary import EVENT_ID, SUCCESS, SYNC_ID, SYNC_OUTCOME, SYNC_PIPELINE, group_kind
 
 SCOPE_KEY: Final = context_api.create_key("otelsync-scope")
 
@@ -38,11 +38,17 @@ def rendered_name(key: str) -> str:
     return word if word and "." not in word else key
 
 
+def _in_labels(key: str) -> str:
+    """Return the name that an attribute has in Loki and Prometheus."""
+    return key.replace(".", "_")
+
+
 _NAMES_IN_STORES: Final = ("_msg", "_time", "_stream", "_stream_id")
 """Names that VictoriaLogs has for itself: a field of such a name is lost there, or takes the place of its own."""
 OWN_NAMES: Final = frozenset(
     (
         *("timestamp", "level", "service", "logger", "event", "trace_id", "span_id", SYNC_ID, rendered_name(SYNC_ID)),
+        *(SYNC_PIPELINE, _in_labels(SYNC_PIPELINE)),
         *_NAMES_IN_STORES,
     )
 )
@@ -63,6 +69,7 @@ class SyncScope:
 
     __slots__ = (
         "attributes",
+        "identity",
         "json_bytes",
         "keys",
         "log_bytes",
@@ -82,8 +89,14 @@ class SyncScope:
         pairs = _encoded(self.attributes)
         self.span_bytes = b"".join([field(SPAN_TAG, pair) for pair in pairs])
         self.log_bytes = b"".join([field(LOG_TAG, pair) for pair in pairs])
+        named = [key for key in self.attributes if key in (SYNC_ID, SYNC_PIPELINE) or group_kind(key)]
+        self.identity: dict[str, object] = {
+            name: self.attributes[key] for key in named for name in (key, rendered_name(key), _in_labels(key))
+        }
+        """Values of the attributes that say of which run and groups all inside is, by each name that they go by."""
         self.rendered = {rendered_name(key): value for key, value in self.attributes.items()}
-        self.reserved = _SPECIAL | self.keys | self.rendered.keys()
+        self.rendered.update((rendered_name(key), self.attributes[key]) for key in named)
+        self.reserved = _SPECIAL | self.keys | self.rendered.keys() | self.identity.keys()
         """Names that a record's own fields cannot have if it is to be rendered as it stands."""
         self.json_bytes = b'",' + (_dumped(self.rendered)[1:-1] + b"," if self.rendered else b"")
         """JSON between a record's span id and its own fields."""
@@ -91,11 +104,11 @@ class SyncScope:
         """This scope and the outcome ``success``, once somebody has asked for it by :meth:`succeed`."""
 
     def with_fields(self, fields: Mapping[str, Any]) -> SyncScope:
-        """This scope and further fields. ``id`` gets an underscore: a record calls the id of its event so."""
+        """This scope and further fields. Names that a record has for itself, and those of groups, get an underscore."""
         if not all(type(key) is str and key for key in fields):
             fields = {text_of(key): value for key, value in fields.items() if key != ""}
-        if EVENT_ID in fields:
-            fields = {f"{key}_" if key == EVENT_ID else key: value for key, value in fields.items()}
+        own = OWN_NAMES | {EVENT_ID} | self.identity.keys()
+        fields = {_set_aside(key) if key in own or group_kind(key) else key: value for key, value in fields.items()}
         return SyncScope({**self.attributes, **fields}, self.stage)
 
     def succeed(self) -> SyncScope:
@@ -119,6 +132,12 @@ class SyncScope:
             setattr(scope, name, getattr(self, name))
         scope.stage = stage
         return scope
+
+
+def _set_aside(key: str) -> str:
+    """Return another name for a caller's field that is called like one of ours; it names no group either."""
+    name = f"{key}_"
+    return _in_labels(name) if group_kind(name) else name
 
 
 def _encoded(attributes: Mapping[str, Any]) -> list[bytes]:

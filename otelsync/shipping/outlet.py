@@ -266,6 +266,7 @@ class OtlpOutlet(Outlet):
         if now - self._denied_since < self._keep or _age(parcel.content) < self._keep:
             return outcome
         given = sum(batch.spans if "span" in self.signals else batch.logs for batch in parcel.content)
+        self._sink.forget(self._dress(parcel.content))
         return replace(outcome, retry=False, expired=given - outcome.accepted - outcome.rejected - outcome.partial)
 
     def _until_mended(self) -> str:
