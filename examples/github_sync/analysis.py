@@ -114,7 +114,7 @@ class Analyst:
         if row.remote_id is not None:
             return
         if self._groq is None:
-            log.warning(events.BATCH_QUEUED, batch=row.number, size=row.size, reason="there is no GROQ_API_KEY")
+            log.warning(events.LLM_BATCH_QUEUED, batch=row.number, size=row.size, reason="there is no GROQ_API_KEY")
             return
         try:
             with otelsync.api_call("submit_batch", kind="groq", required=False):
@@ -128,7 +128,7 @@ class Analyst:
         """Note that Groq could not be asked about a batch."""
         reason = f"{type(error).__name__}: {error}"[:500]
         self._note(row, error=reason)
-        log.warning(events.BATCH_QUEUED, batch=row.number, size=row.size, reason=reason)
+        log.warning(events.LLM_BATCH_QUEUED, batch=row.number, size=row.size, reason=reason)
 
     def _batch(self, batch_id: int, until: float) -> None:
         """Wait for a batch that was handed over, and store what came of it."""
@@ -156,12 +156,15 @@ class Analyst:
         stage.set(**{"llm.batch.status": state.status, "llm.batch.id": remote_id})
         if not state.has_ended:
             log.warning(
-                events.BATCH_QUEUED, batch=row.number, size=row.size, reason=f"it is {state.status} after the deadline"
+                events.LLM_BATCH_QUEUED,
+                batch=row.number,
+                size=row.size,
+                reason=f"it is {state.status} after the deadline",
             )
         elif state.output_file is None:
             reason = f"the batch is {state.status}"
             self._note(row, status="failed", error=reason)
-            log.error(events.BATCH_FAILED, batch=row.number, size=row.size, reason=reason)
+            log.error(events.LLM_BATCH_FAILED, batch=row.number, size=row.size, reason=reason)
             stage.fail(reason)
         else:
             with otelsync.api_call("batch_results", kind="groq"):
@@ -190,7 +193,7 @@ class Analyst:
             }
         )
         log.info(
-            events.BATCH_COMPLETED,
+            events.LLM_BATCH_COMPLETED,
             batch=row.number,
             size=row.size,
             answered=len(said),

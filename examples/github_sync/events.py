@@ -19,16 +19,23 @@ BUSY = _catalogue.event(
 PHASE = _catalogue.event(
     3, "onboarding.phase", level="info", fields=("team", "phase"), says="An onboarding has got so far."
 )
-BATCH_QUEUED = _catalogue.event(
+LLM_BATCH_QUEUED = _catalogue.event(
     20, "llm.batch.queued", level="warning", fields=("batch", "size", "reason"), says="A batch waits for a later task."
 )
-BATCH_COMPLETED = _catalogue.event(
+LLM_BATCH_COMPLETED = _catalogue.event(
     21,
     "llm.batch.completed",
     level="info",
     fields=("batch", "size", "answered", "input_tokens", "output_tokens", "dollars"),
     says="The model has answered a batch.",
 )
-BATCH_FAILED = _catalogue.event(
+LLM_BATCH_FAILED = _catalogue.event(
     22, "llm.batch.failed", level="error", fields=("batch", "size", "reason"), says="The model will not answer a batch."
+)
+PARTIAL_DATA = _catalogue.event(
+    4,
+    "github.partial_data",
+    level="info",
+    fields=("problems",),
+    says="A query could have only a part of what it asked for.",
 )

@@ -16,6 +16,7 @@ from github import Auth, Github
 
 import otelsync
 
+from . import events
 from .answers import Answer, ServerTroubleError, UnauthorizedError, judge
 from .handles import Handle
 from .patience import Patience
@@ -84,7 +85,7 @@ class GithubApi:
         data = answer.data if isinstance(answer.data, dict) else {}
         found: dict[str, Any] = data["data"]
         if answer.problems:
-            call.event("github.partial_data", problems=answer.problems[:10])
+            call.event(events.PARTIAL_DATA, problems=answer.problems[:10])
         limit = found.get("rateLimit") or {}
         if limit:
             call.set(**{"github.graphql.cost": limit.get("cost"), "github.graphql.nodes": limit.get("nodeCount")})
