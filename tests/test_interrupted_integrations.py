@@ -58,6 +58,7 @@ WRAPPERS = frozenset(
         "Runner.wrap_builder.<locals>.build",
         "_complete",  # as Session.send does it
         "_followed",
+        "_appending_format.<locals>.format_with_ids",
         "_within_api_call.<locals>.request",
         "_knowing_the_policy.<locals>.is_retry",
         "_sending.<locals>.send",

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
-LEFT_OUT = {"graphql-core", "groq", "sqlalchemy"}
+LEFT_OUT = {"alembic", "graphql-core", "groq", "sqlalchemy", "starlette", "uvicorn"}
 """Requirements of the examples, which are not tested with the oldest versions."""
 
 

@@ -100,8 +100,9 @@ class _Voice:
         self._thread = threading.Thread(target=self._speak, name="otelsync-messages", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError:  # no more threads, or the interpreter is ending: the next message tries again
+        except RuntimeError as error:  # no more threads, or the interpreter is ending: the next message tries again
             self._thread = None
+            hand_back(error)
 
     def _speak(self) -> None:
         if hasattr(signal, "pthread_sigmask"):  # signals are for the threads that were there before

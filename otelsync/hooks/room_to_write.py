@@ -59,6 +59,7 @@ def _has_pages(number: int, size: int) -> bool:
         unread = array("i", [0])
         fcntl.ioctl(number, termios.FIONREAD, unread)
         capacity = fcntl.fcntl(number, fcntl.F_GETPIPE_SZ)
-    except (ImportError, AttributeError, OSError):  # another operating system
+    except (ImportError, AttributeError, OSError) as error:  # another operating system
+        hand_back(error)
         return True
     return not unread[0] or 2 * unread[0] + size + _BUFFERED <= capacity

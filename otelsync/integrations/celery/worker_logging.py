@@ -22,6 +22,7 @@ from celery import signals
 from celery.app.log import TaskFormatter
 from celery.utils.log import ColorFormatter, LoggingProxy, mlevel
 
+from otelsync.hooks.host_errors import hand_back
 from otelsync.integrations.celery import attempts
 from otelsync.integrations.celery.celery_names import logging_is_set_up
 from otelsync.logs import stdlib_records
@@ -196,7 +197,12 @@ def _appending_format(handler: logging.Handler) -> Callable[[logging.LogRecord],
 
     def format_with_ids(record: logging.LogRecord) -> str:
         line = original(record)
-        return _with_ids(line, record) if isinstance(active(), JournalPath) and _takes_ids(handler.formatter) else line
+        try:
+            takes_ids = isinstance(active(), JournalPath) and _takes_ids(handler.formatter)
+            return _with_ids(line, record) if takes_ids else line
+        except Exception as error:
+            hand_back(error)
+            return line
 
     return format_with_ids
 
