@@ -24,6 +24,7 @@ import pytest
 import requests
 from celery import Celery, signals
 from celery.app import trace as task_tracing
+from celery.app.log import Logging
 from celery.exceptions import Ignore
 from celery_here import make_app
 from foreign_hosts import Answer, Listener, listening
@@ -264,9 +265,13 @@ def _spans_are_those_that_were_sent(recorded: Recorded, listener: Listener, poin
 
 
 @pytest.fixture
-def app(recorded: Recorded) -> Iterator[Celery]:
-    """An app whose tasks are run here, one by one."""
+def app(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
+    """An app whose tasks are run here, one by one.
+
+    Celery's logging counts as not set up, whatever another test has done: logging itself swallows what comes in it.
+    """
     assert recorded
+    monkeypatch.setattr(Logging, "_setup", False)
     otelsync.instrument("celery")
     with make_app(task_store_eager_result=False) as app:
         yield app
