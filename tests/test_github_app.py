@@ -31,10 +31,17 @@ def spans_of(installed: App, sync_id: str) -> list[dict[str, Any]]:
     return shown
 
 
-def pipelines_of(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the attributes of both phases, the first one first."""
-    own = [span for span in spans if span["name"].startswith("sync.pipeline")]
-    return [span["attributes"] for span in sorted(own, key=lambda span: str(span["startTimeUnixNano"]))]
+def phases_of(installed: App, sync_id: str) -> list[dict[str, Any]]:
+    """Return the attributes of both phases, the first one first, once their pipelines have ended."""
+    found: list[dict[str, Any]] = []
+
+    def have_ended() -> bool:
+        own = [span for span in spans_of(installed, sync_id) if span["name"].startswith("sync.pipeline")]
+        found[:] = [span["attributes"] for span in sorted(own, key=lambda span: str(span["startTimeUnixNano"]))]
+        return len(found) == 2 and all("sync.outcome" in phase for phase in found)
+
+    eventually(have_ended)
+    return found
 
 
 def double_says(installed: App, what: str) -> Any:
@@ -65,7 +72,7 @@ def test_an_onboarding(tmp_path: Path) -> None:
         assert installed.rows(LlmBatch) > 0
         assert installed.rows(DeadLetter) == 0
         assert double_says(installed, "violations") == {"violations": []}
-        phases = pipelines_of(spans_of(installed, sync_id))
+        phases = phases_of(installed, sync_id)
     assert [phase["sync.outcome"] for phase in phases] == ["partial", "partial"]
     assert sum(phase["sync.items.created"] for phase in phases) == 180
 
@@ -107,7 +114,7 @@ def test_what_goes_wrong_at_github(tmp_path: Path, faults: list[str]) -> None:
         assert installed.pulls() == dict.fromkeys(REPOS, 60)
         assert installed.rows(DeadLetter) == 0
         assert double_says(installed, "violations") == {"violations": []}
-        phases = pipelines_of(spans_of(installed, sync_id))
+        phases = phases_of(installed, sync_id)
     assert [phase["sync.outcome"] for phase in phases] == ["success", "success"]
     assert sum(phase.get("sync.items.created", 0) for phase in phases) == 180
 
