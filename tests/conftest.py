@@ -15,6 +15,7 @@ from brokers import RabbitServer, RedisServer, rabbitmq_server, redis_server
 from recorded import Recorded
 
 import otelsync
+from collector.stack import Stack, running, servers_folder
 from otelsync.stages import misuse
 
 for number in (signal.SIGHUP, signal.SIGQUIT):  # a shell lets what it starts in the background ignore them
@@ -24,6 +25,7 @@ hypothesis.settings.register_profile("otelsync", deadline=None)  # no test depen
 hypothesis.settings.load_profile("otelsync")
 os.environ["OTELSYNC_REPORTS"] = "off"  # they would go where pytest was started
 _OURS = ("OTEL_", "OTELSYNC_", "LOG_", "SERVICE_NAME", "XDG_STATE_HOME", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
+SERVERS = ("otelcol", "jaeger", "victoria-logs", "prometheus", "promtool")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -87,6 +89,22 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]
     """A RabbitMQ for all tests that want one."""
     with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as server:
         yield server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests in ``backends`` where a server has not been built."""
+    missing = [name for name in SERVERS if not (servers_folder() / name).exists()]
+    mark = pytest.mark.skip(reason=f"collector/servers/build.sh has not been run: there is no {', '.join(missing)}")
+    for item in items if missing else ():
+        if Path(__file__).parent / "backends" in item.path.parents:
+            item.add_marker(mark)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """All servers of ``collector/servers``, for the tests of one file."""
+    with running(tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -11,10 +11,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from examples.github_sync import history, migrating, onboarding, status, weekly_metrics
+from examples.github_sync import history, migrating, onboarding, status, tasks, weekly_metrics
 from examples.github_sync.ai_patterns import tools_in
 from examples.github_sync.database import engine_for
 from examples.github_sync.settings import Settings, SettingsError
+from examples.github_sync.signals import historical_sync_complete
 from examples.github_sync.tables import (
     Analysis,
     PullRequest,
@@ -139,6 +140,28 @@ def test_the_status_counts_the_wait_that_goes_on(engine: Engine) -> None:
     with Session(engine) as session, session.begin():
         session.scalars(select(TrackedRepository)).first().sync_status = "completed"  # type: ignore[union-attr]
     assert status.read(engine, "red", {}, NOW).outcome == "partial"
+
+
+def test_the_end_of_a_phase_is_a_signal(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who hooks on is told, also behind a receiver that raises; phases in between are none of theirs."""
+    monkeypatch.setattr(tasks, "_engine", engine)
+    told: list[tuple[str, str]] = []
+
+    def broken(**_: object) -> None:
+        raise ValueError("mine")
+
+    def told_of(team: str, phase: str, **_: object) -> None:
+        told.append((team, phase))
+
+    for receiver in (broken, told_of):
+        historical_sync_complete.connect(receiver, weak=False)
+    try:
+        for phase in ("syncing", "phase1_complete", "syncing_rest", "completed"):
+            tasks.enter_phase("red", phase)
+    finally:
+        for receiver in (broken, told_of):
+            historical_sync_complete.disconnect(receiver)
+    assert told == [("red", "phase1"), ("red", "phase2")]
 
 
 @pytest.mark.parametrize(

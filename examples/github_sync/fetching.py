@@ -17,7 +17,7 @@ from .graphql_records import Node, next_cursor, nodes
 from .handles import Handle
 from .tokens import LimitError
 
-DETAILS: Final = ("reviews", "commits", "files")
+_KINDS: Final = ("reviews", "commits", "files")
 GROWS_AFTER: Final = 5
 """Pages that came well, after which a page that was made smaller doubles again."""
 
@@ -126,7 +126,7 @@ class Fetcher:
         problems: dict[int, Exception] = {}
         for place, pull in enumerate(pulls):
             try:
-                for kind in DETAILS:
+                for kind in _KINDS:
                     self._complete(pull, kind)
             except (LimitError, Retry):
                 raise

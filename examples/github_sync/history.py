@@ -79,6 +79,7 @@ class HistorySync:
         self._key = (tracked_id, phase)
         self._span = span
         self._size = PageSize(page_size)
+        self._total: int | None = None
 
     def run(self, tally: Tally) -> None:
         """Sync from the checkpoint to the end of the phase; what it has counted is in the tally, also if it raises."""
@@ -92,8 +93,6 @@ class HistorySync:
                 tracker.total = self._total
                 tracker.advance(sum(tally.counts.values()) - before)
             self._finish()
-
-    _total: int | None = None
 
     def _page(self, fetcher: Fetcher, checkpoint: Checkpoint, tally: Tally) -> Checkpoint:
         """Sync the page behind the checkpoint; returns the checkpoint behind the page."""

@@ -87,7 +87,9 @@ def enter_phase(team: str, phase: str) -> str:
     onboarding.set_phase(database(), team, phase)
     log.info(events.PHASE, team=team, phase=phase)
     if phase in ("phase1_complete", "completed"):
-        historical_sync_complete.send(team=team, phase="phase1" if phase == "phase1_complete" else "phase2")
+        historical_sync_complete.send(
+            sender=enter_phase.name, team=team, phase="phase1" if phase == "phase1_complete" else "phase2"
+        )
     return phase
 
 
@@ -158,7 +160,8 @@ def sync_changes(self: Task[Any, Any], tracked_id: int, name: str, failures: int
         IncrementalSync(database(), api, tracked_id, settings.page_size).run(tally)
 
     done = _sync(self, tracked_id, tally, work, failures)
-    incremental_sync_complete.send(team=team, repository=name, changed=sum(tally.counts.values()))
+    changed = sum(tally.counts.values())
+    incremental_sync_complete.send(sender=sync_changes.name, team=team, repository=name, changed=changed)
     return done
 
 

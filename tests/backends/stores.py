@@ -16,17 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
-from collector.stack import Server, Stack, servers_folder
+from collector.stack import Server, Stack
 from otelsync.testing.reading import Log, Span, logs_in, spans_in
 
 PATIENCE: Final = 240.0
-NEEDED: Final = ("otelcol", "jaeger", "victoria-logs", "prometheus")
-
-needs_servers = pytest.mark.skipif(
-    not all((servers_folder() / name).exists() for name in NEEDED), reason="collector/servers/build.sh has not been run"
-)
 
 
 def asked(url: str, **form: str) -> str:

@@ -18,7 +18,7 @@ from backfilling import Timeline, promtool
 from otlp_server import eventually
 from recorded_runs import Sample, page_of
 
-from collector.stack import Ports, servers_folder
+from collector.stack import Ports
 
 PROMETHEUS: Final = promql.ROOT / "collector" / "prometheus"
 ALERTS: Final = frozenset(rule["alert"] for rule in promql.rules() if "alert" in rule)
@@ -26,11 +26,6 @@ HOUR: Final = 3600.0
 PAST: Final = 12
 """Hours."""
 COLLECTOR: Final = (("exporter", "otlp_http/logs"), ("instance", "c"), ("receiver", "otlp"))
-
-pytestmark = pytest.mark.skipif(
-    not all((servers_folder() / name).exists() for name in ("prometheus", "promtool")),
-    reason="collector/servers/build.sh has not been run",
-)
 
 
 def test_rules_and_configuration_are_valid() -> None:

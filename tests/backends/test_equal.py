@@ -5,14 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
-from stores import PATIENCE, differences, eventually, in_prometheus, ledger, needs_servers, settings
+from stores import PATIENCE, differences, eventually, in_prometheus, ledger, settings
 
-from collector.stack import Stack, running
+from collector.stack import Stack
 from otelsync.testing.reading import Span, spans_in
 
 PROGRAM: Final = """
@@ -45,14 +44,6 @@ with otelsync.pipeline("every night", team=7, share=0.25, dry=False, tags=["a", 
     except ValueError:
         log.exception("week.failed")
 """
-
-pytestmark = needs_servers
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("stack")) as stack:
-        yield stack
 
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])

@@ -19,7 +19,6 @@ from stores import (
     ids_in_jaeger,
     ledger,
     logs_in_victorialogs,
-    needs_servers,
     own_metric,
     settings,
 )
@@ -42,8 +41,6 @@ while not Path(sys.argv[2]).exists() and number < 3000:
 print(otelsync.shutdown(90))
 """
 """Traces of 13 spans, one of them failed, until a file is there; then it waits until all is sent."""
-
-pytestmark = needs_servers
 
 
 @contextmanager

@@ -13,9 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
-from collector.stack import running, servers_folder
+from collector.stack import running
 
 PATIENCE: Final = 120.0
 PROGRAM: Final = """
@@ -29,11 +27,6 @@ with otelsync.pipeline("p") as run:
                 log.info("pr.read", number=number)
 print(otelsync.shutdown(60))
 """
-
-pytestmark = pytest.mark.skipif(
-    not all((servers_folder() / name).exists() for name in ("otelcol", "jaeger", "victoria-logs", "prometheus")),
-    reason="collector/servers/build.sh has not been run",
-)
 
 
 def asked(url: str, **form: str) -> str:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
-from stores import differences, eventually, needs_servers, settings
+from stores import differences, eventually, settings
 
 from collector.addresses import log_records, series, trace
-from collector.stack import ROOT, Stack, running
+from collector.stack import ROOT, Stack
 from otelsync.testing.reading import Span, logs_in, spans_in
 
 CELERY: Final = """
@@ -27,14 +26,6 @@ from examples.celery_sync.__main__ import main
 sys.exit(main(Path(sys.argv[1]), repositories=2))
 """
 PATIENCE: Final = 300.0
-
-pytestmark = needs_servers
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("stack")) as stack:
-        yield stack
 
 
 @pytest.mark.parametrize(

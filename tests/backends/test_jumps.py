@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
@@ -16,7 +15,7 @@ import pytest
 from browser import Browser, browser
 
 from collector.addresses import asked, log_records, logs_page, trace, trace_page, variables
-from collector.stack import Stack, running, servers_folder
+from collector.stack import Stack
 from otelsync.text.trace_address import trace_address
 
 __all__ = ["browser"]
@@ -31,17 +30,6 @@ with otelsync.pipeline("p") as run, otelsync.repo("acme/api"), otelsync.api_call
 assert otelsync.shutdown(60)
 print(run.trace_id)
 """
-
-pytestmark = pytest.mark.skipif(
-    not all((servers_folder() / name).exists() for name in ("otelcol", "jaeger", "victoria-logs", "prometheus")),
-    reason="collector/servers/build.sh has not been run",
-)
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("stack")) as stack:
-        yield stack
 
 
 class Run:

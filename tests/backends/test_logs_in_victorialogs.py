@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from collector.stack import Ports, Stack, make_stack, servers_folder
+from collector.stack import Ports, Stack, make_stack
 
 PATIENCE: Final = 120.0
 PROGRAM: Final = """
@@ -27,10 +27,6 @@ with otelsync.pipeline("p"), otelsync.repo("acme/billing-api"):
     otelsync.get_logger("app").info("page.read", _msg="mine", _time="noon", _stream="s", _stream_id="i", page=2)
 print(otelsync.shutdown(60))
 """
-
-pytestmark = pytest.mark.skipif(
-    not (servers_folder() / "victoria-logs").exists(), reason="collector/servers/build.sh has not been run"
-)
 
 
 @pytest.fixture

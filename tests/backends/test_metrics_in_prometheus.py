@@ -35,11 +35,6 @@ print(otelsync.shutdown(60))
 """
 FAILED: Final = 'sync_items_total{sync_action="failed"}'
 
-pytestmark = pytest.mark.skipif(
-    not all((servers_folder() / name).exists() for name in ("otelcol", "jaeger", "victoria-logs", "prometheus")),
-    reason="collector/servers/build.sh has not been run",
-)
-
 
 def eventually(holds: Callable[[], bool]) -> None:
     """Wait until it does."""

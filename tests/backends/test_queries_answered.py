@@ -26,7 +26,7 @@ import pytest
 from otlp_server import eventually
 from recorded_runs import PROGRAM
 
-from collector.stack import ROOT, Stack, running, servers_folder
+from collector.stack import ROOT, Stack, running
 from otelsync.testing.reading import Log, Span, logs_in, spans_in
 
 PATIENCE: Final = 300.0
@@ -50,11 +50,6 @@ with otelsync.pipeline("killed") as run:
     otelsync.flush(60)
     os.kill(os.getpid(), signal.SIGKILL)
 """
-
-pytestmark = pytest.mark.skipif(
-    not all((servers_folder() / name).exists() for name in ("otelcol", "jaeger", "victoria-logs", "prometheus")),
-    reason="collector/servers/build.sh has not been run",
-)
 
 
 @dataclass(frozen=True)

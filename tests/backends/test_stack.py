@@ -13,13 +13,13 @@ import time
 import urllib.parse
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from collector.stack import ROOT, Stack, running, servers_folder
+from collector.stack import ROOT, Stack, servers_folder
 from otelsync.testing.reading import spans_in
 
 PATIENCE: Final = 120.0
@@ -36,17 +36,6 @@ with otelsync.pipeline("p"):
                     pr.fail("no author") if number == 7 else pr.set(action="created")
 print(otelsync.shutdown(60))
 """
-
-pytestmark = pytest.mark.skipif(
-    not all((servers_folder() / name).exists() for name in ("otelcol", "jaeger", "victoria-logs", "prometheus")),
-    reason="collector/servers/build.sh has not been run",
-)
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("stack")) as stack:
-        yield stack
 
 
 def asked(url: str, **form: str) -> Any:

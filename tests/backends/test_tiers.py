@@ -19,7 +19,6 @@ from stores import (
     ids_in_jaeger,
     in_prometheus,
     logs_in_victorialogs,
-    needs_servers,
     own_metric,
     settings,
 )
@@ -47,8 +46,6 @@ for what in ("failed", "kept", "limited", "partial"):
 print(otelsync.shutdown(60))
 """
 GATEWAY: Final = ("otel-collector.yaml", "collector/tail-sampling.yaml", "collector/gateway.yaml")
-
-pytestmark = needs_servers
 
 
 @dataclass
