@@ -50,6 +50,7 @@ def make_app(environment: Mapping[str, str]) -> Celery:
         result_backend=environment.get("TEST_RESULTS", "cache+memory://"),
         accept_content=["json", "fragile"],
         broker_connection_retry_on_startup=True,
+        broker_connection_timeout=60,  # a retry that cannot be published in time is a task that Celery rejects
         control_exchange=f"{prefix}celery",
         event_exchange=f"{prefix}celeryev",
         result_chord_retry_interval=0.1,
