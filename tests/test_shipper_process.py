@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from otlp_server import OtlpServer, otlp_server
+from otlp_server import Answer, OtlpServer, otlp_server
 
 from otelsync.configuration import attending
 from otelsync.doctor.backlog import examine
@@ -391,6 +392,18 @@ def test_what_the_shipper_says_the_program_logs(home: Path) -> None:
     assert any("Connection refused" in message.text for message in latest(directory))
     settings = Settings.from_environment(home=home, service_name="sync")
     assert "Connection refused" in {finding.code: finding.message for finding in examine(settings)}["shipper_said"]
+
+
+def test_each_outage_is_told_when_it_begins_and_when_it_is_over(home: Path, server: OtlpServer) -> None:
+    """A second one for the same reason, too: the last word is never that all is well while it is not."""
+    server.answers.extend((Answer(503), Answer(503), Answer(), Answer(503), Answer()))
+    said = run(
+        home,
+        'record("a"); assert otelsync.flush(60); record("b"); assert otelsync.flush(60)',
+        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{server.url}/v1/traces",
+    )
+    told = re.findall(r"stay in the journal|works again", said)
+    assert told == ["stay in the journal", "works again"] * 2
 
 
 @pytest.mark.parametrize("executable", ["/usr/bin/uwsgi", ""])

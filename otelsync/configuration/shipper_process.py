@@ -25,7 +25,7 @@ from otelsync.journal.names import list_segments
 from otelsync.journal.process_identity import Writer, boot_id, own_writer, start_ticks
 from otelsync.settings import Settings
 from otelsync.settings.handing_over import to_text
-from otelsync.shipping.messages import Messages
+from otelsync.shipping.messages import RECOVERED, Messages
 from otelsync.shipping.nudges import nudge
 from otelsync.shipping.ownership import owner
 from otelsync.shipping.writers import announce, living_writers, withdraw
@@ -249,10 +249,12 @@ class ShipperProcess:
                     self._intermediate = pid
 
     def _speak(self) -> None:
-        """Log what the shipper has said since the last time, if it is ours."""
+        """Log what its shipper has said since the last time, of each outage its beginning and its end."""
         for message in self._messages.read() if self._messages is not None else ():
-            if message.text not in self._said:
-                self._say_once(message.text, message.logger, message.level)
+            sink, _, what = message.text.partition(": ")
+            if what.startswith(RECOVERED):  # a next outage is news, though its words be the same
+                self._said = {text for text in self._said if not text.startswith(f"{sink}: ")}
+            self._say_once(message.text, message.logger, message.level)
 
     def _say_once(self, text: str, logger: str = "otelsync.shipping", level: int = logging.WARNING) -> None:
         if len(self._said) > 100:

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 import orjson
 
 NAME: Final = "shipper.log"
+RECOVERED: Final = "works again after"
+"""The beginning of what is said of a sink, behind its name, when an outage is over."""
 _MOST_BYTES: Final = 256 * 1024
 
 

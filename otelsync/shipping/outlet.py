@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.batch import Batch
 from otelsync.otlp.exporter import OtlpSink, Outcome
+from otelsync.shipping.messages import RECOVERED
 
 _log = own_logger("otelsync.shipping")
 NOTHING_ARRIVES: Final = "nothing arrives there as it is set up"
@@ -159,7 +160,7 @@ class Outlet:
                 self.ready_at = time.monotonic() + self._backoff.first
             return
         if self._failures:
-            self._warn("works again after %.0f s", time.monotonic() - self._failing_since)
+            self._warn(f"{RECOVERED} %.0f s", time.monotonic() - self._failing_since)
         self._failures = self._denials = 0
         self._denials_said.clear()
         self.is_denied = False
