@@ -18,6 +18,7 @@ from stores import differences, eventually, settings
 from collector.addresses import log_records, series, trace
 from collector.stack import ROOT, Stack
 from otelsync.testing.reading import Span, logs_in, spans_in
+from otelsync.vocabulary import groups_of
 
 CELERY: Final = """
 import sys
@@ -115,11 +116,11 @@ def items_counted(stack: Stack, namespace: str) -> Counter[tuple[str, str]]:
 
 
 def calls_of(spans: list[Span]) -> Counter[tuple[str, str]]:
-    """How many spans have which name and group, groups of a kind having one name, by the store."""
+    """How many spans have which name and innermost group, groups of a kind having one name, by the store."""
     return Counter(
         (
             f"sync.{span.attributes['sync.group.kind']}" if "sync.group.name" in span.attributes else span.name,
-            str(span.attributes.get("sync.group.name", "")),
+            groups_of(span.attributes)[-1][1] if groups_of(span.attributes) else "",
         )
         for span in spans
     )

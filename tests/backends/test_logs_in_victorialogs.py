@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 import pytest
 
-from collector.stack import Ports, Stack, make_stack
+from collector.stack import ROOT, Ports, Stack, make_stack
 
 PATIENCE: Final = 120.0
 PROGRAM: Final = """
@@ -52,12 +53,20 @@ def lines_in(stack: Stack) -> dict[str, dict[str, Any]]:
         time.sleep(0.2)
 
 
+def stream_fields_of_documentation() -> str:
+    """Return the header that docs/logging.md tells to set."""
+    page = (ROOT / "docs" / "logging.md").read_text()
+    (header,) = re.findall(r"^export OTEL_EXPORTER_OTLP_LOGS_HEADERS='(VL-Stream-Fields=.+)'$", page, re.MULTILINE)
+    return str(header)
+
+
 def test_records_can_be_read_and_have_all_their_fields(stack: Stack, tmp_path: Path) -> None:
     """The line is the message, the event a field of its own; what is called as the store's own fields is there too."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OTELSYNC_"))}
     own |= {
         "OTELSYNC_HOME": str(tmp_path / "home"),
         "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"{stack.logs_url}/insert/opentelemetry/v1/logs",
+        "OTEL_EXPORTER_OTLP_LOGS_HEADERS": stream_fields_of_documentation(),
     }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=own, capture_output=True, text=True, timeout=PATIENCE, check=True
@@ -70,5 +79,6 @@ def test_records_can_be_read_and_have_all_their_fields(stack: Stack, tmp_path: P
     fields = {"_msg_": "mine", "_time_": "noon", "_stream_": "s", "_stream_id_": "i"}
     assert fields.items() <= read.items()
     assert read["_time"].startswith("2")
+    assert {line["_stream"] for line in lines.values()} == {'{service.name="shop"}'}
     assert len({line["service.instance.id"] for line in lines.values()}) == 1
     assert "unknown" not in {line["scope.version"] for line in lines.values()}
