@@ -100,9 +100,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(mark)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """All servers of ``collector/servers``, for the tests of one file."""
+    """All servers of ``collector/servers``, for tests that look at what is their own in them."""
     with running(tmp_path_factory.mktemp("stack")) as stack:
         yield stack
 

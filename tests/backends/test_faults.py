@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import pytest
 from stores import (
@@ -57,15 +58,23 @@ def begun_stack(stack: Stack, *, without: tuple[str, ...] = ()) -> Iterator[Stac
 
 
 class Flow:
-    """A program that records until it is told to stop."""
+    """A program that records until it is told to stop, or the block ends."""
 
     def __init__(self, stack: Stack, folder: Path, *, protocol: str = "http/protobuf", size: int = 10) -> None:
+        folder.mkdir()
         self._home, self._stop = folder / "home", folder / "stop"
         environment = settings(self._home, stack.grpc_endpoint if protocol == "grpc" else stack.endpoint, protocol)
         self._stack, self._service, self._output = stack, folder.name, folder / "output"
         command = [sys.executable, "-c", FLOWING, self._service, str(self._stop), str(size)]
         with self._output.open("w") as file:
             self._process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
 
     def recorded(self) -> int:
         """Return how many spans there are by now."""
@@ -75,7 +84,9 @@ class Flow:
         """Let the program stop, and hold that each server has all of it, once."""
         self._stop.touch()
         assert self._process.wait(2 * PATIENCE) == 0
-        assert self._output.read_text().splitlines()[-1] == "True"
+        *said, shipped = self._output.read_text().splitlines()
+        assert shipped == "True", said
+        warned_once(said)
         self.is_whole()
 
     def is_whole(self) -> None:
@@ -102,6 +113,22 @@ class Flow:
             assert (account["pending"], account["folded"], account["dropped"]) == (0, 0, {})
 
 
+def warned_once(lines: list[str]) -> None:
+    """Hold that a program has said of each outage that it began and that it was over, once, and nothing worse."""
+    told = [json.loads(line) for line in lines]
+    away = set()
+    for event in (each["event"] for each in told if each["logger"].startswith("otelsync.")):
+        sink = event.partition(": ")[0]
+        if event.endswith("; the records stay in the journal and are sent later"):
+            assert sink not in away, lines
+            away.add(sink)
+        elif ": works again after " in event:
+            away.remove(sink)
+        else:
+            assert " wait for their reports; " in event
+    assert away == set(), lines
+
+
 def accepted(stack: Stack) -> float:
     """Return how many spans the Collector has taken since it began."""
     return own_metric(stack.ports.own_metrics, "otelcol_receiver_accepted_spans")
@@ -121,9 +148,8 @@ def some(look: float) -> bool:
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_a_collector_that_is_killed_ten_times(tmp_path: Path, protocol: str) -> None:
     """Each time while it takes spans; Jaeger is away for three of them, and hangs for three others."""
-    with begun_stack(make_stack(tmp_path, Ports.free())) as stack:
-        (folder := tmp_path / f"killed-{protocol[:4]}").mkdir()
-        flow = Flow(stack, folder, protocol=protocol)
+    stack = make_stack(tmp_path, Ports.free())
+    with begun_stack(stack), Flow(stack, tmp_path / f"killed-{protocol[:4]}", protocol=protocol) as flow:
         jaeger = stack.jaeger.process
         assert jaeger is not None
         for turn in range(10):
@@ -140,9 +166,7 @@ def test_a_collector_that_is_killed_ten_times(tmp_path: Path, protocol: str) -> 
 def test_a_collector_that_comes_late_and_jaeger_later(tmp_path: Path) -> None:
     """The journal keeps what the Collector has not taken, and the Collector on its disk what Jaeger has not."""
     stack = make_stack(tmp_path, Ports.free())
-    with begun_stack(stack, without=("otelcol", "jaeger")):
-        (folder := tmp_path / "late").mkdir()
-        flow = Flow(stack, folder)
+    with begun_stack(stack, without=("otelcol", "jaeger")), Flow(stack, tmp_path / "late") as flow:
         eventually(lambda: flow.recorded() > 500, True)
         stack.collector.begin()
         eventually(lambda: accepted(stack) > 500, True, stack.collector)
@@ -154,13 +178,13 @@ def test_a_collector_that_comes_late_and_jaeger_later(tmp_path: Path) -> None:
 
 def test_a_collector_without_memory(tmp_path: Path) -> None:
     """memory_limiter refuses everything; what it refused comes when there is memory again."""
-    ports = Ports.free()
-    stack = make_stack(tmp_path, ports, environment={"COLLECTOR_MEMORY_MIB": "2"})
-    with begun_stack(stack):
-        (folder := tmp_path / "memory").mkdir()
-        flow = Flow(stack, folder)
+    stack = make_stack(tmp_path, Ports.free(), environment={"COLLECTOR_MEMORY_MIB": "2"})
+    with begun_stack(stack), Flow(stack, tmp_path / "memory") as flow:
+        # It looks once a second, so it may take some at first; then it takes no more.
         eventually(lambda: some(refused(stack)), True, *stack.servers)
-        assert accepted(stack) == 0
+        before = accepted(stack), refused(stack)
+        eventually(lambda: refused(stack) > before[1], True, *stack.servers)
+        assert accepted(stack) == before[0]
         stack.collector.end()
         stack.collector.environment = {**stack.collector.environment, "COLLECTOR_MEMORY_MIB": "400"}
         stack.collector.begin()
@@ -169,14 +193,18 @@ def test_a_collector_without_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["bound", "disk"])
 def test_a_collector_whose_disk_is_full(tmp_path: Path, kind: str) -> None:
-    """Jaeger is away until nothing more goes into the queue, by the bound on its size or because the disk is full."""
+    """Jaeger is away until nothing more goes into the queue, by the bound on its size or because the disk is full.
+
+    Then a disk is given room, without which the Collector (v0.161.0) does not always get its queue empty.
+    """
     (state := tmp_path / "state").mkdir()
     small = {"COLLECTOR_DISK_BYTES": "8000000"} if kind == "bound" else {}
     stack = make_stack(tmp_path, Ports.free(), environment={"COLLECTOR_STATE": str(state), **small})
-    with small_disk(state) if kind == "disk" else nothing(), begun_stack(stack, without=("jaeger",)):
-        (folder := tmp_path / f"full-{kind}").mkdir()
-        flow = Flow(stack, folder, size=8000)
+    disk = small_disk(state) if kind == "disk" else nothing()
+    with disk, begun_stack(stack, without=("jaeger",)), Flow(stack, tmp_path / f"full-{kind}", size=8000) as flow:
         eventually(lambda: some(refused(stack)), True, stack.collector)
+        if kind == "disk":
+            subprocess.run(["mount", "-o", "remount,size=100m", state], check=True)
         stack.jaeger.begin()
         flow.end()
 

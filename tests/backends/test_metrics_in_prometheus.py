@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import documents
 import pytest
 
 from collector.stack import Server, Stack, running, servers_folder
@@ -102,7 +103,10 @@ def prometheus_that_scrapes(state: Path, port: int) -> Server:
 
 
 def test_a_scrape_has_the_first_failures(tmp_path: Path, program: Callable[..., subprocess.Popen[str]]) -> None:
-    """Items that failed before Prometheus had seen the series are an increase; it refuses no sample of the page."""
+    """Items that failed before Prometheus had seen the series are an increase; it refuses no sample of the page.
+
+    And it answers the queries of docs/metrics.md.
+    """
     port = free_port()
     prometheus = prometheus_that_scrapes(tmp_path, port)
     url = prometheus.ready.removesuffix("/-/ready")
@@ -117,6 +121,9 @@ def test_a_scrape_has_the_first_failures(tmp_path: Path, program: Callable[..., 
         spans = spans_in(tmp_path / "home")
         (own,) = {(span.resource["host.name"], span.resource["service.instance.id"]) for span in spans}
         assert answer(url, query) == [({"host_name": own[0], "service_instance_id": own[1]}, 5.0)]
+        for block in documents.blocks(documents.METRICS, "promql"):
+            for query in block.text.split("\n\n"):
+                answer(url, query)  # an HTTPError says what is wrong with it
         assert answer(url, "max_over_time(scrape_samples_scraped[1h]) > 0")
         assert {value for _, value in answer(url, "min_over_time(up[5s])")} == {1.0}
         ended(process)
