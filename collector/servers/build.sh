@@ -1,86 +1,96 @@
 #!/bin/sh
 # Builds the servers that `make stack` and `make test-backends` run: the Collector, Jaeger and VictoriaLogs from Go
-# modules at pinned versions, and Prometheus from Debian's packages. Into $STACK_SERVERS, or ~/.cache/otelsync/servers;
-# what is there is not built again. About 15 minutes of one core when cold, and 3 GB of Go's own caches.
+# modules whose versions and sums are in this folder, and Prometheus from Debian's packages. Into $STACK_SERVERS, or
+# ~/.cache/otelsync/servers; what is there and whole is not built again.
 #
-# GOPROXY, GOMODCACHE, GOCACHE and the like are those of the environment. What fails for want of a network is tried three
-# times; then this ends with 1 and the cause.
+# GOPROXY, GOMODCACHE, GOCACHE and the like are those of the environment. Downloads that fail are tried three times.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=${STACK_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/otelsync/servers}
-collector=v0.161.0
-mkdir -p "$out"
-export GOFLAGS='-buildvcs=false -trimpath' CGO_ENABLED=0 GOWORK=off
+pauses=${STACK_RETRY_SECONDS:-10 60}
+export GOFLAGS='-buildvcs=false -trimpath -mod=readonly' CGO_ENABLED=0 GOWORK=off
 
 say() { echo "servers: $*" >&2; }
 
-fail() { # WHAT LOG
-    say "$1 could not be built. The end of $2:"
+fail() { # WHAT LOG ADVICE...
+    say "$1. The end of $2:"
     tail -n 20 "$2" >&2
+    shift 2
+    say "$*"
     exit 1
 }
-
-is_built() { # NAME STAMP: built from the same files before?
-    [ -x "$out/$1" ] && [ "$(cat "$out/$1.stamp" 2>/dev/null)" = "$2" ]
-}
-
-stamp() { cat "$@" | cksum; }
 
 thrice() { # COMMAND...: a proxy that is busy is asked again
-    "$@" || { say "again in 10 s: $*"; sleep 10; "$@"; } || { say "again in 60 s: $*"; sleep 60; "$@"; }
+    for pause in $pauses; do
+        "$@" && return
+        say "again in $pause s: $*"
+        sleep "$pause"
+    done
+    "$@"
 }
 
-needs_go() {
-    command -v go >/dev/null && return
-    say "there is no go: install Go 1.26 or newer (https://go.dev/dl/), or set STACK_SERVERS to a folder with the servers"
-    exit 1
+# What is built is put in its place in one step, and its checksum after it: nothing that is half done is taken for whole.
+put() { # FILE NAME SOURCES
+    rm -f "$out/$2.stamp"
+    mv "$1" "$out/$2"
+    echo "$3 $(cksum <"$out/$2")" >"$work/stamp"
+    mv "$work/stamp" "$out/$2.stamp"
 }
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM
-
-# In functions that somebody waits for with ||, an error ends nothing by itself (sh's -e): hence the &&.
-collector() {
-    export GOBIN="$work"
-    cp -r "$here/collector/." "$work/" && cd "$work" &&
-        thrice go install "go.opentelemetry.io/collector/cmd/builder@$collector" &&
-        thrice ./builder --config builder.yaml
+is_whole() { # NAME SOURCES: put there, from the same sources, and not changed since?
+    [ -x "$out/$1" ] && [ "$(cat "$out/$1.stamp" 2>/dev/null)" = "$2 $(cksum <"$out/$1")" ]
 }
-made=$(stamp "$here/collector/builder.yaml" $(find "$here/collector/stubs" -type f | LC_ALL=C sort))
-if ! is_built otelcol "$made"; then
-    needs_go
-    say "the Collector $collector (about 5 minutes of one core)"
-    (collector) >"$out/otelcol.log" 2>&1 || fail "the Collector" "$out/otelcol.log"
-    mv "$work/build/otelcol" "$out/otelcol"
-    echo "$made" >"$out/otelcol.stamp"
-fi
 
-tool() { # NAME FOLDER PACKAGE MODULE: the versions are those of FOLDER/go.mod, its sums those of FOLDER/go.sum
-    made=$(stamp "$here/$2/go.mod" "$here/$2/go.sum")
-    is_built "$1" "$made" && return
-    needs_go
-    say "$1 ($(sed -n "s,.*\($4 v[^ ]*\).*,\1,p" "$here/$2/go.mod" | head -1))"
-    # Beside what is there, and then in its place: a build that is interrupted leaves nothing half done.
-    (cd "$here/$2" && thrice go build -mod=readonly -ldflags='-s -w' -o "$work/$1" "$3") >"$out/$1.log" 2>&1 ||
-        fail "$1" "$out/$1.log"
-    mv "$work/$1" "$out/$1"
-    echo "$made" >"$out/$1.stamp"
+needs_go() { # FOLDER
+    command -v go >/dev/null || {
+        say "there is no go in PATH. Install Go (https://go.dev/dl/) in the version of $1/go.mod or newer," \
+            "or set STACK_SERVERS to a folder with servers that were built elsewhere"
+        exit 1
+    }
+    (cd "$1" && go version) >"$out/go.log" 2>&1 ||
+        fail "this go is not one that builds $1" "$out/go.log" "Install a newer Go (https://go.dev/dl/), or let it fetch one: GOTOOLCHAIN=auto"
 }
-tool victoria-logs victorialogs github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs github.com/VictoriaMetrics/VictoriaLogs
-tool jaeger jaeger github.com/jaegertracing/jaeger/cmd/jaeger github.com/jaegertracing/jaeger
+
+tool() { # NAME FOLDER PACKAGE: the versions are those of FOLDER/go.mod, its sums those of FOLDER/go.sum
+    sources=$(cat $(find "$here/${2%%/*}" -name '*.go' -o -name 'go.*' | LC_ALL=C sort) | cksum)
+    is_whole "$1" "$sources" && return
+    needs_go "$here/$2"
+    say "$1, of $2/go.mod (minutes)"
+    # In a subshell that somebody waits for with ||, an error ends nothing by itself (sh's -e): hence the &&.
+    (cd "$here/$2" && thrice go list -deps "$3") >"$work/packages" 2>"$out/$1.log" ||
+        fail "the modules of $1 could not be downloaded" "$out/$1.log" \
+            "This needs the network once: set GOPROXY (now $(go env GOPROXY)) to a module proxy that answers," \
+            "or STACK_SERVERS to a folder with servers that were built elsewhere"
+    (cd "$here/$2" && go build -ldflags='-s -w' -o "$work/$1" "$3") >>"$out/$1.log" 2>&1 ||
+        fail "$1 could not be built" "$out/$1.log" "It is built with $(go version); $(df -Ph "$out" | awk 'END {print $4}') are free there"
+    put "$work/$1" "$1" "$sources"
+}
 
 prometheus() {
+    as_root=
+    [ "$(id -u)" = 0 ] || as_root=sudo
     mkdir "$work/debian" && cd "$work/debian" &&
         # A new machine has no lists of packages.
         { apt-get download -q prometheus || { thrice $as_root apt-get update -q && thrice apt-get download -q prometheus; }; } &&
         dpkg -x prometheus_*.deb . # and not installed: the package would start a service
 }
-if [ ! -x "$out/prometheus" ] || [ ! -x "$out/promtool" ]; then
+
+mkdir -p "$out"
+find "$out" -maxdepth 1 -name '.work.*' -mmin +180 -exec rm -rf {} + # of builds that were killed
+work=$(mktemp -d "$out/.work.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+
+tool otelcol collector/sources .
+tool victoria-logs victorialogs github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs
+tool jaeger jaeger github.com/jaegertracing/jaeger/cmd/jaeger
+if ! is_whole prometheus debian || ! is_whole promtool debian; then
     say "Prometheus, from Debian's package"
-    as_root=
-    [ "$(id -u)" = 0 ] || as_root=sudo
-    (prometheus) >"$out/prometheus.log" 2>&1 || fail "Prometheus" "$out/prometheus.log"
-    mv "$work/debian/usr/bin/prometheus" "$work/debian/usr/bin/promtool" "$out/"
+    (prometheus) >"$out/prometheus.log" 2>&1 ||
+        fail "Prometheus could not be downloaded" "$out/prometheus.log" \
+            "It comes from Debian's package, by apt-get and dpkg, and needs the network once;" \
+            "elsewhere set STACK_SERVERS to a folder with all servers"
+    put "$work/debian/usr/bin/prometheus" prometheus debian
+    put "$work/debian/usr/bin/promtool" promtool debian
 fi
 say "all in $out"
