@@ -37,9 +37,9 @@ test-versions: $(VENV)/bin/python
 	PYTHON=$(BIN)/python tests/versions.sh
 
 # Collector, Jaeger, VictoriaLogs and Prometheus, built from Go modules when first needed: see collector/README.md.
-test-backends: $(VENV)/.installed parsers
+test-backends: $(VENV)/.installed servers
 	collector/servers/build.sh
-	$(BIN)/python -m pytest -n 0 tests/backends
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/backends
 
 stack: $(VENV)/.installed
 	collector/servers/build.sh
