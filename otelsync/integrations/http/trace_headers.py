@@ -68,6 +68,7 @@ class GuardedPropagator(TextMapPropagator):
     def __init__(self, guarded: TextMapPropagator, hosts: TrustedHosts) -> None:
         self.guarded = guarded
         self.hosts = hosts
+        self._fields: tuple[str, ...] | None = None
 
     def extract(
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
@@ -86,6 +87,17 @@ class GuardedPropagator(TextMapPropagator):
         self.guarded.inject(carrier, context, setter)
         _remember(span)
 
+    def inject_for(self, host: str, carrier: MutableMapping[str, Any], span: Span) -> None:
+        """Inject `span`, the current one, into the headers of a request to `host`, or not at all, as :meth:`inject`.
+
+        `host` is as :func:`~otelsync.integrations.http.urls.plain_host` writes it; nothing is read from the span.
+        """
+        if host in self.hosts:
+            self.guarded.inject(carrier)
+            _remember(span)
+        else:
+            self._take_back(carrier, span)
+
     @property
     def fields(self) -> set[str]:
         """The headers that the guarded one sets."""
@@ -103,8 +115,10 @@ class GuardedPropagator(TextMapPropagator):
         if not isinstance(carrier, MutableMapping):
             return
         headers = cast("MutableMapping[str, Any]", carrier)
-        traces = (_hex(span), *_told.get())
-        there = [name for name in self.guarded.fields if name in headers]
+        if self._fields is None:
+            self._fields = tuple(self.guarded.fields)
+        there = [name for name in self._fields if name in headers]
+        traces = (_hex(span), *_told.get()) if there else ()
         if any(trace_id in str(headers[name]) for name in there for trace_id in traces):
             for name in there:
                 del headers[name]
@@ -133,6 +147,15 @@ def hosts_named_by(span: Span) -> set[str] | None:
         return None
     hosts = {host_of(str(attributes[name])) for name in _URLS if name in attributes}
     return hosts | {plain_host(str(attributes[name])) for name in _HOSTS if name in attributes}
+
+
+def tell(host: str, headers: MutableMapping[str, Any], span: Span) -> None:
+    """Put `span`, the current one, into the headers of a request to `host`, as far as that host may learn of it."""
+    propagator = propagate.get_global_textmap()
+    if isinstance(propagator, GuardedPropagator):
+        propagator.inject_for(host, headers, span)
+    else:
+        propagate.inject(headers)
 
 
 def install(patterns: Iterable[str]) -> None:
