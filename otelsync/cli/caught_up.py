@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from otelsync.journal.belonging import hand_over
 from otelsync.journal.segment import make_private
 
 _CURRENT: Final = "current"
@@ -49,7 +50,10 @@ def current(copies: Path) -> Path | None:
 def make_current(copy: Path) -> None:
     """Let a copy be what the next command uses. Raises OSError."""
     draft = copy.parent / f"{_CURRENT}.tmp"
-    draft.write_text(copy.name, encoding="ascii")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "w", encoding="ascii") as file:
+        file.write(copy.name)
+    hand_over(draft)
     draft.replace(copy.parent / _CURRENT)
 
 
