@@ -26,7 +26,7 @@ MOST_READERS = 128
 _log = own_logger("otelsync.shipping")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Segment:
     """One journal file with something to ship, or whose process may still write."""
 

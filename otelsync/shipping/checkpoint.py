@@ -11,7 +11,7 @@ import os
 import stat
 import zlib
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -43,7 +43,7 @@ class CheckpointError(Exception):
     """The file is there and cannot be used."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class FileProgress:
     """Progress of each sink in one journal file."""
 
@@ -61,7 +61,7 @@ class FileProgress:
         return self.taken.get(sink, {}).get(signal, 0)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class OpenSeries:
     """The open stages of one process."""
 
@@ -79,7 +79,7 @@ class OpenSeries:
         return [decode(stage[0]) for stage in self.stages.values()]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Verdict:
     """The end of a span whose process could not record it itself."""
 
@@ -89,7 +89,7 @@ class Verdict:
     """Unix nanoseconds."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class MetricMemory:
     """Facts about counted records that the metrics must remember. Counters themselves begin anew."""
 
@@ -103,7 +103,7 @@ class MetricMemory:
     """Facts about each service, as its records had them first."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Checkpoint:
     """All that a shipper must know to go on where another one stopped."""
 
@@ -193,10 +193,15 @@ def save(directory: Path, checkpoint: Checkpoint) -> None:
     draft = directory / f"{NAME}.tmp"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "wb") as file:
-        document = orjson.dumps({"version": VERSION, **asdict(checkpoint)})
+        document = orjson.dumps({"version": VERSION, **_values(checkpoint)})
         file.write(document + b"\n%08x\n" % zlib.crc32(document))
     hand_over(draft)
     draft.replace(path)
+
+
+def _values(checkpoint: Checkpoint) -> dict[str, object]:
+    """Return the checkpoint's fields. What is in them orjson takes as it is; `asdict` would copy all of it."""
+    return {each.name: getattr(checkpoint, each.name) for each in fields(checkpoint)}
 
 
 def set_aside(directory: Path) -> str:

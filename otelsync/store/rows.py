@@ -72,7 +72,7 @@ class Log(NamedTuple):
     """Empty where it has none."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Records:
     """A batch, decoded."""
 
