@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 VARIABLE = "OTELSYNC_SHIPPER"
 """The variable that says, in JSON, what to ship: `path` and `package` of the program, its `journal` and `settings`."""
 
-_UNUSED = ("inspect", "tokenize", "textwrap", "calendar", "ipaddress", "google.protobuf.internal.python_message")
-"""Modules that others import, such as `dataclasses`, and that nobody here needs as a rule: a fifth of the start."""
-
 _NAME = "otelsync-ship"
 """Name of the process, as ``ps -o comm`` shows it."""
 
@@ -85,28 +82,15 @@ def _find_modules(path: list[str], package: str) -> None:
     bare = ModuleType("otelsync")
     bare.__path__ = [package]
     sys.modules["otelsync"] = bare
-    for name in _UNUSED:
-        _put_off(name)
+    from otelsync.hooks.putting_off import UNUSED_BY_SHIPPERS, put_off
+
+    put_off(*UNUSED_BY_SHIPPERS)
     try:
         import orjson  # noqa: F401
     except ImportError:  # the program has it by a finder of its own, as those of editable installs are
         import site
 
         site.main()
-
-
-def _put_off(name: str) -> None:
-    """Let a module be loaded when somebody looks into it, which nobody does as a rule."""
-    stand_in = ModuleType(name)
-
-    def load(attribute: str) -> object:
-        if sys.modules.get(name) is stand_in:
-            del sys.modules[name]
-        __import__(name)
-        return getattr(sys.modules[name], attribute)
-
-    stand_in.__getattr__ = load  # type: ignore[method-assign]
-    sys.modules.setdefault(name, stand_in)
 
 
 def _attend(directory: Path, given: dict[str, Any], told: list[int]) -> None:

@@ -9,7 +9,7 @@ _OURS: Final = b"\x0a\x08otelsync"
 """The name of our own scope, in its message."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Group:
     """Records of one resource and one scope.
 
@@ -48,7 +48,7 @@ class Group:
         return [*self.ended, *self.released, *self.pending]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Batch:
     """The records of `journal` from offset `start` to offset `end`, in bytes."""
 

@@ -26,7 +26,7 @@ MOST_READERS = 128
 _log = own_logger("otelsync.shipping")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Segment:
     """One journal file with something to ship, or whose process may still write."""
 

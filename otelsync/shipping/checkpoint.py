@@ -43,7 +43,7 @@ class CheckpointError(Exception):
     """The file is there and cannot be used."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class FileProgress:
     """Progress of each sink in one journal file."""
 
@@ -61,7 +61,7 @@ class FileProgress:
         return self.taken.get(sink, {}).get(signal, 0)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class OpenSeries:
     """The open stages of one process."""
 
@@ -79,7 +79,7 @@ class OpenSeries:
         return [decode(stage[0]) for stage in self.stages.values()]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Verdict:
     """The end of a span whose process could not record it itself."""
 
@@ -89,7 +89,7 @@ class Verdict:
     """Unix nanoseconds."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class MetricMemory:
     """Facts about counted records that the metrics must remember. Counters themselves begin anew."""
 
@@ -103,7 +103,7 @@ class MetricMemory:
     """Facts about each service, as its records had them first."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Checkpoint:
     """All that a shipper must know to go on where another one stopped."""
 

@@ -34,7 +34,7 @@ _ENDED: Final = (
 _Row = tuple[str, str, str, int, int, str, int, int]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class RunAccount:
     """The account of a run, as views show it."""
 

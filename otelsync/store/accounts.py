@@ -147,7 +147,7 @@ class Place:
         return PARTIAL if self.failed or self.partial or self.counted_failed else SUCCESS
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Settled:
     """A stage as its account says."""
 
@@ -155,7 +155,7 @@ class Settled:
     totals: Counts
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Account:
     """The account of a run."""
 

@@ -72,7 +72,7 @@ class Log(NamedTuple):
     """Empty where it has none."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Records:
     """A batch, decoded."""
 

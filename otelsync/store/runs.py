@@ -23,7 +23,7 @@ _PATIENCE = 5.0
 _MOST_CANDIDATES = 10
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Run:
     """A row of the table `runs`; see `otelsync.store.schema` for what each field means."""
 
