@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from otelsync.otlp.exporters import is_configured
 from otelsync.settings import Settings
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def endpoints_of(settings: Settings) -> tuple[OtlpEndpoint, ...]:
 
 def _says_nothing_of_otlp(settings: Settings) -> bool:
     """Return whether nobody asks for OTLP, as in most scripts: then what reads its options need not be loaded."""
-    return settings.endpoint is None and not any(name.startswith("OTEL_") for name in os.environ)
+    return settings.endpoint is None and not is_configured(os.environ)
 
 
 def _metrics_endpoint(settings: Settings) -> tuple[OtlpEndpoint, float] | None:

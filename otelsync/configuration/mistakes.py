@@ -11,7 +11,7 @@ from typing import Any
 from otelsync import in_force
 from otelsync.errors import ConfigurationError
 from otelsync.hooks.harmless import harmless
-from otelsync.otlp.exporters import without_effect
+from otelsync.otlp.exporters import PREFIX, is_configured, without_effect
 from otelsync.settings import Settings
 from otelsync.settings.variables import unread
 
@@ -22,9 +22,9 @@ def in_environment(settings: Settings) -> Iterator[str]:
         yield f"{variable.message}: {variable.fix}"
     for _, message, fix in without_effect(os.environ):
         yield f"{message}: {fix}"
-    if settings.endpoint is None and not any(name.startswith("OTEL_") for name in os.environ):
+    if settings.endpoint is None and not is_configured(os.environ):
         return
-    from otelsync.otlp.options import PREFIX, ports_of_other_protocol  # of no use to most scripts
+    from otelsync.otlp.options import ports_of_other_protocol  # of no use to most scripts
 
     given = {} if settings.endpoint is None else {f"{PREFIX}ENDPOINT": settings.endpoint}
     for message, fix in ports_of_other_protocol({**os.environ, **given}):
