@@ -13,6 +13,8 @@ with otelsync.pipeline("github.onboarding") as run:
                 pr.set(action="created")
 """
 
+from otelsync.version import __version__
+
 TYPE_CHECKING = False  # typing takes 3 ms, and so does each of what most of our own commands do not need
 if TYPE_CHECKING:
     from otelsync.configuration.lifecycle import configure, flush, setup_logging, shutdown
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     )
     from otelsync.stages.threads import executor, propagate
     from otelsync.stages.waits import rate_limit_wait, retry_wait
-    from otelsync.version import __version__
+del TYPE_CHECKING
 
 __all__ = [
     "Catalogue",
@@ -72,7 +74,6 @@ _TOGETHER = ("otelsync.errors", "otelsync.configuration.lifecycle", "otelsync.lo
 """Modules that recording needs; they are loaded together, so that no thread waits for the next of them later."""
 _HELD_BY = {
     "Catalogue": "otelsync.logs.events",
-    "__version__": "otelsync.version",
     **dict.fromkeys(("configure", "flush", "setup_logging", "shutdown"), "otelsync.configuration.lifecycle"),
     **dict.fromkeys(
         ("ConfigurationError", "DispatchError", "OtelsyncError", "RunNotFoundError", "StoreError"), "otelsync.errors"

@@ -171,6 +171,7 @@ def set_aside() -> Callable[[], None]:
 
 def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bool = False) -> None:
     destinations.endpoints_of(settings)  # raises for what cannot work, before anything is changed
+    trace_headers.load()
     recorder: Recorder | None = None
     why = ""
     if not settings.disabled:

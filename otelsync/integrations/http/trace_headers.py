@@ -135,6 +135,11 @@ def hosts_named_by(span: Span) -> set[str] | None:
     return hosts | {plain_host(str(attributes[name])) for name in _HOSTS if name in attributes}
 
 
+def load() -> None:
+    """Load the propagators: before logging is set up, as it warns of those that are missing."""
+    from otelsync.hooks.propagators import propagate  # noqa: F401
+
+
 def install(patterns: Iterable[str]) -> None:
     """Guard the global propagator; a guard that is there already gets the new list."""
     from otelsync.hooks.propagators import propagate
