@@ -1,4 +1,4 @@
-"""The hash function of everything that is hashed: `hashlib` would load OpenSSL too, 3 ms and 4 MB in each process."""
+"""The hash function of everything that is hashed on the way of records: `hashlib` would load OpenSSL too, for 3 ms."""
 
 from __future__ import annotations
 
