@@ -22,11 +22,10 @@ from otelsync.hooks.harmless import harmless
 from otelsync.hooks.patching import Patch
 from otelsync.integrations.http import calls, retry_waits
 from otelsync.integrations.http.calls import Call
-from otelsync.integrations.http.conventions import ClientSpans, agent_attributes, are_plain, response_attributes
+from otelsync.integrations.http.conventions import ClientSpans, agent_attributes, are_plain, response_attributes, tell
 from otelsync.integrations.http.credentials import credentials
 from otelsync.integrations.http.methods import known_method, span_name_of
 from otelsync.integrations.http.suppression import loud, quiet
-from otelsync.integrations.http.trace_headers import tell
 from otelsync.integrations.http.upstream import stable_http_conventions, then
 from otelsync.integrations.http.urls import without_secrets
 

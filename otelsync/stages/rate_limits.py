@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import secrets
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -14,6 +13,7 @@ from typing import Any, Final
 from opentelemetry.trace import Span, get_current_span
 
 from otelsync import in_force, vocabulary
+from otelsync.digests import blake2b
 from otelsync.journal import forks
 from otelsync.levels import INFO, WARNING
 from otelsync.logs.installed import emit
@@ -38,7 +38,7 @@ _MOST_TOLD: Final = 8
 """Limits of one response that its span tells of."""
 _MOST: Final = 256
 _SHORT_SECRET: Final = 20
-_salt = secrets.token_bytes(16)
+_salt = os.urandom(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def fingerprint(credentials: str) -> str:
     if not secret:
         return ""
     key = b"" if len(secret) >= _SHORT_SECRET else _salt
-    return hashlib.blake2b(secret.encode("utf-8", "replace"), digest_size=4, key=key).hexdigest()
+    return blake2b(secret.encode("utf-8", "replace"), digest_size=4, key=key).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

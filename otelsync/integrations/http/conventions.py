@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -20,7 +20,9 @@ from opentelemetry.util.http import (
 
 from otelsync import vocabulary
 from otelsync.hooks.harmless import harmless
+from otelsync.hooks.propagators import propagate
 from otelsync.integrations.http.suppression import is_wanted
+from otelsync.integrations.http.trace_headers import GuardedPropagator
 
 _OPT_IN: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
 _SCHEMA: Final = "https://opentelemetry.io/schemas/1.21.0"
@@ -89,6 +91,15 @@ class ClientSpans:
         """Record how long a call took that ended by an exception of that type."""
         span.set_attribute(vocabulary.ERROR_TYPE, error_type)
         self.end(seconds, {**said, vocabulary.ERROR_TYPE: error_type})
+
+
+def tell(host: str, headers: MutableMapping[str, Any], span: Span) -> None:
+    """Put `span`, the current one, into the headers of a request to `host`, as far as that host may learn of it."""
+    propagator = propagate.get_global_textmap()
+    if isinstance(propagator, GuardedPropagator):
+        propagator.inject_for(host, headers, span)
+    else:
+        propagate.inject(headers)
 
 
 def response_attributes(status: Any, version: object) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any, Final, cast
@@ -20,7 +21,6 @@ from opentelemetry.trace import Span, SpanKind, format_trace_id
 
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.own_messages import own_logger
-from otelsync.hooks.propagators import propagate
 from otelsync.integrations.http.urls import host_of, is_loopback, plain_host
 from otelsync.vocabulary import HTTP_REQUEST_METHOD, SERVER_ADDRESS, URL_FULL
 
@@ -149,23 +149,25 @@ def hosts_named_by(span: Span) -> set[str] | None:
     return hosts | {plain_host(str(attributes[name])) for name in _HOSTS if name in attributes}
 
 
-def tell(host: str, headers: MutableMapping[str, Any], span: Span) -> None:
-    """Put `span`, the current one, into the headers of a request to `host`, as far as that host may learn of it."""
-    propagator = propagate.get_global_textmap()
-    if isinstance(propagator, GuardedPropagator):
-        propagator.inject_for(host, headers, span)
-    else:
-        propagate.inject(headers)
+def load() -> None:
+    """Load the propagators: before logging is set up, as it warns of those that are missing."""
+    from otelsync.hooks.propagators import propagate  # noqa: F401
 
 
 def install(patterns: Iterable[str]) -> None:
     """Guard the global propagator; a guard that is there already gets the new list."""
+    from otelsync.hooks.propagators import propagate
+
     uninstall()
     propagate.set_global_textmap(GuardedPropagator(propagate.get_global_textmap(), TrustedHosts(patterns)))
 
 
 def uninstall() -> None:
     """Put back the propagator that :func:`install` found."""
+    if "opentelemetry.propagate" not in sys.modules:
+        return  # and it is not loaded for this, which takes a while
+    from otelsync.hooks.propagators import propagate
+
     current = propagate.get_global_textmap()
     if isinstance(current, GuardedPropagator):
         propagate.set_global_textmap(current.guarded)

@@ -12,12 +12,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import blake2b
 from itertools import chain
 from typing import Final
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from otelsync.digests import blake2b
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import LeanSpan, lean_spans, span_id, untagged
 from otelsync.otlp.encoding import field as encoded_field

@@ -22,7 +22,7 @@ from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import LeanLog, LeanSpan, lean_logs, lean_spans, span_id, untagged
 from otelsync.otlp.encoding import field as encoded_field
 from otelsync.otlp.encoding import key_value
-from otelsync.otlp.exporter import Outcome
+from otelsync.otlp.outcome import Outcome
 from otelsync.shipping.backlog import Backlog
 from otelsync.shipping.checkpoint import decode, encode
 from otelsync.shipping.folding.budget import Budget, Limits
