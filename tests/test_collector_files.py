@@ -65,6 +65,20 @@ def test_containers_mount_what_there_is_and_set_what_is_read() -> None:
         assert all((COLLECTOR / name).exists() or (ROOT / name).exists() for name in files)
 
 
+def test_the_disk_of_a_gateway_holds_its_full_queues() -> None:
+    """Each of three may be twice as large as its bound (collector/README.md): a disk that is full loses records."""
+    text = (ROOT / "otel-collector.yaml").read_text()
+    exporters = yaml.safe_load(text)["exporters"].values()
+    queues = [each["sending_queue"] for each in exporters if "sending_queue" in each]
+    assert {queue["queue_size"] for queue in queues} == {"${env:COLLECTOR_DISK_BYTES:-2000000000}"}
+    (claim,) = (
+        claim["spec"]["resources"]["requests"]["storage"]
+        for each in documents(COLLECTOR / "kubernetes" / "gateway.yaml")
+        for claim in each["spec"].get("volumeClaimTemplates", ())
+    )
+    assert int(claim.removesuffix("Gi")) * 2**30 > 2 * 2_000_000_000 * len(queues)
+
+
 def test_the_agents_find_the_gateways() -> None:
     """The name that agents ask for is the gateways' headless service."""
     service = next(each for each in documents(COLLECTOR / "kubernetes" / "gateway.yaml") if each["kind"] == "Service")
