@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from stores import PATIENCE, differences, eventually, in_prometheus, ledger, logs_in_victorialogs, settings
+from stores import PATIENCE, differences, eventually, handed_over, in_prometheus, ledger, logs_in_victorialogs, settings
 
 from collector.stack import Stack
 from otelsync.testing.reading import Span, spans_in
@@ -59,6 +59,7 @@ def test_what_is_recorded_is_what_is_shown(stack: Stack, tmp_path: Path, protoco
     environment["OTEL_RESOURCE_ATTRIBUTES"] = "service.namespace=equal,deployment.environment.name=test"
     command = [sys.executable, "-m", "otelsync.cli", "run", sys.executable, "-c", PROGRAM, service]
     subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE, check=True)
+    eventually(lambda: handed_over(stack), True, *stack.servers)
     eventually(lambda: differences(stack, tmp_path), [], *stack.servers)
     accounts = ledger(tmp_path)
     assert {account["sink"] for account in accounts} == {"logs", "store", "traces"}

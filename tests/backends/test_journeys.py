@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from stores import differences, eventually, settings
+from stores import differences, eventually, handed_over, settings
 
 from collector.addresses import log_records, series, trace
 from collector.stack import ROOT, Stack
@@ -63,6 +63,7 @@ def test_an_example_arrives_as_it_was_recorded(
     spans = spans_in(home)
     assert len(spans) > 100
     assert all(span.ended for span in spans)
+    eventually(lambda: handed_over(stack), True, *stack.servers)
     eventually(lambda: differences(stack, home), [], *stack.servers)
     assert_people_can_read_it(stack, spans)
     assert_records_lead_to_their_spans(stack, home, spans)
