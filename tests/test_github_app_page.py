@@ -19,8 +19,9 @@ from sqlalchemy.orm import Session
 from examples.github_sync import migrating
 from examples.github_sync.database import engine_for
 from examples.github_sync.settings import Settings
+from examples.github_sync.status import duration
 from examples.github_sync.tables import TrackedRepository
-from examples.github_sync.web import application, duration
+from examples.github_sync.web import application
 
 __all__ = ["browser"]
 HOSTILE = "<script>document.title='PWNED'</script>\x1b[31m"
