@@ -89,11 +89,9 @@ def _lines(look: Callable[[], TeamStatus], is_over: Callable[[TeamStatus], bool]
 
 
 def _line(found: TeamStatus) -> str:
-    done = sum(repository.badge in ("Synced", "Error") for repository in found.repositories)
-    pulls = sum(repository.completed for repository in found.repositories)
     phase = found.phase.replace("_", " ")
-    known = sum(repository.total or 0 for repository in found.repositories)
-    return f"{phase}: {done} of {len(found.repositories)} repositories, {pulls:,} of {known:,} pull requests"
+    (done, repositories), (pulls, known) = found.done, found.pulls
+    return f"{phase}: {done} of {repositories} repositories, {pulls:,} of {known:,} pull requests"
 
 
 def _say(out: TextIO, began: float, line: str) -> None:

@@ -68,6 +68,24 @@ class TeamStatus:
             return "failure"
         return "partial" if failed or any(repository.dead_letters for repository in self.repositories) else "success"
 
+    @property
+    def done(self) -> tuple[int, int]:
+        """Return how many of how many repositories are over."""
+        over = sum(repository.badge in ("Synced", "Error") for repository in self.repositories)
+        return over, len(self.repositories)
+
+    @property
+    def pulls(self) -> tuple[int, int]:
+        """Return how many of how many pull requests are stored, as far as is known by now."""
+        stored = sum(repository.completed for repository in self.repositories)
+        return stored, max(stored, sum(repository.total or 0 for repository in self.repositories))
+
+    @property
+    def analysed(self) -> tuple[int, int]:
+        """Return how many of how many batches for the language model are over."""
+        over = sum(number for name, number in self.batches.items() if name in ("completed", "failed"))
+        return over, sum(self.batches.values())
+
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
         return asdict(self) | {"outcome": self.outcome}
