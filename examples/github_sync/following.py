@@ -45,8 +45,13 @@ def table_of(found: TeamStatus) -> Group:
             pulls,
             str(each.dead_letters or ""),
         )
-    wrong = [f"{escape(each.full_name)}: [red]{escape(each.error)}[/]" for each in found.repositories if each.error]
+    wrong = [f"{escape(each.full_name)}: [red]{_harmless(each.error)}[/]" for each in found.repositories if each.error]
     return Group(table, *wrong)
+
+
+def _harmless(text: str) -> str:
+    """Return a text of GitHub's as it can be shown: no control characters, and no markup."""
+    return escape("".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text))
 
 
 def title_of(found: TeamStatus) -> str:
