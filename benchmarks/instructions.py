@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from itertools import count
 from pathlib import Path
+from time import time
 from typing import Any, Final
 
 from benchmarks import report
@@ -35,7 +36,7 @@ _HEADERS: Final = {
     "X-GitHub-Media-Type": "github.v3; format=json",
     "X-GitHub-Api-Version-Selected": "2022-11-28",
     "X-RateLimit-Limit": "5000",
-    "X-RateLimit-Reset": "4102444800",
+    "X-RateLimit-Reset": str(int(time()) + 3000),
     "X-RateLimit-Resource": "core",
     "Strict-Transport-Security": "max-age=31536000; includeSubdomains; preload",
     "X-Frame-Options": "deny",
@@ -104,7 +105,12 @@ def _api() -> Path_:
 
     def step() -> None:
         number = next(numbers)
-        attributes = {"vcs.change.id": str(number), "vcs.change.state": "open", "vcs.change.author": "ada", "page": 3}
+        attributes: dict[str, Any] = {
+            "vcs.change.id": str(number),
+            "vcs.change.state": "open",
+            "vcs.change.author": "ada",
+            "page": 3,
+        }
         with tracer.start_as_current_span("sync.pr", attributes=attributes) as span:
             log.info("sync.pr.synced", number=number, state="open", action="created", files=3, title=f"Fix {number}")
             span.set_attribute("sync.action", "created")

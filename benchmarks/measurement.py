@@ -26,7 +26,7 @@ from benchmarks.workload import PR_LOGGED, PR_SPAN, Setting, repositories, run, 
 
 WARM_UP_PRS: Final = 1_000
 LATENCY_QUANTILES: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
-_FOREIGN_SETTINGS: Final = ("PYTHON", "OTEL_", "OTELSYNC_", "DD_", "SENTRY_", "LOGFIRE_", "LOG_", "SERVICE_NAME")
+FOREIGN_SETTINGS: Final = ("PYTHON", "OTEL_", "OTELSYNC_", "DD_", "SENTRY_", "LOGFIRE_", "LOG_", "SERVICE_NAME")
 LOG_FILE: Final = "log.jsonl"
 _RESULT: Final = "measurement.json"
 _LONGEST_ROUND_S: Final = 600
@@ -66,7 +66,7 @@ def measure(name: str, prs: int, sink: Sink, *, timed: bool = False) -> Measurem
 
 def _in_another_process(name: str, prs: int, sink: Sink, directory: Path, timed: bool) -> Measurement:
     command = [sys.executable, "-m", "benchmarks.measurement", name, str(prs), sink.url, str(directory)]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN_SETTINGS)}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN_SETTINGS)}
     environment |= {key: value for key, value in os.environ.items() if key == "OTELSYNC_PURE_PYTHON"}
     environment |= {"XDG_STATE_HOME": str(directory), "HOME": str(directory)}
     finished = subprocess.run(
