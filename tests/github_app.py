@@ -45,7 +45,7 @@ class App:
     def run(self, *arguments: str, expected: int = 0) -> str:
         """Run the command line, which ends with the `expected` status; returns what it prints."""
         ran = subprocess.run(
-            [sys.executable, "-m", "examples.github_sync.cli", *arguments],
+            [sys.executable, "-m", "examples.github_sync", *arguments],
             env=self.environment,
             cwd=self.home,
             capture_output=True,
@@ -67,7 +67,7 @@ class App:
     @contextmanager
     def worker(self, processes: int = 2) -> Iterator[subprocess.Popen[bytes]]:
         """Run a worker for the length of the block; its log is ``worker.log``."""
-        command = [sys.executable, "-m", "examples.github_sync.cli", "worker", "-c", str(processes), "-l", "INFO"]
+        command = [sys.executable, "-m", "examples.github_sync", "worker", "-c", str(processes), "-l", "INFO"]
         with (self.home / "worker.log").open("ab") as log:
             running = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment, cwd=self.home)
         try:
