@@ -42,7 +42,8 @@ def main() -> int:
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.run:
-        print(json.dumps(_measure_here(*asked.run, asked.calls)))
+        name, api = asked.run
+        print(json.dumps(_measure_here(name, api, asked.calls)))
         return 0
     results: dict[str, list[float]] = {name: [] for name in asked.only}
     missing: list[str] = []
