@@ -10,7 +10,6 @@ import argparse
 import gc
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,13 +19,14 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import variants
+from benchmarks.descendants import adopt_descendants, cpu_seconds, wait_for_descendants
 from benchmarks.placement import pin_to_measured_core
 from benchmarks.sink import Counts, Sink
 from benchmarks.workload import PR_LOGGED, PR_SPAN, Setting, repositories, run, run_timed
 
 WARM_UP_PRS: Final = 1_000
 LATENCY_QUANTILES: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
-_FOREIGN_SETTINGS: Final = ("PYTHON", "OTEL_", "OTELSYNC_", "DD_", "SENTRY_", "LOGFIRE_", "LOG_", "SERVICE_NAME")
+FOREIGN_SETTINGS: Final = ("PYTHON", "OTEL_", "OTELSYNC_", "DD_", "SENTRY_", "LOGFIRE_", "LOG_", "SERVICE_NAME")
 LOG_FILE: Final = "log.jsonl"
 _RESULT: Final = "measurement.json"
 _LONGEST_ROUND_S: Final = 600
@@ -37,7 +37,8 @@ class Measurement:
     """What one variant took in one round.
 
     Attributes:
-        cpu_us: CPU time of all threads and children, user and system, in microseconds a pull request.
+        cpu_us: CPU time of all threads and of all processes that came of it, otelsync's shipper among them, user and
+            system, in microseconds a pull request.
         latency_us: Quantiles of one pull request's latency in microseconds; empty unless asked for.
         missing: What did not arrive, or arrived more than once; empty if every record arrived exactly once.
     """
@@ -65,7 +66,7 @@ def measure(name: str, prs: int, sink: Sink, *, timed: bool = False) -> Measurem
 
 def _in_another_process(name: str, prs: int, sink: Sink, directory: Path, timed: bool) -> Measurement:
     command = [sys.executable, "-m", "benchmarks.measurement", name, str(prs), sink.url, str(directory)]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN_SETTINGS)}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN_SETTINGS)}
     environment |= {key: value for key, value in os.environ.items() if key == "OTELSYNC_PURE_PYTHON"}
     environment |= {"XDG_STATE_HOME": str(directory), "HOME": str(directory)}
     finished = subprocess.run(
@@ -118,14 +119,15 @@ def measure_here(name: str, prs: int, setting: Setting, *, timed: bool) -> Measu
     run(variant, warm_up)
     variant.flush()
     gc.collect()
-    cpu = _cpu_seconds()
+    cpu = cpu_seconds()
     latency_us: dict[str, float] = {}
     if timed:
         latency_us = quantiles(run_timed(variant, repos))
     else:
         run(variant, repos)
     variant.close()
-    return Measurement((_cpu_seconds() - cpu) * 1e6 / prs, latency_us)
+    wait_for_descendants()
+    return Measurement((cpu_seconds() - cpu) * 1e6 / prs, latency_us)
 
 
 def quantiles(durations: array[int]) -> dict[str, float]:
@@ -133,11 +135,6 @@ def quantiles(durations: array[int]) -> dict[str, float]:
     ordered = sorted(durations)
     last = len(ordered) - 1
     return {name: ordered[round(share * last)] / 1000 for name, share in LATENCY_QUANTILES.items()}
-
-
-def _cpu_seconds() -> float:
-    uses = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    return sum(use.ru_utime + use.ru_stime for use in uses)
 
 
 def main() -> None:
@@ -150,6 +147,7 @@ def main() -> None:
     parser.add_argument("--timed", action="store_true")
     asked = parser.parse_args()
     pin_to_measured_core()
+    adopt_descendants()
     setting = Setting(
         log_file=asked.directory / LOG_FILE,
         sink_url=asked.sink_url,

@@ -13,30 +13,30 @@ with otelsync.pipeline("github.onboarding") as run:
                 pr.set(action="created")
 """
 
-import typing
-
-from otelsync.configuration.lifecycle import configure, flush, setup_logging, shutdown
-from otelsync.errors import ConfigurationError, DispatchError, OtelsyncError, RunNotFoundError, StoreError
-from otelsync.logs.events import Catalogue
-from otelsync.stages.kinds import (
-    api_call,
-    batch,
-    group,
-    item,
-    pipeline,
-    pull_request,
-    repo,
-    stage,
-    sync_context,
-    timed_operation,
-)
 from otelsync.version import __version__
 
-if typing.TYPE_CHECKING:
+TYPE_CHECKING = False  # typing takes 3 ms, and so does each of what most of our own commands do not need
+if TYPE_CHECKING:
+    from otelsync.configuration.lifecycle import configure, flush, setup_logging, shutdown
+    from otelsync.errors import ConfigurationError, DispatchError, OtelsyncError, RunNotFoundError, StoreError
     from otelsync.integrations.instrumentation import instrument, uninstrument
+    from otelsync.logs.events import Catalogue
     from otelsync.logs.structlog_logger import get_logger
+    from otelsync.stages.kinds import (
+        api_call,
+        batch,
+        group,
+        item,
+        pipeline,
+        pull_request,
+        repo,
+        stage,
+        sync_context,
+        timed_operation,
+    )
     from otelsync.stages.threads import executor, propagate
     from otelsync.stages.waits import rate_limit_wait, retry_wait
+del TYPE_CHECKING
 
 __all__ = [
     "Catalogue",
@@ -70,23 +70,41 @@ __all__ = [
 ]
 
 
-_LATER = {
-    "executor": "otelsync.stages.threads",
+_TOGETHER = ("otelsync.errors", "otelsync.configuration.lifecycle", "otelsync.logs.events", "otelsync.stages.kinds")
+"""Modules that recording needs; they are loaded together, so that no thread waits for the next of them later."""
+_HELD_BY = {
+    "Catalogue": "otelsync.logs.events",
+    **dict.fromkeys(("configure", "flush", "setup_logging", "shutdown"), "otelsync.configuration.lifecycle"),
+    **dict.fromkeys(
+        ("ConfigurationError", "DispatchError", "OtelsyncError", "RunNotFoundError", "StoreError"), "otelsync.errors"
+    ),
+    **dict.fromkeys(
+        (
+            *("api_call", "batch", "group", "item", "pipeline", "pull_request", "repo", "stage", "sync_context"),
+            "timed_operation",
+        ),
+        "otelsync.stages.kinds",
+    ),
+    **dict.fromkeys(("executor", "propagate"), "otelsync.stages.threads"),
     "get_logger": "otelsync.logs.structlog_logger",
-    "instrument": "otelsync.integrations.instrumentation",
-    "propagate": "otelsync.stages.threads",
-    "rate_limit_wait": "otelsync.stages.waits",
-    "retry_wait": "otelsync.stages.waits",
-    "uninstrument": "otelsync.integrations.instrumentation",
+    **dict.fromkeys(("instrument", "uninstrument"), "otelsync.integrations.instrumentation"),
+    **dict.fromkeys(("rate_limit_wait", "retry_wait"), "otelsync.stages.waits"),
 }
-"""Names that only some programs use, or that load much, and the modules that hold them."""
+"""Modules that hold the public names."""
 
 
 def __getattr__(name: str) -> object:
-    """Load what only some programs use when it is first asked for."""
-    if name not in _LATER:
+    """Load what holds a public name when one is first asked for: our own commands and shippers use none of them."""
+    if name not in _HELD_BY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    module = _HELD_BY[name]
+    for each in _TOGETHER if module in _TOGETHER else ():
+        import_module(each)
+    value = globals()[name] = getattr(import_module(module), name)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -83,21 +83,23 @@ class SecretNames:
     def __init__(self, more: Iterable[str] = ()) -> None:
         self._names = frozenset(in_one_spelling(name).replace("_", "") for name in (*NAMES, *more)) - {""}
         self._known: dict[str, bool] = {}
+        self._known_parameters: dict[str, bool] = {}
 
     def is_secret(self, name: str) -> bool:
         """Return whether a name is a secret's: "author", "tokenizer", "next_page_token" and "has_token" are not."""
         found = self._known.get(name)
         if found is None:
             found = self._is_secret(in_one_spelling(name).split("_"))
-            if len(self._known) >= _MANY:
-                self._known.clear()
-            if len(name) <= _LONGEST:
-                self._known[name] = found
+            _remember(self._known, name, found)
         return found
 
     def is_secret_parameter(self, name: str) -> bool:
         """Return the same of a parameter of an address: some are secrets only there."""
-        return in_one_spelling(name).replace("_", "") in PARAMETERS or self.is_secret(name)
+        found = self._known_parameters.get(name)
+        if found is None:
+            found = in_one_spelling(name).replace("_", "") in PARAMETERS or self.is_secret(name)
+            _remember(self._known_parameters, name, found)
+        return found
 
     def _is_secret(self, words: list[str]) -> bool:
         while len(words) > 1 and words[-1].isdecimal():
@@ -111,6 +113,13 @@ class SecretNames:
             if joined.endswith("s") and joined[:-1] in self._names:
                 return not (_is_harmless(words[:place], joined[:-1]) or _are_counted(words[:place], joined))
         return _is_joined_secret(words)
+
+
+def _remember(known: dict[str, bool], name: str, found: bool) -> None:
+    if len(known) >= _MANY:
+        known.clear()
+    if len(name) <= _LONGEST:
+        known[name] = found
 
 
 def _is_harmless(before: list[str], name: str) -> bool:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Final
 
+from otelsync import secret_quick_test
 from otelsync.bounds import MARGIN
 from otelsync.secret_forms import FORMS
 from otelsync.secret_names import SecretNames, in_one_spelling
@@ -37,10 +39,15 @@ class Rule:
         run: str = "",
     ) -> None:
         self.words = words
-        self.pattern = re.compile(pattern, re.DOTALL | re.ASCII)  # a letter of another alphabet is no part of a word
-        self.takes_any_case = bool(self.pattern.flags & re.IGNORECASE)
+        self.takes_any_case = pattern.startswith("(?i)")
+        self._pattern = pattern
         self._fix = fix
         self._run = re.compile(run) if run else None
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """The pattern, made when it is first needed: in most programs none ever is."""
+        return re.compile(self._pattern, re.DOTALL | re.ASCII)  # a letter of another alphabet is no part of a word
 
     def applied(self, text: str, searched: str, word: str, at: int) -> str:
         """`text` with all secrets replaced that begin with `word`, of which the first stands at `at` in `searched`."""
@@ -190,9 +197,6 @@ def _keyed(names: SecretNames) -> tuple[Rule | NamedSecrets, ...]:
         *_ADDRESSES,
     )
 
-
-quick_test: Callable[[str], bool] | None = None
-"""Tells in no time that a text holds no secret: the C extension's, where there is one."""
 
 _SHORTEST: Final = 20
 """Characters in the shortest secret that is known by its look alone, not by a name and ``=``, ``:`` or ``,`` before."""
@@ -372,7 +376,7 @@ class SecretsInText:
         """`text` with every secret in it replaced; `text` itself if it holds none."""
         if len(text) < self._shortest and not (":" in text or "=" in text or "," in text or "%" in text or "-" in text):
             return text
-        if self.is_standard and quick_test is not None and quick_test(text):
+        if self.is_standard and secret_quick_test.quick_test is not None and secret_quick_test.quick_test(text):
             return text
         if not self._suspicious(text):
             return text

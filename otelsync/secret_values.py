@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final
 
 from otelsync.secret_names import SecretNames
@@ -17,11 +18,11 @@ IS: Final = rf"(?:(?:{_QUOTE})?+\s{{0,64}}+(?>=>|:=|[:=])|%3[dD]|{_QUOTE}\s{{0,6
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 _LONGEST_NAME: Final = 64
 _STEMS: Final = ("password", "passwd", "passphrase", "pass_phrase", "pwd", "secret", "token", "key", "credential")
-_HEAD: Final = re.compile(
+_HEAD: Final = (
     rf"(?i)(?:password(?:[_-]hash)?+|passwd|pass_?phrase|pwd|secret|token|key(?:[_-]id)?+|credential)"
-    rf"s?+(?:[_-]?[0-9]{{1,4}}+)?+\b({IS})",
-    re.ASCII,
+    rf"s?+(?:[_-]?[0-9]{{1,4}}+)?+\b({IS})"
 )
+"""A pattern that is made when it is first needed, as it takes 1 ms; so does the other one below."""
 _OPEN: Final = re.compile(r"(?:[bBrRuUfF]{0,2}(\\{0,16}+)([\"']))?+", re.ASCII)
 _INSIDE: Final = {
     '"': re.compile(r'(?:[^"\\\n]|\\.)*+', re.DOTALL),
@@ -30,9 +31,9 @@ _INSIDE: Final = {
 }
 _PLAIN: Final = re.compile(r"(?:(?!%26)[^\s\"'&,;}\\]){3,}+")
 _PROSE: Final = re.compile(r"[A-Za-z]+[.,!]?\s+[a-z]")
-_STANDS_FOR: Final = re.compile(
-    r"\$[A-Z_]{2,64}|\$\{.{0,128}\}?|<.{0,64}>|\{.{0,64}\}?|%(?:\(\w{1,64}\))?s|[*x.\u2026\u2022]{3,}|\[redacted\].{0,64}",
-    re.IGNORECASE,
+_STANDS_FOR: Final = (
+    r"\$[A-Z_]{2,64}|\$\{.{0,128}\}?|<.{0,64}>|"
+    r"\{.{0,64}\}?|%(?:\(\w{1,64}\))?s|[*x.\u2026\u2022]{3,}|\[redacted\].{0,64}"
 )
 _NO_SECRETS: Final = frozenset(
     (
@@ -40,6 +41,9 @@ _NO_SECRETS: Final = frozenset(
         *("optional", "invalid", "expired", "redacted", "masked", "hidden", "revoked", "unknown", "not", "n/a"),
     )
 )
+
+
+_pattern: Final = cache(re.compile)
 
 
 class NamedSecrets:
@@ -59,7 +63,7 @@ class NamedSecrets:
         """`text` with all secrets replaced whose names end in `word`, which first stands at `at` in `searched`."""
         done, parts = 0, []
         while at >= 0:
-            head = _HEAD.match(text, at)
+            head = _pattern(_HEAD, re.ASCII).match(text, at)
             span = self._value(text, at, head) if head is not None else None
             if span is not None:
                 parts += [text[done : span[0]], REDACTED]
@@ -99,7 +103,7 @@ class NamedSecrets:
 def _is_harmless(name: str, value: str, text: str, end: int, sign: str, quote: str | None) -> bool:
     """Return whether a value is no secret: there is none, or its name was prose."""
     low = value.lower()
-    if low.rstrip(".!") in _NO_SECRETS or _STANDS_FOR.fullmatch(value):
+    if low.rstrip(".!") in _NO_SECRETS or _pattern(_STANDS_FOR, re.IGNORECASE).fullmatch(value):
         return True
     if name.lower().endswith("pwd") and value[0] in "/~.":
         return True

@@ -134,9 +134,15 @@ HTTP_REQUEST_METHOD: Final = "http.request.method"
 HTTP_REQUEST_METHOD_ORIGINAL: Final = "http.request.method_original"
 HTTP_REQUEST_RESEND_COUNT: Final = "http.request.resend_count"
 HTTP_RESPONSE_STATUS_CODE: Final = "http.response.status_code"
+NETWORK_PEER_ADDRESS: Final = "network.peer.address"
+NETWORK_PEER_PORT: Final = "network.peer.port"
+NETWORK_PROTOCOL_VERSION: Final = "network.protocol.version"
 SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
 URL_FULL: Final = "url.full"
 URL_TEMPLATE: Final = "url.template"
+USER_AGENT_ORIGINAL: Final = "user_agent.original"
+USER_AGENT_SYNTHETIC_TYPE: Final = "user_agent.synthetic.type"
 
 # Attributes of tasks
 

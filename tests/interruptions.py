@@ -29,7 +29,13 @@ from opentelemetry import trace
 _EVENTS: Final = {"call": "at the beginning of", "return": "at the end of", "c_call": "before", "c_return": "behind"}
 _NEVER_FAIL: Final = frozenset(("__exit__", "release", "reset", "set"))
 """Locks are released, and context variables set, whatever happens: something may come behind that, not instead."""
-_HARMLESS: Final = frozenset(("append", "extend", "get", "getattr", "isinstance", "len", "max", "pop", "setdefault"))
+_HARMLESS: Final = frozenset(
+    ("append", "extend", "get", "getattr", "isinstance", "len", "max", "pop", "setdefault")
+) | {
+    "callable",
+    "hasattr",
+    "perf_counter",
+}
 """C functions that raise nothing where a wrapper calls them, with values of its own or the library's."""
 _MOST: Final = 100_000
 

@@ -23,8 +23,9 @@ from plain_servers import certificate, closed_port, server_context
 from otelsync.doctor.variables import read
 from otelsync.errors import ConfigurationError
 from otelsync.journal.batch import Batch, Group
-from otelsync.otlp.exporter import OtlpSink, Outcome
+from otelsync.otlp.exporter import OtlpSink
 from otelsync.otlp.options import OtlpEndpoint, endpoints_from_environment
+from otelsync.otlp.outcome import Outcome
 
 OTLP = "OTEL_EXPORTER_OTLP_"
 RECORDS = [Batch("test", 0, 1, [Group(resource(), scope(), spans=[span(1)])])]

@@ -227,7 +227,7 @@ def test_the_resource_names_the_service(record: Callable[..., Recorded], monkeyp
 def test_import_is_light() -> None:
     """``import otelsync`` and a stage without configuration load no library that only some users need."""
     heavy = ("celery", "requests", "rich", "sqlalchemy", "grpc", "flask", "django", "fastapi", "starlette", "httpx")
-    code = f"import sys, otelsync; print([name for name in {heavy!r} if name in sys.modules], end='')"
+    code = f"import sys, otelsync; otelsync.stage; print([name for name in {heavy!r} if name in sys.modules], end='')"
     done = python(code)
     assert (done.stdout, done.stderr) == ("[]", "")
 

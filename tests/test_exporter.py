@@ -31,8 +31,9 @@ from otlp_server import Answer, OtlpServer, otlp_server
 
 from otelsync.errors import ConfigurationError
 from otelsync.journal.batch import Batch, Group
-from otelsync.otlp.exporter import Most, OtlpSink, Outcome
+from otelsync.otlp.exporter import Most, OtlpSink
 from otelsync.otlp.options import OtlpEndpoint, endpoints_from_environment
+from otelsync.otlp.outcome import Outcome
 from otelsync.otlp.request import Run, encode_request
 
 

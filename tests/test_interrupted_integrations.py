@@ -49,6 +49,9 @@ WRAPPERS = frozenset(
     (
         "GuardedPropagator.inject",
         "Call.sends",
+        "_Traced.__call__",
+        "_Traced._has_response",
+        "_Traced._sent_quietly",
         "Redirects.__init__",
         "Sends.__init__",
         "Publish.__init__",

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -287,9 +287,46 @@ def test_what_another_version_has_kept_is_made_anew(
     record()
     sync_id = a_run()
     assert names(sync_id, home) == WHOLE
-    with closing(sqlite3.connect(home / "store.db.unshipped" / "store.db")) as kept:
+    (copy,) = (home / "store.db.unshipped").glob("*/store.db")
+    with closing(sqlite3.connect(copy)) as kept:
         kept.execute("PRAGMA user_version = 99")
     assert names(sync_id, home) == WHOLE
+
+
+def test_commands_at_once_leave_each_other_what_they_look_at(
+    record: Callable[..., Recorded], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several processes look while the copy becomes outdated again and again: none loses what it is about to open."""
+    recorded = record()
+    first, second = a_run(), a_run(8, "weekly")
+    code = (
+        "import sys; from otelsync.cli import catching_up, main; catching_up.MOST_IN_MEMORY = 0\n"
+        "from click.testing import CliRunner\n"
+        "for turn in range(6):\n"
+        "    for command in (['list'], ['show', sys.argv[2]], ['logs', sys.argv[2]]):\n"
+        "        result = CliRunner().invoke(main, [*command, '--home', sys.argv[1]])\n"
+        "        assert result.exit_code == 0 and 'cannot' not in result.output, (command, result.output)\n"
+        "        assert command != ['list'] or result.output.count('nightly') == 1, result.output\n"
+    )
+    looking = [
+        subprocess.Popen([sys.executable, "-c", code, str(home), first], stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    monkeypatch.setattr(catching_up, "MOST_IN_MEMORY", 0)
+    while any(process.poll() is None for process in looking):
+        with suppress(subprocess.TimeoutExpired):
+            looking[0].wait(0.05)
+        for copy in (home / "store.db.unshipped").glob("*/store.db"):
+            with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{copy}?mode=rw", uri=True)) as kept:
+                kept.execute("INSERT OR REPLACE INTO checkpoints VALUES ('9-9-99999999-000000.journal', 1)")
+                kept.commit()  # of a file that is not there: it is made anew
+    assert [process.communicate()[1] for process in looking] == ["", "", ""]
+    assert len(names(second, home)) == 10
+    assert len([*(home / "store.db.unshipped").glob("*/store.db")]) == 1, "one that nobody uses goes"
+    otelsync.shutdown()
+    shipped(recorded.settings)
+    assert names(first, home) == WHOLE
+    assert not (home / "store.db.unshipped").exists()
 
 
 def test_nothing_but_its_own_directory_is_thrown_away(

@@ -39,8 +39,9 @@ from plain_servers import http
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.arrived import MOST_BYTES as MOST_REMEMBERED
 from otelsync.otlp.arrived import Arrived
-from otelsync.otlp.exporter import FEWEST_BYTES, FIRST_BYTES, OtlpSink, Outcome, Pace
+from otelsync.otlp.exporter import FEWEST_BYTES, FIRST_BYTES, OtlpSink, Pace
 from otelsync.otlp.options import OtlpEndpoint
+from otelsync.otlp.outcome import Outcome
 from otelsync.otlp.partial_success import parse_partial_success
 from otelsync.otlp.reply import Reply
 from otelsync.otlp.request import MOST_BYTES, Run

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import forking_runs
 import orjson
 import pytest
 from hypothesis import given
@@ -15,11 +16,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from otelsync.journal.batch import Batch, Group
 from otelsync.journal.native import native
 from otelsync.otlp.encoding import field
-from otelsync.shipping import open_accounts
+from otelsync.shipping import open_accounts, plain_items, read_accounts
 
 OURS = field(0x0A, b"\x0a\x08otelsync")
 """The scope of stages, as the journal holds it."""
 
+SERIES = "1-1-00000000"
 NAMES = ["sync.pr", "sync.order", "sync.", "sync.api list", "sync.rate_limit.wait", "GET /", "", "sync.é", "sync.pr "]
 KEYS = ["sync.action", "sync.outcome", "sync.attempt", "sync.recovered", "sync.required", "sync.id", "vcs.change.id"]
 values = st.one_of(
@@ -48,13 +50,23 @@ def test_c_and_python_read_an_item_alike(span: Any) -> None:
     if native is None:
         pytest.skip("there is no extension")
     body = field(0x12, span.SerializeToString())
-    assert native.item_of(body) == open_accounts._item_of(body)
+    assert native.item_of(body) == plain_items._item_of(body)
+
+
+@given(spans, st.integers(0, 1 << 63), st.booleans())
+def test_the_end_of_an_item_is_read_wherever_it_stands(span: Any, end: int, begins_with_ids: bool) -> None:
+    """As the writer has it, or in any other order."""
+    span.end_time_unix_nano = end
+    body = forking_runs.body(span) if begins_with_ids else field(0x12, span.SerializeToString())
+    if item := plain_items.item_of(body):
+        assert plain_items.ends_of(item, [body, body]) == [end, end]
+        assert plain_items.trace_of(body) == (b"t" * 16).hex()
 
 
 @given(st.binary(max_size=300))
 def test_rubbish_is_read_in_full(rubbish: bytes) -> None:
     """What is no span is left to the general way."""
-    for item_of in {open_accounts.item_of, open_accounts._item_of}:
+    for item_of in {plain_items.item_of, plain_items._item_of}:
         assert item_of(rubbish) in (None, False)
         assert item_of(field(0x12, rubbish)) in (None, False)
 
@@ -66,7 +78,7 @@ def test_an_item_says_where_it_stands_and_what_became_of_it(action: str | None) 
     span = Span(
         span_id=b"s" * 8, parent_span_id=b"p" * 8, name="sync.order", kind=Span.SPAN_KIND_INTERNAL, attributes=said
     )
-    found = open_accounts.item_of(field(0x12, span.SerializeToString()))
+    found = plain_items.item_of(field(0x12, span.SerializeToString()))
     assert found == b"pppppppp" + b"sync.order\0" + (action or "").encode()
 
 
@@ -85,8 +97,8 @@ def test_what_waits_for_a_span_that_never_comes_is_bounded() -> None:
                 end_time_unix_nano=number + 1,
             )
             group.spans.append(field(0x12, body.SerializeToString()))
-        accounts.take([Batch("1-1-00000000-000000.journal", 0, 1, [group])])
-    assert accounts.dump().count("sync.order") <= open_accounts.MOST_WAITING
+        accounts.take([Batch(f"{SERIES}-000000.journal", 0, 1, [group])])
+    assert accounts.dump().count("sync.order") <= read_accounts.MOST_WAITING
 
 
 NESTED = ["sync.pipeline p", "sync.repo r", "sync.api list"]
@@ -115,10 +127,12 @@ def test_items_count_alike_however_they_are_read(announced: Any, ends: Any, item
         ]
         bodies = [*stages, *parts]
         accounts = open_accounts.OpenAccounts()
-        accounts.begin_all(started)
+        accounts.begin_all(started, SERIES)
         for first, last in pairwise([0, *sorted(cuts), 99]):
             group = Group(b"", b"\x0a\x08otelsync", spans=[bodies[number] for number in mixed[first:last]])
-            accounts.take([Batch("1-1-00000000-000000.journal", 0, 1, [group])])
+            accounts.take([Batch(f"{SERIES}-000000.journal", 0, 1, [group])])
+        accounts.have_all()
+        accounts.have_all()
         found.append(_figures(accounts))
     assert found[0] == found[1]
 
@@ -166,5 +180,5 @@ def test_what_waits_further_out_is_of_its_own_trace() -> None:
     accounts.take([Batch("j", 1, 2, [Group(b"", OURS, spans=[of(b"b", b"8", b"9", "sync.pr", **failed)])])])
     accounts.begin_all([of(b"a", b"2", b"3", "sync.order")])
     accounts.begin_all([of(b"a", b"3", b"4", "elsewhere", flags=0x200)])  # its parent was recorded elsewhere
-    _, _, traces = orjson.loads(accounts.dump())
+    _, _, traces, _ = orjson.loads(accounts.dump())
     assert traces == {(b"4" * 8).hex(): (b"a" * 16).hex(), (b"9" * 8).hex(): (b"b" * 16).hex()}

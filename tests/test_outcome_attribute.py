@@ -14,7 +14,7 @@ from trace_tree import batches, spans_in_journal
 
 import otelsync
 from otelsync.recording.scope import SyncScope
-from otelsync.shipping.open_accounts import _item_of, item_of
+from otelsync.shipping.plain_items import _item_of, item_of
 from otelsync.vocabulary import part_of
 
 STAGES = """

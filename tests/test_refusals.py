@@ -19,8 +19,9 @@ from otelsync.journal.batch import Batch, Group
 from otelsync.journal.format import SPAN
 from otelsync.otlp.decoding import untagged
 from otelsync.otlp.encoding import field
-from otelsync.otlp.exporter import MOST_SPLITS, OtlpSink, Outcome
+from otelsync.otlp.exporter import MOST_SPLITS, OtlpSink
 from otelsync.otlp.options import OtlpEndpoint
+from otelsync.otlp.outcome import Outcome
 from otelsync.otlp.words import shown, words_of
 from otelsync.shipping.ledger import Account, read_ledger
 from otelsync.shipping.outlet import Backoff

@@ -84,7 +84,8 @@ def test_the_readme_example_runs_where_only_the_wheel_is(bare_python: Path, tmp_
 
 def test_importing_otelsync_loads_nothing_that_only_some_need(bare_python: Path, tmp_path: Path) -> None:
     """``import otelsync`` loads no task queue, HTTP client, renderer, database or gRPC."""
-    loaded = documents.run(tmp_path, "-c", "import sys, otelsync; print(*sys.modules)", python=bare_python)
+    code = "import sys, otelsync; otelsync.configure; print(*sys.modules)"
+    loaded = documents.run(tmp_path, "-c", code, python=bare_python)
     top_level = {name.partition(".")[0] for name in loaded.split()}
     assert "otelsync" in top_level
     assert not top_level & {"celery", "requests", "rich", "sqlalchemy", "grpc"}

@@ -1,16 +1,16 @@
 """Sources of what is shown: the local store, and beside it what journals hold that nobody has stored.
 
 Journals are read where they are, and nothing is moved. A little is read anew each time, in memory; what is more is
-kept in a store of its own, `store.db.unshipped`, which goes as soon as the journals go on without it.
+kept in a store of its own, in `store.db.unshipped`, which goes as soon as the journals go on without it.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from otelsync.cli import caught_up
 from otelsync.configuration.destinations import wants_store
 from otelsync.errors import OtelsyncError
 from otelsync.journal.names import list_segments
@@ -44,8 +45,10 @@ def stores(settings: Settings) -> list[Path]:
     aside = settings.store_file.with_name(settings.store_file.name + _SUFFIX)
     if not directories or not wants_store(settings):
         if aside.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+            with suppress(OSError), caught_up.alone(aside, waits=False):
+                caught_up.sweep(aside)
         return [settings.store_file]  # the usual case; what follows takes time to import
+    from otelsync.journal.segment import make_private
     from otelsync.shipping.looking import is_being_stored
     from otelsync.store.connection import in_memory
 
@@ -53,10 +56,13 @@ def stores(settings: Settings) -> list[Path]:
     if not waiting:
         return [settings.store_file]
     try:
-        is_little = _bytes_of(waiting, settings.store_file) <= MOST_IN_MEMORY
-        place = in_memory() if is_little else aside / "store.db"
-        with _alone(None if is_little else aside):
-            _look(waiting, place, settings.store_file, None if is_little else aside)
+        if _bytes_of(waiting, settings.store_file) <= MOST_IN_MEMORY:
+            place = in_memory()
+            _look(waiting, _opened(place, settings.store_file), None)
+        else:
+            make_private(aside)
+            with caught_up.alone(aside):
+                place = _caught_up(waiting, aside, settings.store_file)
     except (OtelsyncError, OSError) as error:
         click.echo(f"otelsync: what waits in journals cannot be shown: {error}", err=True)
         return [settings.store_file]
@@ -75,24 +81,52 @@ def store_with(settings: Settings, wanted: str | None) -> Path:
     return store_of(stores(settings), wanted)
 
 
-def _look(directories: Sequence[Path], place: Path, store: Path, kept: Path | None) -> None:
-    """Read the journals into the store at `place`, which is in the directory `kept` unless it is in memory."""
+def _caught_up(directories: Sequence[Path], aside: Path, store: Path) -> Path:
+    """Return a store in the directory `aside` that has what journals hold: the current one, or a new one beside it."""
     from otelsync.errors import StoreError
-    from otelsync.shipping.looking import Look
+
+    names = {segment.name for each in directories for series in list_segments(each).values() for segment in series}
+    sink: StoreSink | None = None
+    copy = caught_up.current(aside)
+    if copy is not None:
+        in_use = caught_up.held(copy)
+        with suppress(StoreError):  # of another version
+            sink = _opened(copy / "store.db", store)
+            sink = None if sink.is_outdated(names) else sink
+        if sink is None:
+            os.close(in_use)
+    if copy is None or sink is None:
+        copy = caught_up.new(aside)
+        in_use = caught_up.held(copy)
+        sink = _opened(copy / "store.db", store)
+    _at_the_end(os.close, in_use)
+    _look(directories, sink, copy)
+    caught_up.make_current(copy)
+    caught_up.sweep(aside, but=copy)
+    return copy / "store.db"
+
+
+def _opened(place: Path, store: Path) -> StoreSink:
+    """Open the store at `place`, which may be in memory, until the command has ended."""
     from otelsync.store.writing import StoreSink
 
+    sink = StoreSink(place, beside=store)
+    _at_the_end(sink.close)
+    return sink
+
+
+def _at_the_end(call: Callable[..., object], *arguments: object) -> None:
+    """Call something when the command has ended; where there is none, it is the process."""
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.call_on_close(partial(call, *arguments))
+
+
+def _look(directories: Sequence[Path], sink: StoreSink, kept: Path | None) -> None:
+    """Read the journals into a store, which is in the directory `kept` unless it is in memory."""
+    from otelsync.shipping.looking import Look
+
     deadline = time.monotonic() + PATIENCE
-    sink: StoreSink | None = None
-    with suppress(StoreError):  # of another version
-        sink = StoreSink(place, beside=store)
-    names = {segment.name for each in directories for series in list_segments(each).values() for segment in series}
-    if sink is None or sink.is_outdated(names):
-        if sink is not None:
-            sink.close()
-        if kept is not None:
-            shutil.rmtree(kept, ignore_errors=True)
-        sink = StoreSink(place, beside=store)
-    _keep_open(sink)
     for directory in directories:
         memory = None if kept is None else kept / sha256(os.fsencode(directory)).hexdigest()[:16]
         try:
@@ -103,13 +137,6 @@ def _look(directories: Sequence[Path], place: Path, store: Path, kept: Path | No
         if not has_all:
             message = f"otelsync: {directory.name} is not shown whole yet: so much waits there; look again, or ship it"
             click.echo(message, err=True)
-
-
-def _keep_open(sink: StoreSink) -> None:
-    """Keep the store, which may be in memory, until the command has ended."""
-    context = click.get_current_context(silent=True)
-    if context is not None:
-        context.call_on_close(sink.close)
 
 
 def _bytes_of(directories: Sequence[Path], store: Path) -> int:
@@ -127,22 +154,3 @@ def _bytes_of(directories: Sequence[Path], store: Path) -> int:
         (spans,) = stored.execute("SELECT total(spans) FROM runs WHERE end_ns IS NULL").fetchone()
         found += int(spans) * _BYTES_A_SPAN
     return found
-
-
-@contextmanager
-def _alone(directory: Path | None) -> Iterator[None]:
-    """Let one command at a time bring the store in `directory` up to date. None: nobody else knows it."""
-    if directory is None:
-        yield
-        return
-    import fcntl  # where there is none, there are no journals either
-
-    from otelsync.journal.segment import make_private
-
-    make_private(directory)
-    fd = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)

@@ -20,6 +20,7 @@ from otelsync.configuration.journal_place import spool_for
 from otelsync.configuration.mistakes import in_environment
 from otelsync.configuration.way import explained, why_not_by_journal
 from otelsync.hooks.own_messages import finish
+from otelsync.hooks.putting_off import UNUSED_BY_SHIPPERS, put_off
 from otelsync.hooks.python_path import without_bootstrap
 from otelsync.run.child import CannotStartError, Child, end_like, run_instead
 from otelsync.run.environment import environment_of_program
@@ -120,6 +121,7 @@ def _supervise(command: tuple[str, ...], settings: Settings, environment: dict[s
 def _attend(settings: Settings) -> Attendance | None:
     """Ship beside the program. Where that cannot be, the program goes on, and its records wait in the journal."""
     try:
+        put_off(*UNUSED_BY_SHIPPERS)
         from otelsync.run.attendance import Attendance
 
         logging.basicConfig(format="otelsync: %(message)s", level=logging.WARNING)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from otelsync.otlp.exporters import is_configured
 from otelsync.settings import Settings
 
 if TYPE_CHECKING:
     from otelsync.journal.batch import Batch
+    from otelsync.otlp.exporter import OtlpSink
     from otelsync.otlp.options import OtlpEndpoint
     from otelsync.reports.automatic import RunReports
     from otelsync.shipping.folding.budget import Limits
     from otelsync.shipping.metrics.service import MetricsOutlet, MetricsService
     from otelsync.shipping.shipper import Shipper
+    from otelsync.store.writing import StoreSink
 
 
 def make_shipper(
@@ -35,22 +38,20 @@ def make_shipper(
         within_program: Whether a thread of the program itself will use it, which counts nothing unasked.
     """
     # Here and not in the thread, where they would hold up the host's first records
-    from otelsync.otlp.exporter import OtlpSink
     from otelsync.shipping.shipper import Shipper
-    from otelsync.store.writing import StoreSink
 
     endpoints = endpoints_of(settings)
     limits = _limits(settings) if endpoints else None
     to_store = wants_store(settings) if store is None else store
-    max_age = settings.store_max_days * 86_400
+    open_store = _store(settings, reports) if to_store else None
+    open_sinks = _sinks(endpoints) if endpoints else None
     counted = metrics is not None or _counts(settings, within_program=within_program)
 
     def make() -> Shipper:
-        sink = StoreSink(settings.store_file, settings.store_max_bytes, max_age, watch=reports) if to_store else None
         return Shipper(
             settings.journal,
-            otlp=[OtlpSink(endpoint) for endpoint in endpoints],
-            store=sink,
+            otlp=() if open_sinks is None else open_sinks(),
+            store=None if open_store is None else open_store(),
             limits=limits,
             debug_logs=settings.debug_logs != "failed",
             dress=_dress(settings),
@@ -60,6 +61,19 @@ def make_shipper(
         )
 
     return make
+
+
+def _store(settings: Settings, reports: RunReports | None) -> Callable[[], StoreSink]:
+    from otelsync.store.writing import StoreSink
+
+    max_age = settings.store_max_days * 86_400
+    return lambda: StoreSink(settings.store_file, settings.store_max_bytes, max_age, watch=reports)
+
+
+def _sinks(endpoints: Sequence[OtlpEndpoint]) -> Callable[[], list[OtlpSink]]:
+    from otelsync.otlp.exporter import OtlpSink
+
+    return lambda: [OtlpSink(endpoint) for endpoint in endpoints]
 
 
 def _counts(settings: Settings, *, within_program: bool) -> bool:
@@ -77,7 +91,8 @@ def _limits(settings: Settings) -> Limits | None:
     import otelsync.otlp.grpc
     import otelsync.otlp.http
     import otelsync.shipping.folding.debug_logs
-    import otelsync.shipping.folding.shaping  # noqa: F401
+    import otelsync.shipping.folding.shaping
+    import otelsync.shipping.otlp_outlet  # noqa: F401
     from otelsync.shipping.folding.budget import Limits
 
     return Limits(max_spans=settings.trace_max_spans) if settings.fold else None
@@ -138,6 +153,8 @@ def has_destination(settings: Settings) -> bool:
 
 def endpoints_of(settings: Settings) -> tuple[OtlpEndpoint, ...]:
     """Return where spans and records are sent by OTLP."""
+    if _says_nothing_of_otlp(settings):
+        return ()
     from otelsync.otlp.options import endpoints_from_environment
 
     environment = dict(os.environ)
@@ -146,7 +163,14 @@ def endpoints_of(settings: Settings) -> tuple[OtlpEndpoint, ...]:
     return endpoints_from_environment(environment, endpoint=settings.endpoint)
 
 
+def _says_nothing_of_otlp(settings: Settings) -> bool:
+    """Return whether nobody asks for OTLP, as in most scripts: then what reads its options need not be loaded."""
+    return settings.endpoint is None and not is_configured(os.environ)
+
+
 def _metrics_endpoint(settings: Settings) -> tuple[OtlpEndpoint, float] | None:
+    if _says_nothing_of_otlp(settings):
+        return None
     from otelsync.otlp.options import metrics_from_environment
 
     return metrics_from_environment(os.environ, endpoint=settings.endpoint)

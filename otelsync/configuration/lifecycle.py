@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from otelsync.journal import forks
 from otelsync.logs.installed import active
 from otelsync.recording import runtime_context
 from otelsync.settings import Settings
-from otelsync.stages import misuse, rate_limits
+from otelsync.stages import misuse
 
 if TYPE_CHECKING:
     from otelsync.configuration.shipper_in_program import ShipperInProgram
@@ -170,6 +171,7 @@ def set_aside() -> Callable[[], None]:
 
 def _begin(settings: Settings, log_stream: IO[Any] | None, *, is_provisional: bool = False) -> None:
     destinations.endpoints_of(settings)  # raises for what cannot work, before anything is changed
+    trace_headers.load()
     recorder: Recorder | None = None
     why = ""
     if not settings.disabled:
@@ -301,7 +303,7 @@ def shutdown(timeout: float | None = None) -> bool:
 
 def _stop(running: _Running, timeout: float) -> bool:
     deadline, shipped = time.monotonic() + timeout, True
-    harmless(rate_limits.observed.tell_rest)()
+    _tell_of_rate_limits()
     path, recorder = active(), running.recorder
     trace_headers.uninstall()
     if recorder is not None:
@@ -317,6 +319,15 @@ def _stop(running: _Running, timeout: float) -> bool:
     if path is not None and recorder is not None and running.settings.journal_logs and not running.why_standard:
         path.journal_to(recorder.log_records)  # what cached loggers still say is shipped next time
     return shipped
+
+
+@harmless
+def _tell_of_rate_limits() -> None:
+    """Log what is known of rate limits and was not logged: nothing, where no request has loaded what knows it."""
+    if "otelsync.stages.rate_limits" in sys.modules:
+        from otelsync.stages.rate_limits import observed
+
+        observed.tell_rest()
 
 
 def _begin_in_child() -> None:

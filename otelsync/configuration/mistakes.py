@@ -11,12 +11,9 @@ from typing import Any
 from otelsync import in_force
 from otelsync.errors import ConfigurationError
 from otelsync.hooks.harmless import harmless
-from otelsync.otlp.exporters import without_effect
-from otelsync.otlp.options import PREFIX, ports_of_other_protocol
-from otelsync.redaction import Redactor
+from otelsync.otlp.exporters import PREFIX, is_configured, without_effect
 from otelsync.settings import Settings
 from otelsync.settings.variables import unread
-from otelsync.stages.misuse import warn_once
 
 
 def in_environment(settings: Settings) -> Iterator[str]:
@@ -25,6 +22,10 @@ def in_environment(settings: Settings) -> Iterator[str]:
         yield f"{variable.message}: {variable.fix}"
     for _, message, fix in without_effect(os.environ):
         yield f"{message}: {fix}"
+    if settings.endpoint is None and not is_configured(os.environ):
+        return
+    from otelsync.otlp.options import ports_of_other_protocol  # of no use to most scripts
+
     given = {} if settings.endpoint is None else {f"{PREFIX}ENDPOINT": settings.endpoint}
     for message, fix in ports_of_other_protocol({**os.environ, **given}):
         yield f"{message}: {fix}"
@@ -36,6 +37,8 @@ def warn_of_environment() -> None:
     settings = in_force.settings()
     found = [] if settings is None else list(in_environment(settings))
     if found:
+        from otelsync.stages.misuse import warn_once
+
         warn_once("environment", "%s", "; ".join(found))
 
 
@@ -46,6 +49,9 @@ def warn_of_other_options(settings: Settings, options: Mapping[str, Any]) -> boo
     Returns:
         Whether there are any.
     """
+    from otelsync.redaction import Redactor
+    from otelsync.stages.misuse import warn_once
+
     redact = Redactor(settings.redact_keys, settings.redact_patterns).redact
     others = [
         f"{name}={_text(name, given)} ({_text(name, held)} holds)" for name, given, held in _others(settings, options)

@@ -82,6 +82,9 @@ def _find_modules(path: list[str], package: str) -> None:
     bare = ModuleType("otelsync")
     bare.__path__ = [package]
     sys.modules["otelsync"] = bare
+    from otelsync.hooks.putting_off import UNUSED_BY_SHIPPERS, put_off
+
+    put_off(*UNUSED_BY_SHIPPERS)
     try:
         import orjson  # noqa: F401
     except ImportError:  # the program has it by a finder of its own, as those of editable installs are

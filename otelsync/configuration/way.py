@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -94,7 +93,7 @@ def cannot_write(directory: Path) -> str:
     place = directory
     while True:
         try:
-            draft = place / f".otelsync-{os.getpid()}-{secrets.token_hex(4)}"
+            draft = place / f".otelsync-{os.getpid()}-{os.urandom(4).hex()}"
             os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             draft.unlink(missing_ok=True)
             return ""

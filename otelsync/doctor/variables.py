@@ -11,9 +11,8 @@ from urllib.parse import SplitResult, urlsplit
 from otelsync.configuration.way import why_not_by_journal
 from otelsync.doctor.findings import Finding, ok, problem, warning
 from otelsync.errors import ConfigurationError
-from otelsync.otlp.exporters import without_effect
+from otelsync.otlp.exporters import PREFIX, without_effect
 from otelsync.otlp.options import (
-    PREFIX,
     OtlpEndpoint,
     endpoints_from_environment,
     metrics_from_environment,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from importlib.metadata import entry_points
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -42,6 +41,8 @@ def _loaded() -> ModuleType:
 
 
 def _can_be_loaded(name: str) -> bool:
+    from importlib.metadata import entry_points  # 20 ms
+
     try:
         return any(each.load() for each in entry_points(group="opentelemetry_propagator", name=name))
     except Exception as error:
@@ -52,6 +53,13 @@ def _can_be_loaded(name: str) -> bool:
 if TYPE_CHECKING:
     from opentelemetry import propagate
 else:
-    propagate = _loaded()
+
+    def __getattr__(name: str) -> ModuleType:
+        """Load `propagate` when it is first asked for: it looks through all installed packages, which takes 20 ms."""
+        if name != "propagate":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = globals()["propagate"] = _loaded()
+        return module
+
 
 __all__ = ["propagate"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from otelsync.journal.format import (
     CLOSED,
@@ -38,8 +37,7 @@ class UnknownVersionError(JournalError):
     """The file is a journal of another format version: it belongs to another release of otelsync."""
 
 
-@dataclass(frozen=True, slots=True)
-class JournalHeader:
+class JournalHeader(NamedTuple):
     """The fixed part at the beginning of a journal file, as it was when it was read."""
 
     writer: Writer
@@ -74,7 +72,7 @@ def parse_header(raw: bytes, size: int, segment: SegmentName) -> JournalHeader:
         UnknownVersionError: The file belongs to another release.
     """
     if len(raw) < HEADER_SIZE:  # cut off, and with it all that it has held
-        return replace(_damaged_header(size, segment), missing=HEADER_SIZE - len(raw))
+        return _damaged_header(size, segment)._replace(missing=HEADER_SIZE - len(raw))
     magic, version, header_size, pid, sequence, ticks, boot, created = HEADER.unpack_from(raw)
     committed, state = _PROGRESS.unpack_from(raw, COMMITTED_AT)
     if magic == MAGIC and version != VERSION:
@@ -94,7 +92,7 @@ def parse_header(raw: bytes, size: int, segment: SegmentName) -> JournalHeader:
 
 def empty_header(segment: SegmentName) -> JournalHeader:
     """Return the header of a file that its process has made, and not begun: it may have been killed meanwhile."""
-    return replace(_damaged_header(HEADER_SIZE, segment), damaged=False)
+    return _damaged_header(HEADER_SIZE, segment)._replace(damaged=False)
 
 
 def _damaged_header(size: int, segment: SegmentName) -> JournalHeader:

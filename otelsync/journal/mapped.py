@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import sysconfig
 from collections.abc import Callable
 from struct import Struct
 from time import monotonic_ns
@@ -16,6 +15,7 @@ from otelsync.hooks.descriptors import open_above
 from otelsync.hooks.host_errors import hand_back
 from otelsync.journal import forks
 from otelsync.journal.format import COMMITTED_AT, FRAME, HEADER, HEADER_SIZE, LARGEST_RECORD, STATE_AT
+from otelsync.journal.native import HAS_GIL
 
 with contextlib.suppress(ImportError):  # a system without it has no journals, and imports this all the same
     import mmap
@@ -26,7 +26,6 @@ Record = tuple[int, int, bytes]
 _u64: Final = Struct("<Q")
 _pack_frame: Final = FRAME.pack
 _mark: Final = forks.mark
-_HAS_GIL: Final = not sysconfig.get_config_var("Py_GIL_DISABLED")
 _KINDS: Final = 16
 
 
@@ -148,7 +147,7 @@ class Mapped:
             self._unmap()
 
 
-if not _HAS_GIL:
+if not HAS_GIL:
     Mapped.append = lambda *_: False  # type: ignore[method-assign]  # all take the lock
 
 

@@ -8,23 +8,27 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import sysconfig
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from otelsync import secret_patterns
+from otelsync import secret_quick_test
 
 if TYPE_CHECKING:
     from otelsync.journal import _native
 
 
+HAS_GIL: Final = "t" not in getattr(sys, "abiflags", "")
+"""False in a build without it, which `sysconfig` says too: it takes 1 ms to ask."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _found() -> ModuleType | None:
-    has_gil = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
-    if not has_gil or os.environ.get("OTELSYNC_PURE_PYTHON", "") not in ("", "0"):
+    if (
+        sys.implementation.name != "cpython"
+        or not HAS_GIL
+        or os.environ.get("OTELSYNC_PURE_PYTHON", "") not in ("", "0")
+    ):
         return None
     try:
         from otelsync.journal import _native
@@ -35,7 +39,7 @@ def _found() -> ModuleType | None:
 
 native = _found()
 """The extension, or None."""
-secret_patterns.quick_test = native.clears if native else None
+secret_quick_test.quick_test = native.clears if native else None
 
 if TYPE_CHECKING:
     Place = _native.Place

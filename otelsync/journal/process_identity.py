@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from otelsync.hooks.descriptors import read_above
 
@@ -14,8 +13,7 @@ _MOST: Final = 4096
 """Bytes of such a file, at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Writer:
+class Writer(NamedTuple):
     """The process that writes a journal."""
 
     pid: int

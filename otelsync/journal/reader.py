@@ -14,7 +14,6 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from otelsync.journal.batch import Batch, Group
@@ -91,7 +90,7 @@ class JournalReader:
             header, size = self._look()  # between the first look and its end, the writer may have gone on
             is_over = True
         if is_over and header.committed < size and self._hides(header, size):
-            header = replace(header, committed=size, damaged=True)
+            header = header._replace(committed=size, damaged=True)
         self.header = header
         return self.header
 

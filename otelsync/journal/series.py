@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from _thread import RLock
 from pathlib import Path
 from time import monotonic_ns
@@ -281,7 +280,7 @@ class Series:
     def take_name(self) -> str:
         """Return the name, which it is given now if it has none."""
         if not self.name:
-            self.name = f"{os.getpid()}-{start_ticks(os.getpid())}-{secrets.token_hex(4)}"
+            self.name = f"{os.getpid()}-{start_ticks(os.getpid())}-{os.urandom(4).hex()}"
         return self.name
 
     def _largest_possible(self, spool: Path | None, size: int, smallest: int) -> Segment:

@@ -13,13 +13,12 @@ ledger. Nothing of root's is ever written there.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
+from otelsync.digests import blake2b
 from otelsync.hooks.host_errors import hand_back
 from otelsync.journal import disk_errors
 
@@ -135,10 +134,10 @@ def _make(place: Path) -> None:
     with suppress(FileNotFoundError):
         _key(place)
         return
-    draft = place / f"{_KEY}-{secrets.token_hex(8)}"
+    draft = place / f"{_KEY}-{os.urandom(8).hex()}"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "wb") as file:
-        file.write(secrets.token_bytes(_KEY_BYTES))
+        file.write(os.urandom(_KEY_BYTES))
     try:
         with suppress(FileExistsError):  # another process was faster
             (place / _KEY).hardlink_to(draft)

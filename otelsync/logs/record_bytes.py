@@ -23,7 +23,10 @@ _ENCODED_SEVERITIES: Final = {
     level: bytes((0x10, number)) + otlp.text(0x1A, level_name(level)) for level, number in _SEVERITIES.items()
 }
 """Fields 2 and 3 of a LogRecord: severity number and text."""
-_HEADS: Final = tuple(b"\x12" + otlp.varint(n) for n in range(4096))
+_HEADS: Final = (
+    *(bytes((0x12, n)) for n in range(0x80)),
+    *(bytes((0x12, n & 0x7F | 0x80, n >> 7)) for n in range(0x80, 4096)),
+)
 """Tag and length of a record of n bytes in ``ScopeLogs``."""
 _BODIES: Final = tuple(
     b"\x2a" + otlp.varint(n + 1 + len(otlp.varint(n))) + b"\x0a" + otlp.varint(n) for n in range(512)

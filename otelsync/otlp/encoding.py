@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otelsync.bounds import LITTLE, LONGEST_KEY, MOST_ITEMS, Allowance, is_cut, note_of
 from otelsync.hooks.host_errors import hand_back
 from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.native import native
-from otelsync.redaction import Redactor
 from otelsync.text.presentable import text_of
+
+if TYPE_CHECKING:
+    from otelsync.redaction import Redactor
 
 _log = own_logger(__name__)
 

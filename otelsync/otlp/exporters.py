@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+PREFIX: Final = "OTEL_EXPORTER_OTLP_"
+"""The beginning of the names of the variables about OTLP."""
+
 _OTLP: Final = frozenset(("otlp", "otlp_proto_http", "otlp_proto_grpc"))
 """The names of OTLP; the last two are those of OpenTelemetry's Python packages, and the protocol is set elsewhere."""
 _INSTEAD: Final = {
@@ -20,6 +23,11 @@ _INSTEAD: Final = {
 def variable_of(signal: str) -> str:
     """Return the variable that names the exporters of a signal."""
     return f"OTEL_{signal.upper()}_EXPORTER"
+
+
+def is_configured(environment: Mapping[str, str]) -> bool:
+    """Return whether a variable says anything of OTLP. Else :mod:`otelsync.otlp.options` need not be loaded."""
+    return any(name.startswith(PREFIX) for name in environment)
 
 
 def is_sent(variables: Mapping[str, str], signal: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from otelsync.errors import ConfigurationError
-from otelsync.otlp.exporters import is_sent
+from otelsync.otlp.exporters import PREFIX, is_sent
 
 Signal = Literal["traces", "logs", "metrics"]
 Protocol = Literal["http/protobuf", "grpc"]
@@ -31,8 +31,6 @@ _LONGEST_TIMEOUT = 3600.0
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 """A token of RFC 9110, section 5.6.2."""
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-PREFIX = "OTEL_EXPORTER_OTLP_"
-"""The beginning of the variables' names."""
 
 
 @dataclass(frozen=True, slots=True)

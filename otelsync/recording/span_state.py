@@ -301,6 +301,11 @@ class SpanState(Strayed, Span):
             self._as_context = Context(values)
         return self._as_context
 
+    def stand_on(self, base: Context | None) -> None:
+        """Let `base` be what is current beside it, and beside what begins below it, from now on."""
+        self.base = base
+        self._as_context = None
+
     def make_children_prefix(self) -> bytes:
         """Return the beginning of every child's message: the trace's id, and this span's id as the parent's."""
         head = self.children_prefix

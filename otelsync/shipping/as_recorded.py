@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from otelsync.journal.batch import Batch
-from otelsync.otlp.exporter import Outcome
+from otelsync.otlp.outcome import Outcome
 from otelsync.shipping.outlet import Parcel
 
 

@@ -11,7 +11,7 @@ import os
 import stat
 import zlib
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -193,10 +193,15 @@ def save(directory: Path, checkpoint: Checkpoint) -> None:
     draft = directory / f"{NAME}.tmp"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "wb") as file:
-        document = orjson.dumps({"version": VERSION, **asdict(checkpoint)})
+        document = orjson.dumps({"version": VERSION, **_values(checkpoint)})
         file.write(document + b"\n%08x\n" % zlib.crc32(document))
     hand_over(draft)
     draft.replace(path)
+
+
+def _values(checkpoint: Checkpoint) -> dict[str, object]:
+    """Return the checkpoint's fields. What is in them orjson takes as it is; `asdict` would copy all of it."""
+    return {each.name: getattr(checkpoint, each.name) for each in fields(checkpoint)}
 
 
 def set_aside(directory: Path) -> str:

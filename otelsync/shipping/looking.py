@@ -6,7 +6,7 @@ whose process is gone are written as the shipper would write them, into that sto
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -119,7 +119,7 @@ class Look:
             return False
         ends, self._ends = self._ends, []
         groups = [Group(resource, scope, spans=[*bodies], ended=[*bodies]) for resource, scope, bodies in ends]
-        batch = Batch(f"look-{secrets.token_hex(8)}", 0, 1, groups)
+        batch = Batch(f"look-{os.urandom(8).hex()}", 0, 1, groups)
         self._sink.deliver(batch)
         self._sink.forget(batch.journal)
         self._stage_ends.note([batch])

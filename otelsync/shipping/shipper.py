@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.header import process_alive
 from otelsync.journal.spool import spooled
-from otelsync.otlp.exporter import OtlpSink, Outcome
+from otelsync.otlp.outcome import Outcome
 from otelsync.shipping.as_recorded import AsRecorded
 from otelsync.shipping.backlog import Backlog, Segment
 from otelsync.shipping.checkpoint import SIGNALS, STAGES, arrived, positions
@@ -25,7 +25,6 @@ from otelsync.shipping.outlet import (
     Backoff,
     BatchStore,
     Delivery,
-    OtlpOutlet,
     Outlet,
     Parcel,
     StoreOutlet,
@@ -36,6 +35,7 @@ from otelsync.shipping.stage_ends import StageEnds
 
 if TYPE_CHECKING:
     from otelsync.journal.batch import Batch
+    from otelsync.otlp.exporter import OtlpSink
     from otelsync.shipping.folding.budget import Limits
     from otelsync.shipping.folding.debug_logs import DebugLogs
     from otelsync.shipping.folding.shaping import Shaping
@@ -102,11 +102,8 @@ class Shipper:
         self._store = None if store is None else StoreOutlet(store, backoff)
         self._metrics = metrics
         self._look = look
-        outlets = (
-            *(OtlpOutlet(sink, backoff, dress, refused_keep=refused_keep) for sink in otlp),
-            self._store,
-            metrics,
-        )
+        to_otlp = _to_otlp(otlp, backoff, dress, refused_keep) if otlp else ()
+        outlets = (*to_otlp, self._store, metrics)
         self._outlets: list[Outlet] = [outlet for outlet in outlets if outlet is not None]
         if len({outlet.name for outlet in self._outlets}) < len(self._outlets):
             raise ValueError("two sinks for the same signal")
@@ -401,3 +398,12 @@ class Shipper:
             return False
         segment.checked = True
         return True
+
+
+def _to_otlp(
+    sinks: Sequence[OtlpSink], backoff: Backoff, dress: Callable[[list[Batch]], list[Batch]], refused_keep: float
+) -> list[Outlet]:
+    """Return the outlets to these sinks; what is only needed for them takes a while to load."""
+    from otelsync.shipping.otlp_outlet import OtlpOutlet
+
+    return [OtlpOutlet(sink, backoff, dress, refused_keep=refused_keep) for sink in sinks]

@@ -68,8 +68,8 @@ class StageEnds:
         """Go on from the checkpoint."""
         checkpoint = self._backlog.checkpoint
         self._accounts = OpenAccounts()
-        for series in checkpoint.open.values():
-            self._accounts.begin_all(series.bodies())
+        for name, series in checkpoint.open.items():
+            self._accounts.begin_all(series.bodies(), name)
         pending = [decode(body) for body, *_ in checkpoint.pending.values()]
         self._accounts.begin_all(pending)
         self._accounts.note_ends(pending)
@@ -123,6 +123,7 @@ class StageEnds:
         That is what their own process recorded, and what others did: a verdict is recorded before the kill.
         """
         self.see_living(now=time.monotonic() - self._told_at >= _SAVE_SECONDS)
+        self._have_all()
         dead, pending = self._dead_series(), self._backlog.checkpoint.pending
         waiting = [*dead, *pending]
         if any(name not in self._seen for name in waiting):
@@ -139,6 +140,17 @@ class StageEnds:
             self._backlog.scan()
         self._forget_series()
         return bool(closed or completed)
+
+    def _have_all(self) -> None:
+        """Let the accounts know if everything has been read that was there at the last look at the directory."""
+        segments = self._backlog.segments.values()
+        if self._accounts.holds and all(
+            segment.caught_up(STAGES) or (segment.header.damaged and process_alive(segment.header))
+            for segment in segments
+        ):
+            self._accounts.have_all()
+            self._backlog.checkpoint.accounts = self._accounts.dump()
+            self._backlog.changed()
 
     def see_living(self, *, now: bool = True) -> None:
         """Take note of when the processes with open stages were last seen. `now`: let the next shipper know it, too."""

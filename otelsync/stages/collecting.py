@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from hashlib import blake2b
 from time import monotonic
 from typing import Any, Final
 
 from opentelemetry.trace import Span
 
 from otelsync.bounds import LONGEST_TEXT
+from otelsync.digests import blake2b
 from otelsync.hooks.host_errors import hand_back
 from otelsync.hooks.own_messages import own_logger
 from otelsync.stages import lineage, misuse

@@ -6,17 +6,20 @@ All functions here are pure, and this is the one place that judges a refusal.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from otelsync.stages.header_values import Clock, clock_of, wait
 from otelsync.stages.rate_limit import Observation, RateLimit
 from otelsync.stages.rate_limit_graphql import read_body
-from otelsync.stages.rate_limit_headers import MOST_HEADERS, limits_in
+from otelsync.stages.rate_limit_headers import MOST_HEADERS, limits_in, usual_limit
 
 _OTHERS: Final = frozenset(("retry-after", "x-github-request-id"))
 _REASONS: Final = ("ratelimit-reason", "stripe-rate-limited-reason", "x-ratelimit-scope", "x-ratelimit-global")
 """Headers of refusals that name a limit, whatever remains of others."""
 _LONGEST_BODY: Final = 8192
+_LONGEST_NAMES: Final = 4096
+"""Characters in the names of a response's headers that are worth remembering."""
 _NOTHING: Final = Observation()
 
 
@@ -33,6 +36,8 @@ def read_response(status: int, headers: Mapping[str, str], now: float, body: byt
     if not told and status not in (403, 429):
         return _NOTHING
     clock = _clock(now, headers)
+    if status < 400 and (limit := usual_limit(told, clock)) is not None:
+        return Observation(limits=(limit,))
     limits = tuple(limits_in(told, clock))
     retry_after = wait(told["retry-after"], clock) if "retry-after" in told else None
     return Observation(
@@ -62,12 +67,16 @@ def seconds_to_wait(text: str, now: float) -> float | None:
 
 def _told(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that say something of limits, with names in lower case."""
-    told: dict[str, str] = {}
-    for name, value in headers.items():
-        name = name.lower()
-        if ("limit" in name or name in _OTHERS) and len(told) < MOST_HEADERS:
-            told[name] = value
-    return told
+    names = tuple(headers)
+    about = _about_limits(names) if len("".join(names)) <= _LONGEST_NAMES else _about_limits.__wrapped__(names)
+    return {lower: headers[name] for name, lower in about}
+
+
+@lru_cache(256)
+def _about_limits(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Pick the headers that say something of limits. Most responses of an API have the same ones."""
+    lower = [(name, name.lower()) for name in names]
+    return tuple(pair for pair in lower if "limit" in pair[1] or pair[1] in _OTHERS)[:MOST_HEADERS]
 
 
 def _either(headers: Mapping[str, str], name: str) -> str:

@@ -18,6 +18,8 @@ MOST_HEADERS: Final = 64
 """Headers of one response that are looked at."""
 _LONGEST_NAME: Final = 96
 _LONGEST_FIELD: Final = 2048
+_LONGEST_COUNT: Final = 12
+_EPOCH_DIGITS: Final = 10
 _MOST_ITEMS: Final = 8
 
 LIMIT, REMAINING, USED, RESET, AFTER, WINDOW, NAME = "limit", "remaining", "used", "reset", "after", "window", "name"
@@ -90,6 +92,46 @@ def limits_in(told: Mapping[str, str], clock: Clock) -> Iterator[RateLimit]:
             yield from _structured(told[limit], told.get(policy, ""), clock)
     if _SHOPIFY in told:
         yield from _used_of(told[_SHOPIFY])
+
+
+def usual_limit(told: Mapping[str, str], clock: Clock) -> RateLimit | None:
+    """Return what :func:`limits_in` returns where that is one limit as GitHub sends it; None: it is to be asked.
+
+    Nearly all responses differ from the one before in what is left alone, so the rest is read once.
+    """
+    group = _sole_group(tuple(told))
+    if group is None or clock.skew or "retry-after" in told:
+        return None
+    left = told[group.remaining]
+    size, reset, name = told[group.limit], told[group.reset], told.get(group.name, "")
+    if len(left) > _LONGEST_COUNT or not (left.isascii() and left.isdecimal()) or len(size) + len(name) > _LONGEST_NAME:
+        return None
+    window = _window_of(group.resource, size, reset, name)
+    if window is None or moment(reset, clock) is None:
+        return None
+    resource, limit, ends = window
+    used = count(told[group.used]) if group.used else None
+    return RateLimit(resource=resource, limit=limit, remaining=int(left), used=used, reset=ends)
+
+
+@lru_cache(256)
+def _sole_group(names: tuple[str, ...]) -> _Group | None:
+    """Return the only group that headers of these names make up, if all that tells of a limit is usual in it."""
+    groups, totals = _groups(names)
+    if len(groups) != 1 or totals or _SHOPIFY in names or any(name in names for name, _ in _STRUCTURED):
+        return None
+    (group,) = groups
+    is_usual = group.limit and group.remaining and group.reset and not (group.after or group.window)
+    return group if is_usual and group.resource not in _WINDOWS else None
+
+
+@lru_cache(256)
+def _window_of(resource: str, size: str, reset: str, name: str) -> tuple[str, int, float] | None:
+    """Return of which limit headers tell, how large it is and when it is reset; None where that is not as usual."""
+    is_plain = all(text.isascii() and text.isdecimal() for text in (size, reset))
+    if not is_plain or len(reset) != _EPOCH_DIGITS or len(size) > _LONGEST_COUNT:
+        return None
+    return _resource(name) or resource, int(size), float(int(reset))
 
 
 @lru_cache(256)

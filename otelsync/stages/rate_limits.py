@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import secrets
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -14,6 +13,7 @@ from typing import Any, Final
 from opentelemetry.trace import Span, get_current_span
 
 from otelsync import in_force, vocabulary
+from otelsync.digests import blake2b
 from otelsync.journal import forks
 from otelsync.levels import INFO, WARNING
 from otelsync.logs.installed import emit
@@ -38,7 +38,7 @@ _MOST_TOLD: Final = 8
 """Limits of one response that its span tells of."""
 _MOST: Final = 256
 _SHORT_SECRET: Final = 20
-_salt = secrets.token_bytes(16)
+_salt = os.urandom(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def fingerprint(credentials: str) -> str:
     if not secret:
         return ""
     key = b"" if len(secret) >= _SHORT_SECRET else _salt
-    return hashlib.blake2b(secret.encode("utf-8", "replace"), digest_size=4, key=key).hexdigest()
+    return blake2b(secret.encode("utf-8", "replace"), digest_size=4, key=key).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +132,13 @@ class RateLimits:
         What was told before stands where the response does not say it. Where nobody has told the time, the usual wait
         is assumed, and marked so.
         """
-        limits = list(observation.limits)
-        if observation.refused:
-            tightest = (observation.tightest if observation.refused == "primary" else None) or RateLimit()
-            limits = [limit for limit in limits if limit is not tightest]
-            if observation.refused == "secondary":
-                tightest = RateLimit(resource=SECONDARY)
-            limits.append(self._spent(host, token, tightest, observation.retry_after, now))
+        if not observation.refused:
+            return observation
+        tightest = (observation.tightest if observation.refused == "primary" else None) or RateLimit()
+        limits = [limit for limit in observation.limits if limit is not tightest]
+        if observation.refused == "secondary":
+            tightest = RateLimit(resource=SECONDARY)
+        limits.append(self._spent(host, token, tightest, observation.retry_after, now))
         return replace(observation, limits=tuple(limits))
 
     def _spent(self, host: str, token: str, limit: RateLimit, retry_after: float | None, now: float) -> RateLimit:
@@ -182,14 +182,22 @@ class RateLimits:
             The limits that have become low or exhausted with this response.
         """
         now = time.time() if now is None else now
-        limits = self.completed(host, observation, token=token, now=now).limits
-        limits = tuple(self._with_what_is_known(host, token, limit, now) for limit in limits)
-        worse = [standing for limit in limits if (standing := self._judge(host, token, limit, now))]
+        return self.take(host, self.completed(host, observation, token=token, now=now), token=token, span=span, now=now)
+
+    def take(self, host: str, observation: Observation, *, token: str, span: Span | None, now: float) -> list[Standing]:
+        """Do what :meth:`observe` does for what :meth:`completed` has returned."""
+        worse: list[Standing] = []
+        news: list[RateLimit] = []
+        for said in observation.limits:
+            limit = self._with_what_is_known(host, token, said, now)
+            if (standing := self._judge(host, token, limit, now)) is not None:
+                worse.append(standing)
+            if limit.remaining is not None and self._is_news(host, token, limit):
+                news.append(limit)
         for standing in worse:
             self._tell(WARNING, _EVENTS[standing.level], standing, span, now)
-        for limit in limits:
-            if self._is_news(host, token, limit):
-                self._tell(INFO, "sync.rate_limit.observed", Standing(host, token, limit, OK, now), span, now)
+        for limit in news:
+            self._tell(INFO, "sync.rate_limit.observed", Standing(host, token, limit, OK, now), span, now)
         return worse
 
     def _tell(self, level: int, event: str, standing: Standing, span: Span | None, now: float) -> None:
@@ -358,7 +366,7 @@ def note(observation: Observation, *, host: str, token: str = "", span: Span | N
         target = span if span is not None and span.is_recording() else call_span
         if target is not None and target.is_recording():
             target.set_attributes(told)
-    observed.observe(host, replace(observation, refused=""), token=token, span=span, now=now)
+    observed.take(host, observation, token=token, span=span, now=now)
 
 
 def _begin_in_child() -> None:

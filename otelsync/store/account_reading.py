@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -127,7 +127,7 @@ def kept(store: sqlite3.Connection, trace_id: str) -> RunAccount | None:
 def keep(store: sqlite3.Connection, traces: Sequence[str], root_id: str) -> RunAccount:
     """Make the account of a run that has ended, and keep it."""
     _, account = read_account(store, traces, root_id)
-    store.execute("INSERT OR REPLACE INTO accounts VALUES (?, ?)", (traces[0], orjson.dumps(asdict(account)).decode()))
+    store.execute("INSERT OR REPLACE INTO accounts VALUES (?, ?)", (traces[0], orjson.dumps(account).decode()))
     return account
 
 

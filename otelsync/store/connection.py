@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -76,7 +75,7 @@ _FILES: Final = "unix" if os.name == "posix" else "win32"
 
 def in_memory() -> Path:
     """Return what stands for a store in memory in place of a path; it is there for as long as somebody has it open."""
-    return Path(f"{_MEMORY}{secrets.token_hex(8)}")
+    return Path(f"{_MEMORY}{os.urandom(8).hex()}")
 
 
 def is_memory(path: Path) -> bool:

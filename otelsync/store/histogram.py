@@ -24,6 +24,11 @@ def buckets(durations: Iterable[int]) -> list[int]:
     return [((n := d.bit_length()) << 3) | (d >> (n - 4) & 7) if d >= SHORTEST else 32 for d in durations]
 
 
+def bucket_of(duration: int) -> int:
+    """The bucket of one duration."""
+    return ((n := duration.bit_length()) << 3) | (duration >> (n - 4) & 7) if duration >= SHORTEST else 32
+
+
 def bounds(bucket: int) -> tuple[int, int]:
     """The shortest duration of a bucket, and the shortest of the next, in nanoseconds."""
     exponent = max((bucket >> 3) - 4, 0)

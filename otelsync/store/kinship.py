@@ -10,8 +10,8 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from otelsync.store.rows import Detailed, Plain, Records
 from otelsync.store.schema import STATUS_ERROR, path
@@ -31,8 +31,7 @@ SumKey = tuple[str, str, str, str]
 Spans = Sequence[Plain | Detailed]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """The store's knowledge of a batch's traces before it takes the batch."""
 
     awaited: frozenset[SpanId]

@@ -20,6 +20,7 @@ from otelsync.journal.header import JournalError
 from otelsync.journal.names import list_segments
 from otelsync.journal.reader import JournalReader
 from otelsync.journal.spool import path_of
+from otelsync.otlp.decoding import span_id
 from otelsync.shipping.open_accounts import OpenAccounts
 from otelsync.store.runs import open_store
 from otelsync.vocabulary import SERVICE_NAME, SYNC_OUTCOME
@@ -158,9 +159,11 @@ def spans_in_journal(directory: Path) -> list[Span]:
     accounts = OpenAccounts()
     read = list(batches(directory))
     accounts.take(read)
+    held = {span_id(body) or "": body for batch in read for group in batch.groups for body in group.pending}
+    ends = {key: accounts.complete(held[key], is_pending=True) for key in accounts.by_end(held)}
     for group in (group for batch in read for group in batch.groups):
         resource, scope = resource_of(group.resource), scope_of(group.scope)
-        completed = [accounts.complete(body, is_pending=True) for body in group.pending]
+        completed = [ends[span_id(body) or ""] for body in group.pending]
         for bodies, into in ((group.spans, ended), (group.started, begun), (completed, pending)):
             message = wire.ScopeSpans.FromString(b"".join(bodies))
             into += [span_of(span, scope, resource) for span in message.spans]

@@ -11,7 +11,6 @@ from contextvars import ContextVar
 from dataclasses import replace
 from time import time
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import orjson
 from opentelemetry.trace import Span, SpanKind, StatusCode
@@ -20,7 +19,7 @@ from otelsync import vocabulary
 from otelsync.hooks.harmless import harmless
 from otelsync.integrations.http.methods import OTHER_METHOD, known_method, span_name_of
 from otelsync.integrations.http.routes import ANY, Routes, is_github_path
-from otelsync.integrations.http.urls import host_of, without_secrets
+from otelsync.integrations.http.urls import address_of
 from otelsync.levels import INFO
 from otelsync.logs.installed import emit
 from otelsync.recording.clock import present_of
@@ -37,7 +36,7 @@ CURRENT: Final[ContextVar[Call | None]] = ContextVar("otelsync_http_call", defau
 SPEAKS_GITHUB: Final[ContextVar[bool]] = ContextVar("otelsync_speaks_github", default=False)
 """True where calls are of GitHub's API, whatever the host is called."""
 
-_LONGEST_METHOD: Final = 32
+_LONGEST_METHOD: Final = 256
 _SMALL: Final = 65_536
 """Bytes of a refusal that are looked at for which limit it is about."""
 _LARGE: Final = 4 * 1024 * 1024
@@ -60,9 +59,9 @@ class Call:
 
     def __init__(self, method: str, url: str, *, credentials: str = "", resends: int = 0) -> None:
         self.method = known_method(method)
-        self.original_method = method[:_LONGEST_METHOD]
-        self.url = without_secrets(url)
-        self.host = host_of(url)
+        self.original_method = method[:_LONGEST_METHOD].strip()
+        self.address = address_of(url)
+        self.url, self.host = self.address.shown, self.address.host
         self.token = rate_limits.fingerprint(credentials)
         self.resends = resends
         self._span: Span | None = None
@@ -86,20 +85,48 @@ class Call:
 
     @harmless
     def begun(self, span: Span) -> None:
-        """Name the client span, which has just begun."""
-        self._span = span
+        """Name the client span, which an instrumentation of OpenTelemetry's has just begun."""
         attributes: Mapping[str, object] = getattr(span, "attributes", None) or {}
-        for name in (vocabulary.URL_FULL, "http.url"):
-            if name in attributes:
-                span.set_attribute(name, self.url)
-        path = urlsplit(self.url).path
-        is_github = SPEAKS_GITHUB.get() or is_github_path(self.host, path)
-        route = _routes.route(self.host, path, is_github=is_github)
-        span.set_attribute(vocabulary.URL_TEMPLATE, route)
+        for key in (vocabulary.URL_FULL, "http.url"):
+            if key in attributes:
+                span.set_attribute(key, self.url)
+        name, route = self._name_and_route() or ("", "")
+        if route:
+            span.set_attribute(vocabulary.URL_TEMPLATE, route)
+        if name:
+            span.update_name(name)
+        self.is_of(span)
+
+    def is_of(self, span: Span) -> None:
+        """Take `span`, which has just begun, as the client span of this call."""
+        self._span = span
+        self._sent_at = present_of(span)
+
+    def description(self) -> tuple[str, dict[str, Any]]:
+        """Return name and first attributes of a client span, by the stable conventions of HTTP."""
+        name, route = self._name_and_route() or ("", "")
+        address = self.address
+        found: dict[str, Any] = {vocabulary.HTTP_REQUEST_METHOD: self.method, vocabulary.URL_FULL: self.url}
+        if self.original_method != self.method:
+            found[vocabulary.HTTP_REQUEST_METHOD_ORIGINAL] = self.original_method
+        if address.server:
+            found[vocabulary.SERVER_ADDRESS] = found[vocabulary.NETWORK_PEER_ADDRESS] = address.server
+        if address.port:
+            found[vocabulary.SERVER_PORT] = found[vocabulary.NETWORK_PEER_PORT] = address.port
+        if route:
+            found[vocabulary.URL_TEMPLATE] = route
+        return name or span_name_of(self.method), found
+
+    @harmless
+    def _name_and_route(self) -> tuple[str, str]:
+        """Return the span's name, empty where the route has no place in it, and the route."""
+        host, path = self.host, self.address.path
+        is_github = SPEAKS_GITHUB.get() or is_github_path(host, path)
+        route = _routes.route(host, path, is_github=is_github)
         # The route of a path that is not known may hold a name of somebody's. Within an API call there is another name.
         if route != ANY and (is_github or not isinstance(current_scope().stage, ApiCall)):
-            span.update_name(f"{span_name_of(self.method)} {route}")
-        self._sent_at = present_of(span)
+            return f"{span_name_of(self.method)} {route}", route
+        return "", route
 
     @harmless
     def send_failed(

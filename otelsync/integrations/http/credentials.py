@@ -19,6 +19,7 @@ _HEADERS: Final = (
     "X-Figma-Token",
     "DD-API-KEY",
 )
+_OTHERS: Final = frozenset(name.lower() for name in _HEADERS)
 _PARAMETER: Final = re.compile(
     r"[?&](?:private_token|access_token|api_?key|api_token|hapikey|token|key|auth)=([^&#]{1,512})", re.IGNORECASE
 )
@@ -26,8 +27,10 @@ _PARAMETER: Final = re.compile(
 
 def credentials(headers: Mapping[str, Any] | None, url: str) -> str:
     """Return what is in a header of a request, or in a parameter of its address; empty for none."""
-    for name in _HEADERS if headers is not None else ():
-        value = headers.get(name) if headers is not None else None
+    if headers is not None:
+        value = headers.get("Authorization")
+        if not value and not _OTHERS.isdisjoint([str(name).lower() for name in headers]):
+            value = next((found for name in _HEADERS if (found := headers.get(name))), None)
         if value:
             return value.decode("latin-1") if isinstance(value, bytes) else str(value)
     found = _PARAMETER.search(url[:8192]) if "=" in url else None

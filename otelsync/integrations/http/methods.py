@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from opentelemetry.util.http import sanitize_method
@@ -16,7 +17,12 @@ def known_method(method: str) -> str:
     >>> known_method("get"), known_method("FOO")
     ('GET', '_OTHER')
     """
-    return sanitize_method(method[:_LONGEST].strip()) or OTHER_METHOD
+    return _sanitized(method[:_LONGEST])
+
+
+@lru_cache(64)
+def _sanitized(method: str) -> str:
+    return sanitize_method(method.strip()) or OTHER_METHOD
 
 
 def span_name_of(method: str) -> str:

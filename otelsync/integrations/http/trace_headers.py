@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any, Final, cast
@@ -20,7 +21,6 @@ from opentelemetry.trace import Span, SpanKind, format_trace_id
 
 from otelsync.hooks.harmless import harmless
 from otelsync.hooks.own_messages import own_logger
-from otelsync.hooks.propagators import propagate
 from otelsync.integrations.http.urls import host_of, is_loopback, plain_host
 from otelsync.vocabulary import HTTP_REQUEST_METHOD, SERVER_ADDRESS, URL_FULL
 
@@ -68,6 +68,7 @@ class GuardedPropagator(TextMapPropagator):
     def __init__(self, guarded: TextMapPropagator, hosts: TrustedHosts) -> None:
         self.guarded = guarded
         self.hosts = hosts
+        self._fields: tuple[str, ...] | None = None
 
     def extract(
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
@@ -86,6 +87,17 @@ class GuardedPropagator(TextMapPropagator):
         self.guarded.inject(carrier, context, setter)
         _remember(span)
 
+    def inject_for(self, host: str, carrier: MutableMapping[str, Any], span: Span) -> None:
+        """Inject `span`, the current one, into the headers of a request to `host`, or not at all, as :meth:`inject`.
+
+        `host` is as :func:`~otelsync.integrations.http.urls.plain_host` writes it; nothing is read from the span.
+        """
+        if host in self.hosts:
+            self.guarded.inject(carrier)
+            _remember(span)
+        else:
+            self._take_back(carrier, span)
+
     @property
     def fields(self) -> set[str]:
         """The headers that the guarded one sets."""
@@ -103,8 +115,10 @@ class GuardedPropagator(TextMapPropagator):
         if not isinstance(carrier, MutableMapping):
             return
         headers = cast("MutableMapping[str, Any]", carrier)
-        traces = (_hex(span), *_told.get())
-        there = [name for name in self.guarded.fields if name in headers]
+        if self._fields is None:
+            self._fields = tuple(self.guarded.fields)
+        there = [name for name in self._fields if name in headers]
+        traces = (_hex(span), *_told.get()) if there else ()
         if any(trace_id in str(headers[name]) for name in there for trace_id in traces):
             for name in there:
                 del headers[name]
@@ -135,14 +149,25 @@ def hosts_named_by(span: Span) -> set[str] | None:
     return hosts | {plain_host(str(attributes[name])) for name in _HOSTS if name in attributes}
 
 
+def load() -> None:
+    """Load the propagators: before logging is set up, as it warns of those that are missing."""
+    from otelsync.hooks.propagators import propagate  # noqa: F401
+
+
 def install(patterns: Iterable[str]) -> None:
     """Guard the global propagator; a guard that is there already gets the new list."""
+    from otelsync.hooks.propagators import propagate
+
     uninstall()
     propagate.set_global_textmap(GuardedPropagator(propagate.get_global_textmap(), TrustedHosts(patterns)))
 
 
 def uninstall() -> None:
     """Put back the propagator that :func:`install` found."""
+    if "opentelemetry.propagate" not in sys.modules:
+        return  # and it is not loaded for this, which takes a while
+    from otelsync.hooks.propagators import propagate
+
     current = propagate.get_global_textmap()
     if isinstance(current, GuardedPropagator):
         propagate.set_global_textmap(current.guarded)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 from otelsync.recording import scope as context
 from otelsync.secret_values import REDACTED
@@ -15,6 +17,52 @@ _UNCLEAR: Final = re.compile(r"[\x00-\x20\x7f\\]")
 """Characters that clients read differently: a backslash is a slash to some, and part of the user's name to others."""
 _PARAMETER: Final = re.compile(r"([?&;])([^=&;#]{1,256})=([^&;#]+)")
 _NAME: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+
+
+class Address(NamedTuple):
+    """Parts of a URL, as they may be recorded."""
+
+    shown: str
+    """The URL without secrets."""
+    host: str
+    """Its plain host; empty where clients would not agree on it."""
+    path: str
+    server: str
+    """The host as Python reads it, for the attributes of a span; empty for none."""
+    port: int | None
+    """The port, where the URL says one."""
+
+
+def address_of(url: str) -> Address:
+    """Return all that is recorded of a URL, read once.
+
+    >>> address_of("https://me:pw@Example.com:8443/x?token=abc")
+    Address(shown='https://REDACTED@Example.com:8443/x?token=[redacted]', host='example.com', path='/x', \
+server='example.com', port=8443)
+    """
+    shown = without_secrets(url)
+    found = _AUTHORITY.match(shown)
+    if found is None:
+        return Address(shown, "", _path_of(shown), "", None)
+    host, server, port = _authority(found[0])
+    return Address(shown, host, shown[found.end() :].partition("?")[0], server, port)
+
+
+def _path_of(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
+
+
+@lru_cache(512)
+def _authority(start: str) -> tuple[str, str, int | None]:
+    """Return host, server and port of a URL up to its path. It has no secrets, and most calls go to a few servers."""
+    try:
+        parts = urlsplit(start)
+        return host_of(start), parts.hostname or "", parts.port
+    except ValueError:
+        return host_of(start), "", None
 
 
 def host_of(url: str) -> str:
@@ -64,6 +112,7 @@ def _plain_address(text: str) -> str:
     return str(address.ipv4_mapped or address)
 
 
+@lru_cache(512)
 def is_loopback(host: str) -> bool:
     """Return whether a plain host is this machine: ``localhost``, 127.0.0.0/8 or ::1."""
     if host == "localhost":

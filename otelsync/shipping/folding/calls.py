@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from functools import lru_cache
 from itertools import chain
 from typing import Final
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from otelsync.digests import blake2b
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import LeanSpan, lean_spans, span_id, untagged
 from otelsync.otlp.encoding import field as encoded_field
@@ -50,6 +51,8 @@ SUCCEEDED: Final = OUTCOME + b"\x09\x0a\x07success"
 STATUS_ERROR: Final = b"\x18\x02"
 _IS_REMOTE: Final = 0x200
 _CONSUMER: Final = 5
+_SHORT: Final = 64
+"""Bytes of a name that is worth remembering."""
 
 IsOver = Callable[[str, bytes], bool]
 """Tells whether nothing more can come from a journal series about the children of a span."""
@@ -345,13 +348,18 @@ def _in_order(groups: Iterable[Group]) -> list[tuple[Place, bytes, LeanSpan | No
 
 def is_landmark(span: LeanSpan) -> bool:
     """Return whether no item can be above a span that is to be folded with it."""
+    name = span.name
     return (
         not span.parent_span_id
         or bool(span.flags & _IS_REMOTE)
         or span.kind == _CONSUMER
-        or span.name.startswith(NAMED_PIPELINE_BYTES)
-        or is_group(span.name)
+        or (_is_landmark_name(name) if len(name) <= _SHORT else _is_landmark_name.__wrapped__(name))
     )
+
+
+@lru_cache(1_024)
+def _is_landmark_name(name: bytes) -> bool:
+    return name.startswith(NAMED_PIPELINE_BYTES) or is_group(name)
 
 
 def has_failed(span: LeanSpan, body: bytes) -> bool:

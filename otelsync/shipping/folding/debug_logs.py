@@ -16,7 +16,7 @@ import orjson
 from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import LeanSpan, lean_logs, lean_spans
-from otelsync.otlp.exporter import Outcome
+from otelsync.otlp.outcome import Outcome
 from otelsync.shipping.backlog import Backlog
 from otelsync.shipping.checkpoint import decode, encode
 from otelsync.shipping.folding.budget import SLOW_FLOOR, SLOW_RATIO

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -17,6 +16,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
+from otelsync.digests import blake2b
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import LeanSpan, lean_logs, untagged
 from otelsync.otlp.encoding import field as encoded_field

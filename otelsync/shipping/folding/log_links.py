@@ -8,10 +8,12 @@ slowest of its call, and goes out after all, is not known here: its records name
 from __future__ import annotations
 
 import time
+from binascii import hexlify
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from functools import lru_cache
+from typing import Final
 
 import orjson
 
@@ -20,7 +22,7 @@ from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import LeanLog, LeanSpan, lean_logs, lean_spans, span_id, untagged
 from otelsync.otlp.encoding import field as encoded_field
 from otelsync.otlp.encoding import key_value
-from otelsync.otlp.exporter import Outcome
+from otelsync.otlp.outcome import Outcome
 from otelsync.shipping.backlog import Backlog
 from otelsync.shipping.checkpoint import decode, encode
 from otelsync.shipping.folding.budget import Budget, Limits
@@ -28,7 +30,7 @@ from otelsync.shipping.folding.calls import has_failed, is_landmark
 from otelsync.shipping.folding.fan_out import FanOuts
 from otelsync.shipping.folding.siblings import Place
 from otelsync.shipping.outlet import Parcel
-from otelsync.store.histogram import buckets
+from otelsync.store.histogram import bucket_of
 from otelsync.vocabulary import SYNC_SPAN_ID, is_item
 
 LOGS: Final = "logs"
@@ -49,15 +51,16 @@ _ABOUT: Final = encoded_field(0x32, key_value(SYNC_SPAN_ID, "0" * 16))[:-16]
 _log = own_logger("otelsync.shipping")
 
 
-class Record(NamedTuple):
-    """A record that waits for a span."""
+@dataclass(slots=True)
+class Records:
+    """Records of one span that wait for it, or for one around it."""
 
     place: Place
-    body: bytes
     own: bytes
-    """The id of its own span."""
+    """The id of their own span."""
     with_it: bool
-    """True if its own span goes out if that one does; else that one stands for it."""
+    """True if their own span goes out if that one does; else that one stands for it."""
+    bodies: list[bytes]
 
 
 @dataclass(slots=True)
@@ -66,7 +69,7 @@ class Waiting:
 
     series: str
     since: float
-    records: list[Record] = field(default_factory=list)
+    records: list[Records] = field(default_factory=list)
 
 
 class Links:
@@ -84,10 +87,13 @@ class Links:
         """By span: the one that its records name."""
         self._bytes = 0
         self._out: dict[Place, list[bytes]] = {}
+        self._full: Collection[bytes] = ()
+        """Traces of which groups have traces of their own."""
 
     def take(self, batches: Sequence[Batch], now: float, is_over: Callable[[str], bool]) -> list[Batch]:
         """Return the log records of each batch that go out; behind them, in one more, those that have waited."""
         self._out = {}
+        self._full = self._fan_outs().full
         content = [self._take_batch(batch, now) for batch in batches]
         for key, waiting in list(self.waiting.items()):
             if is_over(waiting.series) or not 0 <= now - waiting.since <= PATIENCE:
@@ -106,25 +112,32 @@ class Links:
             if len(self._open) < MOST_OPEN:
                 self._open[span.span_id] = not is_landmark(span) and self._open.get(span.parent_span_id, True)
 
-    def hold(self, key: bytes, waiting: Waiting, record: Record) -> None:
-        """Let a record wait for a span, since when and of which series `waiting` says."""
-        held = self.waiting.setdefault(key, Waiting(waiting.series, waiting.since))
-        held.records.append(record)
-        self.held += 1
-        self._bytes += len(record.body)
+    def hold(self, key: bytes, waiting: Waiting, records: Records) -> None:
+        """Let records wait for a span, since when and of which series `waiting` says."""
+        held = self.waiting.get(key)
+        if held is None:
+            held = self.waiting[key] = Waiting(waiting.series, waiting.since)
+        held.records.append(records)
+        bodies = records.bodies
+        self.held += len(bodies)
+        for body in bodies:
+            self._bytes += len(body)
 
     def _take_batch(self, batch: Batch, now: float) -> Batch:
         self.begin(batch.groups)
         if not self._is_folding(batch):
             self._forget_closed(batch)
             return batch
-        new = Waiting(batch.journal.rpartition("-")[0], now)
-        groups = [Group(group.resource, group.scope, logs=self._take_logs(group, new)) for group in batch.groups]
-        bodies = [body for group in batch.groups for body in group.spans] if self.waiting else []
+        new, units = Waiting(batch.journal.rpartition("-")[0], now), dict[bytes, Records]()
+        groups = [Group(group.resource, group.scope, logs=self._take_logs(group, units, new)) for group in batch.groups]
+        bodies = [body for group in batch.groups for body in group.spans] if self.waiting or units else []
         spans = [(span, body) for span, body in zip(lean_spans(bodies), bodies, strict=True) if span is not None]
         for span, body in sorted(spans, key=lambda entry: entry[0].end):
-            if span.span_id in self.waiting:
-                self._end(span, body)
+            own = span.span_id
+            if (unit := units.pop(own, None)) is not None or own in self.waiting:
+                self._end(span, body, own, unit, new)
+        for own, unit in units.items():
+            self.hold(own, new, unit)
         self._forget_closed(batch)
         return Batch(batch.journal, batch.start, batch.end, groups)
 
@@ -140,9 +153,8 @@ class Links:
 
     def _home(self, record: LeanSpan | LeanLog) -> bytes:
         """The trace in which a span or log record goes out."""
-        fan_outs = self._fan_outs()
         trace_id = record.trace_id
-        return fan_outs.home(trace_id, record.attributes) if trace_id in fan_outs.full else trace_id
+        return self._fan_outs().home(trace_id, record.attributes) if trace_id in self._full else trace_id
 
     def _budget(self, trace_id: bytes) -> Budget:
         budget = self.budgets.get(trace_id)
@@ -156,72 +168,120 @@ class Links:
         budget = self.budgets.get(trace_id)
         return budget is None or budget.is_whole
 
-    def _take_logs(self, group: Group, new: Waiting) -> list[bytes]:
-        """The records that go out at once."""
+    def _take_logs(self, group: Group, units: dict[bytes, Records], new: Waiting) -> list[bytes]:
+        """The records that go out at once. The others are added to `units`, by span, as most end in the same batch."""
         out: list[bytes] = []
         place = (group.resource, group.scope)
+        are_whole: dict[bytes, bool] = {}
+        ended, is_open = self._ended, self._open
         for body, log in zip(group.logs, lean_logs(group.logs), strict=True):
-            if log is None or not log.span_id or not log.flags & _SAMPLED or self._is_whole(self._home(log)):
+            if log is None or not (own := log.span_id) or not log.flags & _SAMPLED:
                 out.append(body)
-            elif (named := self._ended.get(log.span_id)) is not None:
-                out.append(naming(body, log.span_id, named))
-            elif self._open.get(log.span_id) is False:
+                continue
+            trace_id = log.trace_id
+            is_whole = are_whole.get(trace_id)
+            if is_whole is None:
+                is_whole = self._is_whole(self._home(log))
+                if trace_id not in self._full:
+                    are_whole[trace_id] = is_whole
+            if is_whole:
                 out.append(body)
+            elif (named := ended.get(own)) is not None:
+                out.append(naming(body, own, named))
+            elif is_open.get(own) is False:
+                out.append(body)
+            elif (unit := units.get(own)) is None:
+                units[own] = Records(place, own, True, [body])
+            elif unit.place is place:
+                unit.bodies.append(body)
             else:
-                self.hold(log.span_id, new, Record(place, body, log.span_id, with_it=True))
+                self.hold(own, new, Records(place, own, True, [body]))
         return out
 
-    def _end(self, span: LeanSpan, body: bytes) -> None:
-        """Decide what the records that wait for a span that has ended name, or whom they follow."""
-        own, parent = span.span_id, span.parent_span_id
-        if self._goes_out(span, body):
-            self._settle(own, own)
-        elif self._open.get(parent) is False:
-            self._settle(own, parent if is_item(span.name) else own)
-        elif (named := self._ended.get(parent)) is not None:
-            self._settle(own, named)
-        elif (waiting := self._pop(own)) is not None:
-            for record in waiting.records:
-                self.hold(parent, waiting, record._replace(with_it=record.with_it and not is_item(span.name)))
+    def _end(self, span: LeanSpan, body: bytes, own: bytes, unit: Records | None, new: Waiting) -> None:
+        """Decide what the records that wait for a span that has ended name, or whom they follow.
 
-    def _goes_out(self, span: LeanSpan, body: bytes) -> bool:
-        if not span.parent_span_id or is_landmark(span) or self._open.get(span.span_id) is False:
+        Args:
+            span: The span.
+            body: As the journal holds it.
+            own: Its id.
+            unit: Records of its own that do not wait yet.
+            new: Since when these would, and of which series they are.
+        """
+        parent, name = span.parent_span_id, span.name
+        if self._goes_out(span, own, parent, name, body):
+            self._settle(own, own, unit)
+        elif self._open.get(parent) is False:
+            self._settle(own, parent if is_item(name) else own, unit)
+        elif (named := self._ended.get(parent)) is not None:
+            self._settle(own, named, unit)
+        else:
+            with_it = not is_item(name)
+            waiting = self.waiting.pop(own, None)
+            if waiting is not None:
+                for records in waiting.records:
+                    records.with_it = records.with_it and with_it
+                self.waiting.setdefault(parent, Waiting(waiting.series, waiting.since)).records += waiting.records
+            if unit is not None:
+                unit.with_it = with_it
+                self.hold(parent, new, unit)
+
+    def _goes_out(self, span: LeanSpan, own: bytes, parent: bytes, name: bytes, body: bytes) -> bool:
+        if not parent or self._open.get(own) is False or is_landmark(span):
             return True
-        home = self._home(span)
-        budget = self._budget(home)
-        if home != span.trace_id:
+        trace_id = span.trace_id
+        home = self._home(span) if trace_id in self._full else trace_id
+        budget = self.budgets.get(home) or self._budget(home)
+        if home != trace_id:
             budget.spend(_USUAL)
         if budget.is_whole:
             return True
-        if not is_item(span.name):
+        if not is_item(name):
             return False
         took = max(span.end - span.start, 0)
-        (bucket,) = buckets((took,))
+        bucket = bucket_of(took)
         budget.durations[bucket] = budget.durations.get(bucket, 0) + 1
         return has_failed(span, body) or budget.is_slow(took)
 
-    def _settle(self, own: bytes, named: bytes) -> None:
+    def _settle(self, own: bytes, named: bytes, unit: Records | None) -> None:
         self._ended[own] = named
         while len(self._ended) > MOST_ENDED:
             self._ended.popitem(last=False)
         waiting = self._pop(own)
-        for record in waiting.records if waiting else ():
-            is_own = record.with_it and named == own
-            self._let_out(record, record.own if is_own else named)
+        if unit is not None:
+            self._let_out([unit], named, own)
+        if waiting is not None:
+            self._let_out(waiting.records, named, own)
 
-    def _let_out(self, record: Record, named: bytes) -> None:
-        self._out.setdefault(record.place, []).append(naming(record.body, record.own, named))
+    def _let_out(self, several: Iterable[Records], named: bytes, ended: bytes = b"") -> None:
+        """Let records go out that name a span, or their own one if that is it. `ended`: the span they waited for."""
+        place: Place | None = None
+        out: list[bytes] = []
+        goes_out = named == ended
+        head = b"\x52\x08" + named + _ABOUT
+        for records in several:
+            if records.place is not place:
+                place = records.place
+                out = self._out.setdefault(place, [])
+            own = records.own
+            if own == named or (goes_out and records.with_it):
+                out += records.bodies
+            else:
+                rest = head + hexlify(own)
+                for body in records.bodies:
+                    out.append(_with(body, rest))
 
     def _release(self, key: bytes) -> None:
         waiting = self._pop(key)
-        for record in waiting.records if waiting else ():
-            self._let_out(record, record.own)
+        for records in waiting.records if waiting else ():
+            self._let_out([records], records.own)
 
     def _pop(self, key: bytes) -> Waiting | None:
         waiting = self.waiting.pop(key, None)
         if waiting is not None:
-            self.held -= len(waiting.records)
-            self._bytes -= sum(len(record.body) for record in waiting.records)
+            for records in waiting.records:
+                self.held -= len(records.bodies)
+                self._bytes -= sum(map(len, records.bodies))
         return waiting
 
     def _forget_closed(self, batch: Batch) -> None:
@@ -234,7 +294,22 @@ def naming(body: bytes, own: bytes, named: bytes) -> bytes:
     """A log record, as the journal holds it, that names another span: in protobuf the last value wins."""
     if own == named:
         return body
-    return encoded_field(0x12, b"".join((untagged(body), b"\x52\x08", named, _ABOUT, own.hex().encode())))
+    return _with(body, b"\x52\x08" + named + _ABOUT + hexlify(own))
+
+
+def _with(body: bytes, rest: bytes) -> bytes:
+    """A record with more fields behind the others."""
+    begin = 2 if body[1] < 0x80 else 3
+    length = len(body) - begin + len(rest)
+    if (begin == 2 or body[2] < 0x80) and 0x80 <= length < 0x4000:
+        return _head(length) + body[begin:] + rest
+    return encoded_field(0x12, untagged(body) + rest)
+
+
+@lru_cache(1_024)
+def _head(length: int) -> bytes:
+    """Tag and length of a record of 128 to 16,383 bytes."""
+    return bytes((0x12, length & 0x7F | 0x80, length >> 7))
 
 
 class LogLinks:
@@ -316,15 +391,17 @@ def _dump(links: Links, limits: Limits) -> str:
     if not large and not links.held:
         return ""
     waiting = [
-        [key.hex(), each.series, each.since, [_dump_record(record) for record in each.records]]
+        [key.hex(), each.series, each.since, [line for records in each.records for line in _dump_records(records)]]
         for key, each in links.waiting.items()
     ]
     traces = {key.hex(): [budget.spans, budget.bytes] for key, budget in large.items()}
     return orjson.dumps({"traces": traces, "waiting": waiting}).decode()
 
 
-def _dump_record(record: Record) -> list[object]:
-    return [*(encode(part) for part in (*record.place, record.body, record.own)), record.with_it]
+def _dump_records(records: Records) -> list[list[object]]:
+    place = [encode(part) for part in records.place]
+    own = encode(records.own)
+    return [[*place, encode(body), own, records.with_it] for body in records.bodies]
 
 
 def _load(text: str, links: Links, limits: Limits) -> None:
@@ -337,4 +414,4 @@ def _load(text: str, links: Links, limits: Limits) -> None:
         new = Waiting(str(series), float(since))
         for resource, scope, body, own, with_it in records:
             place = (decode(resource), decode(scope))
-            links.hold(bytes.fromhex(key), new, Record(place, decode(body), decode(own), bool(with_it)))
+            links.hold(bytes.fromhex(key), new, Records(place, decode(own), bool(with_it), [decode(body)]))

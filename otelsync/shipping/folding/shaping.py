@@ -14,7 +14,7 @@ from typing import Final
 from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.batch import Batch, Group
 from otelsync.otlp.decoding import lean_spans
-from otelsync.otlp.exporter import Outcome
+from otelsync.otlp.outcome import Outcome
 from otelsync.shipping.backlog import Backlog
 from otelsync.shipping.folding.budget import Limits
 from otelsync.shipping.folding.calls import Fold, Folded, IsOver

@@ -12,8 +12,8 @@ from typing import Final
 
 from otelsync.hooks.own_messages import own_logger
 from otelsync.journal.format import DROP_REASONS
-from otelsync.otlp.exporter import Outcome
 from otelsync.otlp.options import OtlpEndpoint
+from otelsync.otlp.outcome import Outcome
 from otelsync.shipping.backlog import Backlog
 from otelsync.shipping.checkpoint import Checkpoint, MetricMemory
 from otelsync.shipping.ledger import Ledger, ledger_so_far
