@@ -49,7 +49,7 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Redis, RabbitMQ and Chromium, which the tests start; nothing is done where they are installed.
+# Redis, RabbitMQ, PostgreSQL and Chromium, which the tests start; nothing is done where they are installed.
 servers: $(VENV)/.servers
 	tests/install-servers.sh
 

@@ -187,7 +187,3 @@ def _read(team: str) -> TeamStatus:
 
 def _show(found: TeamStatus) -> None:
     Console(file=sys.stdout).print(table_of(found))
-
-
-if __name__ == "__main__":
-    main()
