@@ -4,14 +4,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+EXAMPLES := .[examples,celery,httpx,pygithub,requests]
 
 # They run twice: the C extension of the recording path is optional, and the Python code behind it is the reference.
 RECORDING_TESTS := $(patsubst %,tests/test_%.py,span otlp journal journal_interrupted provider logs stages events verbosity)
 
-.PHONY: demo demo-onboarding demo-orders test test-suites test-versions test-backends stack check servers parsers bench docs wheel clean
+.PHONY: demo demo-orders test test-suites test-versions test-backends stack check servers parsers bench docs wheel clean
 
 # With STACK=1 through Collector, Jaeger, VictoriaLogs and Prometheus, which are built when first needed.
-demo: $(VENV)/.installed
+# It shows the GitHub sync, which docs/github-sync.md is about.
+demo: $(VENV)/.demo
 ifdef STACK
 	collector/servers/build.sh
 	$(BIN)/python -m collector demo
@@ -19,12 +21,8 @@ else
 	$(BIN)/python -m examples.github_sync demo
 endif
 
-# A worker, an onboarding with trouble on the way, and its trace: see docs/github-sync.md.
-demo-onboarding: $(VENV)/.installed
-	$(BIN)/python -m examples.github_sync.app_demo
-
 # Partial on purpose, which is exit status 2: see docs/order-sync.md.
-demo-orders: $(VENV)/.installed
+demo-orders: $(VENV)/.demo
 	$(BIN)/python -m examples.order_sync --environment demo sync --execute --generate-report || [ $$? = 2 ]
 
 test: $(VENV)/.installed check servers parsers
@@ -41,7 +39,7 @@ test-backends: $(VENV)/.installed servers
 	collector/servers/build.sh
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/backends
 
-stack: $(VENV)/.installed
+stack: $(VENV)/.demo
 	collector/servers/build.sh
 	$(BIN)/python -m collector
 
@@ -51,7 +49,7 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Redis, RabbitMQ and Chromium, which the tests start; nothing is done where they are installed.
+# Redis, RabbitMQ, PostgreSQL and Chromium, which the tests start; nothing is done where they are installed.
 servers: $(VENV)/.servers
 	tests/install-servers.sh
 
@@ -86,9 +84,17 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "otelsync needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
+# What the examples need, and none of what checks and tests need.
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt otelsync/journal/_native.c
+	@echo "Installing otelsync and what the demo needs into $(VENV), once. That takes about a minute:"
+	@{ $(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt -e '$(EXAMPLES)' || echo failed; } | \
+	  sed -un -e 's/^Collecting \([A-Za-z0-9._-]*\).*/  \1/p' -e 's/^ *\(Building wheel[^(]*\).*/  \1/p' \
+	  -e 's/^Installing collected packages.*/  installing all of them/p' -e '/^failed$$/q1'
+	@touch $@
+
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml requirements-dev.txt constraints.txt otelsync/journal/_native.c
-	$(PIP) install -c constraints.txt -r requirements-dev.txt -e '.[examples,celery,httpx,pygithub,requests]'
-	touch $@
+	$(PIP) install -c constraints.txt -r requirements-dev.txt -e '$(EXAMPLES)'
+	touch $(VENV)/.demo $@
 
 $(VENV)/.bench: $(VENV)/.installed requirements-bench.txt
 	$(PIP) install -c constraints.txt -r requirements-bench.txt

@@ -2,7 +2,7 @@
 
     python -m benchmarks.before_and_after ../before [--rounds 9] [--prs 15000] [--tasks 0] [--pure]
 
-Each checkout has its own `.venv`, as `make demo` sets it up, and runs its own benchmarks. Rounds alternate, so that a
+Each checkout has its own `.venv`, as `make test` sets it up, and runs its own benchmarks. Rounds alternate, so that a
 machine that slows down slows both. The ratio is taken round by round: above 1, this checkout takes more CPU.
 """
 

@@ -29,7 +29,7 @@ def run(ports: Ports, home: Path = HOME) -> int:
     )
     if done.returncode:
         return done.returncode
-    with open_store(home / "store.db") as store:
+    with open_store(home / "otelsync" / "store.db") as store:
         trace_id = find_run(store, None).trace_id
     print("\nin the servers")
     for what, page, number in _settled(ports, trace_id):

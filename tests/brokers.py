@@ -94,18 +94,18 @@ class RabbitServer:
 @contextmanager
 def redis_server(directory: Path) -> Iterator[RedisServer]:
     """A Redis of one's own."""
-    port = _free_port()
+    port = free_port()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     command += ["--databases", str(DATABASES), "--dir", str(directory)]
-    with _server(command, directory / "redis.log", {}) as process:
-        eventually(lambda: _answers(port, b"PING\r\n", b"+PONG", process), PATIENCE)
+    with server(command, directory / "redis.log", {}) as process:
+        eventually(lambda: answers(port, b"PING\r\n", b"+PONG", process), PATIENCE)
         yield RedisServer(port, process)
 
 
 @contextmanager
 def rabbitmq_server(directory: Path) -> Iterator[RabbitServer]:
     """A RabbitMQ node of one's own, with its own name server (epmd), cookie and data, and without plugins."""
-    port, names, distribution = _free_port(), _free_port(), _free_port()
+    port, names, distribution = free_port(), free_port(), free_port()
     (directory / "home").mkdir()
     (directory / "rabbitmq.conf").write_text(_RABBITMQ_CONF.format(port=port))
     (directory / "no-environment.conf").touch()
@@ -126,22 +126,32 @@ def rabbitmq_server(directory: Path) -> Iterator[RabbitServer]:
         "RUNNING_UNDER_SYSTEMD": "true",
     }
     with (
-        _server(["epmd", "-port", str(names)], directory / "epmd.log", environment),
-        _server([str(RABBITMQ)], directory / "rabbitmq.log", environment) as process,
+        server(["epmd", "-port", str(names)], directory / "epmd.log", environment),
+        server([str(RABBITMQ)], directory / "rabbitmq.log", environment) as process,
     ):
-        eventually(lambda: _answers(port, b"AMQP\x00\x00\x09\x01", b"\x01\x00\x00", process), PATIENCE)
+        eventually(lambda: answers(port, b"AMQP\x00\x00\x09\x01", b"\x01\x00\x00", process), PATIENCE)
         yield RabbitServer(port, process, directory / "results")
 
 
 @contextmanager
-def _server(command: list[str], log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A server process. It is killed at the end, and by the kernel if this process is: what it keeps is for nobody."""
+def server(
+    command: list[str],
+    log: Path,
+    environment: Mapping[str, str],
+    *,
+    user: str | None = None,
+    end: signal.Signals = signal.SIGKILL,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server process. It is killed at the end, and by the kernel if this process is: what it keeps is for nobody.
+
+    `user`: whose process it is, where that is not ours; `end`: the signal that kills it.
+    """
     path = f"/usr/sbin:/usr/bin:/sbin:/bin:{os.environ.get('PATH', '')}"
     if shutil.which(command[0], path=path) is None:
         raise RuntimeError(f"{command[0]} is not installed: tests/install-servers.sh installs what the tests need")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", *command],
+            ["setpriv", *as_user(user), "--pdeathsig", end.name.removeprefix("SIG"), "--", *command],
             env={"PATH": path, "LANG": "C.UTF-8", **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -151,11 +161,21 @@ def _server(command: list[str], log: Path, environment: Mapping[str, str]) -> It
     try:
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        if end is not signal.SIGKILL:
+            process.send_signal(end)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def _answers(port: int, question: bytes, answer: bytes, process: subprocess.Popen[bytes]) -> bool:
+def as_user(name: str | None) -> list[str]:
+    """Return options of setpriv(1) for a process of that user."""
+    return [f"--reuid={name}", f"--regid={name}", "--clear-groups"] if name else []
+
+
+def answers(port: int, question: bytes, answer: bytes, process: subprocess.Popen[bytes]) -> bool:
     """Whether a server answers as it should; that it has ended is an error."""
     assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
     try:
@@ -166,7 +186,7 @@ def _answers(port: int, question: bytes, answer: bytes, process: subprocess.Pope
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that no connection gets by chance between now and the server's start: one below the ephemeral ones."""
     while True:
         port = random.randrange(10_000, 32_768)

@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,10 +19,12 @@ from sqlalchemy.orm import Session
 from examples.github_sync import status
 from examples.github_sync.database import engine_for
 from examples.github_sync.double import process
+from examples.github_sync.settings import Settings
 from examples.github_sync.tables import PullRequest, Table, TrackedRepository
 
 ROOT: Final = Path(__file__).parents[1]
 PATIENCE: Final = 900.0
+CLI: Final = (sys.executable, "-m", "examples.github_sync")
 
 
 class App:
@@ -29,6 +32,8 @@ class App:
 
     def __init__(self, home: Path, api_url: str, variables: Mapping[str, str] | None = None) -> None:
         self.home = home
+        self.repositories: Mapping[str, int] = {}
+        """Repositories of the double, with the number of their pull requests."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL", "GITHUB", "SYNC_"))}
         self.environment = {
             **kept,
@@ -45,7 +50,7 @@ class App:
     def run(self, *arguments: str, expected: int = 0) -> str:
         """Run the command line, which ends with the `expected` status; returns what it prints."""
         ran = subprocess.run(
-            [sys.executable, "-m", "examples.github_sync.cli", *arguments],
+            [*CLI, *arguments],
             env=self.environment,
             cwd=self.home,
             capture_output=True,
@@ -65,14 +70,19 @@ class App:
         return ran.stdout
 
     @contextmanager
-    def worker(self, processes: int = 2) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a worker for the length of the block; its log is ``worker.log``."""
-        command = [sys.executable, "-m", "examples.github_sync.cli", "worker", "-c", str(processes), "-l", "INFO"]
-        with (self.home / "worker.log").open("ab") as log:
-            running = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment, cwd=self.home)
+    def worker(self, processes: int = 2, command: Sequence[str] = CLI) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a worker for the length of the block; its log is ``worker.log``.
+
+        `command`: what stands before ``worker`` on the command line; by default it runs under `otelsync run`.
+        """
+        words = [*command, "worker", "-c", str(processes), "-l", "INFO"]
+        path = self.home / "worker.log"
+        with path.open("ab") as log:
+            said = log.tell()
+            running = subprocess.Popen(words, stdout=log, stderr=log, env=self.environment, cwd=self.home)
         try:
-            eventually(lambda: running.poll() is not None or b"ready." in (self.home / "worker.log").read_bytes())
-            assert running.poll() is None, (self.home / "worker.log").read_text()[-3000:]
+            eventually(lambda: running.poll() is not None or b"ready." in path.read_bytes()[said:])
+            assert running.poll() is None, path.read_text()[-3000:]
             yield running
         finally:
             running.send_signal(signal.SIGTERM)
@@ -82,10 +92,10 @@ class App:
                 running.kill()
                 running.wait()
 
-    @property
+    @cached_property
     def engine(self) -> Engine:
-        """The database."""
-        return engine_for(f"sqlite:///{self.home / 'github.db'}")
+        """The database. Its connections are closed at the end of `app`."""
+        return engine_for(Settings.from_environment(self.environment).database_url)
 
     def rows(self, table: type[Table]) -> int:
         """Return the number of rows of a table."""
@@ -112,4 +122,9 @@ def app(home: Path, *double: str, **variables: str) -> Iterator[App]:
     """Start the double with these arguments; yields an application that asks it."""
     home.mkdir(parents=True, exist_ok=True)
     with process.started(["--log", str(home / "double.log"), *double]) as server:
-        yield App(home, server.url, variables)
+        installed = App(home, server.url, variables)
+        installed.repositories = server.repositories
+        try:
+            yield installed
+        finally:
+            installed.engine.dispose()

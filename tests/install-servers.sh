@@ -1,17 +1,20 @@
 #!/bin/sh
-# Installs what the tests start, Redis, RabbitMQ and Chromium, from Debian's packages; does nothing if they are there.
+# Installs what the tests start, Redis, RabbitMQ, PostgreSQL and Chromium, from Debian's packages; does nothing where
+# they are there.
 # No service is left running or enabled: the tests start servers of their own, on free ports.
 set -eu
 
 missing=
 command -v redis-server > /dev/null || missing="$missing redis-server"
 [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing="$missing rabbitmq-server"
+ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || missing="$missing postgresql"
 command -v chromium > /dev/null || missing="$missing chromium"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get > /dev/null; then
     echo "The tests need these programs, and there is no apt-get to install them:$missing" >&2
-    echo "Install redis-server and chromium into the PATH, and rabbitmq-server into /usr/lib/rabbitmq." >&2
+    echo "Install redis-server and chromium into the PATH, rabbitmq-server into /usr/lib/rabbitmq, and PostgreSQL into" >&2
+    echo "/usr/lib/postgresql/VERSION." >&2
     exit 1
 fi
 

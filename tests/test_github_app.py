@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import requests
-from brokers import redis_server
 from github_app import App, app
 from otlp_server import eventually
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from examples.github_sync import recordings
 from examples.github_sync.tables import Analysis, DeadLetter, LlmBatch, PullRequest, WeeklyMetrics
 
 pytestmark = pytest.mark.slow
@@ -199,17 +199,21 @@ def test_batches_of_the_model(tmp_path: Path) -> None:
     assert all(batch["gen_ai.usage.input_tokens"] > 0 for batch in batches)
 
 
-def test_redis_as_the_broker(tmp_path: Path) -> None:
-    """Locks and standings of tokens are there then, and results too."""
-    (tmp_path / "redis").mkdir()
-    with redis_server(tmp_path / "redis") as server:
-        url = server.broker().url
-        with app(tmp_path / "home", *SMALL, CELERY_BROKER_URL=url) as installed, installed.worker():
-            installed.run("add", "red", *REPOS)
-            onboard(installed)
-            assert installed.pulls() == dict.fromkeys(REPOS, 60)
-            assert double_says(installed, "violations") == {"violations": []}
-            assert not (installed.home / "tokens").exists()
+def test_real_recordings(tmp_path: Path) -> None:
+    """What api.github.com has said to others is synced as all else is: every pull request once, by the same code."""
+    try:
+        recordings.fetch()
+    except recordings.RecordingsUnavailableError as error:
+        pytest.skip(str(error))
+    with app(tmp_path / "home", SYNC_HISTORY_MONTHS="300") as installed, installed.worker(processes=3):
+        installed.run("add", "red", *installed.repositories)
+        sync_id = onboard(installed)
+        assert installed.pulls() == {name: count for name, count in installed.repositories.items() if count}
+        assert installed.rows(DeadLetter) == 0
+        assert double_says(installed, "violations") == {"violations": []}
+        phases = phases_of(installed, sync_id)
+    assert [phase["sync.outcome"] for phase in phases] == ["success", "success"]
+    assert sum(phase.get("sync.items.created", 0) for phase in phases) == sum(installed.repositories.values())
 
 
 def test_a_pull_request_that_cannot_be_stored(tmp_path: Path) -> None:

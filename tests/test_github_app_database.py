@@ -136,8 +136,14 @@ def test_the_status_counts_the_wait_that_goes_on(engine: Engine) -> None:
         ("acme/c", "Error"),
     ]
     assert found.outcome == "running"
+    assert (found.done, found.waiting_seconds) == ((2, 3), 60)
     assert [(limit.token, limit.resource, limit.remaining) for limit in found.limits] == [("01234567", "graphql", 0)]
     with Session(engine) as session, session.begin():
+        session.add(TrackedRepository(team="red", full_name="acme/d"))
+    # One that has not begun counts as large as the others are on average.
+    assert status.read(engine, "red", {}, NOW).eta_seconds == 300
+    with Session(engine) as session, session.begin():
+        session.delete(session.scalars(select(TrackedRepository).where(TrackedRepository.full_name == "acme/d")).one())
         session.scalars(select(TrackedRepository)).first().sync_status = "completed"  # type: ignore[union-attr]
     assert status.read(engine, "red", {}, NOW).outcome == "partial"
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import closing
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 from github import Auth, Github, GithubException
 from github_doubles import ACME, HEADERS, PAGE, Clock, get, page, post, query, small, told, walk
 
-from examples.github_sync import recordings
-from examples.github_sync.double import published
+from examples.github_sync import queries, recordings
+from examples.github_sync.double import asked_schema, graphql_endpoint, published
 from examples.github_sync.double.api import Api, Request
 from examples.github_sync.double.catalogue import Catalogue
 from examples.github_sync.double.generator import GeneratedRepository
@@ -34,6 +37,29 @@ class TestSchema:
         with pytest.raises(published.NotAvailableError, match=r"put octokit-graphql-schema-.*\.tgz from another"):
             published.graphql_schema(tmp_path)
         assert list(tmp_path.iterdir()) == []
+
+    def test_the_part_that_is_kept_is_the_published_one(self) -> None:
+        """What the demo serves without npm is made of the published schema, of what the sync's queries ask for."""
+        assert asked_schema.text() == asked_schema.made()
+
+    def test_the_part_answers_as_the_whole(self) -> None:
+        """Each of the sync's queries has the same answer, price included, by either schema."""
+        names = {"owner": "acme", "name": "billing-api"}
+        activity, searches = queries.activity(["acme/billing-api"], date(2020, 1, 1))
+        asked: list[tuple[str, dict[str, Any]]] = [
+            (queries.PULL_REQUESTS, {**names, "size": 5, "after": None, "window": "repo:acme/billing-api is:pr"}),
+            (queries.by_number([1, 2]), names),
+            (queries.details("commits"), {**names, "number": 3, "after": None}),
+            (activity, searches),
+        ]
+        answers = []
+        for source in (asked_schema.text, published.graphql_schema):
+            graphql_endpoint.take_schema(source)
+            api = small()
+            told_so = [query(api, text, **variables) for text, variables in asked]
+            answers.append(re.sub(r'"resetAt": "[^"]*"', "", json.dumps(told_so)))
+        assert answers[0] == answers[1]
+        assert "errors" not in answers[0]
 
 
 class TestPullRequests:

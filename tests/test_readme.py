@@ -37,7 +37,7 @@ def _commands() -> Iterator[str]:
     """The otelsync commands in shell blocks and in running text."""
     for page in documents.PAGES:
         for block in documents.blocks(page, "sh"):
-            lines = (line.partition("#")[0] for line in block.text.splitlines() if line.startswith("otelsync "))
+            lines = (re.split(r"#| \| ", line)[0] for line in block.text.splitlines() if line.startswith("otelsync "))
             yield from (line for line in lines if line.count('"') % 2 == 0)  # a quoted program goes on below
         if page.name != "events.md":  # messages, some of which begin with our name
             yield from re.findall(r"`(otelsync [a-z][^`]*)`", page.read_text(encoding="utf-8"))

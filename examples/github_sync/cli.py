@@ -5,32 +5,33 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import click
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 import otelsync
 
 from . import migrating, onboarding, status
 from .celery_app import make_folders, settings
 from .database import engine_for
+from .following import follow, table_of
 from .settings import SettingsError
 from .status import TeamStatus
 from .wiring import pool_for
 
 EXITS: Final = {"success": 0, "partial": 2, "failure": 1, "running": 0}
 """Exit statuses, by outcome."""
-_POLL: Final = 0.5
-_COLORS: Final = {"Waiting": "dim", "Syncing": "cyan", "Synced": "green", "Error": "red"}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Sync pull requests from GitHub into a database, in Celery workers."""
+    if context.invoked_subcommand == "demo":
+        return  # it has a home of its own
     make_folders()
     migrating.upgrade(settings.database_url)
 
@@ -97,9 +98,12 @@ def retry_failed(team: str, wait: bool) -> None:
 @main.command("status")
 @click.argument("team")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show_status(team: str, as_json: bool) -> None:
+@click.option("--follow", "is_followed", is_flag=True, help="Follow both phases of an onboarding to their end.")
+def show_status(team: str, as_json: bool, is_followed: bool) -> None:
     """Show how far a team's sync is. The exit status is 0 for success or running, 2 for partial, 1 for failure."""
     found = _read(team)
+    if is_followed and found.phase:
+        found = follow(lambda: _read(team), lambda now: now.phase == "completed", sys.stdout)
     if as_json:
         click.echo(json.dumps(found.as_dict()))
     else:
@@ -133,15 +137,26 @@ def web(host: str, port: int) -> None:
     uvicorn.run(application(settings), host=host, port=port, log_level="warning")
 
 
+@main.command()
+@click.option("--home", type=click.Path(path_type=Path), help="Where everything is written.  [default: .demo]")
+def demo(home: Path | None) -> None:
+    """Show the whole of it: a server that answers as GitHub does, a worker, an onboarding, and its trace."""
+    from .demo import HOME, run
+
+    sys.exit(run((home or HOME).absolute()))
+
+
 def _celery(command: str, arguments: tuple[str, ...]) -> None:
     """Become a Celery process under `otelsync run`."""
     celery = [sys.executable, "-m", "celery", "-A", "examples.github_sync.celery_app:app", command, *arguments]
-    words = [sys.executable, "-m", "otelsync.cli", "run", "--service-name", f"github-sync-{command}", *celery]
+    # Log records are rendered: coloured on a terminal, one JSON object a line for whoever collects them.
+    supervised = ["run", "--service-name", f"github-sync-{command}", "--log-format", "auto"]
+    words = [sys.executable, "-m", "otelsync.cli", *supervised, *celery]
     sys.stdout.flush()
     os.execv(sys.executable, words)
 
 
-def _follow(team: str, start: Any, *, wait: bool) -> None:
+def _follow(team: str, start: Callable[[], tuple[str, Any]], *, wait: bool) -> None:
     """Start a run and follow it; ends the process with the exit status of its outcome."""
     # A file: on a terminal, records would break up what this command prints.
     with (settings.home / "github-sync.log").open("a", encoding="utf-8") as log:
@@ -157,24 +172,9 @@ def _follow(team: str, start: Any, *, wait: bool) -> None:
     click.echo(f"{sync_id}: dispatched")
     if not wait or result is None:
         return
-    began, spoken = time.monotonic(), ""
-    while not result.ready():
-        line = _line(_read(team))
-        if line != spoken:
-            click.echo(f"{time.monotonic() - began:6.0f} s  {line}")
-            spoken = line
-        time.sleep(_POLL)
-    found = _read(team)
+    found = follow(lambda: _read(team), lambda _: bool(result.ready()), sys.stdout)
     _show(found)
     sys.exit(EXITS[found.outcome])
-
-
-def _line(found: TeamStatus) -> str:
-    done = sum(repository.badge in ("Synced", "Error") for repository in found.repositories)
-    pulls = sum(repository.completed for repository in found.repositories)
-    blocked = max((limit.blocked_until for limit in found.limits), default=0.0)
-    waiting = f", waiting {blocked - time.time():.0f} s for a rate limit" if blocked > time.time() else ""
-    return f"{found.phase}: {done} of {len(found.repositories)} repositories, {pulls:,} pull requests{waiting}"
 
 
 def _read(team: str) -> TeamStatus:
@@ -186,21 +186,4 @@ def _read(team: str) -> TeamStatus:
 
 
 def _show(found: TeamStatus) -> None:
-    table = Table(title=f"{found.team}: {found.outcome}" + (f", {found.phase}" if found.phase else ""))
-    for name in ("repository", "", "pull requests", "failed", "error"):
-        table.add_column(name)
-    for each in found.repositories:
-        color = _COLORS.get(each.badge, "")
-        pulls = f"{each.completed:,}" + (f" of {each.total:,}" if each.total is not None else "")
-        table.add_row(
-            escape(each.full_name),
-            f"[{color}]{each.badge}[/]" if color else each.badge,
-            pulls,
-            str(each.dead_letters or ""),
-            escape(each.error or ""),
-        )
-    Console(file=sys.stdout).print(table)
-
-
-if __name__ == "__main__":
-    main()
+    Console(file=sys.stdout).print(table_of(found))

@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.orm import Session
 
-from .tables import ChangedFile, Commit, Label, PullRequest, Repository, Review, Table
+from .tables import ChangedFile, Commit, Label, Review, Table
 
 Action = Literal["created", "updated", "unchanged"]
-__all__ = [
-    "Action",
-    "ChangedFile",
-    "Commit",
-    "Label",
-    "PullRequest",
-    "Repository",
-    "Review",
-    "connect",
-    "engine_for",
-    "read_only",
-    "replace_details",
-    "upsert",
-]
 
 
 Detail = TypeVar("Detail", Review, ChangedFile, Commit, Label)
-
-
-@contextmanager
-def connect(path: Path) -> Iterator[Engine]:
-    """Open the SQLite database at `path`, made with its tables if it is not there, for the length of the block."""
-    engine = create_engine(URL.create("sqlite", database=str(path)))
-    event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", _begin)
-    try:
-        Table.metadata.create_all(engine)
-        yield engine
-    finally:
-        engine.dispose()
 
 
 def engine_for(url: str) -> Engine:

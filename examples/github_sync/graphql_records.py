@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .records import optional, storable
 from .tables import ChangedFile, Commit, Label, PullRequest, Repository, Review
 
 Node = Mapping[str, Any]
@@ -142,3 +141,13 @@ def _required(node: Node, name: str) -> Any:
 def _inner(node: Node, name: str, inner: str) -> str | None:
     found = node.get(name)
     return found.get(inner) if isinstance(found, Mapping) else None
+
+
+def storable(text: str | None) -> str:
+    """Return the text as a database can hold it: a lone surrogate, which JSON can spell and UTF-8 cannot, is ``?``."""
+    return (text or "").encode("utf-8", "replace").decode()
+
+
+def optional(text: str | None) -> str | None:
+    """Return the same for what may be missing."""
+    return None if text is None else storable(text)

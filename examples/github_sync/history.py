@@ -124,7 +124,8 @@ class HistorySync:
         checkpoint.is_done = reached or page.end_cursor is None
         if not reached:
             checkpoint.cursor = page.end_cursor
-        self._total = max(page.in_window, checkpoint.completed)
+        # The search counts by days, of which a phase may end within one.
+        self._total = checkpoint.completed if checkpoint.is_done else max(page.in_window, checkpoint.completed)
         tracked.sync_prs_total = self._total
         tracked.sync_prs_completed = checkpoint.completed
         tracked.sync_progress = 100 if checkpoint.is_done else checkpoint.completed * 100 // max(self._total, 1)

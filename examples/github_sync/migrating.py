@@ -18,11 +18,15 @@ FOLDER = Path(__file__).parent / "migrations"
 
 def upgrade(url: str, revision: str = "head") -> None:
     """Bring a database up to a revision; of several processes that come at once, one does it."""
-    with _alone(url), engine_for(url).connect() as connection:
-        config = _config(url)
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-        connection.commit()
+    engine = engine_for(url)
+    try:
+        with _alone(url), engine.connect() as connection:
+            config = _config(url)
+            config.attributes["connection"] = connection
+            command.upgrade(config, revision)
+            connection.commit()
+    finally:
+        engine.dispose()
 
 
 def _config(url: str) -> Config:

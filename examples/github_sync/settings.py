@@ -63,7 +63,7 @@ class Settings:
             return variables.get(name, "").strip() or default
 
         home = Path(text("GITHUB_SYNC_HOME", ".github-sync")).absolute()
-        broker = text("CELERY_BROKER_URL", "filesystem://")
+        broker = text("CELERY_BROKER_URL", "filesystem://localhost")
         results = broker if broker.startswith("redis") else f"file://{home / 'results'}"
         tokens = text("GITHUB_TOKENS") or text("GITHUB_TOKEN")
         return cls(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine, func, select
@@ -54,6 +54,8 @@ class TeamStatus:
     limits: list[Limit]
     eta_seconds: float | None
     """Seconds that the rest of the pull requests will take, with the waits for limits; None: it cannot be said yet."""
+    waiting_seconds: float
+    """Seconds for which a limit still holds; 0: none does."""
 
     @property
     def outcome(self) -> str:
@@ -65,6 +67,24 @@ class TeamStatus:
         if failed and failed == len(badges):
             return "failure"
         return "partial" if failed or any(repository.dead_letters for repository in self.repositories) else "success"
+
+    @property
+    def done(self) -> tuple[int, int]:
+        """Return how many of how many repositories are over."""
+        over = sum(repository.badge in ("Synced", "Error") for repository in self.repositories)
+        return over, len(self.repositories)
+
+    @property
+    def pulls(self) -> tuple[int, int]:
+        """Return how many of how many pull requests are stored, as far as is known by now."""
+        stored = sum(repository.completed for repository in self.repositories)
+        return stored, max(stored, sum(repository.total or 0 for repository in self.repositories))
+
+    @property
+    def analysed(self) -> tuple[int, int]:
+        """Return how many of how many batches for the language model are over."""
+        over = sum(number for name, number in self.batches.items() if name in ("completed", "failed"))
+        return over, sum(self.batches.values())
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -94,6 +114,7 @@ def read(engine: Engine, team: str, standings: dict[str, Standing], now: datetim
             batches=batches,
             limits=limits,
             eta_seconds=_eta(tracked, limits, now),
+            waiting_seconds=_waiting(limits, now),
         )
 
 
@@ -132,17 +153,36 @@ def _limits(key: str, standing: Standing, now: datetime) -> list[Limit]:
 
 
 def _eta(tracked: Any, limits: list[Limit], now: datetime) -> float | None:
-    """Return the seconds that are left: at the pace so far, which has had its waits, and the wait that is going on."""
+    """Return the seconds that are left: at the pace so far, which has had its waits, and the wait that is going on.
+
+    A repository that has not begun counts as large as the others are on average.
+    """
     running = [row for row in tracked if row.sync_started_at is not None and row.sync_status == "syncing"]
     done = sum(row.sync_prs_completed for row in running)
-    left = sum(max(0, (row.sync_prs_total or 0) - row.sync_prs_completed) for row in running)
+    left = float(sum(max(0, (row.sync_prs_total or 0) - row.sync_prs_completed) for row in running))
     if not running or not done:
         return None
+    totals = [row.sync_prs_total for row in tracked if row.sync_prs_total is not None]
+    pending = [row for row in tracked if row.sync_status == "pending"]
+    left += len(pending) * sum(totals) / max(len(totals), 1)  # of those that have not begun, as of the others
     began: datetime = min(row.sync_started_at for row in running)
-    waiting = max((limit.blocked_until - now.timestamp() for limit in limits if limit.blocked_until), default=0.0)
     seconds: float = (now - began).total_seconds() / done * left
-    return round(seconds + max(0.0, waiting), 1)
+    return round(seconds + _waiting(limits, now), 1)
+
+
+def _waiting(limits: list[Limit], now: datetime) -> float:
+    """Return the seconds of the longest wait that is going on."""
+    waits = [limit.blocked_until - now.timestamp() for limit in limits if limit.blocked_until]
+    return round(max(waits, default=0.0), 1)
 
 
 def _text(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment is not None else None
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: ``12s``, ``3m20s``, ``1h05m``."""
+    whole = int(timedelta(seconds=round(max(0.0, seconds))).total_seconds())
+    if whole < 60:
+        return f"{whole}s"
+    return f"{whole // 60}m{whole % 60:02}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02}m"

@@ -16,6 +16,8 @@ from .graphql_records import Node, Rows, repository_row, rows_of
 from .tables import ChangedFile, Commit, DeadLetter, Label, PullRequest, Review, Table, TrackedRepository
 
 _LONGEST_REASON = 500
+_DIGITS = 19
+"""Numbers with fewer fit into a database's BIGINT. What is larger fails by itself, when it is stored."""
 
 
 def store_repository(session: Session, tracked: TrackedRepository, node: Node) -> None:
@@ -29,7 +31,7 @@ def store_repository(session: Session, tracked: TrackedRepository, node: Node) -
 def known(session: Session, found: Sequence[Node]) -> set[int]:
     """Return which of the pull requests of a page are stored; they are loaded in one step."""
     told = [str(node.get("fullDatabaseId")) for node in found]
-    ids = [int(text) for text in told if text.isascii() and text.isdigit()]
+    ids = [int(text) for text in told if text.isascii() and text.isdigit() and len(text) < _DIGITS]
     return {pull.id for pull in session.scalars(select(PullRequest).where(PullRequest.id.in_(ids)))}
 
 
@@ -94,7 +96,7 @@ def _store_one(
 ) -> Action | None:
     """Store a node; None: it has failed."""
     number = node.get("number")
-    number = number if isinstance(number, int) else 0
+    number = number if isinstance(number, int) and len(str(number)) < _DIGITS else 0
     try:
         with otelsync.pull_request(number, state=str(node.get("state")).lower()) as item:
             if problem is not None:

@@ -29,7 +29,7 @@ def level(value: object) -> int:
 
 
 def levels(value: object) -> dict[str, int]:
-    """such as `sync.pr=WARNING,github_sync.client=DEBUG`"""
+    """such as `sync.pr=WARNING,github_sync.tokens=DEBUG`"""
     if isinstance(value, Mapping):
         return parse(f"{name}={level}" for name, level in value.items())
     return parse(pair for pair in str(value).split(",") if pair.strip())

@@ -99,7 +99,7 @@ def usual_limit(told: Mapping[str, str], clock: Clock) -> RateLimit | None:
 
     Nearly all responses differ from the one before in what is left alone, so the rest is read once.
     """
-    group = _sole_group(tuple(told))
+    group = sole_group(tuple(told))
     if group is None or clock.skew or "retry-after" in told:
         return None
     left = told[group.remaining]
@@ -115,7 +115,7 @@ def usual_limit(told: Mapping[str, str], clock: Clock) -> RateLimit | None:
 
 
 @lru_cache(256)
-def _sole_group(names: tuple[str, ...]) -> _Group | None:
+def sole_group(names: tuple[str, ...]) -> _Group | None:
     """Return the only group that headers of these names make up, if all that tells of a limit is usual in it."""
     groups, totals = _groups(names)
     if len(groups) != 1 or totals or _SHOPIFY in names or any(name in names for name, _ in _STRUCTURED):

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from otelsync.levels import INFO, WARNING
 from otelsync.logs.installed import emit
 from otelsync.recording.runtime_context import current_scope
 from otelsync.stages.rate_limit import Observation, RateLimit
+from otelsync.stages.rate_limit_windows import Window, Windows, attributes_in, names_in
 from otelsync.text.limits import as_text
 
 OK, LOW, EXHAUSTED = "ok", "low", "exhausted"
@@ -124,6 +126,8 @@ class RateLimits:
         self._told: dict[tuple[str, str, str], RateLimit] = {}
         self._said: OrderedDict[tuple[str, str, str, str], _Said] = OrderedDict()
         """By event and limit."""
+        self.windows = Windows()
+        """Windows in which most responses say nothing new."""
         self._lock = threading.RLock()  # a signal handler may ask an API as well
 
     def completed(self, host: str, observation: Observation, *, token: str = "", now: float) -> Observation:
@@ -236,13 +240,57 @@ class RateLimits:
     def standings(self) -> list[Standing]:
         """All that is known, the latest last."""
         with self._lock:
-            return list(self._standings.values())
+            known = dict(self._standings)
+        for host, token, window in self.windows.all():
+            key = (window.limit.resource, host, token)
+            if (old := known.get(key)) is not None and window.context[0] is old:
+                left = replace(old.limit, remaining=window.remaining, used=window.used)
+                known[key] = replace(old, limit=left, seen=window.seen)
+        return sorted(known.values(), key=lambda standing: standing.seen)
+
+    def unchanged(
+        self, host: str, headers: Mapping[str, str], *, token: str, now: float | None = None
+    ) -> dict[str, Any] | None:
+        """Take note of a response, if it says nothing new but what is left, and that has changed by little.
+
+        Returns:
+            The attributes that its span is to have; None if nothing is noted, and it is to be read as a whole.
+        """
+        window = self.windows.find(host, token, headers)
+        if window is None:
+            return None
+        standing, settings = window.context
+        is_latest = standing is self._standings.get((window.limit.resource, host, token))
+        if not is_latest or settings is not in_force.settings():
+            return None
+        is_within = window.takes(headers, time.time() if now is None else now)
+        return attributes_in(window, host, token) if is_within else None
+
+    def open_window(self, host: str, headers: Mapping[str, str], limit: RateLimit, *, token: str, now: float) -> None:
+        """Let responses like this one, which has told of `limit` alone, be noted by :meth:`unchanged` from now on."""
+        key = (limit.resource, host, token)
+        standing, told, names = self._standings.get(key), self._told.get(key), names_in(headers)
+        if names is None or standing is None or standing.level != OK or told is None or not limit.limit:
+            return
+        above, below = max(told.left - _MATERIAL, self._low_part(), 0.0), told.left + _MATERIAL
+        window = Window(
+            limit,
+            names,
+            above=above * limit.limit,
+            below=below * limit.limit,
+            now=now,
+            context=(standing, in_force.settings()),
+        )
+        self.windows.begin(host, token, headers, window, names)
+
+    def _low_part(self) -> float:
+        if self._low is not None:
+            return self._low
+        return settings.rate_limit_low if (settings := in_force.settings()) is not None else 0.1
 
     def _judge(self, host: str, token: str, limit: RateLimit, now: float) -> Standing | None:
         """Note a limit; its standing, if that has become worse."""
-        low = self._low
-        if low is None:
-            low = settings.rate_limit_low if (settings := in_force.settings()) is not None else 0.1
+        low = self._low_part()
         key = (limit.resource, host, token)
         level = _level(limit, low, now)
         with self._lock:
@@ -350,10 +398,18 @@ observed = RateLimits()
 """Limits that all calls of this process have shown."""
 
 
-def note(observation: Observation, *, host: str, token: str = "", span: Span | None = None) -> None:
+def note(
+    observation: Observation,
+    *,
+    host: str,
+    token: str = "",
+    span: Span | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> None:
     """Put an observation on `span`, or on the API call around where that has ended, and take note of it.
 
-    One call may make several sends, with several tokens: the span of each has what its own response told.
+    One call may make several sends, with several tokens: the span of each has what its own response told. `headers` are
+    given where they were all that was read.
     """
     if not observation:
         return
@@ -367,6 +423,8 @@ def note(observation: Observation, *, host: str, token: str = "", span: Span | N
         if target is not None and target.is_recording():
             target.set_attributes(told)
     observed.take(host, observation, token=token, span=span, now=now)
+    if headers is not None and len(observation.limits) == 1 and not observation.refused:
+        observed.open_window(host, headers, observation.limits[0], token=token, now=now)
 
 
 def _begin_in_child() -> None:

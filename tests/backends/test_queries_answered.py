@@ -1,4 +1,4 @@
-"""docs/queries.md on real servers: every query that can be run is, on the demo's data, with the answer that is right.
+"""docs/queries.md on real servers: every query that can be run is, on a known sync, with the answer that is right.
 
 LogsQL by VictoriaLogs, requests by Jaeger, PromQL by Prometheus. The answers are compared with the local store.
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import documents
+import plain_run
 import promql
 import pytest
 from otlp_server import eventually
@@ -34,13 +35,6 @@ PAGE: Final = ROOT / "docs" / "queries.md"
 RUN: Final = "202611222325-SYNC-6457B8D9"
 TRACE: Final = "6457b8d93519386b034bf5cfbeadd052"
 """Ids as the page writes them."""
-DEMO: Final = """
-import sys
-import time
-from pathlib import Path
-from examples.github_sync import demo
-demo.run(Path(sys.argv[1]))
-"""
 KILLED: Final = """
 import os, signal, otelsync
 otelsync.configure(service_name="killed", log_level="INFO", log_format="json")
@@ -54,7 +48,7 @@ with otelsync.pipeline("killed") as run:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The servers, and what the demo has recorded, as its store has it."""
+    """The servers, and what the sync of :mod:`plain_run` has recorded, as its store has it."""
 
     stack: Stack
     spans: list[Span]
@@ -62,13 +56,13 @@ class Recorded:
 
     @property
     def trace_id(self) -> str:
-        """Of the demo's only trace."""
+        """Of its only trace."""
         (trace_id,) = {span.trace_id for span in self.spans}
         return trace_id
 
     @property
     def sync_id(self) -> str:
-        """Of the demo's run."""
+        """Of its run."""
         (sync_id,) = {span.attributes["sync.id"] for span in self.spans}
         return str(sync_id)
 
@@ -152,10 +146,10 @@ def _run(program: str, *arguments: str, stack: Stack, home: Path) -> None:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
-    """Run the demo, a sync whose requests have spans, and one that is killed; yields when all of it has arrived."""
+    """Run the sync, another whose requests have spans, and one that is killed; yields when all of it has arrived."""
     with running(tmp_path_factory.mktemp("stack")) as stack:
-        homes = [tmp_path_factory.mktemp(name) for name in ("demo", "recorded", "killed")]
-        _run(DEMO, str(homes[0]), stack=stack, home=homes[0])
+        homes = [tmp_path_factory.mktemp(name) for name in ("plain", "recorded", "killed")]
+        _run(Path(plain_run.__file__).read_text(), str(homes[0]), stack=stack, home=homes[0])
         _run(PROGRAM, "good", stack=stack, home=homes[1])
         _run(KILLED, stack=stack, home=homes[2])
         recorded = Recorded(stack, list(spans_in(homes[0])), list(logs_in(homes[0])))
@@ -210,7 +204,7 @@ def test_what_happened_in_a_repo(recorded: Recorded) -> None:
 
 
 def test_what_happened_in_a_run(recorded: Recorded) -> None:
-    """Everything that the demo has recorded, and nothing of the others."""
+    """Everything that the sync has recorded, and nothing of the others."""
     asked = recorded.about("What happened in one run, in all services?")
     rows = asked.logsql()
     assert len(rows) == len(recorded.logs)
@@ -266,7 +260,7 @@ def test_how_long_a_part_takes(recorded: Recorded) -> None:
 
 
 def test_which_requests_were_made(recorded: Recorded) -> None:
-    """The demo's further attempts have records; the requests of the other sync have spans, and are counted."""
+    """Further attempts of the one sync have records; the requests of the other sync have spans, and are counted."""
     asked = recorded.about("Which requests were made, with which status?")
     again = recorded.logged("sync.api.retry")
     assert again
@@ -282,7 +276,7 @@ def tags(span: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def test_where_an_event_is(recorded: Recorded) -> None:
-    """The only wait for a rate limit of the demo; the other sync has waited for a moment, twice."""
+    """The only wait for a rate limit of the one sync; the other sync has waited for a moment, twice."""
     asked = recorded.about("Where is a certain event?")
     rows = [row for row in asked.logsql() if row["service.name"] == "github-sync"]
     assert ids(rows) == ids_of(recorded.logged("sync.rate_limit.waiting"))

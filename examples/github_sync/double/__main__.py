@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import recordings
-from . import graphql_endpoint, published
+from . import asked_schema, graphql_endpoint, published
 from .api import Api
 from .app_tokens import AppTokens
 from .catalogue import Catalogue
@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     except recordings.RecordingsUnavailableError as error:
         print(error, file=sys.stderr)
         return 2
+    if options.asked_schema:
+        graphql_endpoint.take_schema(asked_schema.text)
     try:
         if options.graphql:
             graphql_endpoint.schema()
@@ -103,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-recordings", action="store_true", help="serve generated repositories only")
     parser.add_argument(
         "--graphql", action="store_true", help="build GitHub's schema before the start, and fail where it cannot be had"
+    )
+    parser.add_argument(
+        "--asked-schema",
+        action="store_true",
+        help="serve the part of the schema that the sync asks for, without npm",
     )
     parser.add_argument("--limit", type=int, default=5000, help="requests a window for a token")
     parser.add_argument("--graphql-limit", type=int, help="points a window for a token; default: as --limit")

@@ -9,7 +9,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,7 +61,7 @@ class _Page:
         self._settings = settings
         self._engine: Engine = engine_for(settings.database_url)
         self._templates = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True)
-        self._templates.filters["duration"] = duration
+        self._templates.filters["duration"] = status.duration
 
     async def index(self, _: Request) -> Response:
         """Go to the only team, or list them."""
@@ -118,11 +117,3 @@ class _Page:
 
     def _html(self, template: str, **values: Any) -> Response:
         return HTMLResponse(self._templates.get_template(template).render(**values), headers=_HEADERS)
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them: ``12s``, ``3m20s``, ``1h05m``."""
-    whole = int(timedelta(seconds=round(max(0.0, seconds))).total_seconds())
-    if whole < 60:
-        return f"{whole}s"
-    return f"{whole // 60}m{whole % 60:02}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02}m"

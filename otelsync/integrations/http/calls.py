@@ -196,11 +196,22 @@ class Call:
             self._told += 1
         if sends := self.resends + max(0, self._told - 1) + more_resends:
             span.set_attribute(vocabulary.HTTP_REQUEST_RESEND_COUNT, sends)
+        self._note_limits(status, headers, body, span)
+        self._note_body(body or b"", headers, span)
+
+    def _note_limits(self, status: int, headers: Mapping[str, str], body: bytes | None, span: Span) -> None:
+        """Note what the headers say of rate limits; after most responses that is one figure."""
+        if status < 400 and span.is_recording():
+            said = rate_limits.observed.unchanged(self.host, headers, token=self.token)
+            if said is not None:
+                self.refused = ""
+                span.set_attributes(said)
+                return
         observation = self._read(status, headers, body or b"")
         if body is None and observation.refused:
             observation = replace(observation, refused="")  # which limit it is about, its body may say
-        rate_limits.note(observation, host=self.host, token=self.token, span=span)
-        self._note_body(body or b"", headers, span)
+        told = headers if status < 400 else None
+        rate_limits.note(observation, host=self.host, token=self.token, span=span, headers=told)
 
     def _note_body(self, body: bytes, headers: Mapping[str, str], span: Span | None) -> None:
         """Note what a body of GraphQL says of rate limits."""

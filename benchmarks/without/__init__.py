@@ -1,0 +1,1 @@
+"""A directory for PYTHONPATH: with it first, a program that uses otelsync runs without it."""

@@ -1,1 +1,0 @@
-"""The same sync in Celery workers: one task a repository, and a pipeline that ends when the last of them has."""
