@@ -94,16 +94,19 @@ _HELD_BY = {
 
 
 def __getattr__(name: str) -> object:
-    """Load what holds a public name when one is first asked for: our own commands and shippers use none of them."""
+    """Load what holds a public name when one is first asked for: our own commands and shippers use none of them.
+
+    All names of the modules that are loaded are set at once, since a finalizer at the end of the process that asks for
+    one of them could load nothing any more.
+    """
     if name not in _HELD_BY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    module = _HELD_BY[name]
-    for each in _TOGETHER if module in _TOGETHER else ():
-        import_module(each)
-    value = globals()[name] = getattr(import_module(module), name)
-    return value
+    wanted = _HELD_BY[name]
+    loaded = {each: import_module(each) for each in (_TOGETHER if wanted in _TOGETHER else (wanted,))}
+    globals().update({each: getattr(loaded[held], each) for each, held in _HELD_BY.items() if held in loaded})
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
