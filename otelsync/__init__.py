@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from otelsync.integrations.instrumentation import instrument, uninstrument
     from otelsync.logs.events import Catalogue
     from otelsync.logs.structlog_logger import get_logger
+    from otelsync.stages.correlation import extract, inject
     from otelsync.stages.kinds import (
         api_call,
         batch,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         sync_context,
         timed_operation,
     )
+    from otelsync.stages.nodes import node, tool
     from otelsync.stages.threads import executor, propagate
     from otelsync.stages.waits import rate_limit_wait, retry_wait
 del TYPE_CHECKING
@@ -50,11 +52,14 @@ __all__ = [
     "batch",
     "configure",
     "executor",
+    "extract",
     "flush",
     "get_logger",
     "group",
+    "inject",
     "instrument",
     "item",
+    "node",
     "pipeline",
     "propagate",
     "pull_request",
@@ -66,6 +71,7 @@ __all__ = [
     "stage",
     "sync_context",
     "timed_operation",
+    "tool",
     "uninstrument",
 ]
 
@@ -85,6 +91,8 @@ _HELD_BY = {
         ),
         "otelsync.stages.kinds",
     ),
+    **dict.fromkeys(("node", "tool"), "otelsync.stages.nodes"),
+    **dict.fromkeys(("extract", "inject"), "otelsync.stages.correlation"),
     **dict.fromkeys(("executor", "propagate"), "otelsync.stages.threads"),
     "get_logger": "otelsync.logs.structlog_logger",
     **dict.fromkeys(("instrument", "uninstrument"), "otelsync.integrations.instrumentation"),

@@ -103,6 +103,36 @@ _hc = Catalogue("hc", source="otelsync.integrations.http.calls")
 _RETRY: Final = ("reason", "attempt", "status", "error_type", "wait_seconds", ...)
 _hc.event(1, "sync.api.retry", level="info", fields=_RETRY, says="A request came to nothing and is sent again.")
 
+_nd = Catalogue("nd", source="otelsync.stages.nodes")
+_FAILED: Final = ("duration_ms",)
+_nd.event(1, "node_start", level="info", says="A node of a graph begins; `node` is its name.")
+_nd.event(
+    2,
+    "node_complete",
+    level="info",
+    fields=("duration_ms", "state_updates"),
+    says="The node has returned; `state_updates` are the keys of what it returned.",
+)
+_nd.event(3, "node_failed", level="error", fields=_FAILED, says="The node has raised.")
+_nd.event(4, "tool_execution_start", level="info", says="A tool is called; `tool_name` is its name.")
+_nd.event(
+    5,
+    "tool_execution_complete",
+    level="info",
+    fields=("duration_ms", "result_type"),
+    says="The tool has returned.",
+)
+_nd.event(6, "tool_execution_failed", level="error", fields=_FAILED, says="The tool has raised.")
+
+_mw = Catalogue("mw", source="otelsync.middleware.request")
+_mw.event(
+    1,
+    "http_request",
+    level="info",
+    fields=("method", "path", "status_code", "duration_ms"),
+    says="A request to this service has been answered; without a `status_code` it was broken off.",
+)
+
 _dp = Catalogue("dp", source="otelsync.doctor.probe")
 _dp.event(
     1, "otelsync.probe", level="info", fields=("otelsync.probe",), says="`otelsync doctor` sends it, to see it arrive."
