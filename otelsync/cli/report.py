@@ -25,7 +25,7 @@ _NICE: Final = 10
 
 
 @click.command(name="report")
-@click.argument("sync_id", required=False)
+@options.sync_id_argument
 @click.option("--last", is_flag=True, help="The latest run; so it is without SYNC_ID.")
 @click.option(
     "--output",
