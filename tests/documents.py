@@ -82,10 +82,13 @@ def printed() -> str:
 
 
 def normalised(text: str) -> str:
-    """`text` without what differs from run to run: ids, the time, durations and their bars."""
+    """`text` without what differs from run to run: ids, the time, durations, their bars and which are longest."""
     for pattern, name in _VARYING:
         text = pattern.sub(name, text)
-    return text.strip()
+    before, head, rest = text.partition("where the time went")
+    table, blank, after = rest.partition("\n\n")
+    first, *rows = table.split("\n")
+    return "".join([before, head, "\n".join([first, *sorted(rows)]), blank, after]).strip()
 
 
 def run(home: Path, *arguments: str, python: Path = Path(sys.executable)) -> str:

@@ -178,7 +178,9 @@ def test_logs_of_an_ambiguous_or_unknown_span(filled: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr == (
         "otelsync: '0000' may be any of these spans; give more of it:\n"
-        "  0000000000000001\n  0000000000000002\n  0000000000000004\n"
+        f"  0000000000000001  sync.pipeline nightly  {SYNC_ID}\n"
+        f"  0000000000000002  sync.repo acme/api  {SYNC_ID}\n"
+        f"  0000000000000004  sync.pr  {SYNC_ID}\n"
     )
     assert "no span whose id begins with 'ff'" in run("logs", "7651", "--span", "ff", home=filled).stderr
 

@@ -115,12 +115,12 @@ sync.pipeline nightly                        |####################|   400ms  par
   sync.repo acme/web                         |               #####|  80.0ms  success
     sync.pr #7 skipped because bot           |                #   |  1.00ms
 
-where the time went                       count  failed    total     mean  slowest
-sync.pipeline nightly                         1       0    400ms    400ms    400ms  0000000000000001
-sync.repo acme/api                            1       0    250ms    250ms    250ms  acme/api
-sync.api list_pull_requests                   2       0    180ms   90.0ms   90.0ms  page=1
+where the time went                       count  failed      own     mean  slowest
 sync.pr                                      13       1   91.0ms   7.00ms   10.0ms  acme/api #15 created
-sync.repo acme/web                            1       0   80.0ms   80.0ms   80.0ms  acme/web
+sync.api list_pull_requests                   2       0   90.0ms   90.0ms   90.0ms  page=1
+sync.repo acme/web                            1       0   79.0ms   80.0ms   80.0ms  acme/web
+sync.pipeline nightly                         1       0   70.0ms    400ms    400ms  0000000000000001
+sync.repo acme/api                            1       0   70.0ms    250ms    250ms  acme/api
 
 errors
 0000000000000203  sync.pr  acme/api #23  ValueError: no title
@@ -128,9 +128,10 @@ errors
 items  13 fetched = 11 created + 1 skipped + 1 failed
 
 look further
-  otelsync show 202508022027-SYNC-765151E9 --all     every span
-  otelsync logs 202508022027-SYNC-765151E9           its log records; --span ID, --level ERROR
-  otelsync show 202508022027-SYNC-765151E9 --json    for other programs
+  otelsync show 202508022027-SYNC-765151E9 --all      every span
+  otelsync show 202508022027-SYNC-765151E9 --span ID  all of one span, with its traceback
+  otelsync logs 202508022027-SYNC-765151E9            its log records; --span ID, --level ERROR
+  otelsync show 202508022027-SYNC-765151E9 --json     for other programs
 """
     )
 

@@ -6,13 +6,16 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from otelsync.errors import ConfigurationError, OtelsyncError
 from otelsync.hooks.own_process import ignore_warnings_of_the_program
 from otelsync.version import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS: Final = {
     "run": "Run a program, record it, and ship what it records.",
@@ -27,7 +30,10 @@ COMMANDS: Final = {
     "events": "The catalogue of log events, and whether code keeps to it.",
     "verbosity": "Which log records running programs let through.",
     "doctor": "What is wrong on the way of telemetry, and how to fix it.",
+    "completion": "A script that lets a shell complete commands and sync ids.",
 }
+_HIDDEN: Final = {"_complete": "complete"}
+"""Modules of commands for scripts of ours."""
 
 
 class _Commands(click.Group):
@@ -37,10 +43,32 @@ class _Commands(click.Group):
         return [*COMMANDS]  # here `list` is a module of this package, once it is loaded
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
+        module = cmd_name if cmd_name in COMMANDS else _HIDDEN.get(cmd_name)
+        if module is None:
             return None
-        command: click.Command = import_module(f"otelsync.cli.{cmd_name}").command
+        command: click.Command = import_module(f"otelsync.cli.{module}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; of one that is mistyped, say which one may be meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            alike = get_close_matches(args[0], COMMANDS, n=1)
+            if not alike:
+                raise
+            raise click.UsageError(f"No such command {args[0]!r}. Did you mean {alike[0]!r}?", ctx) from error
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Propose commands, without loading them, and options."""
+        from click.shell_completion import CompletionItem
+
+        commands = [CompletionItem(name, help=what) for name, what in COMMANDS.items() if name.startswith(incomplete)]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):

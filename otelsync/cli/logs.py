@@ -12,12 +12,9 @@ from otelsync.cli.catching_up import store_with
 from otelsync.store.records import LEVELS, json_of, line_of, records
 from otelsync.store.runs import find_run, open_store
 
-_UNBOUNDED = 1 << 20
-"""Cells: the lines of a log are wrapped by the terminal, not cut."""
-
 
 @click.command(name="logs")
-@click.argument("sync_id", required=False)
+@options.sync_id_argument
 @click.option("--span", metavar="ID", help="Only of this span and those below it; the beginning of its id will do.")
 @click.option("--level", type=click.Choice(list(LEVELS), case_sensitive=False), help="Of this level or above.")
 @options.json_option("One JSON object a line.")
@@ -30,4 +27,4 @@ def command(sync_id: str | None, span: str | None, level: str | None, as_json: b
         if as_json:
             sys.stdout.writelines(f"{json_of(record)}\n" for record in found)
         else:
-            options.draw(map(line_of, found), least_width=_UNBOUNDED)
+            options.draw(map(line_of, found), least_width=options.UNBOUNDED)

@@ -11,12 +11,17 @@ from typing import Any, TypeVar
 
 import click
 
+from otelsync.cli.completing import sync_ids
 from otelsync.settings import Settings
+from otelsync.text.colors import wants_color
 from otelsync.text.paint import Line, painter
 from otelsync.text.printable import printable
 
 PLAIN_WIDTH = 120
 """Cells of a line where no terminal says how many it has."""
+
+UNBOUNDED = 1 << 20
+"""Cells: lines that a terminal wraps, and that are not cut."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,6 +30,8 @@ home_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Where the journals and the store are. [OTELSYNC_HOME]",
 )
+
+sync_id_argument = click.argument("sync_id", required=False, shell_complete=sync_ids)
 
 
 def metrics_options(command: Command) -> Command:
@@ -64,16 +71,25 @@ def on_terminal() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def colored() -> bool:
+    """Return whether standard output gets colours: a terminal does, but for ``NO_COLOR`` and ``FORCE_COLOR``."""
+    return wants_color(is_terminal=on_terminal())
+
+
+def known_width() -> int | None:
+    """Cells of a line, as ``COLUMNS`` or the terminal says; None if neither says anything."""
+    if on_terminal() or os.environ.get("COLUMNS", "").isdigit():
+        return max(shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns, 40)
+    return None
+
+
 def width() -> int:
     """Cells of a line: what ``COLUMNS`` or the terminal says, or else `PLAIN_WIDTH`."""
-    fallback = (PLAIN_WIDTH, 24)
-    if on_terminal() or os.environ.get("COLUMNS", "").isdigit():
-        return max(shutil.get_terminal_size(fallback).columns, 40)
-    return PLAIN_WIDTH
+    return known_width() or PLAIN_WIDTH
 
 
 def draw(lines: Iterable[Line], *, least_width: int = 0) -> None:
     """Draw lines on standard output, each cut to its width, or to `least_width` if that is more."""
-    paint = painter(width=max(width(), least_width), color=on_terminal())
+    paint = painter(width=max(width(), least_width), color=colored())
     for line in lines:
         paint(line)

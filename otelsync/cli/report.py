@@ -13,6 +13,7 @@ import click
 
 from otelsync.cli import options
 from otelsync.cli.catching_up import stores
+from otelsync.cli.progress_line import ProgressLine
 from otelsync.errors import OtelsyncError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _NICE: Final = 10
 
 
 @click.command(name="report")
-@click.argument("sync_id", required=False)
+@options.sync_id_argument
 @click.option("--last", is_flag=True, help="The latest run; so it is without SYNC_ID.")
 @click.option(
     "--output",
@@ -64,16 +65,18 @@ def command(
         return
     from otelsync.store.several import store_of
 
-    places = stores(settings)
-    report = make_report(
-        store_of(places, sync_id),
-        sync_id,
-        output,
-        group_by=group_by or None,
-        ledgers=_ledgers(settings),
-        others=places,
-        trace_url=settings.trace_url,
-    )
+    with ProgressLine() as line:
+        places = stores(settings)
+        report = make_report(
+            store_of(places, sync_id),
+            sync_id,
+            output,
+            group_by=group_by or None,
+            ledgers=_ledgers(settings),
+            others=places,
+            trace_url=settings.trace_url,
+            progress=line.show if line.is_shown else None,
+        )
     if as_json:
         click.echo(json.dumps(summary_json(report.summary), indent=2).replace("\x7f", "\\u007f"))
         return

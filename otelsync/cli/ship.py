@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,6 +18,7 @@ import click
 
 from otelsync.cli import options
 from otelsync.cli.announcing import announce
+from otelsync.cli.progress_line import ProgressLine
 from otelsync.configuration.destinations import make_metrics, make_reports, make_shipper, wants_metrics
 from otelsync.errors import ConfigurationError, OtelsyncError
 from otelsync.hooks.own_messages import finish
@@ -34,6 +35,8 @@ _LAST_METRICS: Final = 1.0
 """Seconds for the last metrics, at the least."""
 _PAUSE: Final = 0.5
 """Seconds between two looks for directories of further services."""
+_TOLD_EVERY: Final = 0.3
+"""Seconds between two looks at how much has been shipped."""
 
 
 @click.command(name="ship")
@@ -74,7 +77,7 @@ def command(
     take_up()
     deadline = time.monotonic() + timeout
     try:
-        is_drained = _drain(stations.values(), deadline, timeout)
+        is_drained = _drain(stations, deadline, timeout, tells=once)
     finally:
         if reports is not None:
             reports.close(deadline)
@@ -155,16 +158,23 @@ def _take_up(settings: Settings, stations: dict[Path, _Station], begin: Callable
             stations[directory] = begin(replace(settings, journal_dir=directory))
 
 
-def _drain(stations: Collection[_Station], deadline: float, timeout: float) -> bool:
-    """Ship the last records; return whether all of them were shipped in time."""
-    for station in stations:
-        station.stop(deadline)
-    for station in stations:
-        station.thread.join(max(0.0, deadline + 1.0 - time.monotonic()))
-    left = [station.directory.name for station in stations if not station.drained]
-    if left:
+def _drain(stations: Mapping[Path, _Station], deadline: float, timeout: float, *, tells: bool) -> bool:
+    """Ship the last records, and tell a terminal how far that is; return whether all of them were shipped in time."""
+    from otelsync.shipping.bytes_taken import BytesTaken
+
+    with ProgressLine() as line:
+        journals = BytesTaken(stations) if tells and line.is_shown else None
+        for station in stations.values():
+            station.stop(deadline)
+        for station in stations.values():
+            while station.thread.is_alive() and (left := deadline + 1.0 - time.monotonic()) > 0:
+                station.thread.join(left if journals is None else min(left, _TOLD_EVERY))
+                if journals is not None:
+                    line.show("shipping", journals.taken // 1024, journals.at_first // 1024, " KiB")
+    late = [station.directory.name for station in stations.values() if not station.drained]
+    if late:
         announce(
-            f"not everything was shipped within {timeout:g} s: {', '.join(left)}; the rest stays in the journal,"
+            f"not everything was shipped within {timeout:g} s: {', '.join(late)}; the rest stays in the journal,"
             " and `otelsync ledger` says how much it is"
         )
-    return not left
+    return not late

@@ -26,7 +26,7 @@ _EVERY = 1.0
 
 
 @click.command(name="watch")
-@click.argument("sync_id", required=False)
+@options.sync_id_argument
 @stuck_option
 @options.home_option
 def command(sync_id: str | None, stuck_minutes: float, home: Path | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import IO, Any
 
@@ -15,6 +14,7 @@ from otelsync.logs.verbosity import Levels
 from otelsync.recording import scope
 from otelsync.redaction import Redactor
 from otelsync.settings import Settings
+from otelsync.text.colors import wants_color
 
 
 def install(settings: Settings, stream: IO[Any] | None, recorder: Recorder | None) -> None:
@@ -45,7 +45,7 @@ def _output(settings: Settings, stream: IO[Any] | None) -> Output:
     except (AttributeError, ValueError):  # no such method; closed
         is_terminal = False
     is_text = form == "console" or (form == "auto" and is_terminal)
-    colors = is_terminal and "NO_COLOR" not in os.environ
+    colors = wants_color(is_terminal=is_terminal)
     return Output(stream, text=is_text, colors=colors, trace_url=settings.trace_url)
 
 

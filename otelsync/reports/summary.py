@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
@@ -34,6 +34,8 @@ MOST_TRACES: Final = 1_000
 """Traces that are named, and of which the page shows spans; all are counted."""
 
 _MOST_NAMES: Final = 300
+_TOLD_EVERY: Final = 4_096
+"""Spans."""
 _OURS: Final = ("sync.", "otelsync.", "error.", "exception.")
 
 
@@ -44,6 +46,7 @@ def summarize(
     *,
     ledgers: Mapping[str, Ledger] | None = None,
     in_short: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
     """The figures of a run.
 
@@ -55,19 +58,28 @@ def summarize(
         ledgers: Of journal directories, by name.
         in_short: Sum up items that went well, which takes a third of the time: own times are then too high. It is
             enough to compare with.
+        progress: Called now and then with the number of spans that were read, and of all.
     """
     in_short = in_short and '"' not in grouping.attribute
     traces = traces_of(store, run)
     root_id = run.root_span_id or ""
     reading = Reading(grouping, (run.trace_id, root_id), Accounting(begin_account(store, traces, root_id), root_id))
+    whole = 0 if progress is None else _spans_of(store, traces)
     for trace_id in traces:
         if in_short:
             reading.expect(ordinary_items(store, trace_id, grouping.attribute))
         for step in steps(store, trace_id, run.last_ns, reading.begin, ordinary=not in_short):
             reading.add(step)
+            if progress is not None and reading.rows % _TOLD_EVERY == 0:
+                progress(reading.rows, whole)
     account = reading.close()
     own_errors = reading.read_errors(store, traces, frozenset(account.errors))
     return _Summing(store, run, traces, reading, account, own_errors, ledgers or {}).summary()
+
+
+def _spans_of(store: sqlite3.Connection, traces: Sequence[str]) -> int:
+    among = "SELECT total(spans) FROM runs WHERE trace_id IN (SELECT value FROM json_each(?))"
+    return int(store.execute(among, (json.dumps(traces),)).fetchone()[0])
 
 
 @dataclass(frozen=True)

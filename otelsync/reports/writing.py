@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from otelsync.version import __version__
 
 __all__ = ["Report", "ReportError", "Summary", "make_report", "remove_oldest", "summary_json", "write_report"]
 
+Progress = Callable[[str, int, int], None]
 FORMAT: Final = 2
 """Of `summary.json`: a change that readers would stumble over needs another number."""
 
@@ -77,31 +79,42 @@ def make_report(
     ledgers: Mapping[str, Ledger] | None,
     others: Sequence[Path] = (),
     trace_url: str | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Write a report as `write_report` does, and return its figures with it.
 
-    `others`: all stores, of which one holds what journals still held: then nothing that waits there is missing here.
+    Args, where they are not those of `write_report`:
+        others: All stores, of which one holds what journals still held: then nothing that waits there is missing here.
+        progress: Called now and then with what is done, how much of it has been, and how much there is (0: unknown).
     """
+    tell = progress or _nobody
     with open_store(store_path) as store:
         run = find_run(store, sync_id)
         divided = grouping(store, traces_of(store, run), group_by)
-        summary = summarize(store, run, divided, ledgers=ledgers)
+        summary = summarize(store, run, divided, ledgers=ledgers, progress=partial(tell, "reading spans"))
         address = trace_address(trace_url, run.trace_id, run.root_span_id, run.sync_id)
         summary = replace(summary, trace_url=address)
         if others:
             summary = replace(summary, journals=tuple(replace(journal, pending=0) for journal in summary.journals))
         for before, its_store in run_before(run, [Path(store_path), *others]):
             with open_store(its_store) as earlier:
-                short = summarize(earlier, before, divided, in_short=True)
+                told = partial(tell, "reading the run before")
+                short = summarize(earlier, before, divided, in_short=True, progress=told)
             summary = replace(summary, previous=compare(summary, short))
+        tell("choosing what the page shows", 0, 0)
         nodes = select(store, run, summary.traces)
     folder = Path(directory) / folder_name(run.sync_id, run.trace_id)
     texts: dict[str, Iterable[str]] = {group.file: [group_markdown(summary, group)] for group in summary.groups}
     texts[PAGE] = page(summary, nodes, trace_url)
     texts[TEXT] = [summary_markdown(summary)]
     texts[SUMMARY] = [json.dumps(summary_json(summary), indent=2).replace("\x7f", "\\u007f"), "\n"]
+    tell("writing files", 0, 0)
     write_folder(folder, texts)
     return Report(folder, summary)
+
+
+def _nobody(what: str, done: int, whole: int) -> None:
+    """Tell nobody."""
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:

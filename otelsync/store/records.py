@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from otelsync.errors import RunNotFoundError
 from otelsync.store.runs import Run, traces_of
+from otelsync.store.span_ids import spans_called, spans_logged, the_span
 from otelsync.store.spans import json_line
 from otelsync.text.paint import Line, Piece
 from otelsync.text.printable import pad, printable
@@ -21,7 +21,6 @@ LEVELS: Final = {"trace": 1, "debug": 5, "info": 9, "warning": 13, "error": 17, 
 _STYLES: Final = {"WARNING": "yellow", "WARN": "yellow", "ERROR": "bold red", "CRITICAL": "bold red", "DEBUG": "dim"}
 _SAID_ELSEWHERE: Final = frozenset((SYNC_ID, "sync_id", SYNC_PIPELINE, "trace_id", "span_id"))
 """Fields that are the same in all records of a run, or stand in a column."""
-_MOST_CANDIDATES = 10
 _LONGEST_VALUE: Final = 200
 
 
@@ -42,7 +41,7 @@ class Record:
 
 
 def records(
-    store: sqlite3.Connection, run: Run, *, span: str | None = None, level: str | None = None
+    store: sqlite3.Connection, run: Run, *, span: str | None = None, level: str | None = None, below: bool = True
 ) -> Iterator[Record]:
     """The records of a run, earliest first, read as they are needed.
 
@@ -51,26 +50,29 @@ def records(
         run: Whose.
         span: A span id or the beginning of one: only its records, and those of the spans below it.
         level: The least level, a key of `LEVELS`.
+        below: Whether those of the spans below it count as its own.
 
     Raises:
         RunNotFoundError: No span of the run, or more than one, begins so.
     """
     parameters: dict[str, object] = {"severity": LEVELS[level] if level else 0}
     traces = traces_of(store, run)
-    below = among_spans = ""
+    tree = among_spans = ""
     if span is not None:
         trace_id, parameters["span"] = _find_span(store, traces, span)
         traces = [trace_id]
-        below = (
+        tree = (
             "WITH RECURSIVE below (id) AS (SELECT :span UNION SELECT spans.span_id FROM below"
             " JOIN spans INDEXED BY spans_by_parent ON spans.parent_span_id = below.id"
             " WHERE spans.trace_id = :trace0) "
         )
         among_spans = "logs.span_id IN (SELECT id FROM below) AND "
+        if not below:
+            tree, among_spans = "", "logs.span_id = :span AND "
     parameters |= {f"trace{number}": trace_id for number, trace_id in enumerate(traces)}
     among = ", ".join(f":trace{number}" for number in range(len(traces)))
     rows = store.execute(
-        f"{below}SELECT trace_id, span_id, sync_id, time_ns, severity, level, logger, event, logs.attributes,"
+        f"{tree}SELECT trace_id, span_id, sync_id, time_ns, severity, level, logger, event, logs.attributes,"
         " json_extract(resources.attributes, '$.\"service.name\"')"
         " FROM logs LEFT JOIN resources ON resources.id = logs.resource"
         f" WHERE {among_spans}logs.trace_id IN ({among}) AND severity >= :severity ORDER BY time_ns, logs.id",
@@ -113,23 +115,11 @@ def json_of(record: Record) -> str:
 
 
 def _find_span(store: sqlite3.Connection, traces: list[str], wanted: str) -> tuple[str, str]:
-    """Trace and id of the span that is meant."""
-    prefix = wanted.strip().lower()
-    found: dict[tuple[str, str], None] = {}
-    for trace_id in traces:
-        for table, index in (("spans", "spans_by_time"), ("logs", "logs_by_time")):
-            rows = store.execute(
-                f"SELECT DISTINCT span_id FROM {table} INDEXED BY {index}"
-                " WHERE trace_id = ? AND span_id <> '' AND substr(span_id, 1, ?) = ? LIMIT ?",
-                (trace_id, len(prefix), prefix, _MOST_CANDIDATES),
-            )
-            found |= {(trace_id, span_id): None for (span_id,) in rows}
-    if not prefix or not found:
-        raise RunNotFoundError(f"the run has no span whose id begins with {printable(wanted, 40)!r}")
-    if len(found) > 1:
-        listed = "".join(f"\n  {span_id}" for _, span_id in list(found)[:_MOST_CANDIDATES])
-        raise RunNotFoundError(f"{printable(wanted, 40)!r} may be any of these spans; give more of it:{listed}")
-    return next(iter(found))
+    """Trace and id of the span that is meant; its records may be all that is known of it."""
+    found = {(each.trace_id, each.span_id): each for each in spans_logged(store, wanted, traces)}
+    found |= {(each.trace_id, each.span_id): each for each in spans_called(store, wanted, traces)}
+    meant = the_span([found[key] for key in sorted(found)], wanted)
+    return meant.trace_id, meant.span_id
 
 
 def _value(value: object) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from otelsync.store import schema
 from otelsync.store.account_reading import RunAccount, account_of, traces_of_sync
 from otelsync.store.connection import ELSEWHERE, KEEP_IN_MEMORY, address, is_memory
 from otelsync.store.schema import LARGEST
+from otelsync.store.sync_ids import known_ids, proposal
 from otelsync.store.task_traces import IS_TASK, is_task, outcome, task_of
 from otelsync.text.printable import printable
 from otelsync.vocabulary import NAMED_PIPELINE
@@ -113,20 +115,33 @@ def nothing_yet(path: Path) -> str:
     )
 
 
-def recent_runs(store: sqlite3.Connection, *, most: int | None = None, every_trace: bool = False) -> list[Run]:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Conditions on runs in a list."""
+
+    since_ns: int = 0
+    """The earliest moment at which they began."""
+    states: frozenset[str] = frozenset()
+    """Outcomes, or ``running``; empty: any."""
+
+
+def recent_runs(
+    store: sqlite3.Connection, *, most: int | None = None, every_trace: bool = False, wanted: Wanted | None = None
+) -> list[Run]:
     """The runs, latest first.
 
     Args:
         store: From `open_store`.
         most: How many; None for all.
         every_trace: Whether traces without a pipeline count as well.
+        wanted: Which ones; None: any.
     """
-    return _latest(store, "" if every_trace else "WHERE sync_id IS NOT NULL", most)
+    return _latest(store, "true" if every_trace else "sync_id IS NOT NULL", most, wanted or Wanted())
 
 
-def recent_tasks(store: sqlite3.Connection, *, most: int | None = None) -> list[Run]:
+def recent_tasks(store: sqlite3.Connection, *, most: int | None = None, wanted: Wanted | None = None) -> list[Run]:
     """The traces of tasks outside any pipeline, latest first; arguments as of `recent_runs`."""
-    return _latest(store, f"WHERE {IS_TASK}", most)
+    return _latest(store, IS_TASK, most, wanted or Wanted())
 
 
 def find_run(store: sqlite3.Connection, wanted: str | None = None) -> Run:
@@ -144,13 +159,19 @@ def find_run(store: sqlite3.Connection, wanted: str | None = None) -> Run:
         if not latest:
             raise RunNotFoundError("no sync run has been recorded yet; `otelsync list --all` shows other traces")
         return latest[0]
-    return the_run(runs_called(store, wanted), wanted)
+    candidates = runs_called(store, wanted)
+    return the_run(candidates, wanted, () if candidates else known_ids(store))
 
 
-def the_run(candidates: Sequence[Run], wanted: str) -> Run:
-    """Return the one run that these are, the first row of it. Raises RunNotFoundError: there is none, or several."""
+def the_run(candidates: Sequence[Run], wanted: str, known: Iterable[str] = ()) -> Run:
+    """Return the one run that these are, the first row of it; `known` are sync ids that may have been meant.
+
+    Raises:
+        RunNotFoundError: There is none, or several.
+    """
     if not candidates:
-        raise RunNotFoundError(f"no run is called {printable(wanted, 60)!r}; `otelsync list` shows what there is")
+        fix = proposal(known, wanted) or "; `otelsync list` shows what there is"
+        raise RunNotFoundError(f"no run is called {printable(wanted, 60)!r}{fix}")
     names = {run.sync_id or run.trace_id for run in candidates}
     if len(names) > 1:
         listed = "".join(f"\n  {run.name}  {run.title}" for run in candidates)
@@ -182,10 +203,14 @@ def runs_called(store: sqlite3.Connection, wanted: str) -> list[Run]:
     return [_run(store, row) for row in rows]
 
 
-def _latest(store: sqlite3.Connection, condition: str, most: int | None) -> list[Run]:
-    limit = -1 if most is None else most
-    rows = store.execute(f"SELECT * FROM runs {condition} ORDER BY start_ns DESC LIMIT ?", (limit,)).fetchall()
-    return [_run(store, row) for row in rows]
+def _latest(store: sqlite3.Connection, condition: str, most: int | None, wanted: Wanted) -> list[Run]:
+    limit = -1 if most is None or wanted.states else most  # an outcome is known only when the run has been read
+    rows = store.execute(
+        f"SELECT * FROM runs WHERE ({condition}) AND start_ns >= ? ORDER BY start_ns DESC LIMIT ?",
+        (min(wanted.since_ns, LARGEST), limit),
+    ).fetchall()
+    runs = (run for run in (_run(store, row) for row in rows) if not wanted.states or run.state in wanted.states)
+    return [*islice(runs, most)]
 
 
 def _run(store: sqlite3.Connection, row: Sequence[Any]) -> Run:

@@ -11,35 +11,43 @@ from contextlib import suppress
 from pathlib import Path
 
 from otelsync.errors import RunNotFoundError
-from otelsync.store.runs import Run, find_run, open_store, recent_runs, recent_tasks, runs_called, the_run
+from otelsync.store.runs import Run, Wanted, find_run, open_store, recent_runs, recent_tasks, runs_called, the_run
+from otelsync.store.sync_ids import known_ids
 
 
-def latest_runs(paths: Sequence[Path], *, most: int, every_trace: bool = False) -> list[Run]:
-    """Return the runs in several stores, latest first; without any, the traces of tasks.
+def latest_runs(
+    paths: Sequence[Path], *, most: int, every_trace: bool = False, wanted: Wanted | None = None
+) -> list[Run]:
+    """Return the runs in several stores, latest first; where no pipeline was ever recorded, the traces of tasks.
 
     Raises:
         RunNotFoundError: There is no store yet.
         StoreError: One cannot be read.
     """
-    runs = _gather(paths, lambda store: recent_runs(store, most=most, every_trace=every_trace))
-    runs = runs or _gather(paths, lambda store: recent_tasks(store, most=most))
+    runs = _gather(paths, lambda store: recent_runs(store, most=most, every_trace=every_trace, wanted=wanted))
+    if not runs and (wanted is None or not _gather(paths, lambda store: recent_runs(store, most=1))):
+        runs = _gather(paths, lambda store: recent_tasks(store, most=most, wanted=wanted))
     return sorted(runs, key=lambda run: -run.start_ns)[:most]
 
 
 def store_of(paths: Sequence[Path], wanted: str | None) -> Path:
-    """Return the store that has the run which is meant; `wanted` as `find_run` takes it. The last if none has it.
+    """Return the store that has the run which is meant; `wanted` as `find_run` takes it. The last where none is.
 
     Raises:
-        RunNotFoundError: More than one run is called so.
+        RunNotFoundError: No run, or more than one, is called so.
         StoreError: One cannot be read.
     """
     if len(paths) == 1:
         return paths[0]
     found: list[tuple[Run, Path]] = []
+    known: list[str] = []
     for path in paths:
         with suppress(RunNotFoundError), open_store(path) as store:
+            known += known_ids(store)
             runs = runs_called(store, wanted) if wanted is not None else [find_run(store)]
             found += [(run, path) for run in runs if all(run.trace_id != other.trace_id for other, _ in found)]
+    if not found and wanted is not None and known:
+        the_run([], wanted, known)
     if not found:
         return paths[-1]
     if wanted is None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from otelsync.store.histogram import added, percentile, sum_up
+from otelsync.store.own_time import MOST_READ, OwnTimes, own_times
 from otelsync.store.runs import Run
 from otelsync.store.schema import path
 from otelsync.store.spans import COLUMNS, StoredSpan, corrected, read
@@ -63,6 +64,8 @@ class Family:
     start_ns: int = 2**63 - 1
     end_ns: int = 0
     total_ns: int = 0
+    own_ns: int = 0
+    """Nanoseconds in which none of its children ran, where that has been read."""
     slowest_ns: int = -1
     slowest: tuple[int, str] = (0, "")
     """Start and span id of the slowest one."""
@@ -167,8 +170,11 @@ class RunTree:
             above = {key: span.parent_span_id for key, span in at.items() if key not in found}
         return found
 
-    def kinds(self) -> list[Family]:
-        """All spans of the run that have ended, by kind, those in which most time went first; without histograms."""
+    def kinds(self, own: Mapping[str, int] | None = None) -> list[Family]:
+        """All spans of the run that have ended, by kind, those in which most time went first; without histograms.
+
+        `own`: own times by name, which then decide.
+        """
         # With max(), SQLite takes the bare columns from the row that holds the maximum.
         rows = self._store.execute(
             "SELECT name, sum(count), sum(failed), total(total_ns), max(slowest_ns), slowest_start_ns, slowest_span_id"
@@ -179,7 +185,15 @@ class RunTree:
             Family(name, count=count, failed=failed, total_ns=int(total), slowest_ns=slowest, slowest=tuple(whose))
             for name, count, failed, total, slowest, *whose in rows
         ]
-        return sorted(by_kind(families, MOST_KINDS), key=lambda family: (-family.total_ns, family.name))
+        for family in families:
+            family.own_ns = 0 if own is None else own.get(family.name, 0)
+        return sorted(by_kind(families, MOST_KINDS), key=lambda family: (-family.own_ns, -family.total_ns, family.name))
+
+    def own_times(self) -> OwnTimes | None:
+        """Own times of the spans; None if there are so many that it takes too long for somebody who waits."""
+        if self.run.spans > MOST_READ:
+            return None
+        return own_times(self._store, self.run.trace_id, self.run.last_ns)
 
     def below(self, family: Family) -> list[Family]:
         """The children of all spans of a family, by kind."""
@@ -318,6 +332,7 @@ def merged(name: str, families: Iterable[Family]) -> Family:
         whole.start_ns = min(whole.start_ns, family.start_ns)
         whole.end_ns = max(whole.end_ns, family.end_ns)
         whole.total_ns += family.total_ns
+        whole.own_ns += family.own_ns
         if family.slowest_ns > whole.slowest_ns:
             whole.slowest_ns, whole.slowest = family.slowest_ns, family.slowest
         whole.histograms += family.histograms

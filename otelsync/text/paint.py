@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import IO, TYPE_CHECKING, NamedTuple
 
+from otelsync.text.colors import is_forced
 from otelsync.text.printable import cells, cut
 
 if TYPE_CHECKING:
@@ -44,7 +47,11 @@ def console_on(file: IO[str], width: int | None = None) -> Console:
     """Return rich's console for a terminal: it takes text as it stands, without markup or emoji."""
     from rich.console import Console
 
-    return Console(file=file, width=width, force_terminal=True, highlight=False, markup=False, emoji=False)
+    make = partial(Console, file=file, width=width, force_terminal=True, highlight=False, markup=False, emoji=False)
+    console = make()
+    if console.color_system is None and is_forced(os.environ):  # rich has no colours for a dumb terminal
+        return make(color_system="standard")
+    return console
 
 
 def styled(line: Line, width: int) -> Text:

@@ -44,6 +44,19 @@ def cut(text: str, width: int) -> str:
     return text
 
 
+def wrapped(text: str, width: int | None) -> list[str]:
+    """`text`, which is printable, in pieces of at most `width` terminal cells, broken at spaces if there are some."""
+    pieces = []
+    while width is not None and cells(text) > width:
+        fitting = cut(text, max(width, 2) + 1)[:-1] or text[0]
+        space = fitting.rstrip().rfind(" ")
+        if space > len(fitting) // 2 and not text[len(fitting)].isspace():
+            fitting = fitting[: space + 1]
+        pieces.append(fitting.rstrip())
+        text = text[len(fitting) :]
+    return [*pieces, text]
+
+
 def pad(text: str, width: int) -> str:
     """`text`, which is printable, in exactly `width` terminal cells."""
     text = cut(text, width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import ceil
 from pathlib import Path
 from typing import IO, Final
@@ -12,24 +12,17 @@ from otelsync.store.spans import StoredSpan
 from otelsync.store.tree import MOST_FAILED, Family, RunTree
 from otelsync.text.item_counts import apart, items_line
 from otelsync.text.paint import Line, Piece, painter
-from otelsync.text.printable import pad, printable
+from otelsync.text.printable import cells, pad, printable, wrapped
 from otelsync.text.quantities import counted, day_and_time, duration
 from otelsync.text.trace_address import trace_address
 from otelsync.views.outline import Entry, outline, unrolled
+from otelsync.views.styles import STYLES
+from otelsync.views.time_table import time_table, whereabouts
 
-MOST_KINDS: Final = 10
-"""Lines of the table of kinds."""
-
-_STYLES: Final = {
-    "success": "green",
-    "partial": "yellow",
-    "failure": "bold red",
-    "failed": "bold red",
-    "interrupted": "bold red",
-    "cancelled": "yellow",
-    "retry": "yellow",
-    "running": "cyan",
-}
+_ROOMY: Final = 100
+"""Cells of a line that has room for all figures."""
+_NARROW: Final = 70
+"""Cells of a line that has no room for remarks."""
 
 
 def render_run(
@@ -71,14 +64,15 @@ def render_run(
 
 
 def _waterfall(tree: RunTree, chart: _Chart, *, every_span: bool, hints: bool) -> Iterator[Line]:
-    yield from _heading(tree.run)
+    yield from _heading(tree.run, chart.width)
     for entry in unrolled(tree) if every_span else outline(tree):
         yield from chart.lines(entry)
-    yield from _kinds(tree)
-    yield from _errors(tree)
-    yield from _items(tree)
+    yield []
+    yield from time_table(tree, chart.width)
+    yield from _errors(tree, chart.width)
+    yield from _items(tree, chart.width)
     if hints:
-        yield from _commands(tree.run, every_span)
+        yield from _commands(tree.run, chart.width, every_span=every_span)
 
 
 class _Chart:
@@ -86,6 +80,7 @@ class _Chart:
 
     def __init__(self, run: Run, width: int, *, blocks: bool) -> None:
         self._first = run.first_ns
+        self.width = width
         self._last = max(run.last_ns, run.first_ns + 1)
         self._bar_cells = max(width // 6, 8)
         self._tree_cells = max(width * 11 // 30, 20)
@@ -115,7 +110,7 @@ class _Chart:
 
     def _span(self, indent: str, span: StoredSpan, label: str) -> Line:
         outcome = span.outcome
-        style = _STYLES.get(outcome, "red" if span.failed else "")
+        style = STYLES.get(outcome, "red" if span.failed else "")
         title = " ".join(part for part in (printable(span.name, 200), span.detail, label) if part)
         took = duration(span.duration_ns(self._last))
         return [
@@ -135,7 +130,10 @@ class _Chart:
         if not family.count or slowest is None:
             return [title, *bar]
         p50, p95 = (duration(value) for value in family.percentiles(0.5, 0.95))
-        figures = f"{p50:>7} p50 {p95:>7} p95 {duration(family.slowest_ns):>7} max"
+        middle = f" {p95:>7} p95" if self.width >= _ROOMY else ""
+        figures = f"{p50:>7} p50{middle} {duration(family.slowest_ns):>7} max"
+        if self.width < _NARROW:
+            return [title, *bar, Piece(figures)]
         return [title, *bar, Piece(figures), Piece(f" {slowest.mark or label or slowest.span_id}", "dim")]
 
     def _bar(self, start_ns: int, end_ns: int | None, glyph: str, style: str) -> list[Piece]:
@@ -161,8 +159,9 @@ def _counted(family: Family) -> str:
     return " ".join(parts)
 
 
-def _heading(run: Run) -> Iterator[Line]:
-    yield [Piece(run.title, "bold"), Piece("  "), Piece(run.name, "cyan")]
+def _heading(run: Run, width: int) -> Iterator[Line]:
+    title, name = Piece(run.title, "bold"), Piece(run.name, "cyan")
+    yield from [[title, Piece("  "), name]] if cells(run.title) + cells(run.name) + 2 <= width else [[title], [name]]
     state = run.state or "ended"
     when = "so far" if run.running else "after"
     took = duration(run.duration_ns)
@@ -172,8 +171,23 @@ def _heading(run: Run) -> Iterator[Line]:
     facts += [counted(run.spans, "span"), counted(run.errors, "error"), *_tried_again(run)]
     facts.append(counted(run.logs, "log record"))
     how_long = f" {took} {when}" if run.running else f" {when} {took}"
-    yield [Piece(state, _STYLES.get(state, "")), Piece(f"{how_long}, {', '.join(facts)}")]
+    first, *others = _filled([f"{state}{how_long}", *facts], width)
+    yield [Piece(state, STYLES.get(state, "")), Piece(first[len(state) :])]
+    yield from ([Piece(other)] for other in others)
     yield []
+
+
+def _filled(facts: Iterable[str], width: int) -> list[str]:
+    """Return lines of facts with commas between, none of them broken."""
+    lines = [""]
+    for fact in facts:
+        longer = f"{lines[-1]}, {fact}" if lines[-1] else fact
+        if lines[-1] and cells(longer) >= width:  # there may be a comma behind it
+            lines[-1] += ","
+            lines.append(fact)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def _tried_again(run: Run) -> Iterator[str]:
@@ -183,31 +197,7 @@ def _tried_again(run: Run) -> Iterator[str]:
         yield f"{counted(account.retries, 'retry', 'retries')} ({account.recovered:,} recovered){put_back}"
 
 
-def _kinds(tree: RunTree) -> Iterator[Line]:
-    """List where the time went. Time of parallel spans, and of one within another, counts for each of them."""
-    kinds = tree.kinds()
-    yield []
-    yield [Piece(f"{'where the time went':<36}{'count':>11}{'failed':>8}{'total':>9}{'mean':>9}{'slowest':>9}", "bold")]
-    for kind in kinds[:MOST_KINDS]:
-        slowest = tree.slowest(kind)
-        figures = [duration(value) for value in (kind.total_ns, kind.total_ns // kind.count, kind.slowest_ns)]
-        yield [
-            Piece(pad(printable(kind.name, 35), 36)),
-            Piece(f"{kind.count:>11,}"),
-            Piece(f"{kind.failed:>8,}", "red" if kind.failed else ""),
-            Piece("".join(f"{figure:>9}" for figure in figures)),
-            Piece(f"  {_whereabouts(slowest)}" if slowest else "", "dim"),
-        ]
-    if len(kinds) > MOST_KINDS:
-        yield [Piece(f"and {len(kinds) - MOST_KINDS:,} kinds more", "dim")]
-
-
-def _whereabouts(span: StoredSpan) -> str:
-    """Return what tells a span from others, and where it stands."""
-    return " ".join(part for part in (span.group, span.detail, span.label({})) if part) or span.span_id
-
-
-def _errors(tree: RunTree) -> Iterator[Line]:
+def _errors(tree: RunTree, width: int) -> Iterator[Line]:
     """List the first errors, each where it arose."""
     account = tree.run.account
     if account is None or not account.errors:
@@ -218,31 +208,36 @@ def _errors(tree: RunTree) -> Iterator[Line]:
     yield [Piece(f"errors{more}", "bold red")]
     items = tree.items_around(spans)
     for span in spans:
-        where = _whereabouts(span)
+        where = whereabouts(span)
         if (item := items.get(span.span_id)) is not None:
-            where = f"{_whereabouts(item)} {where.removeprefix(item.group).lstrip()}".rstrip()
-        yield [
-            Piece(f"{span.span_id}  {printable(span.name, 40)}"),
-            Piece("" if where == span.span_id else f"  {where}"),
-            Piece(f"  {span.error}", "red"),
-        ]
+            where = f"{whereabouts(item)} {where.removeprefix(item.group).lstrip()}".rstrip()
+        line = f"{span.span_id}  {printable(span.name, 40)}" + ("" if where == span.span_id else f"  {where}")
+        error = Piece(f"  {span.error}", "red")
+        is_short = width >= _ROOMY or cells(line) + cells(error.text) <= width
+        yield from [[Piece(line), error]] if is_short else [[Piece(line)], [error]]
 
 
-def _items(tree: RunTree) -> Iterator[Line]:
+def _items(tree: RunTree, width: int) -> Iterator[Line]:
     """Return the fate of what was fetched."""
     account = tree.run.account
     if account is not None and account.totals:
         totals = {printable(name, 40): count for name, count in account.totals.items()}
         yield []
-        yield [Piece("items", "bold"), Piece(f"  {items_line(*apart(totals))}")]
+        for number, part in enumerate(wrapped(items_line(*apart(totals)), max(width - 7, 20))):
+            yield [Piece("       " if number else "items  ", "bold"), Piece(part)]
 
 
-def _commands(run: Run, every_span: bool) -> Iterator[Line]:
+def _commands(run: Run, width: int, *, every_span: bool) -> Iterator[Line]:
+    commands = {
+        f"show {run.name} --all": "" if every_span else "every span",
+        f"show {run.name} --span ID": "all of one span, with its traceback",
+        f"logs {run.name}": "its log records; --span ID, --level ERROR" if run.logs else "",
+        f"show {run.name} --json": "for other programs",
+    }
     yield []
     yield [Piece("look further", "bold")]
-    if not every_span:
-        yield [Piece(f"  otelsync show {run.name} --all"), Piece("     every span", "dim")]
-    if run.logs:
-        hint = "           its log records; --span ID, --level ERROR"
-        yield [Piece(f"  otelsync logs {run.name}"), Piece(hint, "dim")]
-    yield [Piece(f"  otelsync show {run.name} --json"), Piece("    for other programs", "dim")]
+    column = max(map(cells, commands))
+    for command, remark in commands.items():
+        if remark:
+            fits = column + cells(remark) + 13 <= width
+            yield [Piece(f"  otelsync {pad(command, column)}"), Piece(f"  {remark}" if fits else "", "dim")]
