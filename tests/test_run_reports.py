@@ -179,7 +179,7 @@ def test_a_failure_is_said_once(
         reports.ended(second, other)
         reports.close(time.monotonic() + PATIENCE)
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith(f"a report could not be made: no run is called '{second}'; `otelsync list`")
+    assert said.startswith(f"a report could not be made: no run is called '{second}'; did you mean {first}?")
     assert "`otelsync report` makes it by hand" in said
 
 
