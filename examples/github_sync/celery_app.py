@@ -11,6 +11,7 @@ from typing import Final
 from celery import Celery
 from celery.schedules import crontab
 
+from . import directories
 from .settings import Settings
 
 EXPIRES: Final = 4 * 3600
@@ -38,6 +39,7 @@ app.conf.update(
     },
 )
 if settings.broker_url.startswith("filesystem"):
+    directories.install()
     _folders = {
         "data_folder_in": "queue",
         "data_folder_out": "queue",
